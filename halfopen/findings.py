@@ -1,0 +1,267 @@
+"""The report: every count, order, grouping, severity and exit status, computed once and rendered many times.
+
+This is the public JSON contract (`halfopen.report/1`): fields may be added, none renamed or dropped. Unknown is None.
+All strings are hostile until a renderer has escaped them for its medium.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+SCHEMA = "halfopen.report/1"
+
+
+class Severity(StrEnum):
+    """How bad, in falling order."""
+
+    CRITICAL = "critical"
+    WARNING = "warning"
+    INFO = "info"
+
+
+class Confidence(StrEnum):
+    """How sure: see the contract of each word in docs/reference."""
+
+    PROVEN = "proven"
+    OBSERVED = "observed"
+    INFERRED = "inferred"
+
+
+class Verdict(StrEnum):
+    """What is wrong with one connection, seen from both ends."""
+
+    MISSING_ON_SERVER = "missing-on-server"
+    MISSING_ON_CLIENT = "missing-on-client"
+    HANDSHAKE_STUCK = "handshake-stuck"
+    DESYNCHRONIZED = "desynchronized"
+    STALLED = "stalled"
+    NEVER_ACCEPTED = "never-accepted"
+    HALF_CLOSED = "half-closed"
+    ABANDONED_CLOSE = "abandoned-close"
+    CLOSE_LOST = "close-lost"
+    CONNECT_UNANSWERED = "connect-unanswered"
+    CLOSING_ALONE = "closing-alone"
+    EMBRYONIC = "embryonic"
+    AMBIGUOUS = "ambiguous"
+
+
+class Outcome(StrEnum):
+    """The answer in one word."""
+
+    CLEAN = "clean"
+    FINDINGS = "findings"
+    INCOMPLETE = "incomplete"
+
+
+class Struct(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all parts of the report."""
+
+
+class Tool(Struct):
+    name: str
+    version: str
+
+
+class Failure(Struct):
+    """Why a host could not be read: an error code of the contract, what happened, and what to type next."""
+
+    code: str
+    message: str
+    hint: str | None
+
+
+class HostReport(Struct):
+    """One host of the check. Lists are empty and values None where `error` kept them from being read."""
+
+    name: str
+    hostname: str | None
+    addresses: tuple[str, ...]
+    kernel: str | None
+    uptime_s: float | None
+    transport: str
+    collector: str | None
+    complete: bool
+    privileged: bool | None
+    error: Failure | None
+    sockets: int | None
+    states: dict[str, int]
+    gaps: tuple[str, ...]
+
+
+class MatrixRow(Struct):
+    """How many connections show this pair of states. None: no socket at that end. `verdict` None: the ends agree."""
+
+    client: str | None
+    server: str | None
+    count: int
+    verdict: Verdict | None = None
+    severity: Severity | None = None
+    confidence: Confidence | None = None
+    in_accept_queue: bool = False  # the server's end is established, but its program has not accepted it
+
+
+class Listener(Struct):
+    """A LISTEN socket that matters to the check. Its accept queue holds `backlog` + 1."""
+
+    host: str
+    address: str
+    port: int
+    process: str | None
+    pid: int | None
+    queue: int | None
+    backlog: int | None
+    full: bool | None
+
+
+class Counter(Struct):
+    """A counter of the host's network namespace since boot, and what it grew by during the run."""
+
+    host: str
+    name: str
+    value: int
+    delta: int | None
+
+
+class External(Struct):
+    """Connections of a host of the check that lead to none of its hosts: counted, never judged."""
+
+    host: str
+    peer: str
+    count: int
+
+
+class ConnectionName(Struct):
+    """The connection as the client sees it: its local address and the address that it dialled."""
+
+    client: str
+    server: str
+    community_id: str
+
+
+class End(Struct):
+    """One end of a connection: a socket of a host."""
+
+    host: str
+    local: str
+    peer: str
+    state: str
+    pid: int | None = None
+    process: str | None = None
+    command: str | None = None
+    unit: str | None = None
+    uid: int | None = None
+    netns: int | None = None
+    cookie: str | None = None
+    inode: int | None = None
+    recv_q: int | None = None
+    send_q: int | None = None
+    timer: str | None = None
+    timer_expires_s: float | None = None
+    retransmits: int | None = None
+    bytes_sent: int | None = None
+    bytes_received: int | None = None
+    idle_s: float | None = None
+
+
+class Evidence(Struct):
+    """One fact for a cause: `fact` is a sentence or the name of a counter, `value` its number if it has one."""
+
+    host: str
+    fact: str
+    value: int | float | None = None
+
+
+class Cause(Struct):
+    code: str
+    summary: str
+    evidence: tuple[Evidence, ...] = ()
+
+
+class Outlook(Struct):
+    """What becomes of the connection if nobody acts. `within_s` only where a running timer tells."""
+
+    code: str
+    within_s: float | None
+    summary: str
+
+
+class Finding(Struct):
+    """One connection that lasts in a state that is wrong. `id` is stable for the same connection in the same life."""
+
+    id: str
+    verdict: Verdict
+    severity: Severity
+    confidence: Confidence
+    connection: ConnectionName
+    client: End | None
+    server: End | None
+    translation: str | None = None
+    cause: Cause | None = None
+    outlook: Outlook | None = None
+    remedies: tuple[str, ...] = ()
+    allowed: bool = False  # named in `allow`: shown, but counts for nothing
+
+
+class Group(Struct):
+    """Findings with one verdict, cause, listener and process: one paragraph of the text report."""
+
+    verdict: Verdict
+    severity: Severity
+    confidence: Confidence
+    cause: str | None
+    listener: str | None
+    process: str | None
+    count: int
+    client_host: str | None
+    server_host: str | None
+    client_state: str | None
+    server_state: str | None
+    summary: str
+    examples: tuple[str, ...]  # ids of findings
+    outlook: Outlook | None = None
+    remedies: tuple[str, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    causes: tuple[str, ...] = ()  # all that fit, where more than one does
+    allowed: bool = False
+
+
+class Check(Struct):
+    """One check: its hosts, what they agree on, and what not.
+
+    `headline` is the answer in one line, `details` the lines that must not be missed beside it.
+    `client` and `server` are the first host of each role; `hosts` holds all.
+    """
+
+    name: str
+    headline: str
+    details: tuple[str, ...]
+    outcome: Outcome
+    exit_code: int
+    client: HostReport
+    server: HostReport
+    hosts: tuple[HostReport, ...]
+    rounds: int
+    connections: int
+    agreeing: int
+    state_matrix: tuple[MatrixRow, ...]
+    listeners: tuple[Listener, ...]
+    counters: tuple[Counter, ...]
+    external: tuple[External, ...]
+    findings: tuple[Finding, ...]
+    groups: tuple[Group, ...]
+    notes: tuple[str, ...]
+    elapsed_s: float | None = None
+
+
+class Report(Struct, rename={"schema_": "schema"}):
+    """The whole answer. Times are ISO 8601 in UTC."""
+
+    schema_: str
+    tool: Tool
+    started_at: str
+    finished_at: str
+    outcome: Outcome
+    exit_code: int
+    checks: tuple[Check, ...]

@@ -1,0 +1,205 @@
+"""The nouns of the evidence: what a host said, as values. Nothing here opens, reads or judges anything.
+
+Durations are seconds, sizes bytes, addresses canonical packed bytes (see `address`). Unknown is None, never 0.
+Text that a host chose (names of processes, hosts, interfaces) is hostile until a renderer has escaped it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from halfopen import address
+from halfopen.errors import HostError
+from halfopen.table import Table
+from halfopen.tcp import State, Timer
+
+
+class Collector(StrEnum):
+    """Where a host's sockets were read from."""
+
+    NETLINK = "netlink"
+    PROCFS = "procfs"
+    SS = "ss"
+    NETSTAT = "netstat"
+    LSOF = "lsof"
+    PSUTIL = "psutil"
+    CAPTURE = "capture"
+
+
+@dataclass(frozen=True, slots=True)
+class TcpInfo:
+    """struct tcp_info of include/uapi/linux/tcp.h, the fields that we read; None where the kernel is too old.
+
+    Times are milliseconds as the kernel gives them, except rto, rtt, rttvar and min_rtt in microseconds.
+    """
+
+    ca_state: int
+    retransmits: int
+    probes: int
+    backoff: int
+    options: int
+    rto_us: int
+    unacked: int
+    last_data_sent_ms: int
+    last_data_recv_ms: int
+    last_ack_recv_ms: int
+    rtt_us: int
+    rttvar_us: int
+    snd_mss: int
+    total_retrans: int
+    bytes_acked: int | None = None
+    bytes_received: int | None = None
+    segs_out: int | None = None
+    segs_in: int | None = None
+    notsent_bytes: int | None = None
+    data_segs_in: int | None = None
+    data_segs_out: int | None = None
+    bytes_sent: int | None = None
+    bytes_retrans: int | None = None
+    snd_wnd: int | None = None
+    rcv_wnd: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Socket:
+    """One socket as its kernel described it. `key` is canonical; `family` is what the kernel said (2 or 10)."""
+
+    key: bytes
+    state: State
+    family: int
+    scope: int = 0  # interface index that the socket is bound to or scoped by
+    timer: Timer | None = None
+    timer_expires_s: float | None = None
+    retransmits: int | None = None  # retransmissions, or probes for keepalive and zero-window timers
+    recv_q: int | None = None
+    send_q: int | None = None
+    uid: int | None = None
+    inode: int | None = None  # 0: no descriptor anywhere (accept queue, request socket, orphan, TIME_WAIT)
+    cookie: int | None = None
+    info: TcpInfo | None = None
+
+    @property
+    def identity(self) -> int | None:
+        """What proves that two looks saw the same socket: the kernel's cookie."""
+        return self.cookie
+
+
+@dataclass(frozen=True, slots=True)
+class ListenSocket:
+    """A LISTEN socket. `queue` is the length of its accept queue; it holds `backlog` + 1."""
+
+    address: bytes
+    port: int
+    family: int
+    scope: int = 0
+    queue: int | None = None
+    backlog: int | None = None
+    uid: int | None = None
+    inode: int | None = None
+    cookie: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """Who holds a socket. `unit` is the container or systemd unit that its cgroup names."""
+
+    pid: int
+    name: str
+    command: str | None = None
+    unit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceAddress:
+    """An address of an interface; `links` are the interface indexes a socket on it may be bound to (own, master)."""
+
+    address: bytes
+    links: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """One network namespace of a host at one moment: its addresses and its sockets.
+
+    `covered_ports` are the ports the dump was limited to (either side), empty for all.
+    `whole` is False where rows may be missing: then an absent row proves nothing.
+    """
+
+    netns: int | None
+    addresses: tuple[InterfaceAddress, ...]
+    table: Table
+    listeners: tuple[ListenSocket, ...]
+    covered_ports: frozenset[int] = frozenset()
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """Who answered."""
+
+    hostname: str
+    kernel: str
+    boot_id: str | None
+    uptime_s: float | None
+    privileged: bool
+    collector: Collector
+    uid: int | None = None
+    python: str | None = None
+    gaps: tuple[str, ...] = ()  # sentences: what could not be read, and what would grant it
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that one host said in one look: facts and namespaces, or the error that kept it from answering."""
+
+    host: str
+    facts: HostFacts | None
+    namespaces: tuple[Namespace, ...] = ()
+    error: HostError | None = None
+    transport: str = "paramiko"
+    counters: Mapping[str, int] = field(default_factory=dict)
+    sysctls: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an end of a connection lives: a host by its inventory name, and a network namespace of it."""
+
+    host: str
+    netns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A request to look up one end exactly. `family` and `scope` are hints of where it was seen, or of its peer."""
+
+    place: Place
+    key: bytes
+    scope: int = 0
+
+
+class Absence(StrEnum):
+    """What a look-up that found no socket means."""
+
+    ABSENT = "absent"  # looked, not there
+    UNSEEN = "unseen"  # could not look
+
+
+Sight = Socket | Absence
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The answers of one host to exact look-ups, in one go. Looks are ordered by the laptop's monotonic clock alone."""
+
+    host: str
+    sights: Mapping[tuple[Place, bytes], Sight]
+    error: HostError | None = None
+
+
+def show_connection(key: bytes) -> str:
+    """`10.0.1.5:40312 -> 10.0.2.9:5432` for the end whose key it is."""
+    local, local_port, peer, peer_port = address.split_key(key)
+    return f"{address.endpoint(local, local_port)} -> {address.endpoint(peer, peer_port)}"

@@ -1,0 +1,40 @@
+"""The one thing that every way to reach a host offers: a command that runs there, its input and its output."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Channel(Protocol):
+    """A running command on a host. All methods raise HostError, with the contract's code, and nothing else.
+
+    The deadline is a time of `time.monotonic()`; no call outlives it, however the peer dribbles. What the command
+    writes to stderr is drained at all times, and only its last 4096 bytes are kept.
+    """
+
+    deadline: float
+
+    def send(self, data: bytes) -> None:
+        """Write all of `data` to the command's stdin."""
+
+    def receive(self) -> bytes:
+        """The next bytes of the command's stdout, at most 1 MiB; b"" at its end."""
+
+    def complaint(self) -> str:
+        """The tail of stderr so far: hostile text, for messages."""
+
+    def exit_status(self) -> int | None:
+        """Exit status once the command has ended and said so, else None. Does not wait longer than a second."""
+
+    def close(self) -> None:
+        """End the command and free the connection. Never raises, never blocks for more than a second."""
+
+
+class Connection(Protocol):
+    """A host that was reached and authenticated."""
+
+    def run(self, command: str) -> Channel:
+        """Start `command` by a POSIX shell."""
+
+    def close(self) -> None:
+        """Give the connection back. Never raises."""
