@@ -59,12 +59,12 @@ class Struct(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all parts of the report."""
 
 
-class Tool(Struct):
+class Tool(Struct, frozen=True):
     name: str
     version: str
 
 
-class Failure(Struct):
+class Failure(Struct, frozen=True):
     """Why a host could not be read: an error code of the contract, what happened, and what to type next."""
 
     code: str
@@ -72,7 +72,7 @@ class Failure(Struct):
     hint: str | None
 
 
-class HostReport(Struct):
+class HostReport(Struct, frozen=True):
     """One host of the check. Lists are empty and values None where `error` kept them from being read."""
 
     name: str
@@ -90,7 +90,7 @@ class HostReport(Struct):
     gaps: tuple[str, ...]
 
 
-class MatrixRow(Struct):
+class MatrixRow(Struct, frozen=True):
     """How many connections show this pair of states. None: no socket at that end. `verdict` None: the ends agree."""
 
     client: str | None
@@ -102,7 +102,7 @@ class MatrixRow(Struct):
     in_accept_queue: bool = False  # the server's end is established, but its program has not accepted it
 
 
-class Listener(Struct):
+class Listener(Struct, frozen=True):
     """A LISTEN socket that matters to the check. Its accept queue holds `backlog` + 1."""
 
     host: str
@@ -115,7 +115,7 @@ class Listener(Struct):
     full: bool | None
 
 
-class Counter(Struct):
+class Counter(Struct, frozen=True):
     """A counter of the host's network namespace since boot, and what it grew by during the run."""
 
     host: str
@@ -124,7 +124,7 @@ class Counter(Struct):
     delta: int | None
 
 
-class External(Struct):
+class External(Struct, frozen=True):
     """Connections of a host of the check that lead to none of its hosts: counted, never judged."""
 
     host: str
@@ -132,7 +132,7 @@ class External(Struct):
     count: int
 
 
-class ConnectionName(Struct):
+class ConnectionName(Struct, frozen=True):
     """The connection as the client sees it: its local address and the address that it dialled."""
 
     client: str
@@ -140,7 +140,7 @@ class ConnectionName(Struct):
     community_id: str
 
 
-class End(Struct):
+class End(Struct, frozen=True):
     """One end of a connection: a socket of a host."""
 
     host: str
@@ -165,7 +165,7 @@ class End(Struct):
     idle_s: float | None = None
 
 
-class Evidence(Struct):
+class Evidence(Struct, frozen=True):
     """One fact for a cause: `fact` is a sentence or the name of a counter, `value` its number if it has one."""
 
     host: str
@@ -173,13 +173,13 @@ class Evidence(Struct):
     value: int | float | None = None
 
 
-class Cause(Struct):
+class Cause(Struct, frozen=True):
     code: str
     summary: str
     evidence: tuple[Evidence, ...] = ()
 
 
-class Outlook(Struct):
+class Outlook(Struct, frozen=True):
     """What becomes of the connection if nobody acts. `within_s` only where a running timer tells."""
 
     code: str
@@ -187,7 +187,7 @@ class Outlook(Struct):
     summary: str
 
 
-class Finding(Struct):
+class Finding(Struct, frozen=True):
     """One connection that lasts in a state that is wrong. `id` is stable for the same connection in the same life."""
 
     id: str
@@ -204,7 +204,7 @@ class Finding(Struct):
     allowed: bool = False  # named in `allow`: shown, but counts for nothing
 
 
-class Group(Struct):
+class Group(Struct, frozen=True):
     """Findings with one verdict, cause, listener and process: one paragraph of the text report."""
 
     verdict: Verdict
@@ -227,7 +227,7 @@ class Group(Struct):
     allowed: bool = False
 
 
-class Check(Struct):
+class Check(Struct, frozen=True):
     """One check: its hosts, what they agree on, and what not.
 
     `headline` is the answer in one line, `details` the lines that must not be missed beside it.
@@ -255,7 +255,7 @@ class Check(Struct):
     elapsed_s: float | None = None
 
 
-class Report(Struct, rename={"schema_": "schema"}):
+class Report(Struct, frozen=True, rename={"schema_": "schema"}):
     """The whole answer. Times are ISO 8601 in UTC."""
 
     schema_: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 TIMER_MASK = 0x07
 RETRANSMITS = 0x08
@@ -24,7 +24,7 @@ Row = tuple[bytes, int, int]
 class Block:
     """Rows of one family, key width and scope. Columns are byte strings of equal row count.
 
-    local, peer: addresses, `width` bytes a row; ports: local and peer port, 2 + 2 bytes a row, big-endian.
+    local, peer: addresses, `width` bytes a row; local_ports, peer_ports: 2 bytes a row, big-endian.
     """
 
     family: int
@@ -32,7 +32,8 @@ class Block:
     width: int
     local: bytes
     peer: bytes
-    ports: bytes
+    local_ports: bytes
+    peer_ports: bytes
     states: bytes
     marks: bytes
 
@@ -51,9 +52,10 @@ class Block:
         for column in range(width):
             out[column::size] = first[column::width]
             out[width + column :: size] = second[column::width]
-        order = (2, 3, 0, 1) if mirrored else (0, 1, 2, 3)
-        for column, source in enumerate(order):
-            out[2 * width + column :: size] = self.ports[source::4]
+        near, far = (self.peer_ports, self.local_ports) if mirrored else (self.local_ports, self.peer_ports)
+        for column in range(2):
+            out[2 * width + column :: size] = near[column::2]
+            out[2 * width + 2 + column :: size] = far[column::2]
         out[size - 2 :: size] = self.states
         out[size - 1 :: size] = self.marks
         return memoryview(out)
@@ -65,6 +67,14 @@ class Block:
     def peers(self) -> set[bytes]:
         """The distinct peer addresses."""
         return {one for (one,) in struct.iter_unpack(f"{self.width}s", self.peer)}
+
+    def locals(self) -> set[bytes]:
+        """The distinct local addresses."""
+        return {one for (one,) in struct.iter_unpack(f"{self.width}s", self.local)}
+
+    def oddities(self, translation: bytes) -> Block:
+        """The same rows with each mark replaced by its byte of `translation`."""
+        return replace(self, marks=self.marks.translate(translation))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +113,8 @@ class Table:
                     width,
                     b"".join(key[:width] for key, _, _ in found),
                     b"".join(key[width : 2 * width] for key, _, _ in found),
-                    b"".join(key[2 * width :] for key, _, _ in found),
+                    b"".join(key[-4:-2] for key, _, _ in found),
+                    b"".join(key[-2:] for key, _, _ in found),
                     bytes(state for _, state, _ in found),
                     bytes(marks for _, _, marks in found),
                 )

@@ -1,0 +1,500 @@
+"""Frames of the probe -> evidence. Pure: bytes in, values or HostError out.
+
+The probe sends raw kernel numbers in the layouts of include/uapi/linux/inet_diag.h and tcp.h; their meaning is given
+here. Every frame carries nonce, kind, sequence number, length and CRC-32 of the rest, and every answer ends with a
+count, so that an answer that was cut, mixed with other output or changed on the way is an error and never a missing socket.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from halfopen import address
+from halfopen.errors import ErrorCode, HostError
+from halfopen.model import (
+    Absence,
+    Collector,
+    HostFacts,
+    InterfaceAddress,
+    ListenSocket,
+    Namespace,
+    Process,
+    Sight,
+    Socket,
+    TcpInfo,
+)
+from halfopen.table import Block, Table
+from halfopen.tcp import TIMER_NUMBERS, State, state_of
+
+SCHEMA = 1
+FIELDS, BLOCK, LISTENERS, ROWS, END, ERROR = range(1, 7)
+HELLO, DUMP, LOOK, EVIDENCE, OWNERS, BYE = range(1, 7)
+
+HEAD = struct.Struct(">8sBIII")
+MESSAGE = struct.Struct("=BBBB2s2s16s16sI8sIIIII")  # inet_diag_msg, 72 bytes
+NO_COOKIE = b"\xff" * 8
+
+PREAMBLE_LIMIT = 1 << 18  # greetings before the first frame
+FRAME_LIMIT = 32 << 20
+ANSWER_LIMIT = 512 << 20
+ROW_LIMIT = 20_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame whose checksum held."""
+
+    kind: int
+    payload: bytes
+
+
+class FrameReader:
+    """Bytes as they arrive -> whole frames. Raises HostError for anything that is not the stream we expect."""
+
+    def __init__(self, nonce: bytes) -> None:
+        self.nonce = nonce
+        self.buffer = bytearray()
+        self.sequence = 0
+        self.preamble = 0
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """Adds `data` and yields the frames that are whole by now."""
+        self.buffer += data
+        if self.sequence == 0:
+            self._skip_greeting()
+        while len(self.buffer) >= HEAD.size:
+            nonce, kind, sequence, length, checksum = HEAD.unpack_from(self.buffer)
+            if nonce != self.nonce or sequence != self.sequence or not FIELDS <= kind <= ERROR:
+                raise broken("a frame does not follow the one before it")
+            if length > FRAME_LIMIT:
+                raise HostError(ErrorCode.TOO_LARGE, f"the probe announces a frame of {length} bytes")
+            if len(self.buffer) < HEAD.size + length:
+                return
+            payload = bytes(self.buffer[HEAD.size : HEAD.size + length])
+            if zlib.crc32(payload, zlib.crc32(self.buffer[8:17])) != checksum:
+                raise HostError(ErrorCode.TRUNCATED, "the checksum of a frame does not match its bytes", RETRY)
+            del self.buffer[: HEAD.size + length]
+            self.sequence += 1
+            yield Frame(kind, payload)
+
+    def _skip_greeting(self) -> None:
+        """Whatever a shell prints before the first frame is no part of the answer."""
+        at = self.buffer.find(self.nonce)
+        skipped = at if at >= 0 else max(0, len(self.buffer) - len(self.nonce) + 1)
+        self.preamble += skipped
+        if self.preamble > PREAMBLE_LIMIT:
+            raise HostError(
+                ErrorCode.PROTOCOL_ERROR,
+                f"more than {PREAMBLE_LIMIT >> 10} KiB arrived before the first word of the probe",
+                "look at what the login shell of that user prints when it is not interactive",
+            )
+        del self.buffer[:skipped]
+
+
+def broken(what: str) -> HostError:
+    """The error for a stream that is not what the probe sends."""
+    return HostError(ErrorCode.PROTOCOL_ERROR, f"the answer of the probe is damaged: {what}", RETRY)
+
+
+def end_of(frame: Frame, verb: int) -> int:
+    """An END frame -> the count that it states. ERROR frames and answers to other requests are HostErrors."""
+    if frame.kind == ERROR:
+        if len(frame.payload) < 5:
+            raise broken("an error without a reason")
+        number = struct.unpack_from(">BI", frame.payload)[1]
+        text = frame.payload[5:].decode("ascii", "replace")
+        raise HostError(
+            ErrorCode.NEEDS_PRIVILEGE if number in (1, 13) else ErrorCode.UNSUPPORTED,
+            f"the host refused to list its sockets: {text}" + (f" (errno {number})" if number else ""),
+            "try as root: sudo = true for this host in the inventory",
+        )
+    if len(frame.payload) != 9:
+        raise broken("an end of the wrong size")
+    answered, count = struct.unpack(">BQ", frame.payload)
+    if answered != verb:
+        raise broken("an answer to another request")
+    return int(count)
+
+
+def inflate(data: bytes, limit: int = FRAME_LIMIT) -> bytes:
+    """zlib with a bound on what comes out."""
+    unpacker = zlib.decompressobj()
+    try:
+        out = unpacker.decompress(data, limit)
+    except zlib.error as error:
+        raise broken("it does not decompress") from error
+    if unpacker.unconsumed_tail:
+        raise HostError(ErrorCode.TOO_LARGE, f"a frame of the probe grows past {limit >> 20} MiB")
+    if not unpacker.eof or unpacker.unused_data:
+        raise broken("a frame is not one whole compressed piece")
+    return out
+
+
+def decode_fields(frames: Sequence[Frame], count: int) -> list[tuple[str, bytes]]:
+    """FIELDS frames -> names and values in order; `count` is what END stated."""
+    found: list[tuple[str, bytes]] = []
+    for frame in frames:
+        if frame.kind != FIELDS:
+            raise broken("a frame of another kind among fields")
+        data, at = inflate(frame.payload), 0
+        while at < len(data):
+            if at + 5 > len(data):
+                raise broken("a field without its value")
+            name, length = struct.unpack_from(">BI", data, at)
+            end = at + 5 + name + length
+            if end > len(data):
+                raise broken("a field longer than its frame")
+            found.append((data[at + 5 : at + 5 + name].decode("ascii", "replace"), data[at + 5 + name : end]))
+            at = end
+    if len(found) != count:
+        raise missing_rows(len(found), count)
+    return found
+
+
+def missing_rows(got: int, stated: int) -> HostError:
+    """The error for an answer whose count does not hold."""
+    return HostError(ErrorCode.TRUNCATED, f"the answer of the probe has {got} rows, its end says {stated}", RETRY)
+
+
+def decode_hello(fields: Sequence[tuple[str, bytes]]) -> tuple[HostFacts, tuple[InterfaceAddress, ...], int | None]:
+    """The answer to HELLO -> facts of the host, its addresses, and the inode of the network namespace."""
+    values = dict(fields)
+    if values.get("schema") != b"%d" % SCHEMA:
+        raise broken("another version of the probe speaks")
+    if values.get("byteorder") != b"little":
+        raise HostError(ErrorCode.UNSUPPORTED, "the host is big-endian; only little-endian hosts can be read")
+    if values.get("collector") not in (b"netlink", b"procfs"):
+        raise broken("it names no collector")
+    links: dict[bytes, set[int]] = {}
+    for name, value in fields:
+        if name != "address":
+            continue
+        if len(value) < 9 or value[0] not in (4, 16) or len(value) < 9 + value[0]:
+            raise broken("an address of the wrong size")
+        _, index, master = struct.unpack_from(">BII", value)
+        links.setdefault(address.canonical(value[9 : 9 + value[0]]), set()).update({index, master} - {0})
+    euid = number(values.get("euid"))
+    collector = Collector.NETLINK if values["collector"] == b"netlink" else Collector.PROCFS
+    capabilities = number(values.get("capabilities"), 16) or 0
+    privileged = euid == 0 or bool(capabilities >> 19 & 1)  # CAP_SYS_PTRACE
+    gaps = []
+    if collector is Collector.PROCFS:
+        gaps.append(
+            "sock_diag is refused here, so sockets come from /proc/net/tcp: no cookies, no backlogs, no TCP_INFO"
+        )
+    facts = HostFacts(
+        hostname=text(values.get("hostname", b"")),
+        kernel=text(values.get("kernel", b"")),
+        boot_id=text(values["boot_id"]) if values.get("boot_id") else None,
+        uptime_s=decimal(values.get("uptime")),
+        privileged=privileged,
+        collector=collector,
+        uid=euid,
+        python=text(values.get("python", b"")),
+        gaps=tuple(gaps),
+    )
+    addresses = tuple(InterfaceAddress(packed, tuple(sorted(found))) for packed, found in sorted(links.items()))
+    return facts, addresses, number(values.get("netns")) or None
+
+
+def text(raw: bytes) -> str:
+    """Bytes of a host as text that keeps every byte (surrogateescape); hostile all the same."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def number(raw: bytes | None, base: int = 10) -> int | None:
+    """A whole number of up to 20 digits, None for anything else."""
+    if raw is None or len(raw) > 20:
+        return None
+    try:
+        return int(raw, base)
+    except ValueError:
+        return None
+
+
+def decimal(raw: bytes | None) -> float | None:
+    """A plain decimal number, None for anything else (NaN and infinities among it)."""
+    if raw is None or len(raw) > 24 or not raw.replace(b".", b"", 1).isdigit():
+        return None
+    return float(raw)
+
+
+class DumpDecoder:
+    """Frames of the answer to DUMP, as they arrive -> Namespace. Rows with none of `ports` are left out."""
+
+    def __init__(self, ports: frozenset[int]) -> None:
+        self.ports = ports
+        self.blocks: list[Block] = []
+        self.listeners: list[ListenSocket] = []
+        self.rows = 0
+
+    def add(self, frame: Frame) -> None:
+        """One BLOCK or LISTENERS frame."""
+        if frame.kind == BLOCK:
+            block = decode_block(frame.payload)
+            self.rows += len(block)
+            self.blocks.append(block)
+        elif frame.kind == LISTENERS:
+            data = inflate(frame.payload)
+            if len(data) % MESSAGE.size:
+                raise broken("a listener is cut")
+            self.rows += len(data) // MESSAGE.size
+            self.listeners += [decode_listener(one) for one in MESSAGE.iter_unpack(data)]
+        else:
+            raise broken("a frame of another kind among sockets")
+        if self.rows > ROW_LIMIT:
+            raise HostError(ErrorCode.TOO_LARGE, f"the host sends more than {ROW_LIMIT} sockets", "name the --port")
+
+    def end(
+        self, count: int, netns: int | None, addresses: tuple[InterfaceAddress, ...], collector: Collector
+    ) -> Namespace:
+        """The whole namespace; `count` is what END stated."""
+        if self.rows != count:
+            raise missing_rows(self.rows, count)
+        listeners = self.listeners
+        if collector is Collector.PROCFS:  # /proc has no backlog: unknown is not 0
+            listeners = [without_backlog(one) for one in listeners]
+        if self.ports:
+            listeners = [one for one in listeners if one.port in self.ports]
+        return Namespace(netns, addresses, Table(tuple(self.blocks)), tuple(listeners), self.ports)
+
+
+def without_backlog(one: ListenSocket) -> ListenSocket:
+    """A listener of /proc/net/tcp: its row has the queue, not the backlog."""
+    return ListenSocket(one.address, one.port, one.family, one.scope, one.queue, None, one.uid, one.inode, None)
+
+
+def decode_block(payload: bytes) -> Block:
+    """A BLOCK frame -> columns."""
+    if len(payload) < 10:
+        raise broken("a block without a head")
+    family, width, scope, rows = struct.unpack_from(">BBII", payload)
+    if (family, width) not in ((2, 4), (10, 4), (10, 16)):
+        raise broken("a block of an unknown family")
+    data = inflate(payload[10:])
+    if len(data) != rows * (6 + 2 * width):
+        raise broken("a block whose columns do not fill it")
+    columns, at = [], 0
+    for size in (1, 1, 2, 2, width, width):
+        columns.append(data[at : at + size * rows])
+        at += size * rows
+    states, marks, local_ports, peer_ports, local, peer = columns
+    if not set(states) <= CONNECTION_STATES:
+        raise broken("a state that TCP does not have")
+    return Block(family, scope, width, local, peer, local_ports, peer_ports, states, marks)
+
+
+def decode_listener(message: tuple[Any, ...]) -> ListenSocket:
+    """inet_diag_msg of a LISTEN socket: rqueue is the length of its accept queue, wqueue its backlog."""
+    family, state, _, _, port, _, local, _, scope, cookie, _, rqueue, wqueue, uid, inode = message
+    if family not in (2, 10) or state_of(state) is not State.LISTEN:
+        raise broken("a listener that does not listen")
+    packed = local[:4] if family == 2 else address.canonical(local)
+    return ListenSocket(
+        packed, int.from_bytes(port, "big"), family, scope, rqueue, wqueue, uid, inode, decode_cookie(cookie)
+    )
+
+
+def decode_cookie(raw: bytes) -> int | None:
+    """idiag_cookie, two words in host order -> number; None for INET_DIAG_NOCOOKIE."""
+    return None if raw == NO_COOKIE else int.from_bytes(raw, "little")
+
+
+def decode_socket(data: bytes) -> Socket:
+    """inet_diag_msg and its attributes -> Socket."""
+    if len(data) < MESSAGE.size:
+        raise broken("a socket is cut")
+    family, state_number, timer, retransmits, sport, dport, local, peer, scope, cookie, expires, rq, wq, uid, inode = (
+        MESSAGE.unpack_from(data)
+    )
+    state = state_of(state_number)
+    if state is None or family not in (2, 10):
+        raise broken("a state or family that TCP does not have")
+    if family == 2:
+        local, peer = local[:4], peer[:4]
+    local, peer = address.canonical(local), address.canonical(peer)
+    identity = decode_cookie(cookie)
+    return Socket(
+        key=local + peer + sport + dport,
+        state=state,
+        family=family,
+        scope=scope,
+        timer=TIMER_NUMBERS.get(timer),
+        timer_expires_s=expires / 1000 if timer else None,
+        retransmits=retransmits,
+        recv_q=rq,
+        send_q=wq,
+        uid=uid,
+        inode=inode,
+        cookie=identity,
+        info=decode_info(data),
+    )
+
+
+def decode_info(data: bytes) -> TcpInfo | None:
+    """The INET_DIAG_INFO attribute (2) of a message: struct tcp_info, read as far as the kernel fills it."""
+    at = MESSAGE.size
+    while at + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, at)
+        if length < 4 or at + length > len(data):
+            raise broken("an attribute is cut")
+        if kind & 0x3FFF == 2:
+            return tcp_info(data[at + 4 : at + length])
+        at += (length + 3) & ~3
+    return None
+
+
+def tcp_info(raw: bytes) -> TcpInfo | None:
+    """struct tcp_info by its length: a field behind the end is unknown."""
+    if len(raw) < 104:
+        return None
+    values: dict[str, Any] = {
+        name: struct.unpack_from(form, raw, offset)[0] if offset + struct.calcsize(form) <= len(raw) else None
+        for name, form, offset in INFO
+    }
+    return TcpInfo(**values)
+
+
+def decode_looks(frames: Sequence[Frame], count: int, keys: Sequence[bytes]) -> list[Sight]:
+    """ROWS frames -> for each key its socket, ABSENT, or UNSEEN where the kernel refused to look."""
+    sights: list[Sight] = []
+    for frame in frames:
+        if frame.kind != ROWS:
+            raise broken("a frame of another kind among look-ups")
+        data, at = inflate(frame.payload), 0
+        while at < len(data):
+            if at + 3 > len(data) or len(sights) >= len(keys):
+                raise broken("a look-up is cut")
+            status, length = struct.unpack_from(">BH", data, at)
+            if at + 3 + length > len(data) or status > 2:
+                raise broken("a look-up is cut")
+            sights.append(decode_sight(status, data[at + 3 : at + 3 + length], keys[len(sights)]))
+            at += 3 + length
+    if len(sights) != count or count != len(keys):
+        raise missing_rows(len(sights), len(keys))
+    return sights
+
+
+def decode_sight(status: int, message: bytes, key: bytes) -> Sight:
+    """One look-up. A LISTEN socket, or a socket of another tuple, means that the tuple is not there."""
+    if status == 0:
+        return Absence.ABSENT
+    if status == 2:
+        return Absence.UNSEEN
+    found = decode_socket(message)
+    if found.state is State.LISTEN or found.key != key:
+        return Absence.ABSENT
+    return found
+
+
+def encode_look(key: bytes, scope: int) -> bytes:
+    """A key -> the request that looks it up. An IPv4 query finds the IPv4-mapped socket of a dual-stack listener too."""
+    local, local_port, peer, peer_port = address.split_key(key)
+    return struct.pack("=II", 2 if len(local) == 4 else 10, scope) + struct.pack(
+        ">HH16s16s", local_port, peer_port, local, peer
+    )
+
+
+def decode_owners(fields: Sequence[tuple[str, bytes]]) -> tuple[dict[int, Process], int]:
+    """The answer to OWNERS -> inode -> process, and how many processes could not be read."""
+    found: dict[int, Process] = {}
+    unreadable = 0
+    for name, value in fields:
+        if name == "unreadable":
+            unreadable = number(value) or 0
+        elif name == "owner":
+            if len(value) < 18:
+                raise broken("an owner is cut")
+            inode, pid, comm, command, cgroup = struct.unpack_from(">QIHHH", value)
+            if len(value) != 18 + comm + command + cgroup:
+                raise broken("an owner is cut")
+            rest = value[18:]
+            words = rest[comm : comm + command].rstrip(b"\0").replace(b"\0", b" ")
+            found[inode] = Process(
+                pid,
+                text(rest[:comm].removesuffix(b"\n")),
+                text(words)[:200] or None,
+                unit_of(text(rest[comm + command :])),
+            )
+    return found, unreadable
+
+
+def unit_of(cgroup: str) -> str | None:
+    """The container or systemd unit that /proc/PID/cgroup names: its last telling path component."""
+    for line in cgroup.splitlines():
+        for part in reversed(line.rpartition(":")[2].split("/")):
+            bare = part.removesuffix(".scope")
+            for prefix in ("docker-", "cri-containerd-", "crio-", "libpod-"):
+                bare = bare.removeprefix(prefix)
+            if len(bare) == 64 and all(digit in "0123456789abcdef" for digit in bare):
+                return f"container {bare[:12]}"
+            if part.endswith(".service"):
+                return part
+    return None
+
+
+def decode_evidence(fields: Sequence[tuple[str, bytes]]) -> tuple[dict[str, int], dict[str, int]]:
+    """The answer to EVIDENCE -> counters (names as `nstat` prints them without prefix) and sysctls by last word."""
+    counters: dict[str, int] = {}
+    sysctls: dict[str, int] = {}
+    for path, value in fields:
+        if path in ("/proc/net/netstat", "/proc/net/snmp"):
+            counters |= decode_counters(value)
+        elif path.startswith("/proc/sys/"):
+            found = number(value)
+            if found is not None:
+                sysctls[path.rpartition("/")[2]] = found
+    return counters, sysctls
+
+
+def decode_counters(table: bytes) -> dict[str, int]:
+    """/proc/net/netstat and snmp: pairs of lines, names and numbers; TCP's only."""
+    lines = table.split(b"\n")
+    found: dict[str, int] = {}
+    for names, values in pairwise(lines):
+        head = names.partition(b":")[0]
+        if head not in (b"TcpExt", b"Tcp") or values.partition(b":")[0] != head:
+            continue
+        for name, value in zip(names.split()[1:], values.split()[1:], strict=False):
+            if value.lstrip(b"-").isdigit() and not name.isdigit():
+                found[text(name)] = int(value[:21])
+    return found
+
+
+RETRY = "run it again; if it stays so, look at what prints on that login, and whether something between rewrites it"
+
+CONNECTION_STATES = frozenset(range(1, 13)) - {10}
+
+INFO: tuple[tuple[str, str, int], ...] = (
+    ("ca_state", "B", 1),
+    ("retransmits", "B", 2),
+    ("probes", "B", 3),
+    ("backoff", "B", 4),
+    ("options", "B", 5),
+    ("rto_us", "=I", 8),
+    ("unacked", "=I", 24),
+    ("last_data_sent_ms", "=I", 44),
+    ("last_data_recv_ms", "=I", 52),
+    ("last_ack_recv_ms", "=I", 56),
+    ("rtt_us", "=I", 68),
+    ("rttvar_us", "=I", 72),
+    ("snd_mss", "=I", 16),
+    ("total_retrans", "=I", 100),
+    ("bytes_acked", "=Q", 120),
+    ("bytes_received", "=Q", 128),
+    ("segs_out", "=I", 136),
+    ("segs_in", "=I", 140),
+    ("notsent_bytes", "=I", 144),
+    ("data_segs_in", "=I", 152),
+    ("data_segs_out", "=I", 156),
+    ("bytes_sent", "=Q", 200),
+    ("bytes_retrans", "=Q", 208),
+    ("snd_wnd", "=I", 228),
+    ("rcv_wnd", "=I", 232),
+)
+"""Field of TcpInfo, struct format, offset. Kernel structs are in the byte order of the host: little-endian only."""

@@ -1,0 +1,373 @@
+"""Snapshots -> connections with one or two ends, and among them the suspects.
+
+A pair of hosts and a fleet are the same code: rows of the hosts of one role, as they see the connection, against the
+mirrored rows of the other role. Rows that agree and have nothing odd about them vanish in one set difference, so that
+the price of a hundred thousand healthy connections is building two sets.
+
+A dump is no instant and two dumps are two of them, so nothing here is a finding: a suspect is a question for `rounds`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from halfopen import address
+from halfopen.judge.verdict import THE_TABLE, Accord, Answer, Seen
+from halfopen.model import Absence, Namespace, Place, Snapshot
+from halfopen.table import NO_INODE, RETRANSMITS, TIMER_MASK, Block
+from halfopen.tcp import State, state_of
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One end of a suspect: where it is or would be, its key there, and the interface it is bound to if known."""
+
+    places: tuple[Place, ...]
+    key: bytes
+    scope: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A connection whose two ends looked different, or odd, in the dumps. `client_first`: the order of the looks."""
+
+    client: Ask
+    server: Ask
+    client_first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """What one look at all hosts of a check shows.
+
+    agreeing: (client's state, server's state) -> connections where the ends agree; None for no socket.
+    external: (host, peer) -> sockets that lead to no host of the check.
+    unjudged: connections with an end on a host that could not be read.
+    """
+
+    agreeing: Mapping[tuple[State | None, State | None], int]
+    suspects: tuple[Suspect, ...]
+    external: Mapping[tuple[str, str], int]
+    unjudged: int
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One role of a check: its places with what was read there."""
+
+    hosts: frozenset[str]
+    namespaces: tuple[tuple[Place, Namespace], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Who owns which address, and who listens where: all that the matching needs to know beside the rows.
+
+    unread: hosts of the check that gave no table; nothing may be said of their ends.
+    """
+
+    owners: Mapping[bytes, tuple[Place, ...]]
+    own: Mapping[Place, frozenset[bytes]]
+    listening: frozenset[tuple[Place, int]]
+    clients: Side
+    servers: Side
+    ports: frozenset[int]
+    unread: frozenset[str]
+    unread_addresses: frozenset[bytes] = frozenset()
+
+    def peers_of(self, place: Place, peer: bytes) -> tuple[Place, ...]:
+        """Where the other end of a socket of `place` would be. The kernel keeps a local address to itself."""
+        if address.is_loopback(peer) or peer in self.own[place]:
+            return (place,)
+        return self.owners.get(peer, ())
+
+
+def survey(
+    snapshots: Sequence[Snapshot],
+    clients: Iterable[str],
+    servers: Iterable[str],
+    ports: Iterable[int],
+    extra: Mapping[str, Sequence[bytes]],
+) -> Ground:
+    """Reads the ground of a check off its snapshots. `extra`: host -> addresses that lead to it though it has none."""
+    owners: dict[bytes, list[Place]] = {}
+    own: dict[Place, frozenset[bytes]] = {}
+    listening: set[tuple[Place, int]] = set()
+    sides: dict[str, list[tuple[Place, Namespace]]] = {}
+    for snapshot in snapshots:
+        sides[snapshot.host] = [(Place(snapshot.host, one.netns), one) for one in snapshot.namespaces]
+        for place, namespace in sides[snapshot.host]:
+            addresses = {one.address for one in namespace.addresses} | set(extra.get(snapshot.host, ()))
+            own[place] = frozenset(addresses)
+            for packed in addresses:
+                if not address.is_loopback(packed):
+                    owners.setdefault(packed, []).append(place)
+            listening |= {(place, one.port) for one in namespace.listeners}
+    roles = [frozenset(names) for names in (clients, servers)]
+    client_side, server_side = (
+        Side(names, tuple(one for host in sorted(names) for one in sides.get(host, ()))) for names in roles
+    )
+    unread = frozenset(name for name in roles[0] | roles[1] if not sides.get(name))
+    return Ground(
+        {packed: tuple(places) for packed, places in owners.items()},
+        own,
+        frozenset(listening),
+        client_side,
+        server_side,
+        frozenset(ports),
+        unread,
+        frozenset(packed for name in unread for packed in extra.get(name, ())),
+    )
+
+
+def match(ground: Ground) -> Matching:
+    """The join. One end's rows as they are, the other's mirrored; what is left over is looked at one by one."""
+    external: Counter[tuple[str, str]] = Counter()
+    near, far = Ends(), Ends()
+    for side, others, ends, mirrored in (
+        (ground.clients, ground.servers.hosts, near, False),
+        (ground.servers, ground.clients.hosts, far, True),
+    ):
+        for place, namespace in side.namespaces:
+            for block in namespace.table.blocks:
+                ends.add(records(ground, place, namespace, block, others, external, mirrored))
+    same = near.records & far.records
+    repeated = near.repeated | far.repeated
+    left = {record[:-2] for record in near.records ^ far.records} | repeated
+    if left:
+        left -= {record[:-2] for record in same} - repeated
+    if ground.clients.hosts & ground.servers.hosts:
+        same = {record for record in same if not seen_from_both_ends(record, same)}
+    agreeing: Counter[tuple[State | None, State | None]] = Counter()
+    for number, count in Counter(record[-2] for record in same).items():
+        agreeing[state_of(number), state_of(number)] += count
+    suspects, unjudged = [], 0
+    for connection in resolve(ground, left):
+        answer = connection.answer
+        if answer is Accord.UNJUDGED:
+            unjudged += 1
+        elif answer is Accord.AGREE and not connection.odd:
+            agreeing[connection.states] += 1
+        else:
+            suspects.append(connection.suspect)
+    return Matching(+agreeing, tuple(suspects), external, unjudged)
+
+
+@dataclass
+class Ends:
+    """The rows of one role as records of key, state and oddity. A key in two places is `repeated`."""
+
+    records: set[bytes] = field(default_factory=set)
+    repeated: set[bytes] = field(default_factory=set)
+
+    def add(self, found: set[bytes]) -> None:
+        if self.records and not self.records.isdisjoint(found):
+            self.repeated |= {record[:-2] for record in self.records & found}
+        self.records |= found
+
+
+def records(
+    ground: Ground,
+    place: Place,
+    namespace: Namespace,
+    block: Block,
+    others: frozenset[str],
+    external: Counter[tuple[str, str]],
+    mirrored: bool,
+) -> set[bytes]:
+    """The rows of a block that the check is about, as records. Counts the sockets that lead elsewhere."""
+    inside, outside = set(), set()
+    for peer in block.peers():
+        places = ground.peers_of(place, peer)
+        if any(one.host in others for one in places):
+            inside.add(peer)
+        elif not places:
+            outside.add(peer)
+    width, size = block.width, 2 * block.width + 6
+    own = ground.own[place]
+    rows = block.oddities(FAR_ODD if mirrored else NEAR_ODD).packed(mirrored)
+    whole = not outside and len(inside) == len(block.peers()) and namespace.covered_ports == ground.ports
+    if whole and block.locals() <= own:
+        return {record for (record,) in struct.iter_unpack(f"{size}s", rows)}
+    first = width if mirrored else 0
+    found = set()
+    for (record,) in struct.iter_unpack(f"{size}s", rows):
+        local, peer = record[first : first + width], record[width - first : 2 * width - first]
+        if ground.ports and not ports_of(record[: 2 * width + 4]) & ground.ports:
+            continue
+        if peer in inside and (local in own or address.is_loopback(local)):
+            found.add(record)
+        elif peer in outside or peer in inside:
+            external[place.host, elsewhere(ground, place, record[: 2 * width + 4], mirrored)] += 1
+    return found
+
+
+def ports_of(key: bytes) -> frozenset[int]:
+    """Both ports of a key."""
+    return frozenset((int.from_bytes(key[-4:-2], "big"), int.from_bytes(key[-2:], "big")))
+
+
+def elsewhere(ground: Ground, place: Place, key: bytes, mirrored: bool) -> str:
+    """How the report names the peer of a socket that leads elsewhere: with its port where that is the known one."""
+    _, local_port, peer, peer_port = address.split_key(address.mirror(key) if mirrored else key)
+    if (place, local_port) in ground.listening:
+        return address.show(peer)
+    return address.endpoint(peer, peer_port)
+
+
+def seen_from_both_ends(record: bytes, same: set[bytes]) -> bool:
+    """Whether a connection between hosts that have both roles stands there once more, as its other end sees it."""
+    other = address.mirror(record[:-2])
+    return record[:-2] > other and other + record[-2:] in same
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Where a key was seen, and as what."""
+
+    place: Place
+    scope: int
+    state: Seen
+    marks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """One connection of which the rows did not simply agree."""
+
+    suspect: Suspect
+    states: tuple[State | None, State | None]
+    answer: Answer
+    odd: bool
+
+
+def resolve(ground: Ground, left: set[bytes]) -> Iterator[Pairing]:
+    """Keys (as the client role sees them) that did not cancel -> connections, each once, the client's end first."""
+    if not left:
+        return
+    wanted = left | {address.mirror(key) for key in left}
+    index: dict[bytes, list[Row]] = {}
+    for place, namespace in {**dict(ground.clients.namespaces), **dict(ground.servers.namespaces)}.items():
+        for block in namespace.table.blocks:
+            for key, state, marks in block.rows():
+                if key in wanted:
+                    seen = state_of(state)
+                    index.setdefault(key, []).append(Row(place, block.scope, seen or Absence.UNSEEN, marks))
+    done: set[bytes] = set()
+    for key in sorted(left):
+        other = address.mirror(key)
+        if min(key, other) in done or key == other:
+            continue
+        done.add(min(key, other))
+        yield from pairings(ground, key, index.get(key, []), index.get(other, []))
+
+
+def pairings(ground: Ground, key: bytes, near: Sequence[Row], far: Sequence[Row]) -> Iterator[Pairing]:
+    """The connections that one tuple stands for: one, or one on each host where the tuple is local to a host."""
+    if address.is_loopback(key[: (len(key) - 4) // 2]):
+        for place in dict.fromkeys(row.place for row in (*near, *far)):
+            here = [row for row in near if row.place == place], [row for row in far if row.place == place]
+            yield pairing(ground, key, *here)
+    else:
+        yield pairing(ground, key, near, far)
+
+
+def pairing(ground: Ground, key: bytes, near: Sequence[Row], far: Sequence[Row]) -> Pairing:
+    """One connection from the rows of its two ends, either of which may be missing."""
+    other = address.mirror(key)
+    near_places = tuple(dict.fromkeys(row.place for row in near)) or expected(ground, key, far)
+    far_places = tuple(dict.fromkeys(row.place for row in far)) or expected(ground, other, near)
+    ends = [
+        (key, near_places, latest(near)),
+        (other, far_places, latest(far)),
+    ]
+    if server_is_first(ground, key, near_places, latest(near), far_places, latest(far)):
+        ends.reverse()
+    (client_key, client_places, client), (server_key, server_places, server) = ends
+    states = (client.state if client else Absence.ABSENT, server.state if server else Absence.ABSENT)
+    unread = not client_places or not server_places
+    answer: Answer = Accord.UNJUDGED if unread else THE_TABLE[states]
+    return Pairing(
+        Suspect(
+            Ask(client_places, client_key, client.scope if client else 0),
+            Ask(server_places, server_key, server.scope if server else 0),
+            client_first=client is not None,
+        ),
+        (known(states[0]), known(states[1])),
+        answer,
+        odd=bool(client and server and (is_stalled(client) or is_stalled(server) or server.marks & NO_INODE))
+        or len(near) > 1
+        or len(far) > 1,
+    )
+
+
+def expected(ground: Ground, key: bytes, others: Sequence[Row]) -> tuple[Place, ...]:
+    """Where the missing end with this key would be: the places that own its local address, if all could be read."""
+    local = key[: (len(key) - 4) // 2]
+    return ground.peers_of(others[0].place, local) if others else ()
+
+
+def latest(rows: Sequence[Row]) -> Row | None:
+    """The row that counts: a dump may give a socket twice as it moves, and a TIME_WAIT beside its successor."""
+    alive = [row for row in rows if row.state is not State.TIME_WAIT]
+    found = alive or rows
+    return found[-1] if found else None
+
+
+def known(seen: Seen) -> State | None:
+    """A state for the matrix: None where there is no socket."""
+    return seen if isinstance(seen, State) else None
+
+
+def is_stalled(row: Row) -> bool:
+    """Retransmitting now: worth a closer look."""
+    return bool(row.marks & RETRANSMITS) and row.marks & TIMER_MASK == 1
+
+
+def server_is_first(
+    ground: Ground,
+    key: bytes,
+    near_places: Sequence[Place],
+    near: Row | None,
+    far_places: Sequence[Place],
+    far: Row | None,
+) -> bool:
+    """Whether the end with this key is the server's: by port, by handshake, by listener, by role, by lower port."""
+    _, local_port, _, peer_port = address.split_key(key)
+    if (local_port in ground.ports) != (peer_port in ground.ports):
+        return local_port in ground.ports
+    for one, two in ((near, far), (far, near)):
+        passive = one is not None and one.state is State.SYN_RECV
+        active = two is not None and two.state is State.SYN_SENT
+        if passive or active:
+            return one is near
+    listens = [
+        any((place, port) in ground.listening for place in places)
+        for places, port in ((near_places, local_port), (far_places, peer_port))
+    ]
+    if listens[0] != listens[1]:
+        return listens[0]
+    roles = [
+        {place.host for place in places} <= ground.servers.hosts - ground.clients.hosts
+        for places in (near_places, far_places)
+    ]
+    if roles[0] != roles[1]:
+        return roles[0]
+    return local_port < peer_port
+
+
+def oddity(near: bool) -> bytes:
+    """Marks -> what keeps a row from cancelling: 0 for a plain row, never the same on both sides otherwise."""
+    side = 0 if near else 1
+    return bytes(
+        2 * (marks & NO_INODE != 0) + 4 * (marks & RETRANSMITS != 0 and marks & TIMER_MASK == 1) + side
+        if marks & NO_INODE or (marks & RETRANSMITS and marks & TIMER_MASK == 1)
+        else 0
+        for marks in range(256)
+    )
+
+
+NEAR_ODD, FAR_ODD = oddity(True), oddity(False)

@@ -1,0 +1,175 @@
+"""What lasts: brackets of exact look-ups around each suspect -> verdicts with a confidence.
+
+A bracket is three looks in order: the end that was there, the other end, the first end again. If the first end is the
+same socket in the same state before and after, then at the moment of the look between, both sights were true at once;
+nothing else about two hosts can be said without a common clock. A finding holds in every bracket, with the same
+verdict on the same sockets (kernel cookies), so that a port that is used again is another connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from halfopen.errors import HostError
+from halfopen.findings import Confidence, Verdict
+from halfopen.judge.match import Ask, Suspect
+from halfopen.judge.verdict import Accord, judge_pair
+from halfopen.model import Absence, Look, Place, Sight, Socket, Wanted
+
+Sights = Mapping[tuple[Place, bytes], Sight]
+
+
+@dataclass(frozen=True, slots=True)
+class Bracket:
+    """Three looks at all suspects, in the order they were taken, and the hosts that failed meanwhile."""
+
+    before: Sights
+    between: Sights
+    after: Sights
+    errors: Mapping[str, HostError]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A suspect that held in every bracket: the ends as the last one saw them."""
+
+    suspect: Suspect
+    verdict: Verdict
+    confidence: Confidence
+    client: Socket | None
+    server: Socket | None
+    client_place: Place
+    server_place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What one bracket proves about a suspect."""
+
+    verdict: Verdict | Accord
+    first: Sight
+    second: Sight
+    first_place: Place
+    second_place: Place
+
+
+def questions(suspects: Iterable[Suspect], second: bool) -> dict[str, list[Wanted]]:
+    """Host -> what to look up there, for the first end of each suspect or the second."""
+    found: dict[str, dict[tuple[Place, bytes], Wanted]] = {}
+    for suspect in suspects:
+        ask = ends(suspect)[second]
+        for place in ask.places:
+            found.setdefault(place.host, {})[place, ask.key] = Wanted(place, ask.key, ask.scope)
+    return {host: list(wanted.values()) for host, wanted in found.items()}
+
+
+def ends(suspect: Suspect) -> tuple[Ask, Ask]:
+    """The ends in the order of the looks: first the one that was there."""
+    pair = (suspect.client, suspect.server)
+    return pair if suspect.client_first else pair[::-1]
+
+
+def merge(looks: Iterable[Look]) -> tuple[dict[tuple[Place, bytes], Sight], dict[str, HostError]]:
+    """Looks of several hosts at one moment -> sights, and errors of hosts that could not look."""
+    sights: dict[tuple[Place, bytes], Sight] = {}
+    errors: dict[str, HostError] = {}
+    for look in looks:
+        sights.update(look.sights)
+        if look.error is not None:
+            errors[look.host] = look.error
+    return sights, errors
+
+
+def sight_at(ask: Ask, sights: Sights) -> tuple[Sight, Place, int]:
+    """What is to be seen of an end at the places it may be: the sight, where, and how many sockets claim to be it."""
+    seen = [(sights.get((place, ask.key), Absence.UNSEEN), place) for place in ask.places]
+    found = [one for one in seen if isinstance(one[0], Socket)]
+    if found:
+        return (*found[0], len(found))
+    for sight, place in seen:
+        if sight is Absence.UNSEEN:
+            return sight, place, 0
+    return (*seen[0], 0)
+
+
+def shown(suspect: Suspect, bracket: Bracket) -> Shown:
+    """One bracket's word on one suspect. UNJUDGED where the first end changed meanwhile, or somebody could not look."""
+    first, second = ends(suspect)
+    before, first_place, claims_first = sight_at(first, bracket.before)
+    between, second_place, claims_second = sight_at(second, bracket.between)
+    after, _, _ = sight_at(first, bracket.after)
+    verdict: Verdict | Accord
+    if Absence.UNSEEN in (before, between, after):
+        verdict = Accord.UNJUDGED
+    elif not same_socket(before, after):
+        verdict = Accord.AGREE  # it moved while we looked: what moves is not stuck
+    elif claims_first > 1 or claims_second > 1:
+        verdict = Verdict.AMBIGUOUS
+    else:
+        verdict = judge_pair(after, between) if suspect.client_first else judge_pair(between, after)
+    return Shown(verdict, after, between, first_place, second_place)
+
+
+def same_socket(one: Sight, two: Sight) -> bool:
+    """The same socket in the same state: by cookie, and where a collector has none, by inode."""
+    if not isinstance(one, Socket) or not isinstance(two, Socket):
+        return one is two
+    return one.state is two.state and same_life(one, two)
+
+
+def same_life(one: Sight, two: Sight) -> bool:
+    """No sign that these are two sockets, or that one is there and the other not."""
+    if not isinstance(one, Socket) or not isinstance(two, Socket):
+        return one is two
+    if one.cookie is not None and two.cookie is not None:
+        return one.cookie == two.cookie
+    return not one.inode or not two.inode or one.inode == two.inode
+
+
+def held(suspects: Sequence[Suspect], brackets: Sequence[Bracket]) -> tuple[list[Held], list[Suspect]]:
+    """Suspects that held in all brackets, and those that somebody could not look at."""
+    found, unseen = [], []
+    for suspect in suspects:
+        words = [shown(suspect, bracket) for bracket in brackets]
+        last = words[-1]
+        if any(word.verdict is Accord.UNJUDGED for word in words):
+            unseen.append(suspect)
+        elif isinstance(last.verdict, Verdict) and all(agrees(word, last) for word in words):
+            found.append(finding(suspect, last, len(brackets)))
+    return found, unseen
+
+
+def agrees(word: Shown, last: Shown) -> bool:
+    """The same verdict on the same sockets."""
+    return word.verdict is last.verdict and same_life(word.first, last.first) and same_life(word.second, last.second)
+
+
+def lasting(suspects: Sequence[Suspect], bracket: Bracket) -> list[Suspect]:
+    """The suspects that are worth another look after a bracket: those that it did not clear."""
+    return [suspect for suspect in suspects if shown(suspect, bracket).verdict is not Accord.AGREE]
+
+
+def finding(suspect: Suspect, last: Shown, rounds: int) -> Held:
+    """A suspect that held -> its verdict, ends and confidence."""
+    sockets = [one for one in (last.first, last.second) if isinstance(one, Socket)]
+    if rounds < 2:
+        confidence = Confidence.INFERRED
+    elif all(one.cookie is not None for one in sockets):
+        confidence = Confidence.PROVEN
+    else:
+        confidence = Confidence.OBSERVED
+    ordered = [(last.first, last.first_place), (last.second, last.second_place)]
+    if not suspect.client_first:
+        ordered.reverse()
+    (client, client_place), (server, server_place) = ordered
+    assert isinstance(last.verdict, Verdict)
+    return Held(
+        suspect,
+        last.verdict,
+        confidence,
+        client if isinstance(client, Socket) else None,
+        server if isinstance(server, Socket) else None,
+        client_place,
+        server_place,
+    )

@@ -1,0 +1,316 @@
+"""Rounds over open hosts -> Report. A check is two rounds; nothing here judges.
+
+All hosts at once, each by a thread that waits for it. A host that fails is a value in the report. Clean pairs cost one
+dump each; only suspects are asked about again, and only then are counters and processes read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Protocol, TypeVar
+
+from halfopen import __version__, address
+from halfopen.errors import Exit, HostError
+from halfopen.findings import SCHEMA, Check, Outcome, Report, Tool
+from halfopen.inventory import CheckPlan, Host, Inventory
+from halfopen.judge.analyse import Evidence, Policy, analyse, wanted_inodes
+from halfopen.judge.case import HostEvidence
+from halfopen.judge.match import Matching, Suspect, match, survey
+from halfopen.judge.rounds import Bracket, lasting, merge, questions
+from halfopen.model import Look, Place, Process, Sight, Snapshot, Wanted
+from halfopen.reach.agent import Agent, remote_command
+from halfopen.reach.connect import ReachOptions, connect
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Closing(Protocol):
+    """What a session must close on its way out."""
+
+    def close(self) -> None: ...
+
+
+QUESTION_LIMIT = 100_000  # exact look-ups of one request
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a run reaches hosts and how long it takes. Durations in seconds."""
+
+    connect_timeout: float = 10.0
+    timeout: float = 120.0
+    forks: int = 16
+    host_keys: str = "strict"
+    jump: str | None = None
+    transport: str | None = None
+    interactive: bool = False
+    policy: Policy = field(default_factory=Policy)
+
+
+class Session:
+    """Open probes on the hosts of some checks. A context manager: on its way out every probe ends.
+
+    `say` is told what is under way, for a terminal.
+    """
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        plans: Sequence[CheckPlan],
+        options: Options,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.inventory, self.plans, self.options, self.say = inventory, plans, options, say
+        self.deadline = time.monotonic() + options.timeout
+        self.agents: dict[str, Agent] = {}
+        self.connections: list[Closing] = []
+        self.pool = ThreadPoolExecutor(max(1, options.forks), thread_name_prefix="host")
+        self.ports = {name: ports_of(name, plans) for name in hosts_of(plans)}
+        self.notes: list[str] = []
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one in self.connections:
+            one.close()
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
+    def report(self) -> Report:
+        """One whole run over all checks."""
+        started, began = datetime.now(UTC), time.monotonic()
+        snapshots = self.first_look()
+        checks = self.judge(snapshots, began)
+        return report_of(checks, started, datetime.now(UTC))
+
+    def first_look(self) -> dict[str, Snapshot]:
+        """Every host's first snapshot; the hosts that were not reached yet are reached now."""
+        self.say(f"reading {len(self.ports)} host{'s' * (len(self.ports) != 1)}")
+        return dict(self.each({name: name for name in self.ports}, self.snapshot_of))
+
+    def snapshot_of(self, name: str, _: str) -> Snapshot:
+        """A dump of one host, on its open probe or a new one; an error is a snapshot too."""
+        transport = self.inventory.hosts[name].transport
+        try:
+            if name in self.agents:
+                return self.agents[name].snapshot(self.ports[name])
+            agent = self.open(self.inventory.hosts[name])
+            transport = agent.transport
+            snapshot = agent.first_look(self.ports[name])
+        except HostError as error:
+            self.agents.pop(name, None)
+            return Snapshot(name, None, error=error, transport=transport)
+        self.agents[name] = agent
+        return snapshot
+
+    def open(self, host: Host) -> Agent:
+        """Reaches a host and starts the probe there."""
+        began = time.monotonic()
+        reach = ReachOptions(
+            connect_timeout=self.options.connect_timeout,
+            deadline=self.deadline,
+            host_keys=self.options.host_keys,
+            jump=self.options.jump,
+            transport=self.options.transport,
+            interactive=self.options.interactive,
+        )
+        connection = connect(host, self.inventory, reach)
+        self.connections.append(connection)
+        if connection.note:
+            self.notes.append(f"{host.name}: {connection.note}")
+        channel = connection.run(remote_command(host.python))
+        channel.deadline = min(self.deadline, began + max(self.options.timeout, self.options.connect_timeout))
+        agent = Agent(
+            host.name,
+            channel,
+            connection.transport,
+            self.options.timeout,
+            last_deadline=self.deadline,
+            python=host.python,
+        )
+        self.connections.append(agent)
+        agent.start(self.ports[host.name], wait=host.transport == "exec")
+        return agent
+
+    def judge(self, snapshots: Mapping[str, Snapshot], began: float) -> list[Check]:
+        """Matching, brackets around what is suspect, and the report of each check."""
+        matchings = [self.matching(plan, snapshots) for plan in self.plans]
+        suspects: list[Sequence[Suspect]] = [one.suspects for one in matchings]
+        brackets: list[list[Bracket]] = [[] for _ in self.plans]
+        before: Mapping[str, tuple[dict[str, int], dict[str, int]]] = {}
+        if any(suspects):
+            before = self.counters(snapshots)
+        for number in range(max(plan.rounds for plan in self.plans)):
+            if number and any(suspects):
+                self.settle(sum(map(len, suspects)))
+            asked = [left if number < plan.rounds else () for left, plan in zip(suspects, self.plans, strict=True)]
+            if not any(asked):
+                break
+            bracket = self.bracket(merged(asked))
+            for index, left in enumerate(asked):
+                if left:
+                    brackets[index].append(bracket)
+                    suspects[index] = lasting(left, bracket)
+        checks = []
+        for index, plan in enumerate(self.plans):
+            evidence = Evidence(
+                snapshots,
+                replace(matchings[index], suspects=tuple(suspects[index])),
+                brackets[index],
+                notes=self.notes_of(snapshots),
+            )
+            evidence = self.explained(evidence, before)
+            evidence = replace(evidence, elapsed_s=time.monotonic() - began)
+            checks.append(analyse(plan, evidence, self.options.policy))
+        return checks
+
+    def matching(self, plan: CheckPlan, snapshots: Mapping[str, Snapshot]) -> Matching:
+        """The join of one check."""
+        names = list(dict.fromkeys((*plan.clients, *plan.servers)))
+        extra = {name: [address.parse(one) for one in self.inventory.hosts[name].addresses] for name in names}
+        return match(survey([snapshots[name] for name in names], plan.clients, plan.servers, plan.ports, extra))
+
+    def settle(self, count: int) -> None:
+        """Waits before the next round, but never past the end of the run."""
+        self.say(
+            f"{count} suspect{'s' * (count != 1)}: looking again after {max(plan.settle for plan in self.plans)} s"
+        )
+        time.sleep(max(0.0, min(max(plan.settle for plan in self.plans), self.deadline - time.monotonic())))
+
+    def bracket(self, suspects: Sequence[Suspect]) -> Bracket:
+        """Three looks in order: first ends, second ends, first ends."""
+        first, second = questions(suspects, second=False), questions(suspects, second=True)
+        before, errors = merge(self.looks(first))
+        between, errors_between = merge(self.looks(second))
+        after, errors_after = merge(self.looks(first))
+        return Bracket(before, between, after, {**errors, **errors_between, **errors_after})
+
+    def looks(self, asked: Mapping[str, Sequence[Wanted]]) -> list[Look]:
+        """One look at each host that is asked, all at once."""
+        return [look for _, look in self.each(asked, self.look)]
+
+    def look(self, name: str, wanted: Sequence[Wanted]) -> Look:
+        """Exact look-ups on one host; an error is a look without sights."""
+        agent = self.agents.get(name)
+        if agent is None:
+            return Look(name, {})
+        sights: dict[tuple[Place, bytes], Sight] = {}
+        try:
+            for at in range(0, len(wanted), QUESTION_LIMIT):
+                sights.update(agent.look(wanted[at : at + QUESTION_LIMIT]).sights)
+        except HostError as error:
+            self.agents.pop(name, None)
+            return Look(name, {}, error)
+        return Look(name, sights)
+
+    def counters(self, names: Iterable[str]) -> dict[str, tuple[dict[str, int], dict[str, int]]]:
+        """Counters and sysctls of each open host; a host that fails here gives none."""
+        return {name: found for name, found in self.each(dict.fromkeys(names, ""), self.counters_of) if found}
+
+    def counters_of(self, name: str, _: str) -> tuple[dict[str, int], dict[str, int]] | None:
+        """Counters and sysctls of one host."""
+        agent = self.agents.get(name)
+        try:
+            return agent.evidence() if agent else None
+        except HostError as error:
+            self.agents.pop(name, None)
+            self.notes.append(f"{name}: its counters could not be read: {error.message}")
+            return None
+
+    def explained(self, evidence: Evidence, before: Mapping[str, tuple[dict[str, int], dict[str, int]]]) -> Evidence:
+        """Adds counters and the processes of what is reported, if anything is."""
+        inodes = wanted_inodes(evidence.matching.suspects, evidence)
+        asks = [ask for one in evidence.matching.suspects for ask in (one.client, one.server)]
+        names = {place.host for ask in asks for place in ask.places}
+        if not names:
+            return evidence
+        after = self.counters(sorted(names))
+        owners = dict(self.each({name: sorted(found) for name, found in inodes.items()}, self.owners_of))
+        hosts = {}
+        for name in sorted(names):
+            facts = evidence.snapshots[name].facts
+            first, last = before.get(name), after.get(name)
+            hosts[name] = HostEvidence(
+                name,
+                facts,
+                first[0] if first else {},
+                last[0] if last else {},
+                (last or first or ({}, {}))[1],
+                owners.get(name, {}),
+            )
+        return replace(evidence, hosts=hosts, notes=self.notes_of(evidence.snapshots))
+
+    def owners_of(self, name: str, inodes: Sequence[int]) -> dict[int, Process]:
+        """Processes that hold these sockets of one host."""
+        agent = self.agents.get(name)
+        if agent is None or not inodes:
+            return {}
+        try:
+            found, unreadable = agent.owners(inodes)
+        except HostError as error:
+            self.agents.pop(name, None)
+            self.notes.append(f"{name}: the processes could not be read: {error.message}")
+            return {}
+        if unreadable and len(found) < len(inodes):
+            self.notes.append(
+                f"{name}: some processes belong to other users and could not be named; as root they could"
+            )
+        return found
+
+    def notes_of(self, snapshots: Mapping[str, Snapshot]) -> tuple[str, ...]:
+        """What a reader should know about how this was read."""
+        gaps = [f"{name}: {gap}" for name, one in snapshots.items() if one.facts for gap in one.facts.gaps]
+        return tuple(dict.fromkeys((*gaps, *self.notes)))
+
+    def each(self, asked: Mapping[str, T], do: Callable[[str, T], R]) -> list[tuple[str, R]]:
+        """Does something for every host at once; the answers in the order asked."""
+        futures = [(name, self.pool.submit(do, name, what)) for name, what in asked.items()]
+        return [(name, future.result()) for name, future in futures]
+
+
+def hosts_of(plans: Iterable[CheckPlan]) -> list[str]:
+    """Every host that a check names, once."""
+    return list(dict.fromkeys(name for plan in plans for name in (*plan.clients, *plan.servers)))
+
+
+def ports_of(name: str, plans: Iterable[CheckPlan]) -> tuple[int, ...]:
+    """The ports that a host's dump is limited to: all that its checks name, or none if one of them names none."""
+    asked = [plan.ports for plan in plans if name in (*plan.clients, *plan.servers)]
+    if not all(asked):
+        return ()
+    return tuple(sorted({port for ports in asked for port in ports}))
+
+
+def merged(suspects: Iterable[Sequence[Suspect]]) -> list[Suspect]:
+    """The suspects of several checks, each once."""
+    return list(dict.fromkeys(one for some in suspects for one in some))
+
+
+def report_of(checks: Sequence[Check], started: datetime, finished: datetime) -> Report:
+    """Checks -> the whole answer; the worst first, and the exit status of all of them."""
+    ordered = sorted(checks, key=lambda one: (OUTCOMES.index(one.outcome), -len(one.findings)))
+    codes = {one.exit_code for one in checks}
+    code = next((code for code in (Exit.FINDINGS, Exit.INCOMPLETE) if code in codes), Exit.CLEAN)
+    outcome = ordered[0].outcome if code is not Exit.INCOMPLETE else Outcome.INCOMPLETE
+    return Report(
+        schema_=SCHEMA,
+        tool=Tool(name="halfopen", version=__version__),
+        started_at=stamp(started),
+        finished_at=stamp(finished),
+        outcome=outcome,
+        exit_code=code,
+        checks=tuple(ordered),
+    )
+
+
+def stamp(moment: datetime) -> str:
+    """ISO 8601 in UTC with milliseconds."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+OUTCOMES = [Outcome.FINDINGS, Outcome.INCOMPLETE, Outcome.CLEAN]
