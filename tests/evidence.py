@@ -1,0 +1,91 @@
+"""Evidence made by hand: hosts, tables and looks, for tests of the judgement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from halfopen import address
+from halfopen.judge.match import Suspect
+from halfopen.judge.rounds import Bracket, Sights
+from halfopen.model import (
+    Absence,
+    Collector,
+    HostFacts,
+    InterfaceAddress,
+    ListenSocket,
+    Namespace,
+    Place,
+    Sight,
+    Snapshot,
+    Socket,
+)
+from halfopen.table import NO_INODE, Table
+from halfopen.tcp import State, number_of
+
+CLIENT, SERVER = address.parse("10.0.0.1"), address.parse("10.0.0.2")
+
+
+def key(port: int, server_port: int = 5432, client: bytes = CLIENT, server: bytes = SERVER) -> bytes:
+    """The client's key of a connection from this port."""
+    return address.make_key(client, port, server, server_port)
+
+
+def sock(one: bytes, state: State = State.ESTABLISHED, cookie: int | None = 1, inode: int = 77) -> Socket:
+    """A socket with nothing remarkable about it."""
+    return Socket(key=one, state=state, family=2, cookie=cookie, inode=inode, recv_q=0, send_q=0, retransmits=0)
+
+
+def facts(name: str, collector: Collector = Collector.NETLINK) -> HostFacts:
+    """A host that answered."""
+    return HostFacts(name, "6.1.0", f"boot-{name}", 1000.0, True, collector)
+
+
+def snapshot(
+    host: str,
+    addresses: Iterable[bytes],
+    sockets: Sequence[Socket],
+    listeners: Sequence[ListenSocket] = (),
+    ports: Iterable[int] = (),
+    netns: int = 1,
+) -> Snapshot:
+    """One host with one namespace."""
+    rows = [
+        (
+            one.family,
+            one.scope,
+            one.key,
+            number_of(one.state),
+            NO_INODE if one.inode == 0 and one.state is State.ESTABLISHED else 0,
+        )
+        for one in sockets
+    ]
+    space = Namespace(
+        netns,
+        tuple(InterfaceAddress(packed, (1,)) for packed in addresses),
+        Table.of(rows),
+        tuple(listeners),
+        frozenset(ports),
+    )
+    return Snapshot(host, facts(host), (space,))
+
+
+def sights(
+    snapshots: Iterable[Snapshot], sockets: Mapping[str, Sequence[Socket]], suspects: Iterable[Suspect]
+) -> Sights:
+    """What exact look-ups of all suspects would find if these were the sockets of the hosts."""
+    places = {one.host: Place(one.host, one.namespaces[0].netns) for one in snapshots}
+    found: dict[tuple[Place, bytes], Sight] = {}
+    for suspect in suspects:
+        for ask in (suspect.client, suspect.server):
+            for place in ask.places:
+                found[place, ask.key] = Absence.ABSENT
+    for host, here in sockets.items():
+        for one in here:
+            found[places[host], one.key] = one
+    return found
+
+
+def bracket(*looks: Sights) -> Bracket:
+    """One look for all three, or three of them."""
+    before, between, after = looks if len(looks) == 3 else looks * 3
+    return Bracket(before, between, after, {})

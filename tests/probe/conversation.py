@@ -1,0 +1,61 @@
+"""Runs the probe under any interpreter and talks to it with the real agent, without a network."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from halfopen.reach.agent import Agent, remote_command
+
+
+def interpreters() -> list[str]:
+    """Every Python from 3.6 on that is installed here, one per minor version."""
+    found: dict[str, str] = {}
+    roots = [Path.home() / ".pyenv/versions", Path("/usr/bin"), Path("/usr/local/bin")]
+    candidates = [path for root in roots for path in (*root.glob("3.*/bin/python3"), *root.glob("python3.*"))]
+    for path in candidates:
+        if re.fullmatch(r"python3(\.\d+)?", path.name):
+            run = subprocess.run([path, "-c", "import sys;print('%d.%d'%sys.version_info[:2])"], capture_output=True)
+            version = run.stdout.decode().strip()
+            if run.returncode == 0 and tuple(map(int, version.split("."))) >= (3, 6):
+                found.setdefault(version, str(path))
+    return [found[version] for version in sorted(found, key=lambda one: tuple(map(int, one.split("."))))]
+
+
+class PipeChannel:
+    """A channel to a command on this machine, with blocking pipes: tests end by their own time limit."""
+
+    def __init__(self, argv: list[str]) -> None:
+        self.deadline = 0.0
+        self.process = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
+        )
+
+    def send(self, data: bytes) -> None:
+        assert self.process.stdin
+        self.process.stdin.write(data)
+
+    def receive(self) -> bytes:
+        assert self.process.stdout
+        return self.process.stdout.read(1 << 20) or b""
+
+    def complaint(self) -> str:
+        return ""
+
+    def exit_status(self) -> int | None:
+        return self.process.wait(5)
+
+    def close(self) -> None:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.wait(5)
+
+
+def open_probe(python: str, wrap: list[str] | None = None) -> Agent:
+    """The probe under this interpreter, behind a command that runs a shell if one is given."""
+    shell = shutil.which("sh") or "/bin/sh"
+    agent = Agent("here", PipeChannel([*(wrap or []), shell, "-c", remote_command(python)]), "local", python=python)
+    return agent

@@ -1,0 +1,276 @@
+"""The probe under every Python there is: netlink, /proc and `ss` tell the same."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from probe.conversation import PipeChannel, interpreters, open_probe
+
+from halfopen import address
+from halfopen.evidence import wire
+from halfopen.model import Absence, Collector, Socket, Wanted
+from halfopen.reach.agent import Agent, probe_source
+from halfopen.tcp import State, state_of
+
+PYTHONS = interpreters()
+NO_NETLINK = "import _socket as _s\ndef _refuse(*a, **k): raise OSError(97, 'refused')\n_s.socket = _refuse\n"
+
+
+def test_there_is_an_old_and_a_new_python_in_ci() -> None:
+    assert PYTHONS
+
+
+@pytest.fixture(params=PYTHONS, ids=[path.split("/")[-3] if "versions" in path else path for path in PYTHONS])
+def python(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def pairs() -> Iterator[list[tuple[socket.socket, socket.socket]]]:
+    """Healthy connections on loopback: IPv4, IPv6, and IPv4 to a dual-stack listener, some with unread bytes."""
+    held: list[socket.socket] = []
+    made = []
+    for family, bind, dial in (
+        (socket.AF_INET, "127.0.0.1", "127.0.0.1"),
+        (socket.AF_INET6, "::1", "::1"),
+        (socket.AF_INET6, "::", "127.0.0.1"),
+    ):
+        listener = socket.socket(family)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if bind == "::":
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.bind((bind, 0))
+        listener.listen(8)
+        for number in range(3):
+            client = socket.create_connection((dial, listener.getsockname()[1]))
+            server, _ = listener.accept()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, number % 2)
+            client.sendall(b"x" * number)
+            made.append((client, server))
+            held += [client, server]
+        held.append(listener)
+    yield made
+    for one in held:
+        one.close()
+
+
+def key_of(one: socket.socket) -> bytes:
+    local, peer = one.getsockname(), one.getpeername()
+    return address.make_key(address.parse(local[0]), local[1], address.parse(peer[0]), peer[1])
+
+
+def without_netlink(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sends a probe whose netlink sockets are refused, as in a container without them."""
+    source = probe_source().decode()
+    blind = source.replace("# Kinds of frames", NO_NETLINK + "# Kinds of frames", 1)
+    monkeypatch.setattr("halfopen.reach.agent.probe_source", blind.encode)
+
+
+def started(python: str, ports: tuple[int, ...] = ()) -> tuple[Agent, object]:
+    agent = open_probe(python)
+    agent.start(ports)
+    return agent, agent.first_look(ports)
+
+
+@pytest.mark.parametrize("way", ["netlink", "procfs"])
+def test_it_sees_every_socket_and_what_ss_sees(
+    way: str, python: str, pairs: list[tuple[socket.socket, socket.socket]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if way == "procfs":
+        without_netlink(monkeypatch)
+    agent = open_probe(python)
+    agent.start(())
+    snapshot = agent.first_look(())
+    assert snapshot.facts is not None and snapshot.facts.collector is Collector(way)
+    rows = {key: state_of(state) for key, state, _ in snapshot.namespaces[0].table.rows()}
+    expected = {key_of(one) for pair in pairs for one in pair}
+    assert {key for key, state in rows.items() if state is State.ESTABLISHED} >= expected
+    if way == "netlink":
+        listed = by_ss()
+        assert expected <= listed
+        mine = {key for key in rows if any(key == one for one in listed)}
+        assert expected <= mine
+
+    wanted = [Wanted(agent.place, one) for one in sorted(expected)]
+    absent = Wanted(agent.place, address.make_key(b"\x7f\0\0\1", 1, b"\x7f\0\0\1", pairs[0][1].getsockname()[1]))
+    look = agent.look([*wanted, absent])
+    assert look.sights[agent.place, absent.key] is Absence.ABSENT
+    for client, server in pairs:
+        for one in (client, server):
+            found = look.sights[agent.place, key_of(one)]
+            assert isinstance(found, Socket) and found.state is State.ESTABLISHED
+            assert found.inode == os.fstat(one.fileno()).st_ino
+            assert (found.cookie is None) == (way == "procfs") == (found.info is None)
+    unread = sum(len(one.recv(9, socket.MSG_PEEK | socket.MSG_DONTWAIT)) for _, one in pairs[1:3])
+    seen = [look.sights[agent.place, key_of(one)] for _, one in pairs[1:3]]
+    assert unread == 3 == sum(one.recv_q or 0 for one in seen if isinstance(one, Socket))
+    agent.close()
+
+
+def by_ss() -> set[bytes]:
+    """The connections that `ss` lists, as keys."""
+    found = set()
+    text = subprocess.run(["ss", "-Htan"], capture_output=True, text=True, check=True).stdout
+    for line in text.splitlines():
+        words = line.split()
+        if words[0] == "LISTEN":
+            continue
+        (local, local_port), (peer, peer_port) = (address.parse_endpoint(word) for word in words[3:5])
+        found.add(address.make_key(local, local_port, peer, peer_port))
+    return found
+
+
+def test_netlink_and_proc_agree(
+    python: str, pairs: list[tuple[socket.socket, socket.socket]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent, one = started(python)
+    agent.close()
+    without_netlink(monkeypatch)
+    agent, two = started(python)
+    agent.close()
+    expected = {key_of(end) for pair in pairs for end in pair}
+    rows = [
+        {(key, state, marks & ~7) for key, state, marks in snapshot.namespaces[0].table.rows() if key in expected}  # type: ignore[attr-defined]
+        for snapshot in (one, two)
+    ]
+    assert rows[0] == rows[1]
+    listeners = [
+        {
+            (found.address, found.port, found.queue)
+            for found in snapshot.namespaces[0].listeners  # type: ignore[attr-defined]
+            if found.port in {pair[1].getsockname()[1] for pair in pairs}
+        }
+        for snapshot in (one, two)
+    ]
+    assert len(listeners[0]) == 3 and listeners[0] == listeners[1]
+    # Loopback and global addresses are the same by both ways, so that the same connections are judged.
+    addresses = [{found.address for found in snapshot.namespaces[0].addresses} for snapshot in (one, two)]  # type: ignore[attr-defined]
+    assert addresses[0] == addresses[1]
+
+
+@pytest.mark.parametrize("way", ["netlink", "procfs"])
+def test_a_port_filter_passes_either_side(
+    way: str, python: str, pairs: list[tuple[socket.socket, socket.socket]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if way == "procfs":
+        without_netlink(monkeypatch)
+    ports = tuple(sorted({pairs[0][1].getsockname()[1], pairs[8][1].getsockname()[1]}))
+    agent, snapshot = started(python, ports)
+    agent.close()
+    rows = {key for key, _, _ in snapshot.namespaces[0].table.rows()}  # type: ignore[attr-defined]
+    expected = {key_of(one) for pair in pairs if pair[1].getsockname()[1] in ports for one in pair}
+    assert rows == expected
+    assert {one.port for one in snapshot.namespaces[0].listeners} == set(ports)  # type: ignore[attr-defined]
+
+
+def test_it_names_the_holders_and_reads_counters(python: str, pairs: list[tuple[socket.socket, socket.socket]]) -> None:
+    agent, _ = started(python)
+    inode = os.fstat(pairs[0][0].fileno()).st_ino
+    found, _ = agent.owners([inode, 1])
+    assert found[inode].pid == os.getpid() and 1 not in found
+    counters, sysctls = agent.evidence()
+    assert {"ListenOverflows", "SyncookiesSent", "OutRsts"} <= counters.keys()
+    assert sysctls["somaxconn"] > 0
+    agent.close()
+
+
+def test_it_ends_with_its_channel(python: str) -> None:
+    agent, _ = started(python)
+    channel = agent.channel
+    assert isinstance(channel, PipeChannel) and channel.process.stdin
+    channel.process.stdin.close()
+    assert channel.process.wait(5) == 0
+
+
+def test_a_print_breaks_no_frame(python: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    noisy = probe_source().replace(
+        b"def hello(use_netlink):", b"def hello(use_netlink):\n    print('noise', flush=True)"
+    )
+    noisy = noisy.replace(b'    """What this host is', b'    print("noise")\n    """What this host is')
+    monkeypatch.setattr("halfopen.reach.agent.probe_source", lambda: noisy)
+    agent, snapshot = started(python)
+    assert snapshot.facts is not None  # type: ignore[attr-defined]
+    agent.close()
+
+
+def test_a_fault_of_the_probe_is_an_answer(python: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = probe_source().replace(b"def evidence():", b"def evidence():\n    return 1 // 0\n\n\ndef _unused():")
+    monkeypatch.setattr("halfopen.reach.agent.probe_source", lambda: broken)
+    agent, _ = started(python)
+    with pytest.raises(Exception, match="ZeroDivisionError"):
+        agent.evidence()
+    agent.close()
+
+
+def test_it_starts_no_process_and_writes_no_file() -> None:
+    source = probe_source().decode()
+    for word in ("subprocess", "fork", "os.system", "popen", '"w', "'w", "O_CREAT", "SOCK_DESTROY", "sendto"):
+        assert word not in source
+
+
+def test_fields_of_a_socket_are_tied() -> None:
+    """The two lists exist twice on purpose; this holds them together: layout of the message, verbs, frames, schema."""
+    space: dict[str, object] = {"__name__": "probe"}
+    exec(compile(probe_source(), "probe", "exec"), space)
+    names = (
+        "SCHEMA",
+        "FIELDS",
+        "BLOCK",
+        "LISTENERS",
+        "ROWS",
+        "END",
+        "ERROR",
+        "HELLO",
+        "DUMP",
+        "LOOK",
+        "EVIDENCE",
+        "OWNERS",
+    )
+    assert {name: space[name] for name in names} == {name: getattr(wire, name) for name in names}
+    assert space["ROW"] == 16 + wire.MESSAGE.size
+    row = space["proc_row"](  # type: ignore[operator]
+        b"   0: 0100007F:1538 0200007F:9C40 01 00000003:00000005 01:0000000A 00000002  1000        0 4242 1 ffff 20 4",
+        2,
+    )
+    found = wire.decode_socket(row[16:])
+    assert found == replace(
+        found,
+        key=address.make_key(b"\x7f\0\0\1", 0x1538, b"\x7f\0\0\2", 0x9C40),
+        send_q=3,
+        recv_q=5,
+        timer_expires_s=0.1,
+        retransmits=2,
+        uid=1000,
+        inode=4242,
+        cookie=None,
+    )
+
+
+def test_it_dies_if_nobody_asks_any_more() -> None:
+    space: dict[str, object] = {"__name__": "probe"}
+    exec(compile(probe_source(), "probe", "exec"), space)
+    assert 0 < int(str(space["IDLE_LIMIT"])) <= 3600
+    short = probe_source().replace(b"IDLE_LIMIT = 900", b"IDLE_LIMIT = 1")
+    agent = open_probe(PYTHONS[-1])
+    import halfopen.reach.agent as module
+
+    kept = module.probe_source
+    module.probe_source = lambda: short
+    try:
+        agent.start(())
+    finally:
+        module.probe_source = kept
+    agent.first_look(())
+    channel = agent.channel
+    assert isinstance(channel, PipeChannel)
+    began = time.monotonic()
+    assert channel.process.wait(10) == -signal.SIGALRM
+    assert time.monotonic() - began < 10
+    agent.close()

@@ -1,0 +1,174 @@
+"""The join: what agrees vanishes, what does not is a suspect, and neither order of rows nor of hosts matters."""
+
+from __future__ import annotations
+
+from evidence import CLIENT, SERVER, key, snapshot, sock
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import STATES
+
+from halfopen import address
+from halfopen.judge.match import Matching, match, survey
+from halfopen.judge.verdict import ABSENT, THE_TABLE, Accord
+from halfopen.model import ListenSocket, Place, Snapshot, Socket
+from halfopen.tcp import State
+
+EST = State.ESTABLISHED
+
+
+def joined(
+    web: Snapshot, db: Snapshot, ports: tuple[int, ...] = (), extra: dict[str, list[bytes]] | None = None
+) -> Matching:
+    return match(survey([web, db], [web.host], [db.host], ports, extra or {}))
+
+
+def client_keys(found: Matching) -> set[bytes]:
+    return {one.client.key for one in found.suspects}
+
+
+def test_two_ends_that_agree_are_no_suspect() -> None:
+    one = key(40000)
+    found = joined(snapshot("web", [CLIENT], [sock(one)]), snapshot("db", [SERVER], [sock(address.mirror(one))]))
+    assert found.agreeing == {(EST, EST): 1}
+    assert not found.suspects and not found.external
+
+
+def test_one_end_alone_is_a_suspect_with_both_places() -> None:
+    one = key(40000)
+    (suspect,) = joined(snapshot("web", [CLIENT], [sock(one)]), snapshot("db", [SERVER], [])).suspects
+    assert suspect.client.places == (Place("web", 1),) and suspect.client.key == one
+    assert suspect.server.places == (Place("db", 1),) and suspect.server.key == address.mirror(one)
+    assert suspect.client_first
+
+
+def test_the_server_alone_is_looked_at_first() -> None:
+    one = key(40000)
+    db = snapshot("db", [SERVER], [sock(address.mirror(one))])
+    (suspect,) = joined(snapshot("web", [CLIENT], []), db, (5432,)).suspects
+    assert suspect.client.key == one and not suspect.client_first
+
+
+def test_what_leads_elsewhere_is_counted_and_not_judged() -> None:
+    away = key(40000, 443, server=address.parse("198.51.100.4"))
+    found = joined(snapshot("web", [CLIENT], [sock(away)]), snapshot("db", [SERVER], []))
+    assert not found.suspects
+    assert found.external == {("web", "198.51.100.4:443"): 1}
+
+
+def test_a_local_address_that_is_not_the_hosts_is_not_judged() -> None:
+    stray = key(40000, client=address.parse("10.9.9.9"))
+    found = joined(snapshot("web", [CLIENT], [sock(stray)]), snapshot("db", [SERVER], []))
+    assert not found.suspects
+
+
+def test_an_extra_address_leads_to_its_host() -> None:
+    vip = address.parse("203.0.113.7")
+    one = key(40000, server=vip)
+    db = snapshot("db", [SERVER], [sock(address.mirror(one))])
+    found = joined(snapshot("web", [CLIENT], [sock(one)]), db, extra={"db": [vip]})
+    assert found.agreeing == {(EST, EST): 1}
+
+
+def test_loopback_of_one_host_is_not_loopback_of_the_other() -> None:
+    local = address.parse("127.0.0.1")
+    one = key(40000, client=local, server=local)
+    found = joined(
+        snapshot("web", [CLIENT, local], [sock(one)]), snapshot("db", [SERVER, local], [sock(address.mirror(one))])
+    )
+    assert not found.suspects and not found.agreeing
+
+
+def test_both_ends_on_one_host() -> None:
+    local = address.parse("127.0.0.1")
+    healthy, broken = key(40000, client=local, server=local), key(40001, client=local, server=local)
+    host = snapshot(
+        "web",
+        [CLIENT, local],
+        [sock(healthy), sock(address.mirror(healthy)), sock(broken)],
+        [ListenSocket(local, 5432, 2, queue=0, backlog=1)],
+    )
+    found = match(survey([host], ["web"], ["web"], (), {}))
+    assert found.agreeing == {(EST, EST): 1}
+    assert client_keys(found) == {broken}
+
+
+def test_a_socket_connected_to_itself_agrees_with_itself() -> None:
+    own = key(5432, 5432, CLIENT, CLIENT)
+    host = snapshot("web", [CLIENT], [sock(own)])
+    assert not match(survey([host], ["web"], ["web"], (), {})).suspects
+
+
+def test_ports_limit_what_is_judged() -> None:
+    host = snapshot("web", [CLIENT], [sock(key(40000)), sock(key(40001, 80))])
+    assert client_keys(joined(host, snapshot("db", [SERVER], []), (5432,))) == {key(40000)}
+
+
+def test_a_socket_that_was_not_accepted_is_a_suspect() -> None:
+    one = key(40000)
+    queued = sock(address.mirror(one), inode=0)
+    found = joined(snapshot("web", [CLIENT], [sock(one)]), snapshot("db", [SERVER], [queued]))
+    assert client_keys(found) == {one} and not found.agreeing
+
+
+def test_a_connection_the_other_way_is_judged_from_its_own_client() -> None:
+    back = key(40000, 80, client=SERVER, server=CLIENT)
+    web = snapshot("web", [CLIENT], [], [ListenSocket(CLIENT, 80, 2)])
+    db = snapshot("db", [SERVER], [sock(back)])
+    (suspect,) = joined(web, db).suspects
+    assert suspect.client.key == back and suspect.client.places == (Place("db", 1),)
+
+
+def test_the_tuple_on_two_hosts_of_one_role_is_a_suspect() -> None:
+    one = key(40000)
+    twins = [snapshot(name, [CLIENT], [sock(one)]) for name in ("web1", "web2")]
+    db = snapshot("db", [SERVER], [sock(address.mirror(one))])
+    found = match(survey([*twins, db], ["web1", "web2"], ["db"], (), {}))
+    (suspect,) = found.suspects
+    assert {place.host for place in suspect.client.places} == {"web1", "web2"}
+
+
+def test_a_host_that_was_not_read_gives_no_suspect() -> None:
+    web = snapshot("web", [CLIENT], [sock(key(40000))])
+    found = joined(web, Snapshot("db", None))
+    assert not found.suspects
+
+
+def test_a_time_wait_beside_its_successor_is_no_suspect() -> None:
+    one = key(40000)
+    web = snapshot("web", [CLIENT], [sock(one, State.TIME_WAIT), sock(one)])
+    found = joined(web, snapshot("db", [SERVER], [sock(address.mirror(one))]))
+    assert not found.suspects
+
+
+PORT_STATES = st.dictionaries(st.integers(1024, 1060), STATES, max_size=20)
+
+
+@given(PORT_STATES, PORT_STATES, st.randoms())
+def test_the_join_is_the_same_in_any_order_and_as_the_table_says(
+    near: dict[int, State], far: dict[int, State], shuffle: object
+) -> None:
+    web = [sock(key(port), state) for port, state in near.items()]
+    db = [sock(address.mirror(key(port)), state) for port, state in far.items()]
+    ways = []
+    for rows in ((web, db), (web[::-1], db[::-1])):
+        hosts = [snapshot("web", [CLIENT], rows[0]), snapshot("db", [SERVER], rows[1])]
+        for order in (hosts, hosts[::-1]):
+            ways.append(match(survey(order, ["web"], ["db"], (5432,), {})))
+    assert all(one == ways[0] for one in ways)
+    expected = {
+        key(port)
+        for port in near.keys() | far.keys()
+        if THE_TABLE[near.get(port, ABSENT), far.get(port, ABSENT)] is not Accord.AGREE
+    }
+    assert client_keys(ways[0]) == expected
+    assert sum(ways[0].agreeing.values()) + len(expected) == len(near.keys() | far.keys())
+
+
+@given(PORT_STATES, PORT_STATES)
+def test_swapping_the_roles_finds_the_same_connections(near: dict[int, State], far: dict[int, State]) -> None:
+    web: list[Socket] = [sock(key(port), state) for port, state in near.items()]
+    db = [sock(address.mirror(key(port)), state) for port, state in far.items()]
+    hosts = [snapshot("web", [CLIENT], web), snapshot("db", [SERVER], db)]
+    there = match(survey(hosts, ["web"], ["db"], (5432,), {}))
+    back = match(survey(hosts, ["db"], ["web"], (5432,), {}))
+    assert there == back

@@ -1,0 +1,129 @@
+"""Only what lasts is reported: the same sockets, in every bracket, seen in the right order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from evidence import CLIENT, SERVER, bracket, key, sights, snapshot, sock
+
+from halfopen import address
+from halfopen.findings import Confidence, Verdict
+from halfopen.judge.match import Suspect, match, survey
+from halfopen.judge.rounds import Held, held, lasting, questions
+from halfopen.model import Absence, Place, Socket
+from halfopen.tcp import State
+
+ONE = key(40000)
+OTHER = address.mirror(ONE)
+
+
+def suspect_of(near: list[Socket], far: list[Socket]) -> tuple[list[Suspect], list[object]]:
+    hosts = [snapshot("web", [CLIENT], near), snapshot("db", [SERVER], far)]
+    return list(match(survey(hosts, ["web"], ["db"], (5432,), {})).suspects), list(hosts)
+
+
+def run(near: list[Socket], far: list[Socket], *later: tuple[list[Socket], list[Socket]]) -> list[Held]:
+    """The findings if the dumps showed the first pair, and the brackets the later ones."""
+    suspects, hosts = suspect_of(near, far)
+    looks = [bracket(sights(hosts, {"web": one, "db": two}, suspects)) for one, two in later]  # type: ignore[arg-type]
+    return held(suspects, looks)[0]
+
+
+def test_what_lasts_is_proven() -> None:
+    alone = ([sock(ONE)], list[Socket]())
+    (found,) = run(*alone, alone, alone)
+    assert found.verdict is Verdict.MISSING_ON_SERVER and found.confidence is Confidence.PROVEN
+    assert found.client == sock(ONE) and found.server is None
+
+
+def test_what_heals_between_the_rounds_is_nothing() -> None:
+    alone = ([sock(ONE)], list[Socket]())
+    assert not run(*alone, alone, ([sock(ONE)], [sock(OTHER)]))
+
+
+def test_a_port_that_is_used_again_is_another_connection() -> None:
+    alone = ([sock(ONE)], list[Socket]())
+    assert not run(*alone, alone, ([sock(ONE, cookie=2)], []))
+
+
+def test_a_new_socket_at_the_other_end_is_another_connection() -> None:
+    stuck = lambda cookie: ([sock(ONE)], [sock(OTHER, State.SYN_RECV, cookie)])  # noqa: E731
+    assert not run(*stuck(5), stuck(5), stuck(6))
+    (found,) = run(*stuck(5), stuck(5), stuck(5))
+    assert found.verdict is Verdict.HANDSHAKE_STUCK
+
+
+def test_a_survivor_that_changes_while_we_look_is_no_finding() -> None:
+    suspects, hosts = suspect_of([sock(ONE)], [])
+    there, gone = (
+        sights(hosts, {"web": [sock(ONE, state)]}, suspects)  # type: ignore[arg-type]
+        for state in (State.ESTABLISHED, State.FIN_WAIT1)
+    )
+    assert held(suspects, [bracket(there, there, gone)] * 2) == ([], [])
+
+
+def test_a_survivor_whose_socket_is_replaced_while_we_look_is_no_finding() -> None:
+    suspects, hosts = suspect_of([sock(ONE)], [])
+    one, two = (sights(hosts, {"web": [sock(ONE, cookie=cookie)]}, suspects) for cookie in (1, 2))  # type: ignore[arg-type]
+    assert held(suspects, [bracket(one, one, two)] * 2) == ([], [])
+
+
+@pytest.mark.parametrize("blind", ["web", "db"])
+def test_where_somebody_could_not_look_nothing_is_said(blind: str) -> None:
+    suspects, hosts = suspect_of([sock(ONE)], [])
+    seen = dict(sights(hosts, {"web": [sock(ONE)]}, suspects))  # type: ignore[arg-type]
+    blinded = {where: Absence.UNSEEN if where[0].host == blind else sight for where, sight in seen.items()}
+    assert held(suspects, [bracket(seen), bracket(blinded)]) == ([], suspects)
+    without = {where: sight for where, sight in seen.items() if where[0].host != blind}
+    assert held(suspects, [bracket(seen), bracket(without)]) == ([], suspects)
+
+
+def test_without_cookies_it_is_observed() -> None:
+    alone = ([sock(ONE, cookie=None)], list[Socket]())
+    (found,) = run(*alone, alone, alone)
+    assert found.confidence is Confidence.OBSERVED
+
+
+def test_without_cookies_another_inode_is_another_socket() -> None:
+    assert not run(
+        [sock(ONE, cookie=None)], [], ([sock(ONE, cookie=None, inode=5)], []), ([sock(ONE, cookie=None, inode=6)], [])
+    )
+
+
+def test_one_round_only_infers() -> None:
+    alone = ([sock(ONE)], list[Socket]())
+    (found,) = run(*alone, alone)
+    assert found.confidence is Confidence.INFERRED
+
+
+def test_a_state_that_moves_within_one_verdict_still_lasts() -> None:
+    half = lambda state: ([sock(ONE, state)], [sock(OTHER, State.CLOSE_WAIT)])  # noqa: E731
+    (found,) = run(*half(State.FIN_WAIT1), half(State.FIN_WAIT1), half(State.FIN_WAIT2))
+    assert found.verdict is Verdict.HALF_CLOSED
+
+
+def test_the_looks_begin_and_end_at_the_survivor() -> None:
+    (gone_server,), _ = suspect_of([sock(ONE)], [])
+    (gone_client,), _ = suspect_of([], [sock(OTHER)])
+    assert list(questions([gone_server], second=False)) == ["web"]
+    assert list(questions([gone_server], second=True)) == ["db"]
+    assert list(questions([gone_client], second=False)) == ["db"]
+    assert list(questions([gone_client], second=True)) == ["web"]
+
+
+def test_cleared_suspects_are_not_asked_about_again() -> None:
+    suspects, hosts = suspect_of([sock(ONE)], [])
+    matched = bracket(sights(hosts, {"web": [sock(ONE)], "db": [sock(OTHER)]}, suspects))  # type: ignore[arg-type]
+    assert not lasting(suspects, matched)
+    alone = bracket(sights(hosts, {"web": [sock(ONE)]}, suspects))  # type: ignore[arg-type]
+    assert lasting(suspects, alone) == suspects
+
+
+def test_two_sockets_that_claim_one_end_are_ambiguous() -> None:
+    (suspect,), _ = suspect_of([sock(ONE)], [])
+    twin = Place("db2", 1)
+    twins = replace(suspect, server=replace(suspect.server, places=(*suspect.server.places, twin)))
+    seen = {(Place("web", 1), ONE): sock(ONE), (Place("db", 1), OTHER): sock(OTHER), (twin, OTHER): sock(OTHER)}
+    ((found,), _) = held([twins], [bracket(seen)] * 2)
+    assert found.verdict is Verdict.AMBIGUOUS
