@@ -2,7 +2,8 @@
 
 The probe sends raw kernel numbers in the layouts of include/uapi/linux/inet_diag.h and tcp.h; their meaning is given
 here. Every frame carries nonce, kind, sequence number, length and CRC-32 of the rest, and every answer ends with a
-count, so that an answer that was cut, mixed with other output or changed on the way is an error and never a missing socket.
+count, so that an answer that was cut, mixed with other output or changed on the way is an error and never a missing
+socket.
 """
 
 from __future__ import annotations
@@ -393,7 +394,7 @@ def decode_sight(status: int, message: bytes, key: bytes) -> Sight:
 
 
 def encode_look(key: bytes, scope: int) -> bytes:
-    """A key -> the request that looks it up. An IPv4 query finds the IPv4-mapped socket of a dual-stack listener too."""
+    """A key -> the request that looks it up. An IPv4 query finds IPv4-mapped sockets too."""
     local, local_port, peer, peer_port = address.split_key(key)
     return struct.pack("=II", 2 if len(local) == 4 else 10, scope) + struct.pack(
         ">HH16s16s", local_port, peer_port, local, peer

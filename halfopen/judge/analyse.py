@@ -36,6 +36,7 @@ from halfopen.judge.rounds import Bracket, Held, held
 from halfopen.judge.verdict import SEVERITY, in_accept_queue
 from halfopen.model import Collector, Snapshot, Socket
 from halfopen.tcp import State, state_of
+from halfopen.words import duration, plural
 
 EXAMPLES = 3
 
@@ -85,11 +86,11 @@ def analyse(
     connections = sum(evidence.matching.agreeing.values()) + len(findings)
     missing = [f"{name} could not be read" for name in errors]
     if unseen and not errors:
-        missing.append(f"{summary.plural(len(unseen), 'connection')} could not be looked at again")
+        missing.append(f"{plural(len(unseen), 'connection')} could not be looked at again")
     if evidence.matching.unjudged and not errors:
-        missing.append(f"{summary.plural(evidence.matching.unjudged, 'connection')} could not be judged")
+        missing.append(f"{plural(evidence.matching.unjudged, 'connection')} could not be judged")
     if connections < plan.require_connections:
-        missing.append(f"{summary.plural(connections, 'connection')} found, {plan.require_connections} required")
+        missing.append(f"{plural(connections, 'connection')} found, {plan.require_connections} required")
     failing = over_threshold(findings, plan, policy)
     outcome, code = outcome_of(findings, failing, missing)
     headline, details = headline_of(plan, findings, missing, tuple(hosts.values()), connections, outcome, evidence)
@@ -272,7 +273,7 @@ def headline_of(
     counted = [one for one in findings if not one.allowed]
     ports = plan.ports or [port for one in counted if (port := summary.port_of(one.connection.server)) is not None]
     where = summary.target(plan.clients, plan.servers, ports)
-    took = f", {summary.seconds(evidence.elapsed_s)}" if evidence.elapsed_s is not None else ""
+    took = f", {duration(evidence.elapsed_s)}" if evidence.elapsed_s is not None else ""
     if counted:
         head = summary.headline_of_findings(counted, where)
         return (f"incomplete  {where}: {missing[0]}; {head}" if outcome is Outcome.INCOMPLETE else head), tuple(
@@ -285,9 +286,9 @@ def headline_of(
         strays = [(host, peer, count) for (host, peer), count in evidence.matching.external.items()]
         head, advice = summary.nothing_compared(where, hosts, strays, plan.ports)
         return head, (advice,)
-    read = f"({summary.plural(len(hosts), 'host')} read completely{took})"
+    read = f"({plural(len(hosts), 'host')} read completely{took})"
     allowed = f"; {len(findings)} more allowed" if findings else ""
-    agreeing = summary.plural(connections - len(findings), "connection")
+    agreeing = plural(connections - len(findings), "connection")
     return f"clean  {where}: {agreeing}, both ends agree{allowed} {read}", ()
 
 

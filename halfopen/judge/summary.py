@@ -7,25 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from halfopen import address
 from halfopen.findings import Finding, HostReport, Severity, Verdict
-
-
-def plural(count: int, noun: str) -> str:
-    """`1 connection`, `2 connections`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def seconds(value: float) -> str:
-    """`0.3 s`, `12 s`, `5m 12s`, `3h 04m`, `2d 5h`: durations as people say them."""
-    if value < 10:
-        return f"{value:.1f} s"
-    whole = round(value)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60}m {whole % 60:02d}s"
-    if whole < 86400:
-        return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
-    return f"{whole // 86400}d {whole % 86400 // 3600}h"
+from halfopen.words import plural
 
 
 def target(clients: Sequence[str], servers: Sequence[str], ports: Iterable[int]) -> str:

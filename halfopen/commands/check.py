@@ -1,0 +1,109 @@
+"""`halfopen check`: the main job."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+
+from halfopen import cli
+from halfopen.commands.deliver import deliver
+from halfopen.environment import Environment
+from halfopen.errors import UsageError
+from halfopen.findings import Severity
+from halfopen.inventory import VERDICTS, CheckPlan, Host, Inventory, did_you_mean, read
+from halfopen.judge.analyse import Policy
+from halfopen.reach.settings import split_target
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """CLIENT SERVER, or names of checks, and the common options."""
+    parser._add_container_actions(cli.common())
+    parser.add_argument("names", nargs="*", metavar="NAME", help="CLIENT SERVER, or checks of the inventory; none: all")
+
+
+def run(args: argparse.Namespace, environment: Environment) -> int:
+    """One run over a pair of hosts or over checks; the exit code of its report."""
+    from halfopen.session import Options, Session
+
+    inventory = read(args.inventory, environment.variables, environment.folder)
+    inventory, plans = choose(args.names, inventory)
+    plans = [adjusted(plan, args) for plan in plans]
+    options = Options(
+        connect_timeout=args.connect_timeout,
+        timeout=args.timeout,
+        forks=args.forks,
+        host_keys=args.host_keys,
+        jump=args.jump,
+        transport=args.transport,
+        interactive=environment.interactive,
+        policy=Policy(None if args.fail_on == "never" else Severity(args.fail_on)),
+    )
+    with Session(inventory, plans, options, environment.say) as session:
+        report = session.report()
+    return deliver(report, args, environment)
+
+
+def choose(names: list[str], inventory: Inventory) -> tuple[Inventory, list[CheckPlan]]:
+    """Arguments -> the checks to run. Two hosts are a pair; names of checks are those; nothing is all of them."""
+    if not names:
+        if not inventory.checks:
+            raise UsageError(
+                "there is nothing to check", "halfopen check CLIENT SERVER, or write [checks.NAME] in inventory.toml"
+            )
+        return inventory, list(inventory.checks.values())
+    wanted = [name for name in names if name in inventory.checks]
+    if len(wanted) == len(names):
+        return inventory, [inventory.checks[name] for name in names]
+    if wanted:
+        other = next(name for name in names if name not in inventory.checks)
+        raise UsageError(f"{wanted[0]!r} is a check and {other!r} is none", did_you_mean(other, inventory.checks))
+    if len(names) != 2:
+        raise UsageError(
+            f"{names[0]!r} is no check, and a pair of hosts is two names, not {len(names)}",
+            did_you_mean(names[0], [*inventory.checks, *inventory.hosts]) or "halfopen check CLIENT SERVER",
+        )
+    hosts = dict(inventory.hosts)
+    pair = []
+    for name in names:
+        host = host_of(name, inventory)
+        hosts[host.name] = host
+        pair.append(host.name)
+    plan = CheckPlan(f"{pair[0]} -> {pair[1]}", (pair[0],), (pair[1],))
+    return replace(inventory, hosts=hosts), [plan]
+
+
+def host_of(name: str, inventory: Inventory) -> Host:
+    """A word of the command line -> the host it means: a name of the inventory, `local`, or [user@]host[:port]."""
+    if name in inventory.hosts:
+        return inventory.hosts[name]
+    if name == "local":
+        return Host("local", "local", transport="local")
+    user, address, port = split_target(name)
+    return Host(name, address, port, user)
+
+
+def adjusted(plan: CheckPlan, args: argparse.Namespace) -> CheckPlan:
+    """A check with what the options say of it."""
+    most = dict(plan.max)
+    for text in args.max:
+        verdict, equals, count = text.partition("=")
+        if not equals or not count.isascii() or not count.isdigit():
+            raise UsageError(f"--max {text!r} is not VERDICT=N", "for example --max never-accepted=10")
+        most[verdict_of(verdict, "--max")] = int(count)
+    allow = (*plan.allow, *(verdict_of(one, "--allow") for one in args.allow))
+    return replace(
+        plan,
+        ports=tuple(dict.fromkeys(args.port)) or plan.ports,
+        rounds=args.rounds or plan.rounds,
+        settle=plan.settle if args.settle is None else args.settle,
+        allow=allow,
+        max=most,
+        require_connections=args.require_connections or plan.require_connections,
+    )
+
+
+def verdict_of(text: str, option: str) -> str:
+    """A verdict by its name."""
+    if text not in VERDICTS:
+        raise UsageError(f"{option}: {text!r} is no verdict", did_you_mean(text, VERDICTS))
+    return text

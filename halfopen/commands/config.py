@@ -1,0 +1,36 @@
+"""`halfopen config show` and `config validate`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+
+from halfopen.environment import Environment
+from halfopen.inventory import find, read
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """show | validate."""
+    parser.add_argument("action", choices=("show", "validate"))
+    parser.add_argument("--inventory", metavar="FILE")
+
+
+def run(args: argparse.Namespace, environment: Environment) -> int:
+    """Prints what the inventory says after defaults and selectors, or that it is right."""
+    path, trusted = find(args.inventory, environment.variables, environment.folder)
+    inventory = read(args.inventory, environment.variables, environment.folder)
+    if args.action == "show":
+        shown = {
+            "source": str(path) if path else None,
+            "trusted": trusted,
+            "hosts": {name: asdict(host) for name, host in inventory.hosts.items()},
+            "checks": {name: asdict(check) for name, check in inventory.checks.items()},
+        }
+        print(json.dumps(shown, indent=2), file=environment.stdout)
+    elif path is None:
+        print("there is no inventory; hosts can be named on the command line", file=environment.stdout)
+    else:
+        counts = f"{len(inventory.hosts)} hosts, {len(inventory.checks)} checks"
+        print(f"{path} is right: {counts}", file=environment.stdout)
+    return 0

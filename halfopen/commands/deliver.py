@@ -1,0 +1,25 @@
+"""A report to where the user wants it: stdout, and any number of files."""
+
+from __future__ import annotations
+
+import argparse
+
+from halfopen.environment import Environment
+from halfopen.files import write_private
+from halfopen.findings import Report
+from halfopen.report.formats import format_for, named
+from halfopen.report.view import View
+
+
+def deliver(report: Report, args: argparse.Namespace, environment: Environment) -> int:
+    """Writes the files, then stdout; the exit code of the report."""
+    view = View(width=environment.width, all=args.all, quiet=args.quiet, verbose=args.verbose > 0)
+    for name in args.outputs:
+        if name != "-":
+            chosen = format_for(name, args.format)
+            write_private(environment.folder / name, chosen.render(report, view).encode("utf-8", "backslashreplace"))
+    colour = environment.colour(args.colour)
+    text = named(args.format or "text").render(report, View(view.width, colour, view.all, view.quiet, view.verbose))
+    environment.stdout.write(text.encode("utf-8", "backslashreplace").decode())
+    environment.stdout.flush()
+    return report.exit_code

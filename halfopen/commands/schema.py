@@ -1,0 +1,20 @@
+"""`halfopen schema`: what other people's programs can hold us to."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from halfopen.environment import Environment
+from halfopen.report.schema import SCHEMAS
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Which schema."""
+    parser.add_argument("what", choices=tuple(SCHEMAS))
+
+
+def run(args: argparse.Namespace, environment: Environment) -> int:
+    """Prints a JSON Schema (2020-12)."""
+    print(json.dumps(SCHEMAS[args.what](), indent=2), file=environment.stdout)
+    return 0

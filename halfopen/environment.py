@@ -1,0 +1,43 @@
+"""What the program finds around itself, as one value, so that nothing below reads the process's own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Variables, working directory and streams. `width` is in columns."""
+
+    variables: Mapping[str, str]
+    folder: Path
+    stdin: TextIO
+    stdout: TextIO
+    stderr: TextIO
+    width: int = 100
+
+    @property
+    def interactive(self) -> bool:
+        """Whether somebody is there to be asked."""
+        return self.stdin.isatty() and self.stderr.isatty()
+
+    def colour(self, wanted: bool) -> bool:
+        """Whether stdout takes colour: a terminal, not told otherwise (no-color.org)."""
+        return wanted and self.stdout.isatty() and not self.variables.get("NO_COLOR")
+
+    def say(self, text: str) -> None:
+        """A line of progress, for a terminal only."""
+        if self.stderr.isatty():
+            print(text, file=self.stderr, flush=True)
+
+
+def here() -> Environment:
+    """The process's own."""
+    width = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 100
+    return Environment(os.environ, Path.cwd(), sys.stdin, sys.stdout, sys.stderr, width)

@@ -1,0 +1,149 @@
+"""known_hosts as sshd(8) describes it: which keys a host may show. Pure, and closed when in doubt.
+
+A line that we cannot read is skipped and named; a `@revoked` key is refused whatever else stands there; host
+certificates are another program's business (`ca` tells that there is one).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import fnmatch
+import hashlib
+import hmac
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line: marker (`@revoked`, `@cert-authority` or None), host patterns, type, key, and where it stands."""
+
+    marker: str | None
+    hosts: str
+    kind: str
+    key: bytes
+    file: str
+    line: int
+
+    @property
+    def where(self) -> str:
+        """File and line, for messages."""
+        return f"{self.file} line {self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownHosts:
+    """Entries of all files in order, and what was wrong with lines that were skipped."""
+
+    entries: tuple[Entry, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def of(self, host: str, port: int) -> list[Entry]:
+        """The entries whose patterns match this host."""
+        names = [host_name(host, port)]
+        return [one for one in self.entries if any(matches(one.hosts, name) for name in names)]
+
+    def kinds(self, host: str, port: int) -> list[str]:
+        """Key types that are known of this host, in the order of the file."""
+        return list(dict.fromkeys(one.kind for one in self.of(host, port) if one.marker is None))
+
+    def has_ca(self, host: str, port: int) -> bool:
+        """Whether a certificate authority is trusted for this host."""
+        return any(one.marker == "@cert-authority" for one in self.of(host, port))
+
+
+class Trust(Enum):
+    """What known_hosts says of a key that a host shows."""
+
+    KNOWN = "known"
+    UNKNOWN = "unknown"
+    OTHER_TYPE = "other type"
+    MISMATCH = "mismatch"
+    REVOKED = "revoked"
+
+
+def judge(known: KnownHosts, host: str, port: int, kind: str, key: bytes) -> tuple[Trust, Sequence[Entry]]:
+    """The word on a key, and the entries that it rests on."""
+    entries = known.of(host, port)
+    revoked = [one for one in entries if one.marker == "@revoked" and one.key == key]
+    if revoked:
+        return Trust.REVOKED, revoked
+    plain = [one for one in entries if one.marker is None]
+    same = [one for one in plain if one.key == key and one.kind == kind]
+    if same:
+        return Trust.KNOWN, same
+    of_kind = [one for one in plain if one.kind == kind]
+    if of_kind:
+        return Trust.MISMATCH, of_kind
+    return (Trust.OTHER_TYPE, plain) if plain else (Trust.UNKNOWN, ())
+
+
+def host_name(host: str, port: int) -> str:
+    """How known_hosts spells a host: with brackets and port unless it is 22."""
+    return host.lower() if port == 22 else f"[{host.lower()}]:{port}"
+
+
+def matches(patterns: str, name: str) -> bool:
+    """Comma-separated patterns, a negated match wins; or one hashed name (HMAC-SHA1 with its salt)."""
+    if patterns.startswith("|1|"):
+        return hashed(patterns, name)
+    found = False
+    for pattern in patterns.lower().split(","):
+        negated, bare = pattern.startswith("!"), pattern.removeprefix("!")
+        if fnmatch.fnmatchcase(name, bare.replace("[", "[[]")):
+            if negated:
+                return False
+            found = True
+    return found
+
+
+def hashed(entry: str, name: str) -> bool:
+    """Whether `|1|salt|hash` is this name."""
+    parts = entry.split("|")
+    try:
+        salt, digest = (base64.b64decode(part, validate=True) for part in parts[2:4])
+    except (ValueError, binascii.Error):
+        return False
+    return hmac.compare_digest(hmac.new(salt, name.encode(), hashlib.sha1).digest(), digest)
+
+
+def fingerprint(key: bytes) -> str:
+    """`SHA256:…` as ssh-keygen prints it."""
+    return "SHA256:" + base64.b64encode(hashlib.sha256(key).digest()).decode().rstrip("=")
+
+
+def load(files: Iterable[tuple[str, bytes]]) -> KnownHosts:
+    """(name, contents) of files -> entries. Never fails: a line that cannot be read is skipped with a warning."""
+    entries, warnings = [], []
+    for name, data in files:
+        for number, raw in enumerate(data.split(b"\n"), 1):
+            words = raw.decode("utf-8", "replace").split()
+            if not words or words[0].startswith("#"):
+                continue
+            marker = words.pop(0) if words[0].startswith("@") else None
+            problem = None
+            if marker not in (None, "@revoked", "@cert-authority"):
+                problem = f"unknown marker {marker}"
+            elif len(words) < 3:
+                problem = "not a host, a key type and a key"
+            else:
+                key = decode_key(words[1], words[2])
+                if key is None:
+                    problem = "the key cannot be decoded"
+                else:
+                    entries.append(Entry(marker, words[0], words[1], key, name, number))
+            if problem:
+                warnings.append(f"{name} line {number} is skipped: {problem}")
+    return KnownHosts(tuple(entries), tuple(warnings))
+
+
+def decode_key(kind: str, text: str) -> bytes | None:
+    """Base64 of an SSH key whose first string is its type (RFC 4253 section 6.6), None for anything else."""
+    try:
+        key = base64.b64decode(text, validate=True)
+    except (ValueError, binascii.Error):
+        return None
+    length = int.from_bytes(key[:4], "big")
+    return key if len(key) > 4 + length and key[4 : 4 + length] == kind.encode() else None

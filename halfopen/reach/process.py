@@ -1,0 +1,135 @@
+"""A command as a child of this process: what `local`, `exec` and `openssh` share."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+
+from halfopen.errors import ErrorCode, HostError
+
+RECEIVE = 1 << 20
+COMPLAINT = 4096
+
+
+class ProcessChannel:
+    """Pipes of a child, all read as they come. `explain` may turn what stderr says at the end into a better error."""
+
+    def __init__(
+        self, argv: Sequence[str], deadline: float, explain: Callable[[str], HostError | None] = lambda _: None
+    ) -> None:
+        self.deadline = deadline
+        self.explain = explain
+        self.stderr = b""
+        try:
+            self.process = subprocess.Popen(
+                argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise HostError(
+                ErrorCode.UNREACHABLE,
+                f"{argv[0]} could not be started: {error.strerror}",
+                "is it installed and in PATH?",
+            ) from error
+        assert self.process.stdin and self.process.stdout and self.process.stderr
+        self.stdin, self.stdout, self.errors = self.process.stdin, self.process.stdout, self.process.stderr
+        for pipe in (self.stdin, self.stdout, self.errors):
+            os.set_blocking(pipe.fileno(), False)
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(self.stdout, selectors.EVENT_READ)
+        self.selector.register(self.errors, selectors.EVENT_READ)
+
+    def send(self, data: bytes) -> None:
+        """Write all of `data`, reading stderr meanwhile."""
+        view = memoryview(data)
+        self.selector.register(self.stdin, selectors.EVENT_WRITE)
+        try:
+            while view:
+                if self.stdin in self._ready():
+                    view = view[self.stdin.write(view) or 0 :]
+                elif not self._alive():
+                    raise self._gone()
+        except (BrokenPipeError, ConnectionError) as error:
+            raise self._gone() from error
+        finally:
+            self.selector.unregister(self.stdin)
+
+    def receive(self) -> bytes:
+        """The next bytes of stdout, b"" at its end."""
+        while True:
+            if self.stdout in self._ready():
+                data = self.stdout.read(RECEIVE)
+                if data is not None:
+                    if not data:
+                        self._drain()
+                        if error := self.explain(self.complaint()):
+                            raise error
+                    return data
+
+    def complaint(self) -> str:
+        """The tail of stderr."""
+        return self.stderr.decode("utf-8", "surrogateescape")
+
+    def exit_status(self) -> int | None:
+        """Exit status, waiting for it a second at the most."""
+        try:
+            return self.process.wait(1)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def close(self) -> None:
+        """End of input first, which ends the probe; then the whole process group."""
+        for pipe in (self.stdin, self.stdout, self.errors):
+            with contextlib.suppress(OSError):
+                pipe.close()
+        self.selector.close()
+        try:
+            self.process.wait(0.2)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.5)
+
+    def _ready(self) -> list[object]:
+        """The pipes that can go on, stderr drained. HostError when the deadline has passed."""
+        left = self.deadline - time.monotonic()
+        ready = [key.fileobj for key, _ in self.selector.select(max(0.0, left))] if left > 0 else []
+        if not ready:
+            said = self.complaint().strip().splitlines()
+            raise HostError(
+                ErrorCode.TIMEOUT,
+                "no answer in time" + (f"; it last said: {said[-1][:200]}" if said else ""),
+                "a longer --timeout, or look at the load of the host",
+            )
+        if self.errors in ready:
+            self._drain()
+        return list(ready)
+
+    def _drain(self) -> None:
+        if self.errors.closed:
+            return
+        data = self.errors.read(1 << 16)
+        if data == b"":
+            self.selector.unregister(self.errors)
+            self.errors.close()
+        self.stderr = (self.stderr + (data or b""))[-COMPLAINT:]
+
+    def _alive(self) -> bool:
+        return self.process.poll() is None
+
+    def _gone(self) -> HostError:
+        self._drain()
+        said = self.complaint()
+        return self.explain(said) or HostError(
+            ErrorCode.PROTOCOL_ERROR, f"the command ended before it had read its input: {said.strip()[-300:]}"
+        )

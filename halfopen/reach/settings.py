@@ -1,0 +1,174 @@
+"""How to reach a host, as `ssh` would: what `ssh -G` prints, or a safe subset of ssh_config where there is no ssh.
+
+What the inventory says wins. Names are checked more strictly than OpenSSH does, so that none of them can be an option
+or a command. `StrictHostKeyChecking` is never taken over: how strict we are is decided by our own option.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import getpass
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from halfopen.errors import ErrorCode, HostError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that decides how one host is reached. `jump`: the hops before it, in order, as ssh writes them."""
+
+    host: str
+    port: int
+    user: str
+    identity_files: tuple[str, ...] = ()
+    identities_only: bool = False
+    identity_agent: str | None = None
+    known_hosts: tuple[str, ...] = ()
+    host_key_alias: str | None = None
+    hash_known_hosts: bool = False
+    jump: tuple[str, ...] = ()
+    beyond_us: str | None = None  # why only the ssh program can reach it
+
+
+NAME = re.compile(r"[A-Za-z0-9_.:@][A-Za-z0-9_.:@+-]*(?:%[A-Za-z0-9_.-]+)?")
+
+
+def check_name(name: str, what: str) -> str:
+    """A host or user name that can be nothing but a name. UsageError otherwise."""
+    if not NAME.fullmatch(name) or len(name) > 255:
+        raise UsageError(
+            f"{name!r} is no {what}", "letters, digits, '.', '-', '_' and ':' are allowed, and it cannot begin with '-'"
+        )
+    return name
+
+
+def split_target(text: str) -> tuple[str | None, str, int | None]:
+    """`[user@]host[:port]` (IPv6 in brackets) -> user, host, port. UsageError if it is none."""
+    user, at, rest = text.rpartition("@")
+    port: str | None = None
+    if rest.startswith("["):
+        host, bracket, tail = rest[1:].partition("]")
+        if not bracket or (tail and not tail.startswith(":")):
+            raise UsageError(f"{text!r} is no host: a bracket is not closed", "for example ops@[2001:db8::1]:22")
+        port = tail[1:] if tail else None
+    elif rest.count(":") == 1:
+        host, _, port = rest.partition(":")
+    else:
+        host = rest
+    if port is not None and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise UsageError(f"{port!r} in {text!r} is no port", "a number from 1 to 65535")
+    check_name(host, "host name")
+    if at:
+        check_name(user, "user name")
+    return user if at else None, host, int(port) if port else None
+
+
+class Lookup:
+    """`ssh -G` under way: started early, so that it runs while the SSH library is imported."""
+
+    def __init__(self, target: str, config: str | None = None) -> None:
+        self.user, self.name, self.port = split_target(target)
+        self.config = config
+        self.process: subprocess.Popen[bytes] | None = None
+        if shutil.which("ssh"):
+            argv = ["ssh", "-G", *(["-F", config] if config else [])]
+            argv += ["-l", self.user] if self.user else []
+            argv += ["-p", str(self.port)] if self.port else []
+            self.process = subprocess.Popen(
+                [*argv, "--", self.name], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+
+    def settings(self, timeout: float = 10.0) -> Settings:
+        """What it found. HostError where ssh refuses its own configuration."""
+        if self.process is None:
+            path = Path(self.config) if self.config else Path("~/.ssh/config").expanduser()
+            text = path.read_text(errors="surrogateescape") if path.is_file() else ""
+            return from_options(subset(text, self.name, str(path)), self.name, self.user, self.port)
+        try:
+            out, err = self.process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired as error:
+            self.process.kill()
+            self.process.wait()
+            raise HostError(
+                ErrorCode.TIMEOUT, f"ssh -G {self.name} did not end", "look for a slow `Match exec` in ~/.ssh/config"
+            ) from error
+        if self.process.returncode:
+            said = err.decode("utf-8", "replace").strip()
+            raise HostError(
+                ErrorCode.UNSUPPORTED, f"ssh refuses its settings for {self.name}: {said}", f"ssh -G {self.name}"
+            )
+        options: dict[str, list[str]] = {}
+        for line in out.decode("utf-8", "surrogateescape").splitlines():
+            word, _, value = line.partition(" ")
+            options.setdefault(word.lower(), []).append(value)
+        return from_options(options, self.name, self.user, self.port)
+
+
+def from_options(options: Mapping[str, Sequence[str]], name: str, user: str | None, port: int | None) -> Settings:
+    """Options by lower-case name, as `ssh -G` prints them -> Settings."""
+
+    def one(option: str) -> str | None:
+        values = options.get(option)
+        return values[0] if values and values[0].lower() != "none" else None
+
+    known = [
+        file
+        for value in options.get("userknownhostsfile", ["~/.ssh/known_hosts ~/.ssh/known_hosts2"])
+        for file in value.split()
+    ]
+    known += [
+        file for value in options.get("globalknownhostsfile", ["/etc/ssh/ssh_known_hosts"]) for file in value.split()
+    ]
+    return Settings(
+        host=one("hostname") or name,
+        port=port or int(one("port") or 22),
+        user=user or one("user") or getpass.getuser(),
+        identity_files=tuple(options.get("identityfile", DEFAULT_KEYS)),
+        identities_only=one("identitiesonly") == "yes",
+        identity_agent=next(iter(options.get("identityagent", ())), None),
+        known_hosts=tuple(known),
+        host_key_alias=one("hostkeyalias"),
+        hash_known_hosts=one("hashknownhosts") == "yes",
+        jump=tuple((one("proxyjump") or "").split(",")) if one("proxyjump") else (),
+        beyond_us=next((why for option, why in BEYOND_US.items() if one(option)), None),
+    )
+
+
+def subset(text: str, name: str, path: str) -> dict[str, list[str]]:
+    """ssh_config without `Match` and `Include` -> options of a host, the first value winning as ssh_config(5) says."""
+    options: dict[str, list[str]] = {}
+    applies = True
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.replace("=", " ", 1).split()
+        if not words or words[0].startswith("#"):
+            continue
+        option = words[0].lower()
+        if option in ("match", "include"):
+            raise HostError(
+                ErrorCode.UNSUPPORTED,
+                f"{path} line {number}: `{words[0]}` can only be followed by the ssh program, which is not installed",
+                "install the OpenSSH client, or name address, port and user in the inventory",
+            )
+        if option == "host":
+            patterns = words[1:]
+            refused = any(fnmatch.fnmatchcase(name, one[1:]) for one in patterns if one.startswith("!"))
+            applies = not refused and any(fnmatch.fnmatchcase(name, one) for one in patterns)
+        elif applies and option == "identityfile":
+            options.setdefault(option, []).append(words[1].strip('"'))
+        elif applies:
+            options.setdefault(option, [" ".join(words[1:]).strip('"')])
+    return options
+
+
+DEFAULT_KEYS = ("~/.ssh/id_rsa", "~/.ssh/id_ecdsa", "~/.ssh/id_ed25519")
+
+BEYOND_US: dict[str, str] = {
+    "proxycommand": "its settings have a ProxyCommand",
+    "pkcs11provider": "its settings have a PKCS11Provider",
+    "certificatefile": "its settings have a CertificateFile",
+}

@@ -1,0 +1,52 @@
+"""The table of formats. Renderers are imported when they are used."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+
+from halfopen.errors import UsageError
+from halfopen.findings import Report
+from halfopen.report.view import View
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A renderer by its module, and the suffixes of files that are written with it."""
+
+    module: str
+    function: str
+    suffixes: tuple[str, ...]
+
+    def render(self, report: Report, view: View) -> str:
+        """The report in this format."""
+        text: str = getattr(importlib.import_module(f"halfopen.report.{self.module}"), self.function)(report, view)
+        return text
+
+
+def named(name: str) -> Format:
+    """A format by its name. UsageError for one that there is not."""
+    try:
+        return FORMATS[name]
+    except KeyError:
+        raise UsageError(f"--format {name!r} is unknown", f"one of {', '.join(FORMATS)}") from None
+
+
+def format_for(path: str, name: str | None) -> Format:
+    """The format of a file: by its suffix, else as named. UsageError where neither tells."""
+    for one in FORMATS.values():
+        if any(path.endswith(suffix) for suffix in one.suffixes):
+            return one
+    if name is None:
+        suffixes = ", ".join(suffix for one in FORMATS.values() for suffix in one.suffixes)
+        raise UsageError(f"-o {path}: its suffix names no format", f"one of {suffixes}, or --format")
+    return named(name)
+
+
+FORMATS: dict[str, Format] = {
+    "text": Format("text", "render", (".txt",)),
+    "json": Format("json", "render", (".json",)),
+    "jsonl": Format("json", "render_line", (".jsonl",)),
+    "markdown": Format("markdown", "render", (".md",)),
+    "junit": Format("junit", "render", (".xml",)),
+}

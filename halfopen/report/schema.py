@@ -1,0 +1,76 @@
+"""JSON Schemas of what other programs read and write, made from the types themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from halfopen import findings
+from halfopen.inventory import CHECK_KEYS, HOST_KEYS, VERDICTS, WAYS
+
+
+def report() -> dict[str, Any]:
+    """The JSON report."""
+    found = msgspec.json.schema(findings.Report)
+    found["$defs"]["Report"]["properties"]["schema"] = {"const": findings.SCHEMA}
+    return {"$schema": DIALECT, "$id": "urn:halfopen:report:1", **found}
+
+
+def inventory() -> dict[str, Any]:
+    """The inventory, as its TOML reads."""
+    hosts = {key: HOST_TYPES[key] for key in HOST_KEYS}
+    checks = {key: CHECK_TYPES[key] for key in CHECK_KEYS}
+
+    def keyed(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
+        return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+    return {
+        "$schema": DIALECT,
+        "$id": "urn:halfopen:inventory:1",
+        **keyed(
+            {
+                "defaults": keyed(hosts, []),
+                "hosts": {"type": "object", "additionalProperties": keyed(hosts, [])},
+                "checks": {"type": "object", "additionalProperties": keyed(checks, ["client", "server"])},
+            },
+            [],
+        ),
+    }
+
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+TEXT: dict[str, Any] = {"type": "string", "minLength": 1}
+TEXTS: dict[str, Any] = {"type": "array", "items": TEXT}
+SELECTOR: dict[str, Any] = {"anyOf": [TEXT, {**TEXTS, "minItems": 1}]}
+PORT: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": 65535}
+VERDICT: dict[str, Any] = {"enum": [str(one) for one in VERDICTS]}
+
+HOST_TYPES: dict[str, dict[str, Any]] = {
+    "address": TEXT,
+    "port": PORT,
+    "user": TEXT,
+    "identity_file": TEXT,
+    "known_hosts": TEXT,
+    "jump": TEXT,
+    "transport": {"enum": list(WAYS)},
+    "sudo": {"type": "boolean"},
+    "python": TEXT,
+    "command": TEXTS,
+    "addresses": TEXTS,
+    "tags": TEXTS,
+}
+CHECK_TYPES: dict[str, dict[str, Any]] = {
+    "client": SELECTOR,
+    "server": SELECTOR,
+    "ports": {"type": "array", "items": PORT},
+    "nat": SELECTOR,
+    "settle": {"type": "number", "minimum": 0, "maximum": 3600},
+    "rounds": {"type": "integer", "minimum": 1, "maximum": 100},
+    "allow": {"type": "array", "items": VERDICT},
+    "max": {"type": "object", "propertyNames": VERDICT, "additionalProperties": {"type": "integer", "minimum": 0}},
+    "require_connections": {"type": "integer", "minimum": 0},
+}
+
+SCHEMAS: dict[str, Callable[[], dict[str, Any]]] = {"report": report, "inventory": inventory}
