@@ -14,13 +14,15 @@ from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
 from halfopen import __version__, address
-from halfopen.errors import Exit, HostError
-from halfopen.findings import SCHEMA, Check, Outcome, Report, Tool
+from halfopen.errors import HostError
+from halfopen.evidence.saved import SCHEMA as SNAPSHOT_SCHEMA
+from halfopen.evidence.saved import Said, Saved, encode, pack_sights
+from halfopen.findings import Check, Report
 from halfopen.inventory import CheckPlan, Host, Inventory
-from halfopen.judge.analyse import Evidence, Policy, analyse, wanted_inodes
+from halfopen.judge.analyse import Evidence, Policy, analyse, host_error, report_of, stamp, wanted_inodes
 from halfopen.judge.case import HostEvidence
 from halfopen.judge.match import Matching, Suspect, match, survey
-from halfopen.judge.rounds import Bracket, lasting, merge, questions
+from halfopen.judge.rounds import Bracket, merge, questions, through
 from halfopen.model import Look, Place, Process, Sight, Snapshot, Wanted
 from halfopen.reach.agent import Agent, remote_command
 from halfopen.reach.connect import ReachOptions, connect
@@ -72,6 +74,7 @@ class Session:
         self.pool = ThreadPoolExecutor(max(1, options.forks), thread_name_prefix="host")
         self.ports = {name: ports_of(name, plans) for name in hosts_of(plans)}
         self.notes: list[str] = []
+        self.evidence: list[Evidence] = []
 
     def __enter__(self) -> Session:
         return self
@@ -140,34 +143,32 @@ class Session:
     def judge(self, snapshots: Mapping[str, Snapshot], began: float) -> list[Check]:
         """Matching, brackets around what is suspect, and the report of each check."""
         matchings = [self.matching(plan, snapshots) for plan in self.plans]
-        suspects: list[Sequence[Suspect]] = [one.suspects for one in matchings]
-        brackets: list[list[Bracket]] = [[] for _ in self.plans]
         before: Mapping[str, tuple[dict[str, int], dict[str, int]]] = {}
-        if any(suspects):
+        if any(one.suspects for one in matchings):
             before = self.counters(snapshots)
-        for number in range(max(plan.rounds for plan in self.plans)):
-            if number and any(suspects):
-                self.settle(sum(map(len, suspects)))
-            asked = [left if number < plan.rounds else () for left, plan in zip(suspects, self.plans, strict=True)]
-            if not any(asked):
-                break
-            bracket = self.bracket(merged(asked))
-            for index, left in enumerate(asked):
-                if left:
-                    brackets[index].append(bracket)
-                    suspects[index] = lasting(left, bracket)
+        brackets: list[Bracket] = []
+        while left := self.open_questions(matchings, brackets):
+            if brackets:
+                self.settle(len(left))
+            brackets.append(self.bracket(left))
         checks = []
-        for index, plan in enumerate(self.plans):
-            evidence = Evidence(
-                snapshots,
-                replace(matchings[index], suspects=tuple(suspects[index])),
-                brackets[index],
-                notes=self.notes_of(snapshots),
-            )
+        self.evidence = []
+        for plan, matching in zip(self.plans, matchings, strict=True):
+            suspects, used = through(matching.suspects, brackets[: plan.rounds])
+            evidence = Evidence(snapshots, replace(matching, suspects=tuple(suspects)), used)
             evidence = self.explained(evidence, before)
-            evidence = replace(evidence, elapsed_s=time.monotonic() - began)
+            evidence = replace(evidence, notes=self.notes_of(snapshots), elapsed_s=time.monotonic() - began)
+            self.evidence.append(evidence)
             checks.append(analyse(plan, evidence, self.options.policy))
         return checks
+
+    def open_questions(self, matchings: Sequence[Matching], brackets: Sequence[Bracket]) -> list[Suspect]:
+        """The suspects of all checks that want another round, each once."""
+        asked = [
+            through(matching.suspects, brackets)[0] if len(brackets) < plan.rounds else ()
+            for plan, matching in zip(self.plans, matchings, strict=True)
+        ]
+        return list(dict.fromkeys(one for some in asked for one in some))
 
     def matching(self, plan: CheckPlan, snapshots: Mapping[str, Snapshot]) -> Matching:
         """The join of one check."""
@@ -243,7 +244,7 @@ class Session:
                 (last or first or ({}, {}))[1],
                 owners.get(name, {}),
             )
-        return replace(evidence, hosts=hosts, notes=self.notes_of(evidence.snapshots))
+        return replace(evidence, hosts=hosts)
 
     def owners_of(self, name: str, inodes: Sequence[int]) -> dict[int, Process]:
         """Processes that hold these sockets of one host."""
@@ -261,6 +262,36 @@ class Session:
                 f"{name}: some processes belong to other users and could not be named; as root they could"
             )
         return found
+
+    def saved(self) -> dict[str, bytes]:
+        """Host -> the file that holds its evidence of this run."""
+        return {name: encode(self.saved_host(name)) for name in self.ports}
+
+    def saved_host(self, name: str) -> Saved:
+        """One host's evidence; of the checks that name it, the one that looked most often."""
+        own = [one for one in self.evidence if name in one.snapshots]
+        evidence = max(own, key=lambda one: len(one.brackets))
+        snapshot, host = evidence.snapshots[name], evidence.hosts.get(name) or HostEvidence(name)
+        error = host_error(name, evidence)
+        return Saved(
+            schema_=SNAPSHOT_SCHEMA,
+            version=__version__,
+            host=name,
+            transport=snapshot.transport,
+            taken_at=stamp(datetime.now(UTC)),
+            facts=snapshot.facts,
+            error=Said(code=error.code, message=error.message, hint=error.hint) if error else None,
+            namespaces=snapshot.namespaces,
+            addresses=self.inventory.hosts[name].addresses,
+            looks=tuple(
+                (pack_sights(name, one.before), pack_sights(name, one.between), pack_sights(name, one.after))
+                for one in evidence.brackets
+            ),
+            before=dict(host.before),
+            after=dict(host.after),
+            sysctls=dict(host.sysctls),
+            owners=dict(host.owners),
+        )
 
     def notes_of(self, snapshots: Mapping[str, Snapshot]) -> tuple[str, ...]:
         """What a reader should know about how this was read."""
@@ -284,33 +315,3 @@ def ports_of(name: str, plans: Iterable[CheckPlan]) -> tuple[int, ...]:
     if not all(asked):
         return ()
     return tuple(sorted({port for ports in asked for port in ports}))
-
-
-def merged(suspects: Iterable[Sequence[Suspect]]) -> list[Suspect]:
-    """The suspects of several checks, each once."""
-    return list(dict.fromkeys(one for some in suspects for one in some))
-
-
-def report_of(checks: Sequence[Check], started: datetime, finished: datetime) -> Report:
-    """Checks -> the whole answer; the worst first, and the exit status of all of them."""
-    ordered = sorted(checks, key=lambda one: (OUTCOMES.index(one.outcome), -len(one.findings)))
-    codes = {one.exit_code for one in checks}
-    code = next((code for code in (Exit.FINDINGS, Exit.INCOMPLETE) if code in codes), Exit.CLEAN)
-    outcome = ordered[0].outcome if code is not Exit.INCOMPLETE else Outcome.INCOMPLETE
-    return Report(
-        schema_=SCHEMA,
-        tool=Tool(name="halfopen", version=__version__),
-        started_at=stamp(started),
-        finished_at=stamp(finished),
-        outcome=outcome,
-        exit_code=code,
-        checks=tuple(ordered),
-    )
-
-
-def stamp(moment: datetime) -> str:
-    """ISO 8601 in UTC with milliseconds."""
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-OUTCOMES = [Outcome.FINDINGS, Outcome.INCOMPLETE, Outcome.CLEAN]

@@ -37,6 +37,12 @@ class Block:
     states: bytes
     marks: bytes
 
+    def __post_init__(self) -> None:
+        sizes = (len(self.marks), len(self.local_ports) / 2, len(self.peer_ports) / 2)
+        addresses = (len(self.local) / self.width, len(self.peer) / self.width) if self.width in (4, 16) else (-1,)
+        if any(size != len(self.states) for size in (*sizes, *addresses)):
+            raise ValueError("the columns of a table are of different lengths")
+
     def __len__(self) -> int:
         return len(self.states)
 

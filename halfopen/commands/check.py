@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 from dataclasses import replace
 
 from halfopen import cli
 from halfopen.commands.deliver import deliver
 from halfopen.environment import Environment
 from halfopen.errors import UsageError
+from halfopen.files import write_private
 from halfopen.findings import Severity
 from halfopen.inventory import VERDICTS, CheckPlan, Host, Inventory, did_you_mean, read
 from halfopen.judge.analyse import Policy
@@ -18,6 +20,7 @@ from halfopen.reach.settings import split_target
 def arguments(parser: argparse.ArgumentParser) -> None:
     """CLIENT SERVER, or names of checks, and the common options."""
     parser._add_container_actions(cli.common())
+    parser.add_argument("--save", metavar="DIR", help="save each host's evidence there, for halfopen analyse")
     parser.add_argument("names", nargs="*", metavar="NAME", help="CLIENT SERVER, or checks of the inventory; none: all")
 
 
@@ -40,7 +43,17 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
     )
     with Session(inventory, plans, options, environment.say) as session:
         report = session.report()
+        if args.save:
+            folder = environment.folder / args.save
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for name, data in session.saved().items():
+                write_private(folder / f"{file_name(name)}.halfopen", data)
     return deliver(report, args, environment)
+
+
+def file_name(host: str) -> str:
+    """A host's name as that of a file."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", host)
 
 
 def choose(names: list[str], inventory: Inventory) -> tuple[Inventory, list[CheckPlan]]:

@@ -6,10 +6,12 @@ import hashlib
 from collections import Counter as Tally
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
-from halfopen import address
+from halfopen import __version__, address
 from halfopen.errors import Exit, HostError
 from halfopen.findings import (
+    SCHEMA,
     Cause,
     Check,
     Confidence,
@@ -25,7 +27,9 @@ from halfopen.findings import (
     MatrixRow,
     Outcome,
     Outlook,
+    Report,
     Severity,
+    Tool,
     Verdict,
 )
 from halfopen.inventory import CheckPlan
@@ -433,7 +437,30 @@ def is_by_fallback(snapshot: Snapshot) -> bool:
     return snapshot.facts is not None and snapshot.facts.collector is not Collector.NETLINK
 
 
+def report_of(checks: Sequence[Check], started: datetime, finished: datetime) -> Report:
+    """Checks -> the whole answer; the worst first, and the exit status of all of them."""
+    ordered = sorted(checks, key=lambda one: (OUTCOMES.index(one.outcome), -len(one.findings)))
+    codes = {one.exit_code for one in checks}
+    code = next((code for code in (Exit.FINDINGS, Exit.INCOMPLETE) if code in codes), Exit.CLEAN)
+    outcome = ordered[0].outcome if code is not Exit.INCOMPLETE else Outcome.INCOMPLETE
+    return Report(
+        schema_=SCHEMA,
+        tool=Tool(name="halfopen", version=__version__),
+        started_at=stamp(started),
+        finished_at=stamp(finished),
+        outcome=outcome,
+        exit_code=code,
+        checks=tuple(ordered),
+    )
+
+
+def stamp(moment: datetime) -> str:
+    """ISO 8601 in UTC with milliseconds."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 SEVERITIES = list(Severity)
+OUTCOMES = [Outcome.FINDINGS, Outcome.INCOMPLETE, Outcome.CLEAN]
 VERDICTS = list(Verdict)
 
 COUNTERS = (

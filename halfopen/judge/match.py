@@ -78,11 +78,14 @@ class Ground:
     unread: frozenset[str]
     unread_addresses: frozenset[bytes] = frozenset()
 
-    def peers_of(self, place: Place, peer: bytes) -> tuple[Place, ...]:
-        """Where the other end of a socket of `place` would be. The kernel keeps a local address to itself."""
-        if address.is_loopback(peer) or peer in self.own[place]:
+    def homes(self, place: Place, packed: bytes) -> tuple[Place, ...]:
+        """Where a socket with this address lives, from where `place` stands.
+
+        The kernel keeps a local address to itself, and loopback is every host's own unless one is said to have it.
+        """
+        if packed in self.own[place]:
             return (place,)
-        return self.owners.get(peer, ())
+        return self.owners.get(packed) or ((place,) if address.is_loopback(packed) else ())
 
 
 def survey(
@@ -100,11 +103,11 @@ def survey(
     for snapshot in snapshots:
         sides[snapshot.host] = [(Place(snapshot.host, one.netns), one) for one in snapshot.namespaces]
         for place, namespace in sides[snapshot.host]:
-            addresses = {one.address for one in namespace.addresses} | set(extra.get(snapshot.host, ()))
+            said = set(extra.get(snapshot.host, ()))
+            addresses = {one.address for one in namespace.addresses if not address.is_loopback(one.address)} | said
             own[place] = frozenset(addresses)
             for packed in addresses:
-                if not address.is_loopback(packed):
-                    owners.setdefault(packed, []).append(place)
+                owners.setdefault(packed, []).append(place)
             listening |= {(place, one.port) for one in namespace.listeners}
     roles = [frozenset(names) for names in (clients, servers)]
     client_side, server_side = (
@@ -181,16 +184,16 @@ def records(
     """The rows of a block that the check is about, as records. Counts the sockets that lead elsewhere."""
     inside, outside = set(), set()
     for peer in block.peers():
-        places = ground.peers_of(place, peer)
+        places = ground.homes(place, peer)
         if any(one.host in others for one in places):
             inside.add(peer)
         elif not places:
             outside.add(peer)
     width, size = block.width, 2 * block.width + 6
-    own = ground.own[place]
+    own = {one for one in block.locals() if place in ground.homes(place, one)}
     rows = block.oddities(FAR_ODD if mirrored else NEAR_ODD).packed(mirrored)
     whole = not outside and len(inside) == len(block.peers()) and namespace.covered_ports == ground.ports
-    if whole and block.locals() <= own:
+    if whole and len(own) == len(block.locals()):
         return {record for (record,) in struct.iter_unpack(f"{size}s", rows)}
     first = width if mirrored else 0
     found = set()
@@ -198,7 +201,7 @@ def records(
         local, peer = record[first : first + width], record[width - first : 2 * width - first]
         if ground.ports and not ports_of(record[: 2 * width + 4]) & ground.ports:
             continue
-        if peer in inside and (local in own or address.is_loopback(local)):
+        if peer in inside and local in own:
             found.add(record)
         elif peer in outside or peer in inside:
             external[place.host, elsewhere(ground, place, record[: 2 * width + 4], mirrored)] += 1
@@ -253,7 +256,7 @@ def resolve(ground: Ground, left: set[bytes]) -> Iterator[Pairing]:
     for place, namespace in {**dict(ground.clients.namespaces), **dict(ground.servers.namespaces)}.items():
         for block in namespace.table.blocks:
             for key, state, marks in block.rows():
-                if key in wanted:
+                if key in wanted and place in ground.homes(place, address.split_key(key)[0]):
                     seen = state_of(state)
                     index.setdefault(key, []).append(Row(place, block.scope, seen or Absence.UNSEEN, marks))
     done: set[bytes] = set()
@@ -267,7 +270,8 @@ def resolve(ground: Ground, left: set[bytes]) -> Iterator[Pairing]:
 
 def pairings(ground: Ground, key: bytes, near: Sequence[Row], far: Sequence[Row]) -> Iterator[Pairing]:
     """The connections that one tuple stands for: one, or one on each host where the tuple is local to a host."""
-    if address.is_loopback(key[: (len(key) - 4) // 2]):
+    local, _, peer, _ = address.split_key(key)
+    if address.is_loopback(local) and local not in ground.owners and peer not in ground.owners:
         for place in dict.fromkeys(row.place for row in (*near, *far)):
             here = [row for row in near if row.place == place], [row for row in far if row.place == place]
             yield pairing(ground, key, *here)
@@ -307,7 +311,7 @@ def pairing(ground: Ground, key: bytes, near: Sequence[Row], far: Sequence[Row])
 def expected(ground: Ground, key: bytes, others: Sequence[Row]) -> tuple[Place, ...]:
     """Where the missing end with this key would be: the places that own its local address, if all could be read."""
     local = key[: (len(key) - 4) // 2]
-    return ground.peers_of(others[0].place, local) if others else ()
+    return ground.homes(others[0].place, local) if others else ()
 
 
 def latest(rows: Sequence[Row]) -> Row | None:

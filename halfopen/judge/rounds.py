@@ -150,6 +150,17 @@ def lasting(suspects: Sequence[Suspect], bracket: Bracket) -> list[Suspect]:
     return [suspect for suspect in suspects if shown(suspect, bracket).verdict is not Accord.AGREE]
 
 
+def through(suspects: Sequence[Suspect], brackets: Sequence[Bracket]) -> tuple[Sequence[Suspect], list[Bracket]]:
+    """The suspects that no bracket cleared, and the brackets that it took: none after the last suspect is cleared."""
+    used = []
+    for bracket in brackets:
+        if not suspects:
+            break
+        used.append(bracket)
+        suspects = lasting(suspects, bracket)
+    return suspects, used
+
+
 def finding(suspect: Suspect, last: Shown, rounds: int) -> Held:
     """A suspect that held -> its verdict, ends and confidence."""
     sockets = [one for one in (last.first, last.second) if isinstance(one, Socket)]

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from halfopen import findings
+from halfopen.evidence import saved
 from halfopen.inventory import CHECK_KEYS, HOST_KEYS, VERDICTS, WAYS
 
 
@@ -16,6 +17,13 @@ def report() -> dict[str, Any]:
     found = msgspec.json.schema(findings.Report)
     found["$defs"]["Report"]["properties"]["schema"] = {"const": findings.SCHEMA}
     return {"$schema": DIALECT, "$id": "urn:halfopen:report:1", **found}
+
+
+def snapshot() -> dict[str, Any]:
+    """A file of saved evidence, after decompression."""
+    found = msgspec.json.schema(saved.Saved)
+    found["$defs"]["Saved"]["properties"]["schema"] = {"const": saved.SCHEMA}
+    return {"$schema": DIALECT, "$id": "urn:halfopen:snapshot:1", **found}
 
 
 def inventory() -> dict[str, Any]:
@@ -73,4 +81,4 @@ CHECK_TYPES: dict[str, dict[str, Any]] = {
     "require_connections": {"type": "integer", "minimum": 0},
 }
 
-SCHEMAS: dict[str, Callable[[], dict[str, Any]]] = {"report": report, "inventory": inventory}
+SCHEMAS: dict[str, Callable[[], dict[str, Any]]] = {"report": report, "snapshot": snapshot, "inventory": inventory}

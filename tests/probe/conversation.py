@@ -57,5 +57,4 @@ class PipeChannel:
 def open_probe(python: str, wrap: list[str] | None = None) -> Agent:
     """The probe under this interpreter, behind a command that runs a shell if one is given."""
     shell = shutil.which("sh") or "/bin/sh"
-    agent = Agent("here", PipeChannel([*(wrap or []), shell, "-c", remote_command(python)]), "local", python=python)
-    return agent
+    return Agent("here", PipeChannel([*(wrap or []), shell, "-c", remote_command(python)]), "local", python=python)

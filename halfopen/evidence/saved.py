@@ -1,0 +1,116 @@
+"""Evidence of a run in files, one a host: versioned, compressed, self-describing, and enough to judge it again.
+
+`halfopen.snapshot/1` is gzip over JSON. Addresses and keys are base64 of their packed bytes, columns of a table are
+base64 of their bytes. A file holds what one host said: its first dump, and its answers in every look of every bracket.
+`addresses` are those that the inventory said lead to it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from halfopen.errors import ErrorCode, HostError, UsageError
+from halfopen.model import Absence, HostFacts, Namespace, Place, Process, Sight, Snapshot, Socket
+
+SCHEMA = "halfopen.snapshot/1"
+LIMIT = 1 << 30  # bytes after decompression
+
+
+class Sighting(msgspec.Struct, frozen=True, array_like=True):
+    """What one look found at one place: a socket, or why there is none."""
+
+    netns: int | None
+    key: bytes
+    absence: Absence | None
+    socket: Socket | None
+
+
+class Said(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host failed with."""
+
+    code: ErrorCode
+    message: str
+    hint: str | None
+
+
+class Saved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"schema_": "schema"}):
+    """One host's evidence. `looks`: for each bracket, the sights of its first, second and third look."""
+
+    schema_: str
+    version: str
+    host: str
+    transport: str
+    taken_at: str
+    facts: HostFacts | None
+    error: Said | None
+    namespaces: tuple[Namespace, ...]
+    addresses: tuple[str, ...] = ()
+    looks: tuple[tuple[tuple[Sighting, ...], tuple[Sighting, ...], tuple[Sighting, ...]], ...] = ()
+    before: dict[str, int] = {}
+    after: dict[str, int] = {}
+    sysctls: dict[str, int] = {}
+    owners: dict[int, Process] = {}
+
+
+def pack_sights(host: str, sights: Mapping[tuple[Place, bytes], Sight]) -> tuple[Sighting, ...]:
+    """The sights of one host out of a look at many."""
+    return tuple(
+        Sighting(
+            place.netns,
+            key,
+            sight if isinstance(sight, Absence) else None,
+            sight if isinstance(sight, Socket) else None,
+        )
+        for (place, key), sight in sights.items()
+        if place.host == host
+    )
+
+
+def unpack_sights(host: str, sightings: Sequence[Sighting]) -> dict[tuple[Place, bytes], Sight]:
+    """The inverse. A sighting that is neither a socket nor an absence could not be looked at."""
+    return {
+        (Place(host, one.netns), one.key): one.socket if one.socket is not None else one.absence or Absence.UNSEEN
+        for one in sightings
+    }
+
+
+def encode(saved: Saved) -> bytes:
+    """A file's bytes; the same evidence gives the same bytes."""
+    out = io.BytesIO()
+    with gzip.GzipFile(fileobj=out, mode="wb", compresslevel=6, mtime=0, filename="") as file:
+        file.write(msgspec.json.encode(saved))
+    return out.getvalue()
+
+
+def decode(data: bytes, name: str) -> Saved:
+    """A file's bytes -> what it holds. UsageError names the file and what is wrong in it."""
+    try:
+        unpacker = zlib.decompressobj(wbits=31)
+        text = unpacker.decompress(data, LIMIT)
+        if unpacker.unconsumed_tail:
+            raise UsageError(f"{name}: more than {LIMIT >> 30} GiB when unpacked", "is it a snapshot of halfopen?")
+        if not unpacker.eof:
+            raise UsageError(f"{name}: the file is cut off", "copy it again")
+        return msgspec.json.decode(text, type=Saved)
+    except zlib.error as error:
+        raise UsageError(f"{name} is no snapshot: {error}", "snapshots are written by halfopen check --save") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"{name}: {error}", f"it should be {SCHEMA}; a newer halfopen may have written it") from error
+
+
+def snapshot_of(saved: Saved) -> Snapshot:
+    """The first look at the host."""
+    error = HostError(saved.error.code, saved.error.message, saved.error.hint) if saved.error else None
+    return Snapshot(saved.host, saved.facts, saved.namespaces, error=error, transport=saved.transport)
+
+
+def check_schema(saved: Saved, name: str) -> Saved:
+    """Refuses a file of another version."""
+    if saved.schema_ != SCHEMA:
+        raise UsageError(f"{name} is {saved.schema_!r}, this halfopen reads {SCHEMA}", "a newer halfopen may read it")
+    return saved

@@ -1,0 +1,42 @@
+"""Runs the tool as a user does, and compares what it found with what was made."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from lab.host import Lab
+
+Truth = set[tuple[str, str, str]]
+"""(verdict, client's endpoint, server's endpoint)"""
+
+
+def check(lab: Lab, *args: str, client: str = "web", server: str = "db") -> tuple[int, dict[str, Any]]:
+    """`halfopen check` -> exit code and the one check of the JSON report."""
+    argv = [sys.executable, "-m", "halfopen", "check", client, server, "--inventory", str(lab.inventory)]
+    run = subprocess.run([*argv, "--format", "json", *args], capture_output=True, text=True, timeout=120)
+    assert run.returncode in (0, 1, 3), run.stderr
+    assert "Traceback" not in run.stderr, run.stderr
+    (found,) = json.loads(run.stdout)["checks"]
+    assert found["exit_code"] == run.returncode
+    return run.returncode, found
+
+
+def found(report: dict[str, Any]) -> Truth:
+    """The findings of a report as the truth is written."""
+    return {(one["verdict"], one["connection"]["client"], one["connection"]["server"]) for one in report["findings"]}
+
+
+def truth(verdict: str, clients: Iterable[str], servers: Iterable[str]) -> Truth:
+    """One verdict for pairs of endpoints."""
+    return {(verdict, one, two) for one, two in zip(clients, servers, strict=True)}
+
+
+def assert_exactly(report: dict[str, Any], expected: Truth) -> None:
+    """Found exactly, no more and no less, and proven; and both hosts read completely."""
+    assert found(report) == expected
+    assert {one["confidence"] for one in report["findings"]} <= {"proven"}
+    assert all(host["complete"] and host["error"] is None for host in report["hosts"])

@@ -1,0 +1,88 @@
+"""Names are checked harder than ssh does, and the subset of ssh_config refuses what it does not understand."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from halfopen.errors import HostError, UsageError
+from halfopen.reach.settings import Lookup, from_options, split_target, subset
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("db1", (None, "db1", None)),
+        ("ops@db1:2222", ("ops", "db1", 2222)),
+        ("[2001:db8::1]:22", (None, "2001:db8::1", 22)),
+        ("ops@[::1]", ("ops", "::1", None)),
+        ("2001:db8::1", (None, "2001:db8::1", None)),
+    ],
+)
+def test_a_target_is_read_as_ssh_users_write_it(text: str, parts: tuple[str | None, str, int | None]) -> None:
+    assert split_target(text) == parts
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["-oProxyCommand=id", "a b", "$(id)", "x\\y", "a;b", "", "db1:0", "db1:99999", "[::1", "-l@db1", "db1\n", "%h"],
+)
+def test_a_target_that_could_be_anything_else_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        split_target(text)
+
+
+CONFIG = """
+Host web* !web9
+  HostName %h.example.net
+  User ops
+Host *
+  User nobody
+  Port = 2222
+  IdentityFile "~/.ssh/one"
+  IdentityFile ~/.ssh/two
+  ProxyJump bastion
+"""
+
+
+def test_the_subset_follows_the_first_value() -> None:
+    options = subset(CONFIG.replace("%h", "x"), "web1", "config")
+    found = from_options(options, "web1", None, None)
+    assert (found.host, found.user, found.port) == ("x.example.net", "ops", 2222)
+    assert found.identity_files == ("~/.ssh/one", "~/.ssh/two") and found.jump == ("bastion",)
+    assert from_options(subset(CONFIG, "web9", "c"), "web9", None, None).user == "nobody"
+
+
+@pytest.mark.parametrize("line", ["Match exec true", "Include other"])
+def test_the_subset_refuses_what_needs_ssh(line: str) -> None:
+    with pytest.raises(HostError, match="line 2"):
+        subset(f"Host *\n{line}\n", "web1", "config")
+
+
+@pytest.mark.skipif(shutil.which("ssh") is None, reason="needs the OpenSSH client")
+def test_ssh_resolves_where_there_is_an_ssh(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text(
+        "Host db1\n HostName 10.9.9.9\n Port 2200\n User ops\n IdentitiesOnly yes\n ProxyCommand nc %h %p\n"
+    )
+    found = Lookup("db1", str(config)).settings()
+    assert (found.host, found.port, found.user, found.identities_only) == ("10.9.9.9", 2200, "ops", True)
+    assert found.beyond_us == "its settings have a ProxyCommand"
+    assert Lookup("root@db1:22", str(config)).settings().user == "root"
+
+
+@pytest.mark.skipif(shutil.which("ssh") is None, reason="needs the OpenSSH client")
+def test_what_ssh_refuses_is_refused(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text("Host *\n Nonsense yes\n")
+    with pytest.raises(HostError, match="ssh refuses"):
+        Lookup("db1", str(config)).settings()
+
+
+def test_without_an_ssh_the_subset_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    config = tmp_path / "config"
+    config.write_text(CONFIG.replace("%h", "web1"))
+    assert Lookup("web1", str(config)).settings().host == "web1.example.net"
