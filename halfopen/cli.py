@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
-import math
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -60,58 +59,6 @@ def main(argv: Sequence[str], environment: Environment) -> int:
     args = build(chosen).parse_args(argv)
     code: int = module(args.command).run(args, environment)
     return code
-
-
-def common() -> argparse.ArgumentParser:
-    """The options that every command has which reads hosts and gives a report."""
-    parent = argparse.ArgumentParser(add_help=False)
-    add = parent.add_argument
-    add("--inventory", metavar="FILE", help="default: $HALFOPEN_INVENTORY, ./inventory.toml, then the config folder")
-    add("--port", metavar="P", type=port, action="append", default=[], help="the server's port; may be repeated")
-    add("--format", metavar="F", default=None, help="text, json, jsonl, markdown, junit; default: text")
-    add("-o", dest="outputs", metavar="FILE", action="append", default=[], help="write there too, format by suffix")
-    add("--rounds", metavar="N", type=positive, help="how often a suspect must hold (default 2)")
-    add("--settle", metavar="SECONDS", type=duration, help="between rounds (default 1.5)")
-    add("--connect-timeout", metavar="SECONDS", type=duration, default=10.0)
-    add("--timeout", metavar="SECONDS", type=duration, default=120.0, help="the whole run (default 120)")
-    add("--forks", metavar="N", type=positive, default=16, help="hosts at a time (default 16)")
-    add("--fail-on", choices=("critical", "warning", "info", "never"), default="critical")
-    add("--max", metavar="VERDICT=N", action="append", default=[], help="tolerate up to N of it")
-    add("--allow", metavar="VERDICT", action="append", default=[], help="show it, but do not fail for it")
-    add("--require-connections", metavar="N", type=positive, help="fewer compared is incomplete, not clean")
-    add("--jump", metavar="HOST", help="jump host, or several with commas")
-    add("--transport", choices=("auto", "paramiko", "openssh"))
-    add("--host-keys", choices=("strict", "accept-new"), default="strict")
-    add("--all", action="store_true", help="print every finding")
-    add("-v", dest="verbose", action="count", default=0)
-    add("-q", dest="quiet", action="store_true", help="the headline only")
-    add("--no-color", dest="colour", action="store_false", default=True)
-    return parent
-
-
-def port(text: str) -> int:
-    """An option's port."""
-    if text.isascii() and text.isdigit() and 0 < int(text) < 65536:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 1 to 65535")
-
-
-def positive(text: str) -> int:
-    """An option's count."""
-    if text.isascii() and text.isdigit() and 0 < int(text) <= 10**9:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
-
-
-def duration(text: str) -> float:
-    """An option's seconds."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value) or not 0 <= value <= 86400:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
-    return value
 
 
 COMMANDS: dict[str, str] = {

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from halfopen import address, cli
+from halfopen import address
 from halfopen.commands.check import adjusted
 from halfopen.commands.deliver import deliver
 from halfopen.environment import Environment
@@ -18,11 +18,12 @@ from halfopen.judge.analyse import Evidence, Policy, analyse, report_of
 from halfopen.judge.case import HostEvidence
 from halfopen.judge.match import match, survey
 from halfopen.judge.rounds import Bracket, through
+from halfopen.options import add_common
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """FILE..., and which of them is the client's and the server's."""
-    parser._add_container_actions(cli.common())
+    add_common(parser)
     parser.add_argument("files", nargs="*", metavar="FILE", help="the client's, then the server's")
     parser.add_argument("--client", metavar="FILE", action="append", default=[])
     parser.add_argument("--server", metavar="FILE", action="append", default=[])

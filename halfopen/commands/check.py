@@ -6,7 +6,6 @@ import argparse
 import re
 from dataclasses import replace
 
-from halfopen import cli
 from halfopen.commands.deliver import deliver
 from halfopen.environment import Environment
 from halfopen.errors import UsageError
@@ -14,12 +13,13 @@ from halfopen.files import write_private
 from halfopen.findings import Severity
 from halfopen.inventory import VERDICTS, CheckPlan, Host, Inventory, did_you_mean, read
 from halfopen.judge.analyse import Policy
+from halfopen.options import add_common
 from halfopen.reach.settings import split_target
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """CLIENT SERVER, or names of checks, and the common options."""
-    parser._add_container_actions(cli.common())
+    add_common(parser)
     parser.add_argument("--save", metavar="DIR", help="save each host's evidence there, for halfopen analyse")
     parser.add_argument("names", nargs="*", metavar="NAME", help="CLIENT SERVER, or checks of the inventory; none: all")
 

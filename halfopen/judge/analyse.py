@@ -178,7 +178,9 @@ def end_of(host: HostEvidence, socket: Socket | None, netns: int | None) -> End 
         return None
     local, local_port, peer, peer_port = address.split_key(socket.key)
     process, info = host.owner(socket), socket.info
-    idle = min(info.last_data_sent_ms, info.last_data_recv_ms) / 1000 if info else None
+    # Before the handshake is done these two clocks have not been set, and tell the time since boot.
+    spoken = socket.state not in (State.SYN_SENT, State.SYN_RECV)
+    idle = min(info.last_data_sent_ms, info.last_data_recv_ms) / 1000 if info is not None and spoken else None
     return End(
         host=host.name,
         local=address.endpoint(local, local_port),

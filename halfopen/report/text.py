@@ -194,10 +194,11 @@ def told(end: End) -> str:
         words.append(f"{end.process} pid {end.pid}")
     if end.idle_s is not None:
         words.append(f"idle {duration(end.idle_s)}")
-    if end.recv_q:
-        words.append(f"{end.recv_q} bytes unread")
-    if end.send_q:
-        words.append(f"{end.send_q} bytes unsent")
+    # A SYN or FIN takes a place in the queues like a byte, and is none.
+    spare = 0 if end.state == "ESTABLISHED" else 1
+    for queue, what in ((end.recv_q, "unread"), (end.send_q, "unacknowledged")):
+        if queue is not None and queue > spare:
+            words.append(f"{plural(queue - spare, 'byte')} {what}")
     return " ".join(words)
 
 

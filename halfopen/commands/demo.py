@@ -1,0 +1,116 @@
+"""`halfopen demo`: breaks connections for real and runs the real check on them, over SSH, without root."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections import Counter
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from halfopen.commands import analyse as analyse_command
+from halfopen.commands.deliver import deliver
+from halfopen.environment import Environment
+from halfopen.errors import Exit
+from halfopen.inventory import CheckPlan, Host, Inventory
+from halfopen.options import add_common
+
+if TYPE_CHECKING:
+    from halfopen.demo.breaks import Stage
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """How to show the report."""
+    add_common(parser)
+    parser.add_argument("--save", metavar="DIR", help="save each side's evidence there, for halfopen analyse")
+
+
+def run(args: argparse.Namespace, environment: Environment) -> int:
+    """0 if what was found is what was made, else 1."""
+    if not sys.platform.startswith("linux"):
+        return recorded(args, environment)
+    from halfopen.demo.breaks import build
+
+    tell(environment, "Breaking connections on loopback, with backlogs that are too small for what comes.")
+    stage = build()
+    try:
+        return examine(args, environment, stage)
+    finally:
+        stage.close()
+
+
+def recorded(args: argparse.Namespace, environment: Environment) -> int:
+    """What other systems get: the analysis of a pair that was recorded on Linux."""
+    tell(environment, "Connections can only be broken this way on Linux; this is the analysis of a recorded pair.")
+    folder = resources.files("halfopen.demo").joinpath("recorded")
+    with resources.as_file(folder) as path:
+        args.files, args.client, args.server = [], [str(path / "app1.halfopen")], [str(path / "db1.halfopen")]
+        analyse_command.run(args, environment)
+    return Exit.CLEAN
+
+
+def examine(args: argparse.Namespace, environment: Environment, stage: Stage) -> int:
+    """Runs the check through two embedded SSH servers, shows its report, and compares."""
+    from halfopen.demo.breaks import CLIENT, SERVER, found_of
+    from halfopen.demo.server import EmbeddedServer
+    from halfopen.reach.paramiko import load_paramiko
+    from halfopen.session import Options, Session
+
+    with tempfile.TemporaryDirectory(prefix="halfopen-demo-") as name:
+        folder = Path(name)
+        key = load_paramiko().ECDSAKey.generate()
+        key.write_private_key_file(str(folder / "key"))
+        servers = {"app1": (EmbeddedServer(key), CLIENT), "db1": (EmbeddedServer(key), SERVER)}
+        try:
+            known = "".join(f"[127.0.0.1]:{server.port} {server.public}\n" for server, _ in servers.values())
+            (folder / "known_hosts").write_text(known)
+            hosts = {
+                host: Host(
+                    host,
+                    "127.0.0.1",
+                    port=server.port,
+                    user="demo",
+                    identity_file=str(folder / "key"),
+                    known_hosts=str(folder / "known_hosts"),
+                    transport="paramiko",
+                    addresses=(home,),
+                )
+                for host, (server, home) in servers.items()
+            }
+            plan = CheckPlan("demo", ("app1",), ("db1",), tuple(stage.ports))
+            tell(environment, "Looking from both sides, through an SSH server for each.\n")
+            with Session(Inventory(hosts), [plan], Options(), environment.say) as session:
+                report = session.report()
+                if args.save:
+                    save(session.saved(), environment.folder / args.save)
+        finally:
+            for server, _ in servers.values():
+                server.close()
+    deliver(report, args, environment)
+    (check,) = report.checks
+    found = found_of(Counter(one.verdict for one in check.findings), check.agreeing)
+    tell(environment, f"\nmade:  {words(stage.made)}\nfound: {words(found)}")
+    right = +stage.made == found and all(one.confidence == "proven" for one in check.findings)
+    tell(environment, "The report found exactly what was made." if right else "These differ, and should not.")
+    return Exit.CLEAN if right else Exit.FINDINGS
+
+
+def save(files: dict[str, bytes], folder: Path) -> None:
+    """Each host's evidence, for halfopen analyse."""
+    from halfopen.files import write_private
+
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name, data in files.items():
+        write_private(folder / f"{name}.halfopen", data)
+
+
+def words(counts: Counter[str]) -> str:
+    """`40 healthy, 5 half-open`."""
+    return ", ".join(f"{counts[name]} {name}" for name in sorted(counts) if counts[name])
+
+
+def tell(environment: Environment, text: str) -> None:
+    """A line of the demo itself, beside the report."""
+    print(text, file=environment.stderr, flush=True)
