@@ -23,13 +23,19 @@ class Parser(argparse.ArgumentParser):
     def hint(self, message: str) -> str:
         """The nearest option or command to what was typed."""
         words = message.replace("'", " ").replace(",", " ").split()
-        known = [option for action in self._actions for option in action.option_strings] + list(COMMANDS)
+        actions = [*self._actions, *(action for sub in self.chosen() for action in sub._actions)]
+        known = [option for action in actions for option in action.option_strings] + list(COMMANDS)
         for word in words:
             bare = word.partition("=")[0]
             near = difflib.get_close_matches(bare, known, 1, 0.7)
             if near and bare not in known:
                 return f"did you mean {near[0]}?"
         return f"{self.prog} --help"
+
+    def chosen(self) -> list[argparse.ArgumentParser]:
+        """The parsers of the commands that were typed, whose options may be what was meant."""
+        subs = [action.choices for action in self._actions if isinstance(action, argparse._SubParsersAction)]
+        return [one for found in subs for one in found.values()]
 
 
 def build(commands: Sequence[str]) -> Parser:

@@ -298,7 +298,7 @@ def limits(value: Any, name: str, path: str) -> dict[str, int]:
     return {key: number(0, 10**9)(one, name, f"{path}.{key}") for key, one in found.items()}
 
 
-VERDICTS = tuple(Verdict)
+VERDICTS = tuple(verdict.value for verdict in Verdict)
 WAYS = ("auto", "paramiko", "openssh", "local", "exec")
 PORT = number(1, 65535)
 

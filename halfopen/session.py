@@ -25,7 +25,7 @@ from halfopen.judge.match import Matching, Suspect, match, survey
 from halfopen.judge.rounds import Bracket, merge, questions, through
 from halfopen.model import Look, Place, Process, Sight, Snapshot, Wanted
 from halfopen.reach.agent import Agent, remote_command
-from halfopen.reach.connect import ReachOptions, connect
+from halfopen.reach.connect import ReachOptions, connect, refuse_untrusted
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -93,6 +93,8 @@ class Session:
 
     def first_look(self) -> dict[str, Snapshot]:
         """Every host's first snapshot; the hosts that were not reached yet are reached now."""
+        for name in self.ports:
+            refuse_untrusted(self.inventory.hosts[name], self.inventory)
         self.say(f"reading {len(self.ports)} host{'s' * (len(self.ports) != 1)}")
         return dict(self.each({name: name for name in self.ports}, self.snapshot_of))
 

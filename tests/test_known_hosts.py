@@ -45,7 +45,8 @@ def test_a_corporate_file_is_read_past_its_oddities() -> None:
     text = (
         (
             f"# comment\n\n@cert-authority *.example.com ssh-rsa {RSA_TEXT}\n"
-            f"db1  ssh-ed25519   {ED_TEXT} a comment\r\n@odd x y z\nshort line\ndb2 ssh-ed25519 !!!\ndb3 ssh-ed25519 AAAA\n"
+            f"db1  ssh-ed25519   {ED_TEXT} a comment\r\n@odd x y z\nshort line\n"
+            "db2 ssh-ed25519 !!!\ndb3 ssh-ed25519 AAAA\n"
         ).encode()
         + b"caf\xe9 ssh-ed25519 "
         + ED_TEXT.encode()

@@ -6,7 +6,7 @@ import argparse
 import re
 from dataclasses import replace
 
-from halfopen.commands.deliver import deliver
+from halfopen.commands.deliver import check_formats, deliver
 from halfopen.environment import Environment
 from halfopen.errors import UsageError
 from halfopen.files import write_private
@@ -28,6 +28,7 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
     """One run over a pair of hosts or over checks; the exit code of its report."""
     from halfopen.session import Options, Session
 
+    check_formats(args)
     inventory = read(args.inventory, environment.variables, environment.folder)
     inventory, plans = choose(args.names, inventory)
     plans = [adjusted(plan, args) for plan in plans]

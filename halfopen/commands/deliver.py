@@ -11,6 +11,14 @@ from halfopen.report.formats import format_for, named
 from halfopen.report.view import View
 
 
+def check_formats(args: argparse.Namespace) -> None:
+    """Refuses an unknown format before any work is done for it."""
+    named(args.format or "text")
+    for name in args.outputs:
+        if name != "-":
+            format_for(name, args.format)
+
+
 def deliver(report: Report, args: argparse.Namespace, environment: Environment) -> int:
     """Writes the files, then stdout; the exit code of the report."""
     view = View(width=environment.width, all=args.all, quiet=args.quiet, verbose=args.verbose > 0)

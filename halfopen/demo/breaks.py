@@ -80,21 +80,21 @@ def build() -> Stage:
     stage.made[Verdict.HALF_CLOSED] = 3
 
     # Room is made in a full queue, and the SYNs that come back meet in it: more than fit.
-    recipes = []
-    for backlog, clients, accepted in ((1, 6, 2), (4, 9, 1)):
+    recipes: list[tuple[socket.socket, list[socket.socket], int]] = []
+    for backlog, dialled, taken in ((1, 6, 2), (4, 9, 1)):
         listener = stage.listen(backlog)
-        recipes.append((listener, stage.connect(listener, clients), len(stage.accept(listener, accepted))))
+        recipes.append((listener, stage.connect(listener, dialled), len(stage.accept(listener, taken))))
     waiting = [one for _, clients, _ in recipes for one in clients]
     deadline = time.monotonic() + 3
     while time.monotonic() < deadline and any(state(one) == SYN_SENT for one in waiting):
         time.sleep(0.02)
-    for listener, clients, accepted in recipes:
+    for listener, clients, done in recipes:
         established = sum(state(one) == ESTABLISHED for one in clients)
         queued = accept_queue(listener)
-        stage.made["half-open"] += established - accepted - queued
+        stage.made["half-open"] += established - done - queued
         stage.made[Verdict.NEVER_ACCEPTED] += queued
         stage.made[Verdict.CONNECT_UNANSWERED] += sum(state(one) == SYN_SENT for one in clients)
-        stage.made["healthy"] += accepted
+        stage.made["healthy"] += done
     return stage
 
 

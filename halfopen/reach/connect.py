@@ -74,16 +74,22 @@ class Sudo:
 def connect(host: Host, inventory: Inventory, options: ReachOptions) -> Connection:
     """Reaches a host. HostError with a code of the contract if that fails, UsageError for what is not allowed."""
     way = (options.transport if host.transport not in ("local", "exec") else None) or host.transport
-    if not inventory.trusted and (way == "exec" or host.sudo):
-        raise UsageError(
-            f"hosts.{host.name}: {'exec' if way == 'exec' else 'sudo'} is not taken from an inventory that merely "
-            "lies in the working directory",
-            f"if you trust it: --inventory {inventory.source}",
-        )
+    refuse_untrusted(host, inventory)
     connection = TRANSPORTS[way](host, inventory, options)
     if host.sudo:
         return Sudo(connection)
     return connection
+
+
+def refuse_untrusted(host: Host, inventory: Inventory) -> None:
+    """An inventory that merely lies in the working directory cannot widen trust: whoever wrote it runs nothing here."""
+    wide = {'transport = "exec"': host.transport == "exec", "sudo": host.sudo, "known_hosts": host.known_hosts}
+    if not inventory.trusted and host.name in inventory.hosts and any(wide.values()):
+        raise UsageError(
+            f"hosts.{host.name}: {next(key for key, given in wide.items() if given)} is not taken from an inventory "
+            "that merely lies in the working directory",
+            f"if you trust it: --inventory {inventory.source}",
+        )
 
 
 def by_local(_: Host, __: Inventory, options: ReachOptions) -> Connection:

@@ -57,5 +57,6 @@ def xml(text: str) -> Xml:
     return Xml("\n".join(visible(line, 10_000) for line in text.split("\n")))
 
 
-MARKUP = frozenset("\\`*_{}[]()#+!|~$")
-ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "@": "&#64;"}
+# `<` and `[` open what `>`, `(` and `!` could only go on with, so these may stand, and lines stay readable in a chat.
+MARKUP = frozenset("\\`*_{}[]#|~$")
+ENTITIES = {"<": "&lt;", "&": "&amp;", "@": "&#64;"}

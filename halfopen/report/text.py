@@ -37,7 +37,7 @@ def lines_of(check: Check, view: View) -> list[Terminal]:
         lines += [BLANK, *matrix(check)]
         for number, group in enumerate(check.groups, 1):
             lines += [BLANK, *paragraph(check, group, number if len(check.groups) > 1 else None, view)]
-        lines += [BLANK, *footer(check)]
+        lines += [BLANK, *footer(check, view)]
     elif view.verbose and check.state_matrix:
         lines += [BLANK, *matrix(check)]
     lines += notes(check, view)
@@ -202,7 +202,7 @@ def told(end: End) -> str:
     return " ".join(words)
 
 
-def footer(check: Check) -> list[Terminal]:
+def footer(check: Check, view: View) -> list[Terminal]:
     """How this was read, and what was not judged."""
     complete = sum(host.complete for host in check.hosts)
     read = f"{complete} of {len(check.hosts)} hosts" if complete < len(check.hosts) else plural(complete, "host")
@@ -212,7 +212,7 @@ def footer(check: Check) -> list[Terminal]:
     if outside:
         names = ", ".join(dict.fromkeys(one.host for one in check.external))
         line += f"; {plural(outside, 'connection')} of {names} lead elsewhere and were not judged"
-    return [terminal(line)]
+    return wrapped(line, view, "")
 
 
 def notes(check: Check, view: View) -> list[Terminal]:

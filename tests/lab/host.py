@@ -221,9 +221,8 @@ def child_of(pid: int) -> int:
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        if children:
-            if Path(f"/proc/{children[0]}/comm").read_text().strip() == "sleep":
-                return int(children[0])
+        if children and Path(f"/proc/{children[0]}/comm").read_text().strip() == "sleep":
+            return int(children[0])
         time.sleep(0.005)
     raise RuntimeError("a lab host did not boot")
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,3 +79,17 @@ def test_the_roles_may_be_swapped(alone: Lab) -> None:
     expected = FAULTS["server_vanished"](place)
     _, report = check(alone, client="db", server="web")
     assert_exactly(report, expected)
+
+
+def test_saved_evidence_gives_the_report_of_the_run(alone: Lab, tmp_path: Path) -> None:
+    for way, fault in zip(itertools.cycle(("ipv4", "ipv6", "dual-stack")), FAULTS.values(), strict=False):
+        fault(scene(way, alone))
+    folder = tmp_path / "saved"
+    code, live = check(alone, "--settle", "0.5", "--save", str(folder))
+    files = [str(folder / f"{name}.halfopen") for name in ("web", "db")]
+    argv = [sys.executable, "-m", "halfopen", "analyse", *files, "--format", "json"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    assert done.returncode == code, done.stderr
+    (again,) = json.loads(done.stdout)["checks"]
+    assert again["findings"] and again | {"elapsed_s": None} == live | {"elapsed_s": None}
+    assert all(Path(name).stat().st_mode & 0o777 == 0o600 for name in files)

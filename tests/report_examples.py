@@ -1,0 +1,106 @@
+"""Reports made through the real judgement from evidence made by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from evidence import CLIENT, SERVER, bracket, key, sights, snapshot, sock
+
+from halfopen import address
+from halfopen.errors import ErrorCode, HostError
+from halfopen.findings import Check, Report, Severity
+from halfopen.inventory import CheckPlan
+from halfopen.judge.analyse import Evidence, Policy, analyse, report_of
+from halfopen.judge.case import HostEvidence
+from halfopen.judge.match import match, survey
+from halfopen.model import ListenSocket, Process, Snapshot, Socket
+from halfopen.tcp import State
+
+HOSTILE = "ev\n\x1b[2J\udcff<script>`|::error::[red]\u202e=cmd @all"
+PLAN = CheckPlan("web -> db", ("web",), ("db",), (5432,))
+MOMENT = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def check(
+    near: list[Socket],
+    far: list[Socket],
+    plan: CheckPlan = PLAN,
+    policy: Policy | None = None,
+    process: str = "app",
+    error: HostError | None = None,
+) -> Check:
+    """A check of web and db where both dumps and all looks show these sockets."""
+    web = snapshot("web", [CLIENT], near, ports=plan.ports)
+    queue = sum(one.inode == 0 for one in far)
+    db = snapshot("db", [SERVER], far, [ListenSocket(SERVER, 5432, 2, 0, queue, 2, 0, 500)], ports=plan.ports)
+    if error:
+        db = Snapshot("db", None, error=error)
+    snapshots = {"web": web, "db": db}
+    matching = match(survey(list(snapshots.values()), plan.clients, plan.servers, plan.ports, {}))
+    seen = bracket(sights([one for one in (web, db) if one.namespaces], {"web": near, "db": far}, matching.suspects))
+    brackets = [seen, seen] if matching.suspects else []
+    hosts = {
+        "web": HostEvidence("web", web.facts, owners={77: Process(4211, process)}),
+        "db": HostEvidence(
+            "db", db.facts, {"ListenOverflows": 10}, {"ListenOverflows": 12}, owners={500: Process(812, "postgres")}
+        ),
+    }
+    used = hosts if matching.suspects else {}
+    return analyse(
+        plan, Evidence(snapshots, matching, brackets, used, elapsed_s=2.1), policy or Policy(Severity.CRITICAL)
+    )
+
+
+def article(count: int = 3999, queued: int = 1001, process: str = "app") -> Check:
+    """Established on the client and unknown to the server, beside those that nobody accepts."""
+    keys = [key(20000 + number) for number in range(count + queued)]
+    near = [sock(one, cookie=number) for number, one in enumerate(keys)]
+    far = [sock(address.mirror(one), cookie=number, inode=0) for number, one in enumerate(keys[count:])]
+    return check(near, far, process=process)
+
+
+def clean() -> Check:
+    """Both ends agree."""
+    keys = [key(20000 + number) for number in range(212)]
+    return check([sock(one) for one in keys], [sock(address.mirror(one)) for one in keys])
+
+
+def incomplete() -> Check:
+    """One host's key has changed."""
+    error = HostError(
+        ErrorCode.HOST_KEY_MISMATCH,
+        "10.0.2.9 offers ssh-ed25519 SHA256:abc, but known_hosts line 14 has SHA256:def",
+        "if the host was reinstalled: ssh-keygen -R 10.0.2.9; if not, somebody may be in between",
+    )
+    return check([sock(key(20000))], [], error=error)
+
+
+def nothing_compared() -> Check:
+    """The client's connections lead to another address."""
+    away = address.parse("10.0.9.9")
+    return check([sock(key(20000 + number, server=away)) for number in range(40)], [])
+
+
+def mixed() -> Check:
+    """A little of everything, and a verdict that is allowed."""
+    states = [(State.ESTABLISHED, State.SYN_RECV), (State.FIN_WAIT2, State.CLOSE_WAIT), (State.SYN_SENT, None)]
+    near = [sock(key(30000 + number), state) for number, (state, _) in enumerate(states)]
+    far = [sock(address.mirror(key(30000 + number)), state) for number, (_, state) in enumerate(states) if state]
+    return check(near, far, replace(PLAN, allow=("half-closed",)))
+
+
+def report(*checks: Check) -> Report:
+    """Checks as one report."""
+    return report_of(checks, MOMENT, MOMENT)
+
+
+EXAMPLES = {
+    "article": lambda: report(article()),
+    "clean": lambda: report(clean()),
+    "incomplete": lambda: report(incomplete()),
+    "nothing-compared": lambda: report(nothing_compared()),
+    "mixed": lambda: report(mixed()),
+    "two-checks": lambda: report(clean(), incomplete()),
+    "hostile": lambda: report(article(2, 1, HOSTILE)),
+}

@@ -1,0 +1,190 @@
+"""The program from outside: usage errors, exit codes, what is imported, and that nothing ends in a traceback."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from halfopen.__main__ import main
+from halfopen.environment import Environment
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(*argv: str, folder: Path, **variables: str) -> tuple[int, str, str]:
+    out, err = io.StringIO(), io.StringIO()
+    code = main(argv, Environment({"HOME": str(folder), **variables}, folder, io.StringIO(), out, err))
+    return int(code), out.getvalue(), err.getvalue()
+
+
+INVENTORY = """
+[hosts.web1]
+address = "127.0.0.1"
+[hosts.here]
+transport = "local"
+[checks.self]
+client = "here"
+server = "here"
+"""
+
+USAGE = {
+    ("chekc",): "did you mean check?",
+    ("check", "--prot", "80", "a", "b"): "did you mean --port?",
+    ("check", "--port", "70000", "a", "b"): "is no port",
+    ("check", "--settle", "nan", "a", "b"): "no number of seconds",
+    ("check", "--max", "half-closed", "a", "b"): "VERDICT=N",
+    ("check", "--max", "half-open=1", "a", "b"): "did you mean 'half-closed'",
+    ("check", "--allow", "halfclosed", "a", "b"): "did you mean 'half-closed'",
+    ("check", "-oProxyCommand=id", "web1"): "names no format",
+    ("check", "--", "-oProxyCommand=id", "web1"): "is no host name",
+    ("check", "a"): "two names",
+    ("check", "self", "web1"): "is a check and 'web1' is none",
+    ("check", "--format", "yaml", "local", "local"): "is unknown",
+    ("check", "-o", "x.pdf", "local", "local"): "names no format",
+    ("check", "--inventory", "missing.toml"): "there is no inventory",
+    ("analyse", "missing.halfopen"): "cannot be read",
+    ("analyse",): "name the client's file",
+    ("schema", "reprot"): "invalid choice",
+}
+
+
+@pytest.mark.parametrize("argv", USAGE, ids=" ".join)
+def test_wrong_usage_is_exit_2_with_a_word_that_helps(argv: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "inventory.toml").write_text(INVENTORY)
+    code, out, err = run(*argv, folder=tmp_path)
+    assert (code, out) == (2, "")
+    assert USAGE[argv] in err and "Traceback" not in err and err.startswith("halfopen: ")
+
+
+def test_with_nothing_to_check_it_says_what_to_type(tmp_path: Path) -> None:
+    code, _, err = run("check", folder=tmp_path)
+    assert code == 2 and "halfopen check CLIENT SERVER" in err
+
+
+def test_an_inventory_that_merely_lies_there_cannot_widen_trust(tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    text = (
+        f'[hosts.a]\ntransport = "exec"\ncommand = ["touch", "{mark}"]\n[hosts.b]\naddress = "127.0.0.1"\nsudo = true\n'
+    )
+    (tmp_path / "inventory.toml").write_text(text)
+    for host in "ab":
+        code, _, err = run("check", host, host, folder=tmp_path)
+        assert code == 2 and "working directory" in err and "--inventory" in err
+    assert not mark.exists()
+
+
+def test_known_hosts_of_such_an_inventory_are_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "inventory.toml").write_text('[hosts.a]\naddress = "127.0.0.1"\nknown_hosts = "mine"\n')
+    code, _, err = run("check", "a", "a", folder=tmp_path)
+    assert code == 2 and "known_hosts" in err
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="local hosts are read by the probe on Linux")
+def test_local_is_read_without_ssh_and_files_are_private(tmp_path: Path) -> None:
+    outputs = [str(tmp_path / name) for name in ("a.md", "b.json", "c.xml")]
+    code, out, _ = run(
+        "check", "local", "local", "--port", "1", *(word for name in outputs for word in ("-o", name)), folder=tmp_path
+    )
+    assert code == 0 and out.startswith("clean, but nothing was compared")
+    assert [stat.S_IMODE(Path(name).stat().st_mode) for name in outputs] == [0o600] * 3
+    assert json.loads(Path(outputs[1]).read_text())["outcome"] == "clean"
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a.md", "b.json", "c.xml"]
+    assert run("check", "local", "local", "--port", "1", "--require-connections", "1", folder=tmp_path)[0] == 3
+
+
+def test_a_full_disk_is_a_sentence(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    code, _, err = run("check", "local", "local", "--port", "1", "-o", "no/such/folder/x.json", folder=tmp_path)
+    assert code == 2 and "cannot be written" in err
+
+
+def test_a_bug_is_exit_4_without_a_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("halfopen.cli.main", lambda *_: 1 // 0)
+    code, _, err = run("check", folder=tmp_path)
+    assert code == 4 and "Traceback" not in err
+    kept = Path(re.findall(r"\S+halfopen-bug-\S+", err)[0])
+    assert "ZeroDivisionError" in kept.read_text()
+    kept.unlink()
+
+
+def test_config_shows_and_validates(tmp_path: Path) -> None:
+    (tmp_path / "inventory.toml").write_text(INVENTORY)
+    code, out, _ = run("config", "show", folder=tmp_path)
+    assert code == 0 and json.loads(out)["checks"]["self"]["clients"] == ["here"] and not json.loads(out)["trusted"]
+    assert "2 hosts, 1 checks" in run("config", "validate", folder=tmp_path)[1]
+    (tmp_path / "inventory.toml").write_text("[hosts]\nx = 1")
+    assert run("config", "validate", folder=tmp_path)[0] == 2
+
+
+HEAVY = {"paramiko", "cryptography", "tabulate", "psutil", "junitparser", "asyncio"}
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["check", "--help"], ["analyse", "missing"], ["schema", "report"]])
+def test_what_needs_no_host_imports_no_ssh(argv: list[str]) -> None:
+    code = (
+        "import sys\nfrom halfopen.__main__ import main\nfrom halfopen.environment import here\n"
+        f"try: main({argv!r}, here())\nexcept SystemExit: pass\n"
+        "print(sorted(set(sys.modules) & " + repr(HEAVY) + "), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_is_130_without_a_traceback(number: int, tmp_path: Path) -> None:
+    """Even while it waits for a host that does not speak."""
+    import socket
+
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        target = f"127.0.0.1:{mute.getsockname()[1]}"
+        argv = [sys.executable, "-m", "halfopen", "check", target, target]
+        process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+        mute.accept()
+        time.sleep(0.2)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=10)
+    assert (process.returncode, out) == (130, "")
+    assert "Traceback" not in err and "interrupted" in err
+
+
+def test_a_closed_pipe_is_quiet() -> None:
+    argv = f"{sys.executable} -m halfopen schema report | head -c 1"
+    done = subprocess.run(["sh", "-c", argv], capture_output=True, text=True, cwd=ROOT)
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+
+
+def test_readme_and_ci_run_the_same_test_command() -> None:
+    readme, script = (ROOT / "README.md").read_text(), (ROOT / ".ci/run").read_text()
+    commands = re.findall(r"<!-- (demo|tests) -->\n```\n(.+)\n```", readme)
+    assert [name for name, _ in commands] == ["demo", "tests"]
+    assert "halfopen demo" in commands[0][1] and "pytest" in commands[1][1]
+    assert "/<!-- tests -->/" in script and 'bash -c "$test_command"' in script
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="breaks connections by Linux's rules")
+def test_the_demo_finds_what_it_made() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "halfopen", "demo"], capture_output=True, text=True, timeout=60, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    assert "exactly what was made" in done.stderr
+    assert "never-accepted" in done.stdout and "half-closed" in done.stdout
+
+
+def test_elsewhere_the_demo_analyses_a_recorded_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    code, out, err = run("demo", folder=tmp_path)
+    assert code == 0 and "recorded pair" in err
+    assert out.startswith("5 half-open connections app1 -> db1")

@@ -1,0 +1,215 @@
+"""Every format says what the model says, the answer first, and nothing from a host acts in any of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import unicodedata
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+from evidence import key, sock
+from hypothesis import given
+from hypothesis import strategies as st
+from report_examples import EXAMPLES, HOSTILE, PLAN, article, check, clean, incomplete, mixed, nothing_compared, report
+
+from halfopen.errors import UsageError
+from halfopen.findings import Outcome, Report, Severity
+from halfopen.judge.analyse import Policy
+from halfopen.report import escape
+from halfopen.report.formats import FORMATS, format_for, named
+from halfopen.report.schema import SCHEMAS
+from halfopen.report.view import View
+
+GOLDEN = Path(__file__).parent / "golden"
+SUFFIX = {"text": "txt", "markdown": "md"}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("form", SUFFIX)
+def test_reports_read_as_they_did(name: str, form: str) -> None:
+    """Set HALFOPEN_UPDATE_GOLDEN=1 to accept a change, and read the difference."""
+    text = FORMATS[form].render(EXAMPLES[name](), View())
+    path = GOLDEN / f"{name}.{SUFFIX[form]}"
+    if os.environ.get("HALFOPEN_UPDATE_GOLDEN"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    assert path.read_text() == text
+
+
+def test_the_first_line_is_the_answer() -> None:
+    lines = {name: FORMATS["text"].render(make(), View()).splitlines()[0] for name, make in EXAMPLES.items()}
+    assert lines["article"] == (
+        "3999 half-open connections web -> db:5432, all missing on the server; 1001 more were never accepted"
+    )
+    assert lines["clean"] == "clean  web -> db:5432: 212 connections, both ends agree (2 hosts read completely, 2.1 s)"
+    assert lines["incomplete"] == (
+        "incomplete  web -> db:5432: db could not be read, so nothing can be said about its end"
+    )
+    assert lines["nothing-compared"].startswith(
+        "clean, but nothing was compared  web -> db:5432: web has 40 connections to port 5432, all to 10.0.9.9, "
+        "which is no address of db"
+    )
+
+
+def test_five_thousand_findings_are_less_than_a_screen_unless_asked() -> None:
+    made = report(article())
+    assert len(FORMATS["text"].render(made, View()).splitlines()) < 30
+    assert len(FORMATS["text"].render(made, View(all=True)).splitlines()) > 5000
+    assert len(FORMATS["text"].render(made, View(quiet=True)).splitlines()) == 1
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_the_width_is_kept_and_no_address_is_cut(width: int) -> None:
+    text = FORMATS["text"].render(report(article(), incomplete()), View(width=width))
+    assert "10.0.0.1:20000 -> 10.0.0.2:5432" in text
+    tables = ("->", "connections", "ESTAB", "more:")
+    prose = [line for line in text.splitlines() if not any(word in line for word in tables)]
+    assert all(len(line) <= max(width, 40) or " " not in line.strip() for line in prose)
+
+
+def test_colour_only_where_it_is_wanted_and_never_alone() -> None:
+    made = report(article())
+    plain, coloured = (FORMATS["text"].render(made, View(colour=colour)) for colour in (False, True))
+    assert "\x1b" not in plain
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == plain
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_hostile_text_acts_in_no_format(form: str) -> None:
+    text = FORMATS[form].render(EXAMPLES["hostile"](), View(all=True))
+    text.encode("utf-8")
+    assert not [sign for sign in text if unicodedata.category(sign) in {"Cc", "Cf", "Cs"} and sign != "\n"]
+    assert "<script>" not in text or form in ("text", "json", "jsonl")
+    assert not [line for line in text.splitlines() if line.startswith(("::error", "=cmd"))]
+    if form == "markdown":
+        assert "@all" not in text and "`" not in text.replace("\\`", "") and "[red" not in text.replace("\\[red", "")
+        cells = [line for line in text.splitlines() if line.startswith("|")]
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in cells}) == 1
+
+
+@given(st.text(max_size=400))
+def test_no_text_survives_an_escape_with_anything_that_acts(text: str) -> None:
+    for made in (escape.terminal(text), escape.markdown(text), escape.xml(text.replace("\n", ""))):
+        assert not [sign for sign in made if unicodedata.category(sign) in escape.HIDDEN]
+    assert "<" not in escape.markdown(text)
+
+
+@given(st.text(max_size=50))
+def test_junit_is_well_formed_whatever_a_host_says(process: str) -> None:
+    ET.fromstring(FORMATS["junit"].render(report(article(1, 1, process)), View()))
+
+
+def test_junit_fails_for_findings_and_errs_for_what_is_missing() -> None:
+    cases = {
+        one.get("name"): {child.tag for child in one}
+        for one in ET.fromstring(FORMATS["junit"].render(report(article()), View())).iter("testcase")
+    }
+    assert cases == {"web -> db": {"failure", "system-out"}}
+    root = ET.fromstring(FORMATS["junit"].render(report(incomplete()), View()))
+    assert [child.tag for child in next(root.iter("testcase"))] == ["error", "system-out"]
+    root = ET.fromstring(FORMATS["junit"].render(report(clean()), View()))
+    assert [child.tag for child in next(root.iter("testcase"))] == ["system-out"]
+
+
+def test_json_is_the_contract_and_reads_back() -> None:
+    made = EXAMPLES["hostile"]()
+    text = FORMATS["json"].render(made, View())
+    data = json.loads(text)
+    assert text.isascii() and data["schema"] == "halfopen.report/1"
+    assert data["checks"][0]["findings"][0]["client"]["process"] == HOSTILE
+    clean_text = FORMATS["json"].render(EXAMPLES["article"](), View())
+    assert msgspec.json.decode(clean_text, type=Report) == EXAMPLES["article"]()
+    assert FORMATS["jsonl"].render(made, View()).count("\n") == 1
+
+
+CONTRACT = {
+    "report": "schema tool started_at finished_at outcome exit_code checks",
+    "check": "name client server rounds connections state_matrix listeners counters external findings groups notes",
+    "host": "name hostname addresses kernel uptime_s transport collector complete privileged error sockets states gaps",
+    "finding": "id verdict severity confidence connection client server translation cause outlook remedies",
+    "end": "host local peer state pid process netns cookie recv_q send_q timer bytes_sent bytes_received idle_s",
+    "listener": "host address port process pid queue backlog full",
+    "group": "verdict cause listener process count examples",
+    "connection": "client server community_id",
+}
+
+
+def test_every_name_of_the_contract_is_there() -> None:
+    data = json.loads(FORMATS["json"].render(EXAMPLES["article"](), View()))
+    (one,) = data["checks"]
+    parts = {
+        "report": data,
+        "check": one,
+        "host": one["client"],
+        "finding": one["findings"][0],
+        "end": one["findings"][0]["client"],
+        "listener": one["listeners"][0],
+        "group": one["groups"][0],
+        "connection": one["findings"][0]["connection"],
+    }
+    assert {name for name, words in CONTRACT.items() if not set(words.split()) <= parts[name].keys()} == set()
+    assert one["state_matrix"][0] | {"client": "ESTABLISHED", "server": None, "count": 3999} == one["state_matrix"][0]
+    assert one["counters"] == [{"host": "db", "name": "ListenOverflows", "value": 12, "delta": 2}]
+    assert one["listeners"][0]["full"] is True
+
+
+@pytest.mark.parametrize("what", SCHEMAS)
+def test_a_schema_is_whole(what: str) -> None:
+    found = SCHEMAS[what]()
+    assert found["$schema"].endswith("2020-12/schema")
+    references = re.findall(r'"#/\$defs/([^"]+)"', json.dumps(found))
+    assert set(references) <= set(found.get("$defs", {}))
+
+
+def test_exit_codes() -> None:
+    assert report(clean()).exit_code == 0
+    assert report(article()).exit_code == 1
+    assert report(incomplete()).exit_code == 3
+    assert report(clean(), incomplete()).exit_code == 3
+    assert report(article(), incomplete()).exit_code == 1
+    assert mixed().exit_code == 1
+    none = check([sock(key(1))], [], policy=Policy(None))
+    assert none.exit_code == 0 and none.outcome is Outcome.FINDINGS
+    never = article(0, 3)
+    assert never.exit_code == 0 and never.outcome is Outcome.FINDINGS
+
+
+@pytest.mark.parametrize(("limit", "code"), [(2, 1), (3, 0)])
+def test_max_tolerates_so_many_and_no_more(limit: int, code: int) -> None:
+    near = [sock(key(port), cookie=port) for port in (1, 2, 3)]
+    assert check(near, [], replace(PLAN, max={"missing-on-server": limit})).exit_code == code
+
+
+def test_what_is_allowed_is_shown_and_fails_nothing() -> None:
+    made = check([sock(key(1))], [], replace(PLAN, allow=("missing-on-server",)))
+    assert made.exit_code == 0 and made.outcome is Outcome.CLEAN and len(made.findings) == 1
+    assert "1 more allowed" in made.headline
+
+
+def test_a_warning_fails_where_that_is_asked() -> None:
+    assert article(0, 1).exit_code == 0
+    keys = [key(1)]
+    from halfopen import address
+
+    far = [sock(address.mirror(keys[0]), inode=0)]
+    assert check([sock(keys[0])], far, policy=Policy(Severity.WARNING)).exit_code == 1
+
+
+def test_required_connections_that_are_not_there_are_incomplete() -> None:
+    assert check([], [], replace(PLAN, require_connections=1)).exit_code == 3
+    assert nothing_compared().exit_code == 0
+
+
+def test_formats_are_found_by_suffix_or_name() -> None:
+    assert format_for("x.md", None) is FORMATS["markdown"]
+    assert format_for("x.json", "text") is FORMATS["json"]
+    assert format_for("x", "junit") is FORMATS["junit"]
+    with pytest.raises(UsageError, match="names no format"):
+        format_for("x.pdf", None)
+    with pytest.raises(UsageError, match="unknown"):
+        named("yaml")
