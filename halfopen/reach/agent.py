@@ -220,8 +220,8 @@ BOOTSTRAP = (
 )
 
 INTERPRETERS = (
+    "/usr/bin/python3",  # first, because what a login puts before it in PATH is often a slow wrapper
     "python3",
-    "/usr/bin/python3",
     "/usr/local/bin/python3",
     "/usr/libexec/platform-python",
     *(f"python3.{minor}" for minor in range(14, 5, -1)),
