@@ -86,6 +86,11 @@ def test_known_hosts_of_such_an_inventory_are_not_taken(tmp_path: Path) -> None:
     (tmp_path / "inventory.toml").write_text('[hosts.a]\naddress = "127.0.0.1"\nknown_hosts = "mine"\n')
     code, _, err = run("check", "a", "a", folder=tmp_path)
     assert code == 2 and "known_hosts" in err
+    text = '[hosts.b]\naddress = "127.0.0.1"\nport = 1\njump = "a"\n'
+    with (tmp_path / "inventory.toml").open("a") as file:
+        file.write(text)
+    code, _, err = run("check", "b", "b", folder=tmp_path)
+    assert code == 2 and "hosts.a: known_hosts" in err
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="local hosts are read by the probe on Linux")
@@ -170,7 +175,7 @@ def test_readme_and_ci_run_the_same_test_command() -> None:
     commands = re.findall(r"<!-- (demo|tests) -->\n```\n(.+)\n```", readme)
     assert [name for name, _ in commands] == ["demo", "tests"]
     assert "halfopen demo" in commands[0][1] and "pytest" in commands[1][1]
-    assert "/<!-- tests -->/" in script and 'bash -c "$test_command"' in script
+    assert "<!-- tests -->/" in script and 'bash -c "$test_command"' in script
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="breaks connections by Linux's rules")

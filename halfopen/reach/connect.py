@@ -174,6 +174,8 @@ def hops_of(host: Host, inventory: Inventory, options: ReachOptions) -> list[Set
     hops = []
     for jump in jumps:
         entry = inventory.hosts.get(jump)
+        if entry:
+            refuse_untrusted(entry, inventory)
         settings = Lookup(target(entry) if entry else jump, options.config).settings()
         hops.append(merged(settings, entry) if entry else replace_known(settings, host))
     return [*hops, own]
