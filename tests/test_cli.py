@@ -94,6 +94,13 @@ def test_known_hosts_of_such_an_inventory_are_not_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="local hosts are read by the probe on Linux")
+def test_a_command_that_ends_before_it_has_read_its_input_says_why(tmp_path: Path) -> None:
+    (tmp_path / "inventory.toml").write_text('[hosts.x]\ntransport = "local"\npython = "python9"\n')
+    code, out, _ = run("check", "x", "x", folder=tmp_path)
+    assert code == 3 and "no-interpreter: no python9 on the host" in out
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="local hosts are read by the probe on Linux")
 def test_local_is_read_without_ssh_and_files_are_private(tmp_path: Path) -> None:
     outputs = [str(tmp_path / name) for name in ("a.md", "b.json", "c.xml")]
     code, out, _ = run(

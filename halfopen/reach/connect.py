@@ -116,7 +116,10 @@ def openssh(host: Host, inventory: Inventory, options: ReachOptions) -> OpensshC
     arguments += ["-i", host.identity_file] if host.identity_file else []
     if host.known_hosts:
         arguments += ["-o", f"UserKnownHostsFile={host.known_hosts}"]
-    jumps = jump_targets(host, inventory, options)
+    jumps = [
+        target(inventory.hosts[one]) if one in inventory.hosts else one
+        for one in jump_targets(host, inventory, options)
+    ]
     if jumps:
         arguments += ["-J", ",".join(jumps)]
     return OpensshConnection(
