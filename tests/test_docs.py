@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import make_docs
@@ -66,6 +67,19 @@ def test_every_exit_code_error_code_and_format_is_in_the_docs() -> None:
     assert set(re.findall(r"(?m)^\| (\d+) \|", codes)) == {str(int(one)) for one in Exit}
     assert [one for one in ErrorCode if f"| `{one}` |" not in errors] == []
     assert [one for one in FORMATS if f"| `{one}` |" not in page("reference.md")] == []
+
+
+def commands() -> list[str]:
+    """Every command of halfopen in a fenced block of the documentation."""
+    blocks = [block for path in PAGES for block in re.findall(r"(?s)\n```\w*\n(.*?)\n```", path.read_text())]
+    found = [re.fullmatch(r"(?:\$ )?(halfopen .+)", line) for block in blocks for line in block.splitlines()]
+    return sorted({one[1] for one in found if one})
+
+
+@pytest.mark.parametrize("line", commands())
+def test_every_command_in_the_docs_is_one(line: str) -> None:
+    _, *argv = shlex.split(line, comments=True)
+    assert cli.build(argv[:1]).parse_args(argv).command == argv[0]
 
 
 def anchors(text: str) -> set[str]:

@@ -108,7 +108,7 @@ MEANINGS: dict[Verdict, Meaning] = {
         (
             "The listener in the report: its process, its queue and its backlog. A queue holds one more than its "
             "backlog.",
-            "What that process is doing: `cat /proc/PID/wchan`, or a stack dump of its runtime.",
+            "What that process is doing: a stack dump of its runtime, or as root `cat /proc/PID/stack`.",
             "`somaxconn`, which caps the backlog that a program asks for.",
         ),
         "Both ends are ESTABLISHED, and the kernel gives the server's socket no inode: nobody has accepted it.",
