@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter as Tally
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from halfopen import __version__, address
@@ -38,6 +38,7 @@ from halfopen.judge.case import Case, HostEvidence, is_full, listener_of
 from halfopen.judge.match import Matching, Suspect
 from halfopen.judge.rounds import Bracket, Held, held
 from halfopen.judge.verdict import SEVERITY, in_accept_queue
+from halfopen.judge.wide import Counts
 from halfopen.model import Collector, Snapshot, Socket
 from halfopen.tcp import State, state_of
 from halfopen.words import duration, plural
@@ -64,6 +65,7 @@ class Evidence:
     hosts: Mapping[str, HostEvidence] = field(default_factory=dict)
     notes: Sequence[str] = ()
     elapsed_s: float | None = None
+    counts: Counts = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ def analyse(
 ) -> Check:
     """One check's report. `diagnose` explains a finding; without it, causes, outlook and remedies stay empty."""
     lasting, unseen = held(evidence.matching.suspects, evidence.brackets) if evidence.brackets else ([], [])
+    evidence = replace(evidence, matching=without(evidence.matching, lasting))
     cases = [case_of(one, evidence) for one in lasting]
     diagnoses = diagnose_all(cases, diagnose)
     findings = sorted(
@@ -116,9 +119,15 @@ def analyse(
         external=externals(evidence.matching),
         findings=tuple(findings),
         groups=groups_of(cases, diagnoses, plan),
-        notes=tuple(evidence.notes) + tuple(missing if outcome is Outcome.FINDINGS else ()),
+        notes=(*evidence.notes, *evidence.matching.notes, *(missing if outcome is Outcome.FINDINGS else ())),
         elapsed_s=evidence.elapsed_s,
     )
+
+
+def without(matching: Matching, lasting: Sequence[Held]) -> Matching:
+    """The matching when those that agreed in state and are findings no longer count as agreeing."""
+    found = Tally(one.suspect.agreed for one in lasting if one.suspect.agreed is not None)
+    return replace(matching, agreeing=+(Tally(matching.agreeing) - found)) if found else matching
 
 
 def diagnose_all(cases: Sequence[Case], diagnose: Callable[[Case], Diagnosis] | None) -> list[Diagnosis]:
