@@ -27,6 +27,7 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     add("--max", metavar="VERDICT=N", action="append", default=[], help="tolerate up to N of it")
     add("--allow", metavar="VERDICT", action="append", default=[], help="show it, but do not fail for it")
     add("--require-connections", metavar="N", type=positive, help="fewer compared is incomplete, not clean")
+    add("--deep", action="store_true", help="compare byte counters of every pair, however many (default: up to 20,000)")
     add("--jump", metavar="HOST", help="jump host, or several with commas")
     add("--transport", choices=("auto", "paramiko", "openssh"), help="the way to all hosts that are reached by SSH")
     add(

@@ -14,18 +14,20 @@ from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
 from halfopen import __version__, address
-from halfopen.errors import HostError
+from halfopen.errors import ErrorCode, HostError
 from halfopen.evidence.saved import SCHEMA as SNAPSHOT_SCHEMA
-from halfopen.evidence.saved import Said, Saved, encode, pack_sights
+from halfopen.evidence.saved import Said, Saved, encode, pack_counts, pack_sights
 from halfopen.findings import Check, Report
 from halfopen.inventory import CheckPlan, Host, Inventory
 from halfopen.judge.analyse import Evidence, Policy, analyse, host_error, report_of, stamp, wanted_inodes
 from halfopen.judge.case import HostEvidence
-from halfopen.judge.match import Matching, Suspect, match, survey
+from halfopen.judge.match import Ground, Matching, Suspect, match, survey
 from halfopen.judge.rounds import Bracket, merge, questions, through
-from halfopen.model import Look, Place, Process, Sight, Snapshot, Wanted
+from halfopen.judge.wide import WIDE_LIMIT, Counts, asks, counts_in, widened
+from halfopen.model import Collector, Look, Place, Process, Sight, Snapshot, Wanted
 from halfopen.reach.agent import Agent, remote_command
 from halfopen.reach.connect import ReachOptions, connect, refuse_untrusted
+from halfopen.table import CountBlock
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -51,6 +53,7 @@ class Options:
     jump: str | None = None
     transport: str | None = None
     interactive: bool = False
+    deep: bool = False
     policy: Policy = field(default_factory=Policy)
 
 
@@ -142,22 +145,27 @@ class Session:
         agent.start(self.ports[host.name], wait=host.transport == "exec")
         return agent
 
-    def judge(self, snapshots: Mapping[str, Snapshot], began: float) -> list[Check]:
+    def judge(self, first: Mapping[str, Snapshot], began: float) -> list[Check]:
         """Matching, brackets around what is suspect, and the report of each check."""
-        matchings = [self.matching(plan, snapshots) for plan in self.plans]
+        snapshots = dict(first)
+        grounds = [self.ground(plan, snapshots) for plan in self.plans]
+        matchings = [match(ground, None if self.options.deep else WIDE_LIMIT) for ground in grounds]
         before: Mapping[str, tuple[dict[str, int], dict[str, int]]] = {}
         if any(one.suspects for one in matchings):
             before = self.counters(snapshots)
+        counts = self.wide_look(grounds, matchings, snapshots)
+        matchings = [widened(ground, one, counts) for ground, one in zip(grounds, matchings, strict=True)]
         brackets: list[Bracket] = []
         while left := self.open_questions(matchings, brackets):
             if brackets:
+                before = before or self.counters(snapshots)
                 self.settle(len(left))
             brackets.append(self.bracket(left))
         checks = []
         self.evidence = []
         for plan, matching in zip(self.plans, matchings, strict=True):
             suspects, used = through(matching.suspects, brackets[: plan.rounds])
-            evidence = Evidence(snapshots, replace(matching, suspects=tuple(suspects)), used)
+            evidence = Evidence(snapshots, replace(matching, suspects=tuple(suspects)), used, counts=counts)
             evidence = self.explained(evidence, before)
             evidence = replace(evidence, notes=self.notes_of(snapshots), elapsed_s=time.monotonic() - began)
             self.evidence.append(evidence)
@@ -172,11 +180,46 @@ class Session:
         ]
         return list(dict.fromkeys(one for some in asked for one in some))
 
-    def matching(self, plan: CheckPlan, snapshots: Mapping[str, Snapshot]) -> Matching:
-        """The join of one check."""
+    def ground(self, plan: CheckPlan, snapshots: Mapping[str, Snapshot]) -> Ground:
+        """What the join of one check stands on."""
         names = list(dict.fromkeys((*plan.clients, *plan.servers)))
         extra = {name: [address.parse(one) for one in self.inventory.hosts[name].addresses] for name in names}
-        return match(survey([snapshots[name] for name in names], plan.clients, plan.servers, plan.ports, extra))
+        return survey([snapshots[name] for name in names], plan.clients, plan.servers, plan.ports, extra)
+
+    def wide_look(
+        self, grounds: Sequence[Ground], matchings: Sequence[Matching], snapshots: dict[str, Snapshot]
+    ) -> Counts:
+        """Byte counters of the pairs that agree: by a wider dump, or one by one where they are few among the sockets.
+
+        A host that breaks off here keeps its snapshot, with the error.
+        """
+        able = {
+            name
+            for name, one in snapshots.items()
+            if name in self.agents and one.facts is not None and one.facts.collector is Collector.NETLINK
+        }
+        counts: dict[Place, Sequence[CountBlock]] = {}
+        asked = asks(list(zip(grounds, matchings, strict=True)), able)
+        for name, (found, error) in self.each(asked, self.counts_of):
+            counts.update(found)
+            if error is not None:
+                snapshots[name] = replace(snapshots[name], error=error)
+        return counts
+
+    def counts_of(self, name: str, single: Sequence[Wanted]) -> tuple[Counts, HostError | None]:
+        """The wide look at one host, by the look-ups named or by a dump. A kernel that refuses it goes on as before."""
+        if single:
+            look = self.look(name, single)
+            return counts_in(look.sights), look.error
+        agent = self.agents[name]
+        try:
+            found = agent.counts(self.ports[name])
+            return ({agent.place: found} if found else {}), None
+        except HostError as error:
+            if error.code in (ErrorCode.UNSUPPORTED, ErrorCode.NEEDS_PRIVILEGE):
+                return {}, None
+            self.agents.pop(name, None)
+            return {}, error
 
     def settle(self, count: int) -> None:
         """Waits before the next round, but never past the end of the run."""
@@ -289,6 +332,7 @@ class Session:
                 (pack_sights(name, one.before), pack_sights(name, one.between), pack_sights(name, one.after))
                 for one in evidence.brackets
             ),
+            counts=pack_counts(name, evidence.counts),
             before=dict(host.before),
             after=dict(host.after),
             sysctls=dict(host.sysctls),

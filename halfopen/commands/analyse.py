@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from halfopen import address
@@ -11,13 +12,14 @@ from halfopen.commands.check import adjusted
 from halfopen.commands.deliver import deliver
 from halfopen.environment import Environment
 from halfopen.errors import UsageError
-from halfopen.evidence.saved import Saved, check_schema, decode, snapshot_of, unpack_sights
+from halfopen.evidence.saved import Saved, check_schema, decode, snapshot_of, unpack_counts, unpack_sights
 from halfopen.findings import Check, Severity
 from halfopen.inventory import CheckPlan
 from halfopen.judge.analyse import Evidence, Policy, analyse, report_of
 from halfopen.judge.case import HostEvidence
 from halfopen.judge.match import match, survey
 from halfopen.judge.rounds import Bracket, through
+from halfopen.judge.wide import WIDE_LIMIT, widened
 from halfopen.options import add_common
 
 
@@ -64,7 +66,9 @@ def judge(saved: dict[str, Saved], plan: CheckPlan, policy: Policy) -> Check:
     """The judgement over what the files hold."""
     snapshots = {name: snapshot_of(one) for name, one in saved.items()}
     extra = {name: [address.parse(text) for text in one.addresses] for name, one in saved.items()}
-    matching = match(survey(list(snapshots.values()), plan.clients, plan.servers, plan.ports, extra))
+    counts = {place: blocks for one in saved.values() for place, blocks in unpack_counts(one).items()}
+    ground = survey(list(snapshots.values()), plan.clients, plan.servers, plan.ports, extra)
+    matching = widened(ground, match(ground, None if counts else WIDE_LIMIT), counts)
     suspects, used = through(matching.suspects, brackets_of(saved))
     hosts = {}
     if matching.suspects and suspects:
@@ -72,7 +76,7 @@ def judge(saved: dict[str, Saved], plan: CheckPlan, policy: Policy) -> Check:
             name: HostEvidence(name, one.facts, one.before, one.after, one.sysctls, one.owners)
             for name, one in saved.items()
         }
-    left = type(matching)(matching.agreeing, tuple(suspects), matching.external, matching.unjudged)
+    left = replace(matching, suspects=tuple(suspects))
     gaps = [f"{name}: {gap}" for name, one in saved.items() if one.facts for gap in one.facts.gaps]
     return analyse(plan, Evidence(snapshots, left, used, hosts, gaps), policy)
 

@@ -40,6 +40,7 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
         jump=args.jump,
         transport=args.transport,
         interactive=environment.interactive,
+        deep=args.deep,
         policy=Policy(None if args.fail_on == "never" else Severity(args.fail_on)),
     )
     with Session(inventory, plans, options, environment.say) as session:

@@ -16,6 +16,7 @@ import msgspec
 
 from halfopen.errors import ErrorCode, HostError, UsageError
 from halfopen.model import Absence, HostFacts, Namespace, Place, Process, Sight, Snapshot, Socket
+from halfopen.table import CountBlock
 
 SCHEMA = "halfopen.snapshot/1"
 LIMIT = 1 << 30  # bytes after decompression
@@ -39,7 +40,10 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Saved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"schema_": "schema"}):
-    """One host's evidence. `looks`: for each bracket, the sights of its first, second and third look."""
+    """One host's evidence. `looks`: for each bracket, the sights of its first, second and third look.
+
+    `counts`: byte counters of the wide look, for each network namespace that gave them.
+    """
 
     schema_: str
     version: str
@@ -51,6 +55,7 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     namespaces: tuple[Namespace, ...]
     addresses: tuple[str, ...] = ()
     looks: tuple[tuple[tuple[Sighting, ...], tuple[Sighting, ...], tuple[Sighting, ...]], ...] = ()
+    counts: tuple[tuple[int | None, tuple[CountBlock, ...]], ...] = ()
     before: dict[str, int] = {}
     after: dict[str, int] = {}
     sysctls: dict[str, int] = {}
@@ -77,6 +82,18 @@ def unpack_sights(host: str, sightings: Sequence[Sighting]) -> dict[tuple[Place,
         (Place(host, one.netns), one.key): one.socket if one.socket is not None else one.absence or Absence.UNSEEN
         for one in sightings
     }
+
+
+def pack_counts(
+    host: str, counts: Mapping[Place, Sequence[CountBlock]]
+) -> tuple[tuple[int | None, tuple[CountBlock, ...]], ...]:
+    """What the wide look found at one host."""
+    return tuple((place.netns, tuple(blocks)) for place, blocks in counts.items() if place.host == host)
+
+
+def unpack_counts(saved: Saved) -> dict[Place, tuple[CountBlock, ...]]:
+    """The inverse."""
+    return {Place(saved.host, netns): blocks for netns, blocks in saved.counts}
 
 
 def encode(saved: Saved) -> bytes:

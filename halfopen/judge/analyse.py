@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter as Tally
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from halfopen import __version__, address
@@ -38,6 +38,7 @@ from halfopen.judge.match import Matching, Suspect
 from halfopen.judge.outlook import outlook_of
 from halfopen.judge.rounds import Bracket, Held, held
 from halfopen.judge.verdict import SEVERITY, in_accept_queue
+from halfopen.judge.wide import Counts
 from halfopen.model import Collector, Snapshot, Socket
 from halfopen.tcp import State, state_of
 from halfopen.words import duration, plural
@@ -55,6 +56,7 @@ class Evidence:
     hosts: Mapping[str, HostEvidence] = field(default_factory=dict)
     notes: Sequence[str] = ()
     elapsed_s: float | None = None
+    counts: Counts = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Policy:
 def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     """One check's report."""
     lasting, unseen = held(evidence.matching.suspects, evidence.brackets) if evidence.brackets else ([], [])
+    evidence = replace(evidence, matching=without(evidence.matching, lasting))
     cases = [case_of(one, evidence) for one in lasting]
     diagnoses = [diagnose(case) for case in cases]
     groups, group_numbers = groups_of(cases, diagnoses, plan)
@@ -106,9 +109,15 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
         external=externals(evidence.matching),
         findings=tuple(findings),
         groups=groups,
-        notes=tuple(evidence.notes) + tuple(missing if outcome is Outcome.FINDINGS else ()),
+        notes=(*evidence.notes, *evidence.matching.notes, *(missing if outcome is Outcome.FINDINGS else ())),
         elapsed_s=evidence.elapsed_s,
     )
+
+
+def without(matching: Matching, lasting: Sequence[Held]) -> Matching:
+    """The matching when those that agreed in state and are findings no longer count as agreeing."""
+    found = Tally(one.suspect.agreed for one in lasting if one.suspect.agreed is not None)
+    return replace(matching, agreeing=+(Tally(matching.agreeing) - found)) if found else matching
 
 
 def case_of(one: Held, evidence: Evidence) -> Case:

@@ -20,6 +20,7 @@ from halfopen.errors import ErrorCode, HostError, UsageError
 from halfopen.evidence import wire
 from halfopen.model import HostFacts, InterfaceAddress, Look, Namespace, Place, Process, Sight, Snapshot, Wanted
 from halfopen.reach.channel import Channel
+from halfopen.table import CountBlock
 
 
 def remote_command(python: str | None) -> str:
@@ -95,6 +96,12 @@ class Agent:
         frames, count = self._answer(wire.LOOK)
         sights: list[Sight] = wire.decode_looks(frames, count, [one.key for one in wanted])
         return Look(self.host, {(one.place, one.key): sight for one, sight in zip(wanted, sights, strict=True)})
+
+    def counts(self, ports: Sequence[int]) -> tuple[CountBlock, ...]:
+        """Byte counters of all established sockets, by one wider dump."""
+        self._ask(wire.COUNT, pack_ports(ports))
+        frames, count = self._answer(wire.COUNT)
+        return wire.decode_counts(frames, count)
 
     def evidence(self) -> tuple[dict[str, int], dict[str, int]]:
         """Counters and sysctls of the host's network namespace, now."""
