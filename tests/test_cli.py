@@ -54,6 +54,12 @@ USAGE = {
     ("analyse", "missing.halfopen"): "cannot be read",
     ("analyse",): "name the client's file",
     ("schema", "reprot"): "invalid choice",
+    ("count",): "required: HOST",
+    ("count", "web1", "--pid", "0"): "no number from 1 on",
+    ("count", "web1", "--format", "junit"): "one of text, json",
+    ("count", "web1", "-o", "x.md"): "names no format",
+    ("doctor",): "required: HOST",
+    ("doctor", "--", "-oProxyCommand=id"): "is no host name",
 }
 
 
@@ -129,7 +135,17 @@ def test_config_shows_and_validates(tmp_path: Path) -> None:
 HEAVY = {"paramiko", "cryptography", "tabulate", "psutil", "junitparser", "asyncio"}
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["check", "--help"], ["analyse", "missing"], ["schema", "report"]])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--help"],
+        ["check", "--help"],
+        ["analyse", "missing"],
+        ["schema", "report"],
+        ["count", "--help"],
+        ["doctor", "--help"],
+    ],
+)
 def test_what_needs_no_host_imports_no_ssh(argv: list[str]) -> None:
     code = (
         "import sys\nfrom halfopen.__main__ import main\nfrom halfopen.environment import here\n"

@@ -1,0 +1,375 @@
+"""What a host offers as evidence -> what a check of it can conclude, and what would grant the rest. Pure.
+
+The table at the end is the whole knowledge: a kind of evidence, how its presence shows, what cannot be concluded
+without it, and what to type to get it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from halfopen import __version__
+from halfopen.checkup import SCHEMA, Checkup, Item, Patient, Status
+from halfopen.errors import ErrorCode, Exit, HostError
+from halfopen.evidence.examination import Examination
+from halfopen.findings import Failure, Tool
+from halfopen.judge.analyse import stamp
+from halfopen.words import plural
+
+Answer = tuple[Status, str]
+NET_ADMIN, SYS_ADMIN = 12, 21  # include/uapi/linux/capability.h
+BYTES_SENT = 216  # struct tcp_info up to bytes_retrans: Linux 4.19
+
+
+@dataclass(frozen=True, slots=True)
+class Visited:
+    """One host that was tried: what it said, or the error that kept it from it. `way` is its transport; `talking`:
+    it was reached before the error came."""
+
+    name: str
+    way: str
+    examination: Examination | None
+    error: HostError | None = None
+    talking: bool = True
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A step on the way to the first answer, and the errors that mean that it failed."""
+
+    evidence: str
+    codes: frozenset[ErrorCode]
+    ssh_only: bool
+    told: Callable[[Visited], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of evidence. In `grant`, {root} stands for the way to be root there, {name} for the host."""
+
+    evidence: str
+    look: Callable[[Examination], Answer]
+    rules_out: tuple[str, ...]
+    costs: str
+    grant: str
+
+
+def checkup_of(visited: Sequence[Visited], taken_at: datetime) -> Checkup:
+    """All hosts -> the report."""
+    hosts = tuple(patient_of(one) for one in visited)
+    return Checkup(
+        schema_=SCHEMA,
+        tool=Tool(name="halfopen", version=__version__),
+        taken_at=stamp(taken_at),
+        exit_code=Exit.CLEAN if all(one.complete for one in hosts) else Exit.INCOMPLETE,
+        hosts=hosts,
+    )
+
+
+def patient_of(one: Visited) -> Patient:
+    """One host: the steps to its first answer, then each kind of evidence."""
+    found = one.examination
+    items = (*steps(one), *(item_of(kind, one) for kind in KINDS))
+    complete = one.error is None and found is not None and found.may("sock_diag", "proc_net_tcp")
+    gaps = sum(item.status in (Status.PARTLY, Status.MISSING) for item in items)
+    return Patient(
+        name=one.name,
+        hostname=found.facts.hostname if found else None,
+        kernel=found.facts.kernel if found else None,
+        transport=one.way,
+        complete=complete,
+        headline=headline(one.name, complete, gaps),
+        error=Failure(code=one.error.code, message=one.error.message, hint=one.error.hint) if one.error else None,
+        evidence=items,
+    )
+
+
+def headline(name: str, complete: bool, gaps: int) -> str:
+    """The answer in one line."""
+    if not complete:
+        return f"{name}  cannot be read: a check of it is incomplete"
+    if gaps:
+        return f"{name}  can be checked, with {plural(gaps, 'gap')}"
+    return f"{name}  can be checked, and nothing is missing"
+
+
+def steps(one: Visited) -> list[Item]:
+    """The way to the first answer: what was passed, what failed, and what was not come to."""
+    stages = [stage for stage in STAGES if not stage.ssh_only or one.way not in ("local", "exec")]
+    if one.error is None:
+        return [Item(evidence=stage.evidence, status=Status.OK, detail=stage.told(one)) for stage in stages]
+    failed = stage_of(one.error, one.talking)
+    items, status = [], Status.OK
+    for stage in stages:
+        if stage is failed:
+            items.append(
+                Item(
+                    evidence=stage.evidence,
+                    status=Status.MISSING,
+                    detail=f"{one.error.code}: {one.error.message}",
+                    costs=f"nothing can be said about {one.name}: no verdict that needs its end, and no exit 0",
+                    grant=one.error.hint,
+                )
+            )
+            status = Status.UNKNOWN
+            continue
+        items.append(Item(evidence=stage.evidence, status=status, detail=""))
+    return items
+
+
+def stage_of(error: HostError, talking: bool) -> Stage:
+    """The step that an error belongs to; what none claims failed where the host was: on the way, or in its answer."""
+    named = [stage for stage in STAGES if error.code in stage.codes]
+    if error.code is ErrorCode.TIMEOUT and talking:
+        return STAGES[-1]
+    return named[0] if named else STAGES[-1] if talking else STAGES[0]
+
+
+def item_of(kind: Kind, one: Visited) -> Item:
+    """One kind of evidence of one host."""
+    if one.examination is None:
+        return Item(evidence=kind.evidence, status=Status.UNKNOWN, detail="")
+    status, detail = kind.look(one.examination)
+    if status in (Status.OK, Status.UNKNOWN):
+        return Item(evidence=kind.evidence, status=status, detail=detail)
+    way = "rooted" if one.examination.facts.privileged else one.way
+    root = ROOT.get(way, ROOT["ssh"]).format(name=one.name)
+    return Item(
+        evidence=kind.evidence,
+        status=status,
+        detail=detail,
+        rules_out=kind.rules_out,
+        costs=kind.costs,
+        grant=kind.grant.format(root=root, name=one.name),
+    )
+
+
+def refused(number: int | None) -> str:
+    """An errno as people write it."""
+    if number is None:
+        return "not tried"
+    return REFUSALS.get(number, f"errno {number}")
+
+
+def sockets(found: Examination) -> Answer:
+    """Whether the sockets are listed at all."""
+    if found.may("sock_diag"):
+        return Status.OK, "by netlink"
+    if found.may("proc_net_tcp"):
+        return Status.OK, "by /proc/net/tcp"
+    return Status.MISSING, refused(found.number("proc_net_tcp"))
+
+
+def sock_diag(found: Examination) -> Answer:
+    """Netlink, which alone has cookies, backlogs and tcp_info."""
+    if found.may("sock_diag"):
+        return Status.OK, "allowed"
+    return Status.MISSING, refused(found.number("sock_diag"))
+
+
+def tcp_info(found: Examination) -> Answer:
+    """How much of struct tcp_info the kernel fills."""
+    size = found.number("tcp_info")
+    if size is None:
+        if not found.may("sock_diag"):
+            return Status.MISSING, "there is no sock_diag"
+        return Status.UNKNOWN, "no socket to try it on"
+    if size == 0:
+        return Status.MISSING, "the kernel sends none"
+    if size < BYTES_SENT:
+        return Status.PARTLY, f"{size} bytes of it: the kernel is older than 4.19"
+    return Status.OK, f"{size} bytes"
+
+
+def cookies(found: Examination) -> Answer:
+    """Whether sockets have the number that proves their identity."""
+    if found.number("cookies") is None and found.may("sock_diag"):
+        return Status.UNKNOWN, "no socket to try it on"
+    return (Status.OK, "allowed") if found.number("cookies") else (Status.MISSING, "sockets come without one")
+
+
+def processes(found: Examination) -> Answer:
+    """Whether other users' processes can be looked into."""
+    every, closed = found.number("processes") or 0, found.number("closed") or 0
+    if closed:
+        status = Status.PARTLY if found.facts.privileged else Status.MISSING
+        return status, f"{closed} of {every} processes are closed to us"
+    if found.hidepid not in (None, "0", "off") and not found.facts.privileged:
+        return Status.MISSING, f"/proc is mounted with hidepid={found.hidepid}"
+    return Status.OK, f"all {every}"
+
+
+def counters(found: Examination) -> Answer:
+    """The kernel's counters of TCP."""
+    return (
+        (Status.OK, "/proc/net/netstat") if found.may("netstat") else (Status.MISSING, refused(found.number("netstat")))
+    )
+
+
+def settings(found: Examination) -> Answer:
+    """The kernel's settings of TCP."""
+    lacking = [name for name in ("somaxconn", "retries") if not found.may(name)]
+    if not lacking:
+        return Status.OK, "/proc/sys/net"
+    status = Status.PARTLY if len(lacking) == 1 else Status.MISSING
+    return status, f"/proc/sys/net: {refused(found.number(lacking[0]))}"
+
+
+def conntrack(found: Examination) -> Answer:
+    """The table of translations, by netlink or by /proc."""
+    if found.number("ctnetlink") is None:
+        return Status.OK, "nothing is tracked here, so nothing is translated here"
+    if found.may("ctnetlink", "proc_conntrack"):
+        return Status.OK, "by netlink" if found.may("ctnetlink") else "by /proc/net/nf_conntrack"
+    return Status.MISSING, refused(found.number("ctnetlink"))
+
+
+def namespaces(found: Examination) -> Answer:
+    """Whether the network namespaces of containers can be seen and entered."""
+    spaces, hidden = found.number("spaces") or 0, found.number("hidden") or 0
+    if hidden:
+        status = Status.PARTLY if found.facts.privileged else Status.MISSING
+        return status, f"{plural(spaces, 'namespace')} seen, {hidden} of the processes closed to us"
+    if spaces > 1 and not (found.number("capabilities") or 0) >> SYS_ADMIN & 1:
+        return Status.MISSING, f"{spaces} are seen, and none but this may be entered"
+    if spaces == 1 and not found.facts.privileged and found.hidepid not in (None, "0", "off"):
+        return Status.MISSING, "other processes are hidden, and theirs with them"
+    return Status.OK, plural(spaces, "network namespace")
+
+
+def life(found: Examination) -> Answer:
+    """Since when the host has been up, and which boot it is."""
+    facts = found.facts
+    lacking = [name for name, value in (("uptime", facts.uptime_s), ("boot id", facts.boot_id)) if value is None]
+    return (Status.MISSING, f"no {' and no '.join(lacking)}") if lacking else (Status.OK, "/proc")
+
+
+def as_whom(one: Visited) -> str:
+    """Who the probe ran as."""
+    facts = one.examination.facts if one.examination else None
+    return "" if facts is None or facts.uid is None else f"uid {facts.uid}"
+
+
+def by_which_way(one: Visited) -> str:
+    """The transport, and why that one."""
+    return one.way + (f", {one.note}" if one.note else "")
+
+
+def interpreter(one: Visited) -> str:
+    """The Python over there."""
+    return f"python {one.examination.facts.python}" if one.examination else ""
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        "reach",
+        frozenset({ErrorCode.UNREACHABLE, ErrorCode.CONNECTION_REFUSED, ErrorCode.TIMEOUT, ErrorCode.THROTTLED}),
+        False,
+        by_which_way,
+    ),
+    Stage(
+        "host key",
+        frozenset({ErrorCode.HOST_KEY_UNKNOWN, ErrorCode.HOST_KEY_MISMATCH, ErrorCode.HOST_KEY_REVOKED}),
+        True,
+        lambda _: "known",
+    ),
+    Stage("authentication", frozenset({ErrorCode.AUTH_FAILED}), True, as_whom),
+    Stage("interpreter", frozenset({ErrorCode.NO_INTERPRETER, ErrorCode.NEEDS_PRIVILEGE}), False, interpreter),
+    Stage("answer", frozenset({ErrorCode.PROTOCOL_ERROR, ErrorCode.TRUNCATED}), False, lambda _: "whole"),
+)
+
+REFUSALS = {
+    1: "not permitted (EPERM)",
+    2: "not there (ENOENT)",
+    13: "permission denied (EACCES)",
+    22: "not known to this kernel (EINVAL)",
+    93: "not known to this kernel (EPROTONOSUPPORT)",
+    95: "not known to this kernel (EOPNOTSUPP)",
+    97: "refused (EAFNOSUPPORT)",
+}
+"""Errors of Linux, whatever system this runs on (include/uapi/asm-generic/errno.h)."""
+
+ROOT = {
+    "local": "sudo halfopen",
+    "exec": "an argv in hosts.{name}.command that enters as root, or sudo = true beside it",
+    "rooted": "it is root already, and something bounds it: look from outside of its container, or give it "
+    "CAP_SYS_PTRACE, CAP_SYS_ADMIN and CAP_NET_ADMIN",
+    "ssh": "sudo = true under [hosts.{name}] in the inventory, or user = root",
+}
+
+KINDS: tuple[Kind, ...] = (
+    Kind(
+        "sockets",
+        sockets,
+        (),
+        "nothing can be said about this host's ends: every check of it is incomplete",
+        "mount /proc, or allow AF_NETLINK to the probe (seccomp, SELinux, AppArmor)",
+    ),
+    Kind(
+        "sock_diag",
+        sock_diag,
+        ("proven", "stalled"),
+        "sockets come from /proc/net/tcp: no cookies, no TCP_INFO, and queues without their backlogs",
+        "modprobe tcp_diag, or allow AF_NETLINK to the probe (seccomp, SELinux, AppArmor)",
+    ),
+    Kind(
+        "cookies",
+        cookies,
+        ("proven",),
+        "a reused port cannot be told from a connection that lasts: findings are observed, not proven",
+        "a kernel with sock_diag (3.3 or later)",
+    ),
+    Kind(
+        "tcp_info",
+        tcp_info,
+        ("stalled", "desynchronized"),
+        "two established ends cannot be shown to be two different lives by their byte counters, and no idle times are "
+        "known for an outlook",
+        "a kernel of 4.19 or later, with sock_diag",
+    ),
+    Kind(
+        "processes of others",
+        processes,
+        ("application-not-accepting", "application-not-closing"),
+        "findings and counts do not name the programs of other users, only their sockets",
+        "{root}",
+    ),
+    Kind(
+        "counters",
+        counters,
+        ("accept-queue-overflow", "syn-cookie-ack-lost", "deferred-accept"),
+        "whether accept queues overflowed or SYN cookies were sent is not known, so such causes stay unknown",
+        "{root}, and a /proc with net/netstat in it",
+    ),
+    Kind(
+        "sysctls",
+        settings,
+        ("middlebox-forgot",),
+        "how long the kernel retries, keeps alive or waits is not known: no times in the outlook, no limit in a remedy",
+        "{root}, and a /proc with sys/net in it",
+    ),
+    Kind(
+        "connection tracking",
+        conntrack,
+        ("middlebox-forgot",),
+        "connections that this host translates are paired only by guess (inferred), or stay ambiguous",
+        "{root}",
+    ),
+    Kind(
+        "network namespaces",
+        namespaces,
+        (),
+        "sockets of containers on this host are not seen, so connections that end in one are not judged",
+        "{root}",
+    ),
+    Kind(
+        "uptime and boot",
+        life,
+        ("peer-rebooted",),
+        "a restart of this host cannot be shown as the cause",
+        "{root}, and a /proc with uptime and sys/kernel in it",
+    ),
+)
