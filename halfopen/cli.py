@@ -74,5 +74,5 @@ COMMANDS: dict[str, str] = {
     "doctor": "say what evidence is to be had on hosts, and which conclusions its absence rules out",
     "demo": "break connections on this machine, without root, and run the real check on them",
     "config": "show or validate the inventory",
-    "schema": "print the JSON Schema of the report or the inventory",
+    "schema": "print the JSON Schema of what halfopen reads and writes",
 }

@@ -25,8 +25,6 @@ CAUSES = {
     "deferred-accept",
     "peer-rebooted",
     "middlebox-forgot",
-    "application-not-accepting",
-    "application-not-closing",
 }
 GOOD = {
     **dict.fromkeys(("sock_diag", "proc_net_tcp", "netstat", "somaxconn", "retries", "closed", "hidden"), b"0"),

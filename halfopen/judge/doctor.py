@@ -311,7 +311,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "sock_diag",
         sock_diag,
-        ("proven", "stalled"),
+        ("proven",),
         "sockets come from /proc/net/tcp: no cookies, no TCP_INFO, and queues without their backlogs",
         "modprobe tcp_diag, or allow AF_NETLINK to the probe (seccomp, SELinux, AppArmor)",
     ),
@@ -325,15 +325,15 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "tcp_info",
         tcp_info,
-        ("stalled", "desynchronized"),
-        "two established ends cannot be shown to be two different lives by their byte counters, and no idle times are "
-        "known for an outlook",
+        ("stalled", "peer-rebooted", "middlebox-forgot"),
+        "no idle times and no byte counters: two established ends cannot be shown to be of two different lives, and "
+        "what had to do with time stays unknown",
         "a kernel of 4.19 or later, with sock_diag",
     ),
     Kind(
         "processes of others",
         processes,
-        ("application-not-accepting", "application-not-closing"),
+        (),
         "findings and counts do not name the programs of other users, only their sockets",
         "{root}",
     ),
@@ -347,14 +347,14 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "sysctls",
         settings,
-        ("middlebox-forgot",),
+        (),
         "how long the kernel retries, keeps alive or waits is not known: no times in the outlook, no limit in a remedy",
         "{root}, and a /proc with sys/net in it",
     ),
     Kind(
         "connection tracking",
         conntrack,
-        ("middlebox-forgot",),
+        (),
         "connections that this host translates are paired only by guess (inferred), or stay ambiguous",
         "{root}",
     ),

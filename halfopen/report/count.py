@@ -27,6 +27,8 @@ def render(tally: Tally, view: View) -> str:
             lines += [BLANK, *rows(tally.rows, view)]
         if tally.listeners:
             lines += [BLANK, *listeners(tally.listeners, view)]
+        if view.verbose:
+            lines += [BLANK, *(line for one in told_holders(tally) for line in wrapped(one, view, "  ", "    "))]
         lines += [BLANK, *wrapped(lsof(tally), view, "")]
         lines += [line for note in tally.notes for line in wrapped(f"note: {note}", view, "", "      ")]
     return "\n".join(lines) + "\n"
@@ -101,6 +103,15 @@ def who(kind: Keeper, holders: Sequence[Holder], uid: int | None) -> str:
         named += [str(one.pid) for one in holders[1:NAMED]]
         return ", ".join(named) + (f" and {more} more" if more > 0 else "") + (" (shared)" if holders[1:] else "")
     return WHO[kind] + (f", uid {uid}" if uid is not None else "")
+
+
+def told_holders(tally: Tally) -> list[str]:
+    """Every process of the rows, once: its unit and its command line."""
+    found = {one.pid: one for row in tally.rows for one in row.holders}
+    return [
+        f"{one.process or '?'} pid {pid}" + (f" in {one.unit}" if one.unit else "") + f": {one.command or 'unknown'}"
+        for pid, one in sorted(found.items())
+    ]
 
 
 def port(row: Row) -> str:

@@ -33,11 +33,12 @@ def lines_of(host: Patient, view: View) -> list[Terminal]:
     if view.quiet:
         return lines
     lines.append(BLANK)
+    untried = [item for item in host.evidence if item.status is Status.UNKNOWN and not item.detail]
     for item in host.evidence:
-        if item.status is not Status.UNKNOWN or item.detail:
+        if item not in untried or view.verbose:
             lines += lines_of_item(item, view)
-    left = [item.evidence for item in host.evidence if item.status is Status.UNKNOWN and not item.detail]
-    if left:
+    if untried and not view.verbose:
+        left = [item.evidence for item in untried]
         lines += wrapped(f"unknown  not come to: {', '.join(left)}", view, "  ", " " * MARGIN)
     return lines
 

@@ -166,7 +166,8 @@ def test_a_port_filter_passes_either_side(
     agent.close()
     rows = {key for key, _, _ in snapshot.namespaces[0].table.rows()}  # type: ignore[attr-defined]
     expected = {key_of(one) for pair in pairs if pair[1].getsockname()[1] in ports for one in pair}
-    assert rows == expected
+    assert rows >= expected  # a neighbour's connection may have had the port before us
+    assert all({address.split_key(key)[1], address.split_key(key)[3]} & set(ports) for key in rows)
     assert {one.port for one in snapshot.namespaces[0].listeners} == set(ports)  # type: ignore[attr-defined]
 
 
