@@ -168,8 +168,9 @@ def test_what_needs_no_host_imports_no_ssh(argv: list[str]) -> None:
     assert done.stderr.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize("command", ["check", "doctor"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_is_130_without_a_traceback(number: int, tmp_path: Path) -> None:
+def test_interrupted_is_130_without_a_traceback(number: int, command: str, tmp_path: Path) -> None:
     """Even while it waits for a host that does not speak."""
     import socket
 
@@ -177,7 +178,7 @@ def test_interrupted_is_130_without_a_traceback(number: int, tmp_path: Path) -> 
         mute.bind(("127.0.0.1", 0))
         mute.listen()
         target = f"127.0.0.1:{mute.getsockname()[1]}"
-        argv = [sys.executable, "-m", "halfopen", "check", target, target]
+        argv = [sys.executable, "-m", "halfopen", command, target, target]
         process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
         mute.accept()
         time.sleep(0.2)

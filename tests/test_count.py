@@ -6,6 +6,7 @@ import json
 import struct
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from halfopen.evidence.census import Census, Group, Listening
 from halfopen.judge.count import Asked, tally_of
 from halfopen.model import Collector, HostFacts, ListenSocket, Process
 from halfopen.report.count import render, render_json
+from halfopen.report.schema import SCHEMAS
 from halfopen.report.view import View
 from halfopen.tally import Keeper, Tally
 from halfopen.tcp import State
@@ -85,6 +87,12 @@ def test_names_of_processes_act_in_no_format() -> None:
     assert "\x1b" not in render(found, View()) and "ev\\x0a\\x1b[2J\\xff" in render(found, View())
     text = render_json(found, View())
     assert text.isascii() and json.loads(text)["rows"][0]["holders"][0]["process"] == EVIL
+
+
+def test_json_is_what_its_schema_describes() -> None:
+    found = tally(group(State.ESTABLISHED, 3, waiting=(2, ONE)), listeners=(listening(ONE, 7),))
+    assert msgspec.json.decode(render_json(found, View()), type=Tally, strict=True) == found
+    assert SCHEMAS["count"]()["$defs"]["Tally"]["properties"]["schema"] == {"const": found.schema_}
 
 
 NAMES = ("listener", "group", "process", "unreadable", "no-such-process", "other")

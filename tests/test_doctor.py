@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halfopen.checkup import Status
+from halfopen.checkup import Checkup, Status
 from halfopen.errors import ErrorCode, HostError
 from halfopen.evidence import examination
 from halfopen.findings import Confidence, Verdict
 from halfopen.judge.doctor import KINDS, STAGES, Visited, checkup_of, stage_of
 from halfopen.model import Collector, HostFacts
 from halfopen.report.doctor import render, render_json
+from halfopen.report.schema import SCHEMAS
 from halfopen.report.view import View
 
 FACTS = HostFacts("db1", "6.1.0", "boot", 1.0, True, Collector.NETLINK, uid=0, python="3.11.2")
@@ -78,6 +80,12 @@ def test_what_is_missing_is_missed_and_nothing_else(name: str) -> None:
 
 def test_without_any_table_of_sockets_no_check_is_complete() -> None:
     assert checkup_of([visited(sock_diag=b"97", proc_net_tcp=b"13")], NOW).exit_code == 3
+
+
+def test_json_is_what_its_schema_describes() -> None:
+    found = checkup_of([visited(), visited(HostError(ErrorCode.TIMEOUT, "why"))], NOW)
+    assert msgspec.json.decode(render_json(found, View()), type=Checkup, strict=True) == found
+    assert SCHEMAS["doctor"]()["$defs"]["Checkup"]["properties"]["schema"] == {"const": found.schema_}
 
 
 @given(st.dictionaries(st.sampled_from(sorted(GOOD)), st.binary(max_size=30)), st.text(max_size=20))

@@ -39,8 +39,12 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
     hosts = list({host.name: host for host in (host_of(name, inventory) for name in args.hosts)}.values())
     for host in hosts:
         refuse_untrusted(host, inventory)
-    with visit(inventory, args, environment) as visited, ThreadPoolExecutor(args.forks) as pool:
-        found = list(pool.map(lambda host: examine(visited, host), hosts))
+    pool = ThreadPoolExecutor(args.forks, thread_name_prefix="host")
+    try:
+        with visit(inventory, args, environment) as visited:
+            found = list(pool.map(lambda host: examine(visited, host), hosts))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # a host that says nothing must not hold up Ctrl-C
     checkup = checkup_of(found, datetime.now(UTC))
     write(checkup, args, environment, DOCTOR_FORMATS)
     return checkup.exit_code

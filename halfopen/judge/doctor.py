@@ -19,7 +19,8 @@ from halfopen.judge.analyse import stamp
 from halfopen.words import plural
 
 Answer = tuple[Status, str]
-NET_ADMIN, SYS_ADMIN = 12, 21  # include/uapi/linux/capability.h
+SYS_ADMIN = 21
+CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": SYS_ADMIN}  # uapi/linux/capability.h
 BYTES_SENT = 216  # struct tcp_info up to bytes_retrans: Linux 4.19
 
 
@@ -191,6 +192,18 @@ def cookies(found: Examination) -> Answer:
     return (Status.OK, "allowed") if found.number("cookies") else (Status.MISSING, "sockets come without one")
 
 
+def privileges(found: Examination) -> Answer:
+    """The capabilities that evidence, or what is done after it, may need."""
+    held, uid = found.number("capabilities"), found.facts.uid
+    who = "uid unknown" if uid is None else f"uid {uid}"
+    if held is None:
+        return Status.UNKNOWN, f"{who}, its capabilities are not to be read"
+    lacking = [name for name, bit in CAPABILITIES.items() if not held >> bit & 1]
+    return (
+        (Status.PARTLY, f"{who}, without {', '.join(lacking)}") if lacking else (Status.OK, f"{who}, all that is used")
+    )
+
+
 def processes(found: Examination) -> Answer:
     """Whether other users' processes can be looked into."""
     every, closed = found.number("processes") or 0, found.number("closed") or 0
@@ -329,6 +342,13 @@ KINDS: tuple[Kind, ...] = (
         "no idle times and no byte counters: two established ends cannot be shown to be of two different lives, and "
         "what had to do with time stays unknown",
         "a kernel of 4.19 or later, with sock_diag",
+    ),
+    Kind(
+        "privileges",
+        privileges,
+        (),
+        "what is missing below for want of them; and without CAP_NET_ADMIN no connection can be ended there",
+        "{root}",
     ),
     Kind(
         "processes of others",

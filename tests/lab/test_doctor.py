@@ -54,14 +54,14 @@ def test_root_over_ssh_lacks_nothing(pair: Lab) -> None:
 def test_an_ordinary_user_lacks_what_needs_root(pair: Lab) -> None:
     code, (db,) = doctor("db", inventory=exec_inventory(pair, "db", *NOBODY))
     assert code == 0 and db["complete"]
-    assert lacking(db) == {"processes of others", "connection tracking", "network namespaces"}
+    assert lacking(db) == {"privileges", "processes of others", "connection tracking", "network namespaces"}
     assert "host key" not in {item["evidence"] for item in db["evidence"]}
 
 
 def test_hidden_processes_are_missed_though_none_refuses(fresh_pair: Lab) -> None:
     fresh_pair["db"].run("mount", "-o", "remount,hidepid=2", "/proc")
     _, (db,) = doctor("db", inventory=exec_inventory(fresh_pair, "db", *NOBODY))
-    assert lacking(db) == {"processes of others", "connection tracking", "network namespaces"}
+    assert lacking(db) == {"privileges", "processes of others", "connection tracking", "network namespaces"}
     assert any("hidepid=" in item["detail"] for item in db["evidence"])
 
 
@@ -100,7 +100,7 @@ def test_more_processes_than_may_be_seen_in_containers(fresh_pair: Lab) -> None:
     assert (item["status"], item["detail"]) == ("ok", "2 network namespaces")
     tied = ("setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin")
     _, (found,) = doctor("db", inventory=exec_inventory(fresh_pair, "db", *tied))
-    assert lacking(found) == {"network namespaces"}
+    assert lacking(found) == {"privileges", "network namespaces"}
 
 
 def wait_until(true: Callable[[], bool]) -> None:
