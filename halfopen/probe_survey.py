@@ -45,7 +45,10 @@ def counted(netlink, payload):
     ports = struct.unpack_from(">%dH" % ((len(payload) - 4) // 2), payload, 4)
     if pid and not os.path.isdir("/proc/%d" % pid):
         return [("no-such-process", b"")]
-    first, all_of, unreadable = holders([pid] if pid else running())
+    asked = [pid] if pid else running()
+    spaces, _ = network_namespaces(asked)
+    own, _ = network_namespaces(["self"])
+    first, all_of, unreadable = holders(asked)
     low, high = [int(part) for part in (read_file(EPHEMERAL) or b"32768 60999").split()]
     groups, listening, seen, named, found = {}, set(), set(), set(), []
     for data in diag_dumps(netlink, ports) if netlink else proc_rows(ports):
@@ -85,7 +88,19 @@ def counted(netlink, payload):
         facts = [read_file("/proc/%d/%s" % (one, name), 2048) or b"" for name in ("comm", "cmdline", "cgroup")]
         found.append(("process", struct.pack(">IHHH", one, *[len(fact) for fact in facts]) + b"".join(facts)))
     found.append(("unreadable", b"%d" % unreadable))
+    found.append(("elsewhere", b"%d" % len(spaces - own)))
     return found
+
+
+def network_namespaces(pids):
+    """Inodes of the network namespaces of processes, and how many processes do not show theirs."""
+    spaces, hidden = set(), 0
+    for pid in pids:
+        try:
+            spaces.add(os.stat("/proc/%s/ns/net" % pid).st_ino)
+        except OSError as error:
+            hidden += error.errno in (1, 13)
+    return spaces, hidden
 
 
 def running():
@@ -148,8 +163,8 @@ def examined(netlink, _):
     if os.path.exists("/proc/sys/net/netfilter/nf_conntrack_count"):
         found.append(("ctnetlink", refusal(conntrack)))
         found.append(("proc_conntrack", refusal(read_one, "/proc/net/nf_conntrack")))
-    closed, spaces, hidden = 0, set(), 0
-    pids = running()
+    closed, pids = 0, running()
+    spaces, hidden = network_namespaces(pids)
     for pid in pids:
         folder = "/proc/%d/" % pid
         try:
@@ -157,10 +172,6 @@ def examined(netlink, _):
                 os.readlink(folder + "fd/" + descriptor)
         except OSError as error:
             closed += error.errno in (1, 13)
-        try:
-            spaces.add(os.stat(folder + "ns/net").st_ino)
-        except OSError as error:
-            hidden += error.errno in (1, 13)
     for name, value in (("processes", len(pids)), ("closed", closed), ("spaces", len(spaces)), ("hidden", hidden)):
         found.append((name, b"%d" % value))
     for line in (read_file("/proc/self/status") or b"").split(b"\n"):

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from halfopen.commands.check import host_of
 from halfopen.commands.deliver import check_formats, write
 from halfopen.environment import Environment
-from halfopen.errors import UsageError
 from halfopen.evidence import census
 from halfopen.inventory import read
 from halfopen.options import add_reaching, port, positive
@@ -26,7 +25,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, environment: Environment) -> int:
     """Asks the host once: 0, or HostError (exit 3) where it cannot be read."""
     from halfopen.commands.reaching import visit
-    from halfopen.judge.count import Asked, tally_of
+    from halfopen.judge.count import Asked, refuse, tally_of
 
     check_formats(args, COUNT_FORMATS)
     inventory = read(args.inventory, environment.variables, environment.folder)
@@ -37,10 +36,7 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
         fields = agent.ask_survey(census.COUNT, question, wait=host.transport == "exec")
     assert agent.facts is not None
     found = census.decode(fields, agent.facts.collector)
-    if not found.exists:
-        raise UsageError(
-            f"{host.name} has no process {args.pid}", f"halfopen count {args.host} shows who holds sockets there"
-        )
     asked = Asked(host.name, agent.transport, args.pid, ports, datetime.now(UTC), agent.note)
+    refuse(found, asked)
     write(tally_of(found, agent.facts, agent.netns, asked), args, environment, COUNT_FORMATS)
     return 0

@@ -47,12 +47,15 @@ class Listening:
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """All that was counted. `closed` is the number of processes that could not be looked into."""
+    """All that was counted. `closed` is the number of processes that could not be looked into, `elsewhere` that of the
+    network namespaces beside the one that was counted, as far as they could be seen.
+    """
 
     listeners: tuple[Listening, ...]
     groups: tuple[Group, ...]
     processes: Mapping[int, Process]
     closed: int
+    elsewhere: int = 0
     exists: bool = True  # the process that was asked for
 
 
@@ -63,7 +66,7 @@ def encode_question(pid: int | None, ports: Sequence[int]) -> bytes:
 
 def decode(fields: Sequence[tuple[str, bytes]], collector: Collector) -> Census:
     """Fields of the answer -> Census. HostError for what the probe does not send."""
-    listeners, groups, processes, closed, exists = [], [], {}, 0, True
+    listeners, groups, processes, closed, elsewhere, exists = [], [], {}, 0, 0, True
     for name, value in fields:
         if name == "listener":
             listeners.append(listening(value, collector))
@@ -74,9 +77,11 @@ def decode(fields: Sequence[tuple[str, bytes]], collector: Collector) -> Census:
             processes[one.pid] = one
         elif name == "unreadable":
             closed = number(value) or 0
+        elif name == "elsewhere":
+            elsewhere = number(value) or 0
         elif name == "no-such-process":
             exists = False
-    return Census(tuple(listeners), tuple(groups), processes, closed, exists)
+    return Census(tuple(listeners), tuple(groups), processes, closed, elsewhere, exists)
 
 
 def listening(value: bytes, collector: Collector) -> Listening:

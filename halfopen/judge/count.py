@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from halfopen import __version__, address
+from halfopen.errors import ErrorCode, HostError, UsageError
 from halfopen.evidence.census import Census, Group, Listening
 from halfopen.findings import Tool
 from halfopen.judge.analyse import stamp
@@ -53,6 +54,29 @@ class Sum:
     states: Counter[str] = field(default_factory=Counter)
     waiting: Counter[str] = field(default_factory=Counter)
     descriptors: int = 0
+
+
+def refuse(census: Census, asked: Asked) -> None:
+    """Raises where nothing true can be said of the process that was asked for."""
+    if asked.pid is None:
+        return
+    if not census.exists:
+        raise UsageError(
+            f"{asked.host} has no process {asked.pid}, or hides it from this user",
+            f"halfopen count {asked.host} shows who holds sockets there",
+        )
+    if census.closed:
+        raise HostError(
+            ErrorCode.NEEDS_PRIVILEGE,
+            f"{asked.host}: pid {asked.pid} belongs to another user, and what it holds is shown only to root",
+            "sudo = true for this host in the inventory, or sudo halfopen for local",
+        )
+    if census.elsewhere:
+        raise HostError(
+            ErrorCode.UNSUPPORTED,
+            f"{asked.host}: pid {asked.pid} lives in another network namespace, a container's most likely",
+            f'a host with transport = "exec" and command = ["nsenter", "-t", "{asked.pid}", "-n", "sh"] looks there',
+        )
 
 
 def tally_of(census: Census, facts: HostFacts, netns: int | None, asked: Asked) -> Tally:
@@ -250,6 +274,10 @@ def notes(
         found.append(
             f"several listeners share port {', '.join(map(str, shared))} (SO_REUSEPORT): the kernel does not say in "
             "whose queue a socket waits; the length of each queue is exact"
+        )
+    if census.elsewhere:
+        found.append(
+            f"{plural(census.elsewhere, 'other network namespace')} of this host (containers, most likely) not counted"
         )
     if asked.pid is not None:
         found.append(f"only pid {asked.pid} was looked into: others may share its sockets")

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -208,3 +209,31 @@ def test_a_process_that_is_not_there_is_wrong_usage(pair: Lab) -> None:
     argv = [sys.executable, "-m", "halfopen", "count", "db", "--pid", "999999", "--inventory", str(pair.inventory)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (2, "") and "db has no process 999999" in done.stderr
+
+
+def test_a_process_that_may_not_be_looked_into_is_no_process_without_sockets(pair: Lab) -> None:
+    made, db = scene(pair), pair["db"]
+    away = db.start("unshare", "-n", "sleep", "1000")
+    contained = pid_of(db, "sleep 1000")
+    for pid, wrap, words in (
+        (made.pid, NOBODY, "belongs to another user"),
+        (contained, (), "lives in another network namespace"),
+    ):
+        argv = [sys.executable, "-m", "halfopen", "count", "db", "--pid", str(pid), "--inventory"]
+        done = subprocess.run([*argv, exec_inventory(pair, "db", *wrap)], capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stdout) == (3, "") and words in done.stderr
+    found = count("db", "--port", str(made.port), inventory=pair.inventory)
+    assert "1 other network namespace of this host (containers, most likely) not counted" in found["notes"]
+    away.kill()
+
+
+def pid_of(host: LabHost, command: str) -> int:
+    """The pid, inside, of the one process with this command line, once it is in a network of its own."""
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        for line in host.run("ps", "-eo", "pid,args").splitlines():
+            pid, _, args = line.strip().partition(" ")
+            if args.strip() == command:
+                return int(pid)
+        time.sleep(0.05)
+    raise AssertionError(command)
