@@ -61,6 +61,7 @@ def examine(visited: Visit, host: Host) -> Visited:
     except HostError as error:
         way = agent.transport if agent else host.transport
         # The ssh program says what it met on the way when it is first read from.
-        return Visited(host.name, way, None, error, talking=agent is not None and way != "openssh")
+        return Visited(host.name, way, None, error, agent is not None and way != "openssh", host.sudo)
     assert agent.facts is not None
-    return Visited(host.name, agent.transport, examination.decode(fields, agent.facts), note=agent.note)
+    told = examination.decode(fields, agent.facts)
+    return Visited(host.name, agent.transport, told, sudo=host.sudo, note=agent.note)

@@ -34,16 +34,17 @@ class Visited:
     examination: Examination | None
     error: HostError | None = None
     talking: bool = True
+    sudo: bool = False
     note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A step on the way to the first answer, and the errors that mean that it failed."""
+    """A step on the way to the first answer, whether a host has it, and the errors that mean that it failed."""
 
     evidence: str
     codes: frozenset[ErrorCode]
-    ssh_only: bool
+    applies: Callable[[Visited], bool]
     told: Callable[[Visited], str]
 
 
@@ -99,10 +100,10 @@ def headline(name: str, complete: bool, gaps: int) -> str:
 
 def steps(one: Visited) -> list[Item]:
     """The way to the first answer: what was passed, what failed, and what was not come to."""
-    stages = [stage for stage in STAGES if not stage.ssh_only or one.way not in ("local", "exec")]
+    failed = stage_of(one.error, one.talking) if one.error else None
+    stages = [stage for stage in STAGES if stage.applies(one) or stage is failed]
     if one.error is None:
         return [Item(evidence=stage.evidence, status=Status.OK, detail=stage.told(one)) for stage in stages]
-    failed = stage_of(one.error, one.talking)
     items, status = [], Status.OK
     for stage in stages:
         if stage is failed:
@@ -260,6 +261,16 @@ def life(found: Examination) -> Answer:
     return (Status.MISSING, f"no {' and no '.join(lacking)}") if lacking else (Status.OK, "/proc")
 
 
+def always(_: Visited) -> bool:
+    """Every host has this step."""
+    return True
+
+
+def by_ssh(one: Visited) -> bool:
+    """Whether SSH leads there."""
+    return one.way not in ("local", "exec")
+
+
 def as_whom(one: Visited) -> str:
     """Who the probe ran as."""
     facts = one.examination.facts if one.examination else None
@@ -280,18 +291,19 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "reach",
         frozenset({ErrorCode.UNREACHABLE, ErrorCode.CONNECTION_REFUSED, ErrorCode.TIMEOUT, ErrorCode.THROTTLED}),
-        False,
+        always,
         by_which_way,
     ),
     Stage(
         "host key",
         frozenset({ErrorCode.HOST_KEY_UNKNOWN, ErrorCode.HOST_KEY_MISMATCH, ErrorCode.HOST_KEY_REVOKED}),
-        True,
+        by_ssh,
         lambda _: "known",
     ),
-    Stage("authentication", frozenset({ErrorCode.AUTH_FAILED}), True, as_whom),
-    Stage("interpreter", frozenset({ErrorCode.NO_INTERPRETER, ErrorCode.NEEDS_PRIVILEGE}), False, interpreter),
-    Stage("answer", frozenset({ErrorCode.PROTOCOL_ERROR, ErrorCode.TRUNCATED}), False, lambda _: "whole"),
+    Stage("authentication", frozenset({ErrorCode.AUTH_FAILED}), by_ssh, lambda _: "accepted"),
+    Stage("sudo", frozenset({ErrorCode.NEEDS_PRIVILEGE}), lambda one: one.sudo, as_whom),
+    Stage("interpreter", frozenset({ErrorCode.NO_INTERPRETER}), always, interpreter),
+    Stage("answer", frozenset({ErrorCode.PROTOCOL_ERROR, ErrorCode.TRUNCATED}), always, lambda _: "whole"),
 )
 
 REFUSALS = {

@@ -190,6 +190,12 @@ class Agent:
         status, complaint = self.channel.exit_status(), self.channel.complaint().strip()
         words = complaint.splitlines()[-1][:300] if complaint else ""
         said = f": {words}" if words else ""
+        if ("password is required" in complaint or "sudo:" in complaint) and "no python3 found" not in complaint:
+            return HostError(
+                ErrorCode.NEEDS_PRIVILEGE,
+                f"sudo -n was refused{said}",
+                "allow it for this user in sudoers, or drop sudo = true",
+            )
         if status == 127 or "no python3 found" in complaint:
             asked = self.python or "python3 (nor platform-python, nor python3.6 to python3.14)"
             return HostError(
@@ -201,12 +207,6 @@ class Agent:
         if status == 98:
             return HostError(
                 ErrorCode.NO_INTERPRETER, "the host's python is older than 3.6", "set python = ... in the inventory"
-            )
-        if "password is required" in complaint or "sudo:" in complaint:
-            return HostError(
-                ErrorCode.NEEDS_PRIVILEGE,
-                f"sudo -n was refused{said}",
-                "allow it for this user in sudoers, or drop sudo = true",
             )
         if self.reader.sequence == 0:
             ended = f" (exit status {status})" if status is not None else ""

@@ -118,21 +118,32 @@ FAULTS = {
 }
 
 
+@pytest.mark.parametrize("way", ["paramiko", "openssh"])
 @pytest.mark.parametrize("step", FAULTS)
-def test_a_host_that_fails_is_a_row_and_the_others_are_whole(step: str, pair: Lab, tmp_path: Path) -> None:
+def test_a_host_that_fails_is_a_row_and_the_others_are_whole(step: str, way: str, pair: Lab, tmp_path: Path) -> None:
     good, broken = pair.inventory.read_text().split("\n[hosts.db]\n")
     key = FAULTS[step].partition(" ")[0]
     kept = [line for line in broken.splitlines() if not line.startswith(f"{key} ")]
     inventory = tmp_path / "inventory.toml"
     inventory.write_text("\n".join([good, "[hosts.db]", *kept, FAULTS[step], ""]))
-    code, (web, db) = doctor("web", "db", inventory=inventory)
-    assert code == 3 and web["complete"] and lacking(web) == set()
+    code, (web, db) = doctor("web", "db", "--transport", way, inventory=inventory)
+    assert code == 3 and web["transport"] == way and web["complete"] and lacking(web) == set()
     assert not db["complete"] and lacking(db) == {step} and db["error"]["code"]
     names = [item["evidence"] for item in db["evidence"]]
     statuses = [item["status"] for item in db["evidence"]]
     assert statuses == ["ok"] * names.index(step) + ["missing"] + ["unknown"] * (len(names) - names.index(step) - 1)
 
-    argv = [sys.executable, "-m", "halfopen", "doctor", "web", "db", "--inventory", str(inventory)]
+    argv = [sys.executable, "-m", "halfopen", "doctor", "web", "db", "--inventory", str(inventory), "--transport", way]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
     assert done.returncode == 3 and "db  cannot be read: a check of it is incomplete" in done.stdout
     assert "web  can be checked, and nothing is missing" in done.stdout and "not come to: " in done.stdout
+
+
+@pytest.mark.parametrize("said", ["sudo: a password is required", "exec: sudo: not found"])
+def test_a_refused_sudo_is_a_step_of_its_own(said: str, pair: Lab, tmp_path: Path) -> None:
+    (tmp_path / "sudo").write_text(f"#!/bin/sh\necho '{said}' >&2\nexit {127 if 'found' in said else 1}\n")
+    (tmp_path / "sudo").chmod(0o755)
+    inventory = Path(exec_inventory(pair, "db", "env", f"PATH={tmp_path}:/usr/bin:/bin"))
+    inventory.write_text(inventory.read_text() + "sudo = true\n")
+    code, (db,) = doctor("db", inventory=inventory)
+    assert code == 3 and lacking(db) == {"sudo"} and db["error"]["code"] == "needs-privilege"
