@@ -7,6 +7,7 @@ descriptors of all processes without being told what to look for, once, because 
 
 EPHEMERAL = "/proc/sys/net/ipv4/ip_local_port_range"
 GROUP_LIMIT = 65536  # groups of a count; beyond it, ports are no longer told apart
+KEPT_LIMIT = 64 << 20  # bytes of a dump, half a million sockets
 NETLINK_NETFILTER, CT_GET_STATS = 12, 1 << 8 | 5
 
 
@@ -34,62 +35,91 @@ def holders(pids):
     return first, all_of, unreadable
 
 
+def tcp_rows(netlink, ports):
+    """Every inet_diag_msg of a dump (72 bytes) with one of `ports` on either side, listeners before connections.
+
+    Datagrams are kept until the kernel has no more, or up to a limit: between pauses of its reader it may skip rows.
+    """
+    seen, kept, size = set(), [], 0
+    for data in diag_dumps(netlink, ports) if netlink else proc_rows(ports):
+        kept.append(bytes(data))
+        size += len(data)
+        if size > KEPT_LIMIT:
+            for row in rows_of(kept, ports, None if netlink else seen):
+                yield row
+            kept, size = [], 0
+    for row in rows_of(kept, ports, None if netlink else seen):
+        yield row
+
+
+def rows_of(datagrams, ports, seen):
+    """Rows of datagrams; where `seen` is a set, each only once, because /proc may give a row twice."""
+    for data in datagrams:
+        for at, _ in messages(data):
+            row = data[at + 16 : at + ROW]
+            if ports and not set(struct.unpack_from(">HH", row, 4)) & set(ports):
+                continue
+            if seen is not None:
+                mark = row[4:40] + row[68:]  # ports, addresses and inode
+                if mark in seen:
+                    continue
+                seen.add(mark)
+            yield row
+
+
 def counted(netlink, payload):
     """Sockets by who holds them, port and state: `listener`, `group` and `process` fields.
 
     Asked: a pid (0 for all), then ports. The one walk over descriptors comes first, so that every row can be put into
     its group as it comes and no table of rows is kept. A group's port is the local one of what came in, and the peer's
-    of what went out. Listeners come before connections in every dump.
+    of what went out.
     """
     pid = struct.unpack_from(">I", payload)[0]
     ports = struct.unpack_from(">%dH" % ((len(payload) - 4) // 2), payload, 4)
     if pid and not os.path.isdir("/proc/%d" % pid):
         return [("no-such-process", b"")]
     asked = [pid] if pid else running()
-    spaces, _ = network_namespaces(asked)
-    own, _ = network_namespaces(["self"])
+    elsewhere = network_namespaces(asked)[0] - network_namespaces(["self"])[0]
     first, all_of, unreadable = holders(asked)
     low, high = [int(part) for part in (read_file(EPHEMERAL) or b"32768 60999").split()]
-    groups, listening, seen, named, found = {}, set(), set(), set(), []
-    for data in diag_dumps(netlink, ports) if netlink else proc_rows(ports):
-        for at, length in messages(data):
-            row = bytes(data[at + 16 : at + ROW])
-            family, state = row[0], row[1]
-            local, peer = struct.unpack_from(">HH", row, 4)
-            uid, inode = struct.unpack_from("=II", row, 64)
-            if ports and local not in ports and peer not in ports:
-                continue
-            if not netlink:  # /proc may give a row twice
-                if row[4:40] + row[68:] in seen:
-                    continue
-                seen.add(row[4:40] + row[68:])
-            held = all_of.get(inode) or ([first[inode]] if inode in first else [])
-            pids = tuple(sorted(set(held)))
-            named.update(pids)
-            address = row[:1] + row[8:24]
-            if state == LISTEN:
-                listening.add(row[4:6] + address)
-                found.append(("listener", row + struct.pack(">I%dI" % len(pids), len(held), *pids)))
-                continue
-            inbound = local in ports or row[4:6] + address in listening or row[4:6] + row[:1] + bytes(16) in listening
-            if not inbound and not low <= local <= high and low <= peer <= high:
-                inbound = True  # its listener has gone
-            waiting = address if not inode and state in (1, 8) else b""
-            key = (pids, inbound, local if inbound else peer, state, inode != 0, 0 if pids else uid, waiting)
-            if key not in groups and len(groups) >= GROUP_LIMIT:
-                key = key[:2] + (0,) + key[3:]
-            group = groups.setdefault(key, [0, 0])
-            group[0] += 1
-            group[1] += len(held)
-    for (pids, inbound, port, state, inode, uid, waiting), (sockets, descriptors) in groups.items():
-        head = struct.pack(">BBBHIIII", state, inbound, inode, port, uid, sockets, descriptors, len(pids))
-        found.append(("group", head + struct.pack(">%dI" % len(pids), *pids) + waiting))
-    for one in sorted(named):
-        facts = [read_file("/proc/%d/%s" % (one, name), 2048) or b"" for name in ("comm", "cmdline", "cgroup")]
-        found.append(("process", struct.pack(">IHHH", one, *[len(fact) for fact in facts]) + b"".join(facts)))
-    found.append(("unreadable", b"%d" % unreadable))
-    found.append(("elsewhere", b"%d" % len(spaces - own)))
-    return found
+    groups, listening, named, found = {}, set(), set(), []
+    for row in tcp_rows(netlink, ports):
+        state, address = row[1], row[:1] + row[8:24]
+        local, peer = struct.unpack_from(">HH", row, 4)
+        uid, inode = struct.unpack_from("=II", row, 64)
+        held = all_of.get(inode) or ([first[inode]] if inode in first else [])
+        pids = tuple(sorted(set(held)))
+        named.update(pids)
+        if state == LISTEN:
+            listening.add(row[4:6] + address)
+            found.append(("listener", row + struct.pack(">I%dI" % len(pids), len(held), *pids)))
+            continue
+        inbound = local in ports or row[4:6] + address in listening or row[4:6] + row[:1] + bytes(16) in listening
+        if not inbound and not low <= local <= high and low <= peer <= high:
+            inbound = True  # its listener has gone
+        waiting = address if not inode and state in (1, 8) else b""
+        key = (pids, inbound, local if inbound else peer, state, inode != 0, 0 if pids else uid, waiting)
+        if key not in groups and len(groups) >= GROUP_LIMIT:
+            key = key[:2] + (0,) + key[3:]
+        group = groups.setdefault(key, [0, 0])
+        group[0] += 1
+        group[1] += len(held)
+    found += [("group", packed_group(key, *counts)) for key, counts in groups.items()]
+    found += [("process", packed_process(one)) for one in sorted(named)]
+    return found + [("unreadable", b"%d" % unreadable), ("elsewhere", b"%d" % len(elsewhere))]
+
+
+def packed_group(key, sockets, descriptors):
+    """A group as it is sent: numbers, pids, and family and local address of what waits to be accepted."""
+    pids, inbound, port, state, inode, uid, waiting = key
+    head = struct.pack(">BBBHIIII", state, inbound, inode, port, uid, sockets, descriptors, len(pids))
+    return head + struct.pack(">%dI" % len(pids), *pids) + waiting
+
+
+def packed_process(pid):
+    """A process as it is sent: pid, and what it says of itself."""
+    facts = [read_file("/proc/%d/%s" % (pid, name), 2048) or b"" for name in ("comm", "cmdline", "cgroup")]
+    return struct.pack(">IHHH", pid, *[len(fact) for fact in facts]) + b"".join(facts)
 
 
 def network_namespaces(pids):

@@ -146,13 +146,13 @@ def by_ss(host: LabHost) -> Counter[tuple[tuple[int, ...], str]]:
     return found
 
 
-def test_ss_and_lsof_agree_on_a_whole_host(pair: Lab) -> None:
-    made = scene(pair)
+def test_ss_and_lsof_agree_on_a_whole_host(fresh_pair: Lab) -> None:
+    made = scene(fresh_pair)
     made.server.fork([made.listener])
     made.server.fork([made.listener, *made.servers])
-    scene(pair, "::", True)
+    scene(fresh_pair, "::", True)
     near, lines = by_ss(made.db), by_lsof(made.db, "-iTCP")
-    found = count("db", inventory=exec_inventory(pair, "db"))
+    found = count("db", inventory=exec_inventory(fresh_pair, "db"))
     assert found["transport"] == "exec"
     ours: Counter[tuple[tuple[int, ...], str]] = Counter()
     for one in found["rows"]:
