@@ -14,7 +14,7 @@ from typing import Any
 
 from halfopen import cli
 from halfopen.findings import Severity, Verdict
-from halfopen.judge.doctor import KINDS
+from halfopen.judge.kinds import KINDS
 from halfopen.judge.meaning import CONFIDENCES, MEANINGS
 from halfopen.judge.summary import meaning
 from halfopen.judge.verdict import ABSENT, NO_END, SEVERITY, THE_TABLE, Accord, Answer, Seen

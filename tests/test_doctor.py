@@ -13,7 +13,8 @@ from halfopen.checkup import Checkup, Status
 from halfopen.errors import ErrorCode, HostError
 from halfopen.evidence import examination
 from halfopen.findings import Confidence, Verdict
-from halfopen.judge.doctor import KINDS, STAGES, Visited, checkup_of, stage_of
+from halfopen.judge.doctor import STAGES, Visited, checkup_of, stage_of
+from halfopen.judge.kinds import KINDS
 from halfopen.model import Collector, HostFacts
 from halfopen.report.doctor import render, render_json
 from halfopen.report.schema import SCHEMAS
