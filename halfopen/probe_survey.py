@@ -8,7 +8,7 @@ descriptors of all processes without being told what to look for, once, because 
 EPHEMERAL = "/proc/sys/net/ipv4/ip_local_port_range"
 GROUP_LIMIT = 65536  # groups of a count; beyond it, ports are no longer told apart
 KEPT_LIMIT = 64 << 20  # bytes of a dump, half a million sockets
-NETLINK_NETFILTER, CT_GET_STATS = 12, 1 << 8 | 5
+NETFILTER, CT_GET_STATS = 12, 1 << 8 | 5
 
 
 def holders(pids):
@@ -171,7 +171,7 @@ def first_info():
 
 def conntrack():
     """Asks connection tracking for its statistics (IPCTNL_MSG_CT_GET_STATS), as the least that needs the permission."""
-    netlink = Netlink(NETLINK_NETFILTER)
+    netlink = Netlink(NETFILTER)
     netlink.send(CT_GET_STATS, NLM_F_REQUEST, struct.pack("=BBH", 0, 0, 0))
     data = netlink.receive()
     if struct.unpack_from("=IH", data)[1] == NLMSG_ERROR:

@@ -103,3 +103,12 @@ def test_it_starts_no_process_and_writes_no_file() -> None:
     source = survey_source().decode()
     for word in ("subprocess", "fork", "os.system", "popen", '"w', "'w", "O_CREAT", "SOCK_DESTROY", "sendto", "kill"):
         assert word not in source
+
+
+def test_the_two_files_are_one_module_and_share_no_name() -> None:
+    names = []
+    for source in (survey_source(), probe_source()):
+        found: dict[str, object] = {"__name__": "probe"}
+        exec(compile(source, "probe", "exec"), found)
+        names.append({name for name in found if not name.startswith("__")})
+    assert names[0] and names[0].isdisjoint(names[1])
