@@ -70,8 +70,10 @@ def main(argv: Sequence[str], environment: Environment) -> int:
 COMMANDS: dict[str, str] = {
     "check": "compare the two ends of every connection between hosts, and report what does not agree",
     "analyse": "give the same report from saved evidence, without a network",
+    "count": "count one host's sockets by process, port and state, and what waits in accept queues",
+    "doctor": "say what evidence is to be had on hosts, and which conclusions its absence rules out",
     "demo": "break connections on this machine, without root, and run the real check on them",
     "explain": "say what a verdict, cause, outlook or confidence means, how it comes about, and what to do",
     "config": "show or validate the inventory",
-    "schema": "print the JSON Schema of the report or the inventory",
+    "schema": "print the JSON Schema of what halfopen reads and writes",
 }

@@ -42,6 +42,23 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     add("--no-color", dest="colour", action="store_false", default=True, help="as NO_COLOR does")
 
 
+def add_reaching(parser: argparse.ArgumentParser) -> None:
+    """The options of a command that reads hosts and judges no connection."""
+    add = parser.add_argument
+    add("--inventory", metavar="FILE", help="default: $HALFOPEN_INVENTORY, ./inventory.toml, then the config folder")
+    add("--format", metavar="F", default=None, help="text or json; default: text")
+    add("-o", dest="outputs", metavar="FILE", action="append", default=[], help="write there too, format by suffix")
+    add("--connect-timeout", metavar="SECONDS", type=duration, default=10.0, help="each host and hop (default 10)")
+    add("--timeout", metavar="SECONDS", type=duration, default=120.0, help="the whole run (default 120)")
+    add("--jump", metavar="HOST", help="jump host, or several with commas")
+    add("--transport", choices=("auto", "paramiko", "openssh"), help="the way to all hosts that are reached by SSH")
+    add("--host-keys", choices=("strict", "accept-new"), default="strict", help="refuse unknown keys, or add them")
+    add("--all", action="store_true", help="print everything, however long")
+    add("-v", dest="verbose", action="count", default=0, help="everything that is known")
+    add("-q", dest="quiet", action="store_true", help="the headline only")
+    add("--no-color", dest="colour", action="store_false", default=True, help="as NO_COLOR does")
+
+
 def port(text: str) -> int:
     """An option's port."""
     if text.isascii() and text.isdigit() and 0 < int(text) < 65536:

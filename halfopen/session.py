@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from halfopen import __version__, address
 from halfopen.errors import ErrorCode, HostError
@@ -25,18 +25,13 @@ from halfopen.judge.match import Ground, Matching, Suspect, match, survey
 from halfopen.judge.rounds import Bracket, merge, questions, through
 from halfopen.judge.wide import WIDE_LIMIT, Counts, asks, counts_in, widened
 from halfopen.model import Collector, Look, Place, Process, Sight, Snapshot, Wanted
-from halfopen.reach.agent import Agent, remote_command
-from halfopen.reach.connect import ReachOptions, connect, refuse_untrusted
+from halfopen.reach.agent import Agent
+from halfopen.reach.connect import ReachOptions, refuse_untrusted
+from halfopen.reach.opening import Closing, open_agent
 from halfopen.table import CountBlock
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-class Closing(Protocol):
-    """What a session must close on its way out."""
-
-    def close(self) -> None: ...
 
 
 QUESTION_LIMIT = 100_000  # exact look-ups of one request
@@ -118,7 +113,6 @@ class Session:
 
     def open(self, host: Host) -> Agent:
         """Reaches a host and starts the probe there."""
-        began = time.monotonic()
         reach = ReachOptions(
             connect_timeout=self.options.connect_timeout,
             deadline=self.deadline,
@@ -127,21 +121,9 @@ class Session:
             transport=self.options.transport,
             interactive=self.options.interactive,
         )
-        connection = connect(host, self.inventory, reach)
-        self.connections.append(connection)
-        if connection.note:
-            self.notes.append(f"{host.name}: {connection.note}")
-        channel = connection.run(remote_command(host.python))
-        channel.deadline = min(self.deadline, began + max(self.options.timeout, self.options.connect_timeout))
-        agent = Agent(
-            host.name,
-            channel,
-            connection.transport,
-            self.options.timeout,
-            last_deadline=self.deadline,
-            python=host.python,
-        )
-        self.connections.append(agent)
+        agent = open_agent(host, self.inventory, reach, self.options.timeout, self.connections.append)
+        if agent.note:
+            self.notes.append(f"{host.name}: {agent.note}")
         agent.start(self.ports[host.name], wait=host.transport == "exec")
         return agent
 

@@ -57,6 +57,12 @@ USAGE = {
     ("schema", "reprot"): "invalid choice",
     ("explain", "sny-cookie-ack-lost"): "did you mean 'syn-cookie-ack-lost'?",
     ("explain", "xyz"): "halfopen explain lists all",
+    ("count",): "required: HOST",
+    ("count", "web1", "--pid", "0"): "no number from 1 on",
+    ("count", "web1", "--format", "junit"): "one of text, json",
+    ("count", "web1", "-o", "x.md"): "names no format",
+    ("doctor",): "required: HOST",
+    ("doctor", "--", "-oProxyCommand=id"): "is no host name",
 }
 
 
@@ -155,7 +161,16 @@ HEAVY = {"paramiko", "cryptography", "tabulate", "psutil", "junitparser", "async
 
 
 @pytest.mark.parametrize(
-    "argv", [["--help"], ["check", "--help"], ["analyse", "missing"], ["schema", "report"], ["explain"]]
+    "argv",
+    [
+        ["--help"],
+        ["check", "--help"],
+        ["analyse", "missing"],
+        ["schema", "report"],
+        ["count", "--help"],
+        ["doctor", "--help"],
+        ["explain"],
+    ],
 )
 def test_what_needs_no_host_imports_no_ssh(argv: list[str]) -> None:
     code = (
@@ -167,8 +182,9 @@ def test_what_needs_no_host_imports_no_ssh(argv: list[str]) -> None:
     assert done.stderr.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize("command", ["check", "doctor"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_is_130_without_a_traceback(number: int, tmp_path: Path) -> None:
+def test_interrupted_is_130_without_a_traceback(number: int, command: str, tmp_path: Path) -> None:
     """Even while it waits for a host that does not speak."""
     import socket
 
@@ -176,7 +192,7 @@ def test_interrupted_is_130_without_a_traceback(number: int, tmp_path: Path) -> 
         mute.bind(("127.0.0.1", 0))
         mute.listen()
         target = f"127.0.0.1:{mute.getsockname()[1]}"
-        argv = [sys.executable, "-m", "halfopen", "check", target, target]
+        argv = [sys.executable, "-m", "halfopen", command, target, target]
         process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
         mute.accept()
         time.sleep(0.2)

@@ -41,6 +41,11 @@ def probe_source() -> bytes:
     return resources.files("halfopen").joinpath("probe.py").read_bytes()
 
 
+def survey_source() -> bytes:
+    """The text that goes before it where `count` or `doctor` asks."""
+    return resources.files("halfopen").joinpath("probe_survey.py").read_bytes() + b"\n"
+
+
 @dataclass
 class Agent:
     """An open conversation with the probe of one host. Every method raises HostError and nothing else.
@@ -55,30 +60,29 @@ class Agent:
     timeout: float = 60.0
     last_deadline: float = float("inf")
     python: str | None = None
+    note: str | None = None
     reader: wire.FrameReader = field(init=False)
     facts: HostFacts | None = field(init=False, default=None)
     addresses: tuple[InterfaceAddress, ...] = field(init=False, default=())
     netns: int | None = field(init=False, default=None)
 
     def start(self, ports: Sequence[int], wait: bool = False) -> None:
-        """Sends the probe and the first questions in one go, so that a long way costs one round trip.
+        """Sends the probe with the questions of a check: who are you, and which sockets have you."""
+        self.begin(request(wire.DUMP, pack_ports(ports)), wait)
+
+    def begin(self, questions: bytes, wait: bool = False, extension: bytes = b"") -> None:
+        """Sends the probe, HELLO and the first questions in one go, so that a long way costs one round trip.
 
         `wait`: send nothing before the interpreter has said that it reads, for a shell that reads ahead.
+        `extension`: source that goes before the probe's, for questions that a check never asks.
         """
         nonce = os.urandom(8)
         self.reader = wire.FrameReader(nonce)
         if wait:
             self._await_ready()
-        source = zlib.compress(probe_source(), 9)
+        source = zlib.compress(extension + probe_source(), 9)
         # Blank lines first: a login script that reads a line of stdin takes one of them instead of the head.
-        self._send_all(
-            b"\n" * 4
-            + b"%d\n" % len(source)
-            + source
-            + nonce
-            + request(wire.HELLO)
-            + request(wire.DUMP, pack_ports(ports))
-        )
+        self._send_all(b"\n" * 4 + b"%d\n" % len(source) + source + nonce + request(wire.HELLO) + questions)
 
     def first_look(self, ports: Sequence[int]) -> Snapshot:
         """The answers to the questions that `start` sent."""
@@ -114,6 +118,13 @@ class Agent:
         self._ask(wire.OWNERS, struct.pack(f">{len(inodes)}Q", *inodes))
         frames, count = self._answer(wire.OWNERS)
         return wire.decode_owners(wire.decode_fields(frames, count))
+
+    def ask_survey(self, verb: int, payload: bytes = b"", wait: bool = False) -> list[tuple[str, bytes]]:
+        """In place of `start` and `first_look`: HELLO and one question of probe_survey.py, its fields undecoded."""
+        self.begin(request(verb, payload), wait, survey_source())
+        self._greet()
+        frames, count = self._answer(verb)
+        return wire.decode_fields(frames, count)
 
     def close(self) -> None:
         """Ends the probe with its channel."""
@@ -186,6 +197,12 @@ class Agent:
         status, complaint = self.channel.exit_status(), self.channel.complaint().strip()
         words = complaint.splitlines()[-1][:300] if complaint else ""
         said = f": {words}" if words else ""
+        if ("password is required" in complaint or "sudo:" in complaint) and "no python3 found" not in complaint:
+            return HostError(
+                ErrorCode.NEEDS_PRIVILEGE,
+                f"sudo -n was refused{said}",
+                "allow it for this user in sudoers, or drop sudo = true",
+            )
         if status == 127 or "no python3 found" in complaint:
             asked = self.python or "python3 (nor platform-python, nor python3.6 to python3.14)"
             return HostError(
@@ -197,12 +214,6 @@ class Agent:
         if status == 98:
             return HostError(
                 ErrorCode.NO_INTERPRETER, "the host's python is older than 3.6", "set python = ... in the inventory"
-            )
-        if "password is required" in complaint or "sudo:" in complaint:
-            return HostError(
-                ErrorCode.NEEDS_PRIVILEGE,
-                f"sudo -n was refused{said}",
-                "allow it for this user in sudoers, or drop sudo = true",
             )
         if self.reader.sequence == 0:
             ended = f" (exit status {status})" if status is not None else ""

@@ -316,6 +316,32 @@ def pid() -> int:
     return os.getpid()
 
 
+def fork(keep_open: list[int]) -> int:
+    """A child that holds these sockets too, and none of the others; its pid."""
+    child = os.fork()
+    if child:
+        return child
+    for one in set(held) - set(keep_open):
+        os.close(one)
+    while True:
+        time.sleep(3600)
+
+
+def twice(number: int) -> int:
+    """One more descriptor of the same socket."""
+    return keep(held[number].dup())
+
+
+def listen_shared(host: str, port: int, backlog: int) -> int:
+    """One of several listeners on a port (SO_REUSEPORT)."""
+    family, address = resolve(host, port)
+    one = socket.socket(family, socket.SOCK_STREAM)
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    one.bind(address)
+    one.listen(backlog)
+    return keep(one)
+
+
 def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
