@@ -434,6 +434,21 @@ def wanted_inodes(plan_suspects: Sequence[Suspect], evidence: Evidence) -> dict[
     return found
 
 
+def notes_of(plan: CheckPlan, snapshots: Mapping[str, Snapshot], notes: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """What a reader should know about how the hosts of a check were read, host by host."""
+    found = []
+    for name in dict.fromkeys((*plan.clients, *plan.servers)):
+        facts = snapshots[name].facts
+        found += [f"{name}: {gap}" for gap in (facts.gaps if facts else ())]
+        found += [f"{name}: {note}" for host, note in notes if host == name]
+    return tuple(dict.fromkeys(found))
+
+
+def involved(suspects: Sequence[Suspect]) -> set[str]:
+    """The hosts that have an end of one of these, or would have it."""
+    return {place.host for one in suspects for ask in (one.client, one.server) for place in ask.places}
+
+
 def is_by_fallback(snapshot: Snapshot) -> bool:
     """Whether a host was read by something that knows no cookies."""
     return snapshot.facts is not None and snapshot.facts.collector is not Collector.NETLINK
