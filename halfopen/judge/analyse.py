@@ -22,6 +22,7 @@ from halfopen.findings import (
     Failure,
     Finding,
     Group,
+    HostPair,
     HostReport,
     Listener,
     MatrixRow,
@@ -118,6 +119,7 @@ def analyse(
         groups=groups_of(cases, diagnoses, plan),
         notes=tuple(evidence.notes) + tuple(missing if outcome is Outcome.FINDINGS else ()),
         elapsed_s=evidence.elapsed_s,
+        pairs=pairs_of(cases, plan) if len(names) > 2 else (),
     )
 
 
@@ -345,6 +347,15 @@ def listeners_of(cases: Sequence[Case], plan: CheckPlan, evidence: Evidence) -> 
                         full=is_full(one),
                     )
     return tuple(found[key] for key in sorted(found))
+
+
+def pairs_of(cases: Sequence[Case], plan: CheckPlan) -> tuple[HostPair, ...]:
+    """Which hosts the findings are between."""
+    return summary.worst_pairs(
+        (case.client.name, case.server.name, SEVERITY[case.held.verdict])
+        for case in cases
+        if case.held.verdict not in plan.allow
+    )
 
 
 def counters_of(evidence: Evidence) -> tuple[Counter, ...]:
