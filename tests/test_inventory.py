@@ -67,6 +67,10 @@ WRONG = {
     "hosts.web1.user must be a string": ('[hosts.web1]\naddress="x"\nuser=""', None),
     "unknown key host": ('[host.web1]\naddress="x"', "did you mean 'hosts'?"),
     "leads in a circle": ('[hosts.a]\naddress="x"\njump="b"\n[hosts.b]\naddress="y"\njump="a"', None),
+    "leads in a circle: a -> b -> a": (
+        '[hosts.a]\naddress="x"\njump="c,b"\n[hosts.b]\naddress="y"\njump="c, a"\n[hosts.c]\naddress="z"',
+        None,
+    ),
     "checks.c.client: 'web3' selects no host": (GOOD + '[checks.c]\nclient="web3"\nserver="db1"', "did you mean 'web"),
     "checks.c.client: 'tag:wbe' selects no host": (GOOD + '[checks.c]\nclient="tag:wbe"\nserver="db1"', "'web'"),
     "checks.c.server is missing": (GOOD + '[checks.c]\nclient="web1"', None),

@@ -70,14 +70,13 @@ class Agent:
             self._await_ready()
         source = zlib.compress(probe_source(), 9)
         # Blank lines first: a login script that reads a line of stdin takes one of them instead of the head.
-        self.channel.send(
-            b"\n" * 4
-            + b"%d\n" % len(source)
-            + source
-            + nonce
-            + request(wire.HELLO)
-            + request(wire.DUMP, pack_ports(ports))
-        )
+        head = b"\n" * 4 + b"%d\n" % len(source)
+        try:
+            self.channel.send(head + source + nonce + request(wire.HELLO) + request(wire.DUMP, pack_ports(ports)))
+        except HostError as error:
+            if error.code is not ErrorCode.PROTOCOL_ERROR:
+                raise
+            raise self._ended() from error  # nobody read it, and why is in what was said instead
 
     def first_look(self, ports: Sequence[int]) -> Snapshot:
         """The answers to the questions that `start` sent."""
@@ -166,12 +165,20 @@ class Agent:
             if not data:
                 raise self._ended()
             seen = (seen + data)[-wire.PREAMBLE_LIMIT :]
+            for _ in self.reader.feed(data):  # which bounds what may come before the first frame
+                pass
 
     def _ended(self) -> HostError:
         """Why the channel ended before the answer did."""
         status, complaint = self.channel.exit_status(), self.channel.complaint().strip()
         words = complaint.splitlines()[-1][:300] if complaint else ""
         said = f": {words}" if words else ""
+        if any(words in complaint for words in SUDO_SAYS):
+            return HostError(
+                ErrorCode.NEEDS_PRIVILEGE,
+                f"sudo -n was refused{said}",
+                "allow it for this user in sudoers, or drop sudo = true",
+            )
         if status == 127 or "no python3 found" in complaint:
             asked = self.python or "python3 (nor platform-python, nor python3.6 to python3.14)"
             return HostError(
@@ -183,12 +190,6 @@ class Agent:
         if status == 98:
             return HostError(
                 ErrorCode.NO_INTERPRETER, "the host's python is older than 3.6", "set python = ... in the inventory"
-            )
-        if "password is required" in complaint or "sudo:" in complaint:
-            return HostError(
-                ErrorCode.NEEDS_PRIVILEGE,
-                f"sudo -n was refused{said}",
-                "allow it for this user in sudoers, or drop sudo = true",
             )
         if self.reader.sequence == 0:
             ended = f" (exit status {status})" if status is not None else ""
@@ -207,6 +208,17 @@ def pack_ports(ports: Sequence[int]) -> bytes:
     """The ports of a DUMP request."""
     return struct.pack(f">{len(ports)}H", *ports)
 
+
+SUDO_SAYS = (
+    "a password is required",
+    "is not in the sudoers file",
+    "is not allowed to",
+    "may not run sudo",
+    "you must have a tty to run sudo",
+    "sudo: not found",
+    "sudo: command not found",
+)
+"""What sudo -n says where it lets nobody through, and a shell where there is none."""
 
 READY = b"\nhalfopen-reads\n"
 
