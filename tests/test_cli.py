@@ -119,6 +119,14 @@ def test_a_command_that_ends_before_it_has_read_its_input_says_why(tmp_path: Pat
     assert code == 3 and "no-interpreter: no python9 on the host" in out
 
 
+def test_nor_those_of_a_jump_host_that_it_names(tmp_path: Path) -> None:
+    text = '[hosts.a]\naddress = "127.0.0.1"\njump = "x, b"\n[hosts.b]\naddress = "127.0.0.1"\nknown_hosts = "mine"\n'
+    (tmp_path / "inventory.toml").write_text(text)
+    for argv in (["check", "a", "a"], ["check", "127.0.0.1", "127.0.0.1", "--jump", "b"]):
+        code, _, err = run(*argv, folder=tmp_path)
+        assert code == 2 and "hosts.b: known_hosts is not taken" in err
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="local hosts are read by the probe on Linux")
 def test_local_is_read_without_ssh_and_files_are_private(tmp_path: Path) -> None:
     outputs = [str(tmp_path / name) for name in ("a.md", "b.json", "c.xml")]

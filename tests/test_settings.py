@@ -93,5 +93,9 @@ def test_without_an_ssh_the_subset_is_read(tmp_path: Path, monkeypatch: pytest.M
 def test_the_ssh_program_is_told_where_the_jump_hosts_of_the_inventory_are() -> None:
     gate = '[hosts.gate]\naddress = "2001:db8::1"\nuser = "me"\nport = 2222'
     found = load(f'[hosts.db]\naddress = "db1"\njump = "gate,ops@far"\n{gate}')
-    arguments = openssh(found.hosts["db"], found, ReachOptions(10, 10)).arguments
-    assert arguments == ("-J", "me@[2001:db8::1]:2222,ops@far")
+    way = openssh(found.hosts["db"], found, ReachOptions(10, 10))
+    assert [(one.host, one.port, one.user) for one in way.stops] == [
+        ("2001:db8::1", 2222, "me"),
+        ("far", None, "ops"),
+        ("db1", None, None),
+    ]

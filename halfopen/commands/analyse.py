@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from halfopen import address
 from halfopen.commands.check import adjusted
 from halfopen.commands.deliver import deliver
+from halfopen.commands.replay import replay, run_of
 from halfopen.environment import Environment
 from halfopen.errors import UsageError
 from halfopen.evidence.saved import Saved, check_schema, decode, snapshot_of, unpack_counts, unpack_sights
@@ -18,8 +19,10 @@ from halfopen.inventory import CheckPlan
 from halfopen.judge.analyse import Evidence, Policy, analyse, report_of
 from halfopen.judge.case import HostEvidence
 from halfopen.judge.match import match, survey
+from halfopen.judge.moments import dumped
 from halfopen.judge.rounds import Bracket, through
 from halfopen.judge.wide import WIDE_LIMIT, widened
+from halfopen.model import Snapshot
 from halfopen.options import add_common
 
 
@@ -37,9 +40,13 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
     if not roles[0] or not roles[1]:
         raise UsageError("name the client's file and the server's", "halfopen analyse CLIENT.halfopen SERVER.halfopen")
     clients, servers = ([read(name, environment) for name in names] for names in roles)
-    plan = adjusted(plan_of(clients, servers), args)
     policy = Policy(None if args.fail_on == "never" else Severity(args.fail_on))
-    check = judge({one.host: one for one in (*clients, *servers)}, plan, policy)
+    saved = {one.host: one for one in (*clients, *servers)}
+    whole_run = run_of(list(saved.values()))
+    if whole_run and not args.client and not args.server:
+        return deliver(replay(whole_run, saved, brackets_of(saved), args, policy), args, environment)
+    plan = adjusted(plan_of(clients, servers), args)
+    check = judge(saved, plan, policy)
     now = datetime.now(UTC)
     return deliver(report_of([check], now, now), args, environment)
 
@@ -69,7 +76,8 @@ def judge(saved: dict[str, Saved], plan: CheckPlan, policy: Policy) -> Check:
     counts = {place: blocks for one in saved.values() for place, blocks in unpack_counts(one).items()}
     ground = survey(list(snapshots.values()), plan.clients, plan.servers, plan.ports, extra)
     matching = widened(ground, match(ground, None if counts else WIDE_LIMIT), counts)
-    suspects, used = through(matching.suspects, brackets_of(saved))
+    brackets = brackets_of(saved) or dumped(matching.suspects, moments_of(saved))
+    suspects, used = through(matching.suspects, brackets)
     hosts = {}
     if matching.suspects and suspects:
         hosts = {
@@ -98,3 +106,12 @@ def brackets_of(saved: dict[str, Saved]) -> list[Bracket]:
         ]
         brackets.append(Bracket(looks[0], looks[1], looks[2], errors))
     return brackets
+
+
+def moments_of(saved: dict[str, Saved]) -> list[dict[str, Snapshot]]:
+    """The dumps as moments of all hosts together; more than one only where one run took them all."""
+    first = {name: snapshot_of(one) for name, one in saved.items()}
+    together = len({one.run.id if one.run else name for name, one in saved.items()}) == 1
+    turns = range(min(len(one.later) for one in saved.values()) if together else 0)
+    later = [{name: replace(first[name], namespaces=one.later[at]) for name, one in saved.items()} for at in turns]
+    return [first, *later]

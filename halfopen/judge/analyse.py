@@ -21,6 +21,7 @@ from halfopen.findings import (
     Failure,
     Finding,
     Group,
+    HostPair,
     HostReport,
     Listener,
     MatrixRow,
@@ -111,6 +112,7 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
         groups=groups,
         notes=(*evidence.notes, *evidence.matching.notes, *(missing if outcome is Outcome.FINDINGS else ())),
         elapsed_s=evidence.elapsed_s,
+        pairs=pairs_of(cases, plan) if len(names) > 2 else (),
     )
 
 
@@ -344,6 +346,15 @@ def listeners_of(cases: Sequence[Case], plan: CheckPlan, evidence: Evidence) -> 
     return tuple(found[key] for key in sorted(found))
 
 
+def pairs_of(cases: Sequence[Case], plan: CheckPlan) -> tuple[HostPair, ...]:
+    """Which hosts the findings are between."""
+    return summary.worst_pairs(
+        (case.client.name, case.server.name, SEVERITY[case.held.verdict])
+        for case in cases
+        if case.held.verdict not in plan.allow
+    )
+
+
 def counters_of(evidence: Evidence) -> tuple[Counter, ...]:
     """The counters that tell of dropped handshakes and lost peers, of each host that was asked for them."""
     return tuple(
@@ -437,6 +448,21 @@ def wanted_inodes(plan_suspects: Sequence[Suspect], evidence: Evidence) -> dict[
             if socket is not None and socket.inode:
                 found.setdefault(host, set()).add(socket.inode)
     return found
+
+
+def notes_of(plan: CheckPlan, snapshots: Mapping[str, Snapshot], notes: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """What a reader should know about how the hosts of a check were read, host by host."""
+    found = []
+    for name in dict.fromkeys((*plan.clients, *plan.servers)):
+        facts = snapshots[name].facts
+        found += [f"{name}: {gap}" for gap in (facts.gaps if facts else ())]
+        found += [f"{name}: {note}" for host, note in notes if host == name]
+    return tuple(dict.fromkeys(found))
+
+
+def involved(suspects: Sequence[Suspect]) -> set[str]:
+    """The hosts that have an end of one of these, or would have it."""
+    return {place.host for one in suspects for ask in (one.client, one.server) for place in ask.places}
 
 
 def is_by_fallback(snapshot: Snapshot) -> bool:

@@ -191,13 +191,15 @@ class Agent:
             if not data:
                 raise self._ended()
             seen = (seen + data)[-wire.PREAMBLE_LIMIT :]
+            for _ in self.reader.feed(data):  # which bounds what may come before the first frame
+                pass
 
     def _ended(self) -> HostError:
         """Why the channel ended before the answer did."""
         status, complaint = self.channel.exit_status(), self.channel.complaint().strip()
         words = complaint.splitlines()[-1][:300] if complaint else ""
         said = f": {words}" if words else ""
-        if ("password is required" in complaint or "sudo:" in complaint) and "no python3 found" not in complaint:
+        if any(words in complaint for words in SUDO_SAYS):
             return HostError(
                 ErrorCode.NEEDS_PRIVILEGE,
                 f"sudo -n was refused{said}",
@@ -232,6 +234,17 @@ def pack_ports(ports: Sequence[int]) -> bytes:
     """The ports of a DUMP request."""
     return struct.pack(f">{len(ports)}H", *ports)
 
+
+SUDO_SAYS = (
+    "a password is required",
+    "is not in the sudoers file",
+    "is not allowed to",
+    "may not run sudo",
+    "you must have a tty to run sudo",
+    "sudo: not found",
+    "sudo: command not found",
+)
+"""What sudo -n says where it lets nobody through, and a shell where there is none."""
 
 READY = b"\nhalfopen-reads\n"
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from halfopen.findings import Check, Group, Outcome, Report
 from halfopen.report.escape import Markdown, markdown
-from halfopen.report.text import agreeing, heading, state, told
+from halfopen.report.text import PAIRS, agreeing, counted, heading, state, told
 from halfopen.report.view import View
 from halfopen.words import duration, plural
 
@@ -31,7 +31,7 @@ def lines_of(check: Check, report: Report, view: View) -> list[Markdown]:
                 )
             )
     if check.findings:
-        lines += [BLANK, *matrix(check)]
+        lines += [BLANK, *pairs(check), *matrix(check)]
         for group in check.groups:
             lines += [BLANK, *section(check, group, view)]
     lines += [BLANK, *(Markdown(f"- note: {markdown(note)}") for note in check.notes)]
@@ -67,6 +67,19 @@ def matrix(check: Check) -> list[Markdown]:
     if right:
         lines += [BLANK, markdown(f"{plural(check.agreeing, 'connection')} more agree: {agreeing(right)}")]
     return lines
+
+
+def pairs(check: Check) -> list[Markdown]:
+    """The pairs of hosts with the most findings, where there are more than two hosts."""
+    if not check.pairs:
+        return []
+    heads = [Markdown(word) for word in ("worst pairs", "critical", "warning", "info")]
+    rows = [
+        [markdown(f"{one.client} → {one.server}"), *(Markdown(count) for count in counted(one))]
+        for one in check.pairs[:PAIRS]
+    ]
+    more = len(check.pairs) - len(rows)
+    return [*table(heads, rows), *([BLANK, markdown(f"and {plural(more, 'pair')} more")] if more else []), BLANK]
 
 
 def table(heads: Sequence[Markdown], rows: Sequence[Sequence[Markdown]]) -> list[Markdown]:

@@ -1,0 +1,66 @@
+"""The report of a whole run again, from the files that it saved: every check of it, as it was judged then."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from halfopen import address
+from halfopen.commands.check import adjusted
+from halfopen.evidence.saved import Run, Saved, snapshot_of
+from halfopen.findings import Check, Report
+from halfopen.inventory import CheckPlan
+from halfopen.judge.analyse import Evidence, Policy, analyse, involved, notes_of, report_of
+from halfopen.judge.case import HostEvidence
+from halfopen.judge.match import match, survey
+from halfopen.judge.rounds import Bracket, through
+
+
+def run_of(files: Sequence[Saved]) -> Run | None:
+    """The run that all these files come from, if they are all that its checks need."""
+    runs = {one.run.id if one.run else None for one in files}
+    first = files[0].run if files else None
+    if first is None or len(runs) != 1 or not first.checks:
+        return None
+    here = {one.host for one in files}
+    needed = {name for plan in first.checks for name in (*plan.clients, *plan.servers)}
+    return first if here >= needed else None
+
+
+def replay(
+    run: Run, files: Mapping[str, Saved], brackets: Sequence[Bracket], args: argparse.Namespace, policy: Policy
+) -> Report:
+    """Every check of a run, with what the options say of it now."""
+    checks = [judged(adjusted(plan, args), run, files, brackets, policy) for plan in run.checks]
+    times = [datetime.fromisoformat(one.replace("Z", "+00:00")) for one in (run.started_at, run.finished_at)]
+    return report_of(checks, times[0], times[1])
+
+
+def judged(plan: CheckPlan, run: Run, files: Mapping[str, Saved], brackets: Sequence[Bracket], policy: Policy) -> Check:
+    """One check."""
+    names = list(dict.fromkeys((*plan.clients, *plan.servers)))
+    snapshots = {name: snapshot_of(files[name]) for name in names}
+    extra = {name: [address.parse(text) for text in files[name].addresses] for name in names}
+    matching = match(survey(list(snapshots.values()), plan.clients, plan.servers, plan.ports, extra))
+    suspects, used = through(matching.suspects, brackets[: plan.rounds])
+    asked = involved(suspects)
+    hosts = {
+        name: HostEvidence(name, one.facts, one.before, one.after, one.sysctls, one.owners)
+        for name, one in files.items()
+        if name in asked
+    }
+    notes = [(name, note) for name in names for note in files[name].notes]
+    return analyse(
+        plan,
+        Evidence(
+            snapshots,
+            replace(matching, suspects=tuple(suspects)),
+            used,
+            hosts,
+            notes_of(plan, snapshots, notes),
+            run.elapsed_s,
+        ),
+        policy,
+    )
