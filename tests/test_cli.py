@@ -140,6 +140,21 @@ def test_local_is_read_without_ssh_and_files_are_private(tmp_path: Path) -> None
     assert run("check", "local", "local", "--port", "1", "--require-connections", "1", folder=tmp_path)[0] == 3
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="local hosts are read by the probe on Linux")
+@pytest.mark.parametrize("command", ["count", "doctor"])
+def test_count_and_doctor_work_on_this_machine_without_ssh(command: str, tmp_path: Path) -> None:
+    outputs = [str(tmp_path / name) for name in ("a.txt", "b.json")]
+    code, out, err = run(command, "local", *(word for name in outputs for word in ("-o", name)), folder=tmp_path)
+    assert (code, err) == (0, "") and out.startswith("local") and out == Path(outputs[0]).read_text()
+    assert json.loads(Path(outputs[1]).read_text())["schema"] == f"halfopen.{command}/1"
+    assert [stat.S_IMODE(Path(name).stat().st_mode) for name in outputs] == [0o600] * 2
+
+
+def test_a_host_that_cannot_be_counted_is_exit_3_and_no_number(tmp_path: Path) -> None:
+    code, out, err = run("count", "nosuch.invalid", "--connect-timeout", "5", folder=tmp_path)
+    assert (code, out) == (3, "") and "nosuch.invalid" in err and "Traceback" not in err
+
+
 def test_a_full_disk_is_a_sentence(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full")
