@@ -206,11 +206,15 @@ class Evidence(Struct, frozen=True):
 
 
 class Cause(Struct, frozen=True):
-    """What made it so, with the facts that speak for it; `unknown` with what would decide."""
+    """What made it so, with the facts that speak for it; `unknown` with what would decide.
+
+    `decisive`: it was seen in the act, or nothing else explains it. Otherwise it fits, and so may others.
+    """
 
     code: CauseCode
     summary: str
     evidence: tuple[Evidence, ...] = ()
+    decisive: bool = False
 
 
 class Outlook(Struct, frozen=True):

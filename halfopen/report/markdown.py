@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from halfopen.findings import Check, Group, Outcome, Report
 from halfopen.report.escape import Markdown, markdown
-from halfopen.report.text import PAIRS, agreeing, counted, heading, state, told
+from halfopen.report.text import PAIRS, agreeing, counted, heading, named, state, told
 from halfopen.report.view import View
 from halfopen.words import duration, plural
 
@@ -96,7 +96,7 @@ def section(check: Check, group: Group, view: View) -> list[Markdown]:
     lines[0] = Markdown(f"### {lines[0]}")
     lines.append(BLANK)
     for number, cause in enumerate(group.why):
-        lines.append(Markdown(f"**{'or' if number else 'Why'}** {markdown(f'{cause.code}: {cause.summary}')}"))
+        lines.append(Markdown(f"**{'or' if number else 'Why'}** {markdown(named(cause))}"))
         lines += [Markdown(f"- {markdown(f'{fact.host} {fact.fact}')}") for fact in cause.evidence]
     if group.outlook:
         lines += [BLANK, Markdown(f"**Then** {markdown(group.outlook.summary)}")]

@@ -5,7 +5,19 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from halfopen.findings import Check, End, Finding, Group, HostPair, HostReport, MatrixRow, Outcome, Report
+from halfopen.findings import (
+    Cause,
+    CauseCode,
+    Check,
+    End,
+    Finding,
+    Group,
+    HostPair,
+    HostReport,
+    MatrixRow,
+    Outcome,
+    Report,
+)
 from halfopen.report.escape import Terminal, terminal
 from halfopen.report.view import View
 from halfopen.words import duration, plural
@@ -178,11 +190,17 @@ def why(group: Group, mark: str, view: View, told: dict[str, str]) -> list[Termi
     lines: list[Terminal] = []
     for cause in group.why:
         label = "or" if lines else "Why"
-        lines += wrapped(f"{cause.code}: {cause.summary}", view, f"{label:<8}", " " * 8)
+        lines += wrapped(named(cause), view, f"{label:<8}", " " * 8)
         for fact in cause.evidence:
             if told.setdefault(f"{fact.host} {fact.fact}", mark) == mark:
                 lines += wrapped(f"{fact.host} {fact.fact}", view, " " * 10, " " * 12)
     return lines
+
+
+def named(cause: Cause) -> str:
+    """A cause in a sentence, hedged where it merely fits."""
+    hedge = "" if cause.decisive or cause.code == CauseCode.UNKNOWN else "perhaps "
+    return f"{hedge}{cause.code}: {cause.summary}"
 
 
 def example(finding: Finding) -> Terminal:
