@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -267,3 +270,28 @@ def test_what_is_queued_urgent_or_early_counts_like_any_data(site: Lab, family: 
     code, report = look(site, pair)
     assert_exactly(report, set())
     assert code == 0 and report["agreeing"] == 6
+
+
+def test_saved_counters_give_the_report_of_the_run(site: Lab, tmp_path: Path) -> None:
+    """Two lives, a stall, a host of healthy ones; and one that is cleared by its bracket or not asked about at all."""
+    torn, stuck, healthy, busy = (Pair(site, "v4", count) for count in (1, 2, 3, 1))
+    torn.talk(3000, 500)
+    second_life(torn, "v4", "db", 0)
+    stall(stuck, "db", "to web", False)
+    for driver, ones in ((busy.client, busy.clients), (busy.server, busy.servers)):
+        driver.pump(ones, 100)
+    try:
+        time.sleep(1.0)
+        ports = [word for one in (torn, stuck, healthy, busy) for word in ("--port", str(one.port))]
+        code, live = check(site, *ports, "--save", str(tmp_path))
+    finally:
+        site["web"].undrop()
+        end(busy.client)
+        end(busy.server)
+    assert_exactly(live, torn.truth("desynchronized") | stuck.truth("stalled"))
+    files = [str(tmp_path / f"{name}.halfopen") for name in ("web", "db")]
+    argv = [sys.executable, "-m", "halfopen", "analyse", *files, "--format", "json"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    assert done.returncode == code == 1, done.stderr
+    (again,) = json.loads(done.stdout)["checks"]
+    assert again | {"elapsed_s": None} == live | {"elapsed_s": None}
