@@ -18,13 +18,12 @@ from halfopen.judge.match import match, survey
 from halfopen.judge.rounds import Bracket, through
 
 
-def run_of(files: Sequence[Saved]) -> Run | None:
-    """The run that all these files come from, if they are all that its checks need."""
-    runs = {one.run.id if one.run else None for one in files}
-    first = files[0].run if files else None
-    if first is None or len(runs) != 1 or not first.checks:
+def run_of(files: Sequence[Saved | None]) -> Run | None:
+    """The run that all these files come from (None: a file of another kind), if they are all that its checks need."""
+    runs = [one.run for one in files if one is not None and one.run is not None]
+    if len(runs) < len(files) or len({one.id for one in runs}) != 1 or not runs[0].checks:
         return None
-    here = {one.host for one in files}
+    first, here = runs[0], {one.host for one in files if one is not None}
     needed = {name for plan in first.checks for name in (*plan.clients, *plan.servers)}
     return first if here >= needed else None
 
