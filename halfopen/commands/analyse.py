@@ -1,83 +1,74 @@
-"""`halfopen analyse`: the same report from saved evidence, without a network."""
+"""`halfopen analyse`: the same report from saved evidence or pasted text, without a network."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from halfopen import address
 from halfopen.commands.check import adjusted
-from halfopen.commands.deliver import deliver
-from halfopen.commands.replay import replay, run_of
+from halfopen.commands.deliver import check_formats, deliver
+from halfopen.commands.exhibits import Exhibit, exhibits, judge_moments
+from halfopen.commands.replay import joined, replay, run_of
 from halfopen.environment import Environment
-from halfopen.errors import UsageError
-from halfopen.evidence.saved import Saved, check_schema, decode, snapshot_of, unpack_counts, unpack_sights
+from halfopen.evidence.saved import Saved, snapshot_of, unpack_sights
 from halfopen.findings import Check, Severity
 from halfopen.inventory import CheckPlan
+from halfopen.inventory import read as read_inventory
 from halfopen.judge.analyse import Evidence, Policy, analyse, report_of
 from halfopen.judge.case import HostEvidence
-from halfopen.judge.match import match, survey
-from halfopen.judge.moments import dumped
+from halfopen.judge.moments import Moment, brackets
 from halfopen.judge.rounds import Bracket, through
-from halfopen.judge.wide import WIDE_LIMIT, widened
-from halfopen.model import Snapshot
 from halfopen.options import add_common
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """FILE..., and which of them is the client's and the server's."""
     add_common(parser)
-    parser.add_argument("files", nargs="*", metavar="FILE", help="the client's, then the server's")
-    parser.add_argument("--client", metavar="FILE", action="append", default=[], help="one of several clients")
-    parser.add_argument("--server", metavar="FILE", action="append", default=[], help="one of several servers")
+    parser.add_argument(
+        "files",
+        nargs="*",
+        metavar="FILE",
+        help="the client's, then the server's: snapshots, or text of ss, netstat, lsof or /proc/net/tcp; - is stdin",
+    )
+    role = "of the client; twice for two moments of it"
+    parser.add_argument("--client", metavar="FILE", action="append", default=[], help=role)
+    parser.add_argument("--server", metavar="FILE", action="append", default=[], help=role.replace("client", "server"))
 
 
 def run(args: argparse.Namespace, environment: Environment) -> int:
-    """The report that the run gave from which the files came."""
-    roles = (args.client or args.files[:1], args.server or args.files[1:] or args.files[:1])
-    if not roles[0] or not roles[1]:
-        raise UsageError("name the client's file and the server's", "halfopen analyse CLIENT.halfopen SERVER.halfopen")
-    clients, servers = ([read(name, environment) for name in names] for names in roles)
+    """The report that the run gave from which the files came, or what the texts allow to be said."""
+    check_formats(args)
+    clients, servers = exhibits(args.files, args.client, args.server, environment)
     policy = Policy(None if args.fail_on == "never" else Severity(args.fail_on))
-    saved = {one.host: one for one in (*clients, *servers)}
-    whole_run = run_of(list(saved.values()))
-    if whole_run and not args.client and not args.server:
+    files = [*clients, *servers]
+    saved = {one.saved.host: one.saved for one in files if one.saved is not None}
+    whole_run = None if args.client or args.server else run_of([one.saved for one in files])
+    if whole_run is not None:
         return deliver(replay(whole_run, saved, brackets_of(saved), args, policy), args, environment)
     plan = adjusted(plan_of(clients, servers), args)
-    check = judge(saved, plan, policy)
+    if len(saved) == len({id(one) for one in files}):
+        check = judge(saved, plan, policy)
+    else:
+        inventory = read_inventory(args.inventory, environment.variables, environment.folder)
+        check = judge_moments(files, plan, policy, {name: one.addresses for name, one in inventory.hosts.items()})
     now = datetime.now(UTC)
     return deliver(report_of([check], now, now), args, environment)
 
 
-def read(name: str, environment: Environment) -> Saved:
-    """One file."""
-    path = environment.folder / name
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{name} cannot be read: {error.strerror}") from error
-    return check_schema(decode(data, name), name)
-
-
-def plan_of(clients: Sequence[Saved], servers: Sequence[Saved]) -> CheckPlan:
+def plan_of(clients: list[Exhibit], servers: list[Exhibit]) -> CheckPlan:
     """The pair, or fleet, of the files; its ports are those that the dumps were limited to."""
-    spaces = [space for one in (*clients, *servers) for space in one.namespaces]
+    spaces = [space for one in (*clients, *servers) for space in one.snapshot.namespaces]
     ports = set.intersection(*(set(space.covered_ports) for space in spaces)) if spaces else set()
-    names = [tuple(one.host for one in side) for side in (clients, servers)]
+    names = [tuple(dict.fromkeys(one.host for one in side)) for side in (clients, servers)]
     return CheckPlan(f"{names[0][0]} -> {names[1][0]}", names[0], names[1], tuple(sorted(ports)), rounds=100)
 
 
 def judge(saved: dict[str, Saved], plan: CheckPlan, policy: Policy) -> Check:
     """The judgement over what the files hold."""
-    snapshots = {name: snapshot_of(one) for name, one in saved.items()}
-    extra = {name: [address.parse(text) for text in one.addresses] for name, one in saved.items()}
-    counts = {place: blocks for one in saved.values() for place, blocks in unpack_counts(one).items()}
-    ground = survey(list(snapshots.values()), plan.clients, plan.servers, plan.ports, extra)
-    matching = widened(ground, match(ground, None if counts else WIDE_LIMIT), counts)
-    brackets = brackets_of(saved) or dumped(matching.suspects, moments_of(saved))
-    suspects, used = through(matching.suspects, brackets)
+    snapshots, matching = joined(saved, plan)
+    looks = brackets_of(saved) or brackets(moments_of(saved), matching.suspects)
+    suspects, used = through(matching.suspects, looks)
     hosts = {}
     if matching.suspects and suspects:
         hosts = {
@@ -108,10 +99,12 @@ def brackets_of(saved: dict[str, Saved]) -> list[Bracket]:
     return brackets
 
 
-def moments_of(saved: dict[str, Saved]) -> list[dict[str, Snapshot]]:
-    """The dumps as moments of all hosts together; more than one only where one run took them all."""
-    first = {name: snapshot_of(one) for name, one in saved.items()}
+def moments_of(saved: dict[str, Saved]) -> dict[str, list[Moment]]:
+    """The tables of files without looks. More than one of a host are moments only where one run took them all."""
     together = len({one.run.id if one.run else name for name, one in saved.items()}) == 1
-    turns = range(min(len(one.later) for one in saved.values()) if together else 0)
-    later = [{name: replace(first[name], namespaces=one.later[at]) for name, one in saved.items()} for at in turns]
-    return [first, *later]
+    found = {}
+    for name, one in saved.items():
+        first = snapshot_of(one)
+        later = [replace(first, namespaces=spaces) for spaces in one.later] if together else []
+        found[name] = [Moment(one, {}) for one in (first, *later)]
+    return found

@@ -58,6 +58,7 @@ class Evidence:
     notes: Sequence[str] = ()
     elapsed_s: float | None = None
     counts: Counts = field(default_factory=dict)
+    missing: Sequence[str] = ()  # why "clean" cannot be said, beyond what snapshots and brackets show
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     """One check's report."""
     lasting, unseen = held(evidence.matching.suspects, evidence.brackets) if evidence.brackets else ([], [])
     evidence = replace(evidence, matching=without(evidence.matching, lasting))
+    lasting = [capped(one, evidence) for one in lasting]
     cases = [case_of(one, evidence) for one in lasting]
     diagnoses = [diagnose(case) for case in cases]
     groups, group_numbers = groups_of(cases, diagnoses, plan)
@@ -87,6 +89,8 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
         missing.append(f"{plural(len(unseen), 'connection')} could not be looked at again")
     if evidence.matching.unjudged and not errors:
         missing.append(f"{plural(evidence.matching.unjudged, 'connection')} could not be judged")
+    missing += [f"{name} was read in part" for name in names if name not in errors and is_partial(name, evidence)]
+    missing += evidence.missing
     if connections < plan.require_connections:
         missing.append(f"{plural(connections, 'connection')} found, {plan.require_connections} required")
     failing = over_threshold(findings, plan, policy)
@@ -120,6 +124,18 @@ def without(matching: Matching, lasting: Sequence[Held]) -> Matching:
     """The matching when those that agreed in state and are findings no longer count as agreeing."""
     found = Tally(one.suspect.agreed for one in lasting if one.suspect.agreed is not None)
     return replace(matching, agreeing=+(Tally(matching.agreeing) - found)) if found else matching
+
+
+def capped(one: Held, evidence: Evidence) -> Held:
+    """A finding is proven by exact look-ups in both kernels. Whoever reads whole tables has observed it, no more."""
+    snapshots = [evidence.snapshots.get(place.host) for place in (one.client_place, one.server_place)]
+    by_fallback = any(snapshot is not None and is_by_fallback(snapshot) for snapshot in snapshots)
+    return replace(one, confidence=Confidence.OBSERVED) if one.confidence is Confidence.PROVEN and by_fallback else one
+
+
+def is_partial(name: str, evidence: Evidence) -> bool:
+    """Whether a host was read, but not all of its sockets."""
+    return not all(one.whole for one in evidence.snapshots[name].namespaces)
 
 
 def case_of(one: Held, evidence: Evidence) -> Case:
@@ -186,7 +202,7 @@ def end_of(host: HostEvidence, socket: Socket | None, netns: int | None) -> End 
         peer=address.endpoint(peer, peer_port),
         state=socket.state,
         pid=process.pid if process else None,
-        process=process.name if process else None,
+        process=(process.name or None) if process else None,
         command=process.command if process else None,
         unit=process.unit if process else None,
         uid=socket.uid,
@@ -225,11 +241,11 @@ def host_report(name: str, evidence: Evidence, error: HostError | None) -> HostR
     read = bool(snapshot.namespaces)
     return HostReport(
         name=name,
-        hostname=facts.hostname if facts else None,
+        hostname=(facts.hostname or None) if facts else None,
         addresses=tuple(
             dict.fromkeys(address.show(one.address) for namespace in snapshot.namespaces for one in namespace.addresses)
         ),
-        kernel=facts.kernel if facts else None,
+        kernel=(facts.kernel or None) if facts else None,
         uptime_s=facts.uptime_s if facts else None,
         transport=snapshot.transport,
         collector=facts.collector if facts else None,
@@ -281,6 +297,8 @@ def headline_of(
     took = f", {duration(evidence.elapsed_s)}" if evidence.elapsed_s is not None else ""
     if counted:
         head = summary.headline_of_findings(counted, where)
+        if all(one.confidence is Confidence.INFERRED for one in counted):
+            head += "; inferred from one moment of each"
         return (f"incomplete  {where}: {missing[0]}; {head}" if outcome is Outcome.INCOMPLETE else head), tuple(
             f"incomplete: {one}" for one in (missing if outcome is Outcome.FINDINGS else missing[1:])
         )
@@ -337,7 +355,7 @@ def listeners_of(cases: Sequence[Case], plan: CheckPlan, evidence: Evidence) -> 
                         host=name,
                         address=address.show(one.address),
                         port=one.port,
-                        process=process.name if process else None,
+                        process=(process.name or None) if process else None,
                         pid=process.pid if process else None,
                         queue=one.queue,
                         backlog=one.backlog,
@@ -431,7 +449,7 @@ def process_of(case: Case) -> str | None:
         process = case.server.owner(one.server) or case.listener_process
     else:
         process = case.client.owner(one.client) or case.server.owner(one.server)
-    return process.name if process else None
+    return (process.name or None) if process else None
 
 
 def wanted_inodes(plan_suspects: Sequence[Suspect], evidence: Evidence) -> dict[str, set[int]]:

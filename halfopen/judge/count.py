@@ -108,7 +108,7 @@ def tally_of(census: Census, facts: HostFacts, netns: int | None, asked: Asked) 
         kernel=facts.kernel,
         transport=asked.transport,
         collector=facts.collector,
-        privileged=facts.privileged,
+        privileged=bool(facts.privileged),
         taken_at=stamp(asked.taken_at),
         netns=netns,
         pid=asked.pid,

@@ -88,6 +88,7 @@ class Ground:
     ports: frozenset[int]
     unread: frozenset[str]
     unread_addresses: frozenset[bytes] = frozenset()
+    partial: frozenset[Place] = frozenset()  # read in part: what is not there may be there all the same
 
     def homes(self, place: Place, packed: bytes) -> tuple[Place, ...]:
         """Where a socket with this address lives, from where `place` stands.
@@ -134,6 +135,7 @@ def survey(
         frozenset(ports),
         unread,
         frozenset(packed for name in unread for packed in extra.get(name, ())),
+        frozenset(place for spaces in sides.values() for place, namespace in spaces if not namespace.whole),
     )
 
 
@@ -314,7 +316,7 @@ def pairing(ground: Ground, key: bytes, near: Sequence[Row], far: Sequence[Row])
     if server_is_first(ground, key, near_places, latest(near), far_places, latest(far)):
         ends.reverse()
     (client_key, client_places, client), (server_key, server_places, server) = ends
-    states = (client.state if client else Absence.ABSENT, server.state if server else Absence.ABSENT)
+    states = (state_at(ground, client, client_places), state_at(ground, server, server_places))
     unread = not client_places or not server_places
     answer: Answer = Accord.UNJUDGED if unread else THE_TABLE[states]
     return Pairing(
@@ -331,6 +333,13 @@ def pairing(ground: Ground, key: bytes, near: Sequence[Row], far: Sequence[Row])
         or len(near) > 1
         or len(far) > 1,
     )
+
+
+def state_at(ground: Ground, row: Row | None, places: Sequence[Place]) -> Seen:
+    """The state of an end; where a table may lack rows, an end that is not there is unseen."""
+    if row is not None:
+        return row.state
+    return Absence.UNSEEN if not ground.partial.isdisjoint(places) else Absence.ABSENT
 
 
 def expected(ground: Ground, key: bytes, others: Sequence[Row]) -> tuple[Place, ...]:

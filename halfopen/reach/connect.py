@@ -206,8 +206,6 @@ def hops_of(host: Host, inventory: Inventory, options: ReachOptions) -> list[Set
     hops = []
     for jump in route(host, inventory, options, own.jump):
         entry = inventory.hosts.get(jump)
-        if entry:
-            refuse_untrusted(entry, inventory)
         settings = Lookup(target(entry) if entry else jump, options.config).settings()
         hops.append(merged(settings, entry) if entry else replace_known(settings, host))
     return [*hops, own]
