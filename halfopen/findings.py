@@ -253,6 +253,7 @@ class Check(Struct, frozen=True):
     groups: tuple[Group, ...]
     notes: tuple[str, ...]
     elapsed_s: float | None = None
+    nat: tuple[str, ...] = ()  # those of the hosts that were read only for what they translate
 
 
 class Report(Struct, frozen=True, rename={"schema_": "schema"}):

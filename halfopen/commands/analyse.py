@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from halfopen import address
@@ -16,7 +17,7 @@ from halfopen.findings import Check, Severity
 from halfopen.inventory import CheckPlan
 from halfopen.judge.analyse import Evidence, Policy, analyse, report_of
 from halfopen.judge.case import HostEvidence
-from halfopen.judge.match import match, survey
+from halfopen.judge.join import join
 from halfopen.judge.rounds import Bracket, through
 from halfopen.options import add_common
 
@@ -27,6 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="*", metavar="FILE", help="the client's, then the server's")
     parser.add_argument("--client", metavar="FILE", action="append", default=[])
     parser.add_argument("--server", metavar="FILE", action="append", default=[])
+    parser.add_argument("--nat", metavar="FILE", action="append", default=[], help="of a host that translates between")
 
 
 def run(args: argparse.Namespace, environment: Environment) -> int:
@@ -34,10 +36,10 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
     roles = (args.client or args.files[:1], args.server or args.files[1:] or args.files[:1])
     if not roles[0] or not roles[1]:
         raise UsageError("name the client's file and the server's", "halfopen analyse CLIENT.halfopen SERVER.halfopen")
-    clients, servers = ([read(name, environment) for name in names] for names in roles)
-    plan = adjusted(plan_of(clients, servers), args)
+    clients, servers, nat = ([read(name, environment) for name in names] for names in (*roles, args.nat))
+    plan = replace(adjusted(plan_of(clients, servers), args), nat=tuple(one.host for one in nat))
     policy = Policy(None if args.fail_on == "never" else Severity(args.fail_on))
-    check = judge({one.host: one for one in (*clients, *servers)}, plan, policy)
+    check = judge({one.host: one for one in (*clients, *servers, *nat)}, plan, policy)
     now = datetime.now(UTC)
     return deliver(report_of([check], now, now), args, environment)
 
@@ -64,7 +66,7 @@ def judge(saved: dict[str, Saved], plan: CheckPlan, policy: Policy) -> Check:
     """The judgement over what the files hold."""
     snapshots = {name: snapshot_of(one) for name, one in saved.items()}
     extra = {name: [address.parse(text) for text in one.addresses] for name, one in saved.items()}
-    matching = match(survey(list(snapshots.values()), plan.clients, plan.servers, plan.ports, extra))
+    matching = join(plan, snapshots, extra)
     suspects, used = through(matching.suspects, brackets_of(saved))
     hosts = {}
     if matching.suspects and suspects:

@@ -84,7 +84,7 @@ def analyse(
         (finding_of(case, one, plan) for case, one in zip(cases, diagnoses, strict=True)),
         key=lambda one: (SEVERITIES.index(one.severity), VERDICTS.index(one.verdict), one.connection.client),
     )
-    names = tuple(dict.fromkeys((*plan.clients, *plan.servers)))
+    names = tuple(dict.fromkeys((*plan.clients, *plan.servers, *plan.nat)))
     errors = {name: error for name in names if (error := host_error(name, evidence)) is not None}
     hosts = {name: host_report(name, evidence, errors.get(name)) for name in names}
     connections = sum(evidence.matching.agreeing.values()) + len(findings)
@@ -118,6 +118,7 @@ def analyse(
         groups=groups_of(cases, diagnoses, plan),
         notes=tuple(evidence.notes) + tuple(missing if outcome is Outcome.FINDINGS else ()),
         elapsed_s=evidence.elapsed_s,
+        nat=tuple(plan.nat),
     )
 
 
@@ -152,6 +153,7 @@ def finding_of(case: Case, diagnosis: Diagnosis, plan: CheckPlan) -> Finding:
         ),
         client=end_of(case.client, one.client, one.client_place.netns),
         server=end_of(case.server, one.server, one.server_place.netns),
+        translation=one.suspect.translation,
         cause=diagnosis.causes[0] if diagnosis.causes else None,
         outlook=diagnosis.outlook,
         remedies=diagnosis.remedies,

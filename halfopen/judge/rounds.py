@@ -108,6 +108,8 @@ def shown(suspect: Suspect, bracket: Bracket) -> Shown:
         verdict = Verdict.AMBIGUOUS
     else:
         verdict = judge_pair(after, between) if suspect.client_first else judge_pair(between, after)
+        if suspect.ambiguous and isinstance(verdict, Verdict):
+            verdict = Verdict.AMBIGUOUS
     return Shown(verdict, after, between, first_place, second_place)
 
 
@@ -164,7 +166,7 @@ def through(suspects: Sequence[Suspect], brackets: Sequence[Bracket]) -> tuple[S
 def finding(suspect: Suspect, last: Shown, rounds: int) -> Held:
     """A suspect that held -> its verdict, ends and confidence."""
     sockets = [one for one in (last.first, last.second) if isinstance(one, Socket)]
-    if rounds < 2:
+    if rounds < 2 or suspect.inferred:
         confidence = Confidence.INFERRED
     elif all(one.cookie is not None for one in sockets):
         confidence = Confidence.PROVEN

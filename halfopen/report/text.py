@@ -89,7 +89,7 @@ def heading(check: Check, role: str) -> str:
     name = (check.client if role == "client" else check.server).name
     if check.client.name == check.server.name:
         return f"{name} ({role})"
-    return name if len(check.hosts) == 2 else role
+    return name if len(check.hosts) - len(check.nat) == 2 else role
 
 
 def agreeing(rows: Sequence[MatrixRow]) -> str:

@@ -1,0 +1,251 @@
+"""Translation on real hosts: containers, published ports, routers. Faults are found exactly, the healthy are silent."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab.host import Driver, Lab, lab
+from lab.nat import Container, bridge, container, masquerade, nat, publish, router_between
+from lab.tool import Truth, assert_exactly, check, truth
+
+COUNT = 4
+PUBLISHED, BEHIND = 8080, 5000
+
+
+@dataclass
+class Way:
+    """Where a client's program dials and where the server's program listens."""
+
+    client: Driver
+    server: Driver
+    dial: tuple[str, int]
+    bind: tuple[str, int]
+    names: tuple[str, str] = ("web", "db")
+
+    def connected(self, count: int = COUNT) -> list[tuple[int, int]]:
+        """Accepted connections: pairs of the client's and the server's socket, one end of the other."""
+        listener = self.server.listen(*self.bind, 64)
+        pairs = []
+        for _ in range(count):  # one by one, so that it is known which is whose, whatever became of its ports
+            (client,) = self.client.connect(*self.dial, 1)
+            (server,) = self.server.accept(listener, 1)
+            pairs.append((client, server))
+        return pairs
+
+    def truth(self, verdict: str, clients: list[int]) -> Truth:
+        """As the client sees it: its own address, and the one that it dialled."""
+        return truth(verdict, self.client.local(clients), self.client.peers(clients))
+
+
+def broken(path: Way) -> Truth:
+    """Three faults beside a healthy connection."""
+    (_, server), (client, _), (shut, _), _ = pairs = path.connected()
+    expected = path.truth("missing-on-server", [pairs[0][0]])
+    expected |= path.truth("missing-on-client", [client])
+    expected |= path.truth("half-closed", [shut])
+    path.server.vanish([server])
+    path.client.vanish([client])
+    path.client.shutdown([shut])
+    return expected
+
+
+def published(made: Lab, six: bool = False) -> Way:
+    """A container of the server's host behind a published port."""
+    bridge(made["db"])
+    inner = container(made["db"], 2)
+    publish(made["db"], PUBLISHED, inner, BEHIND)
+    dial = made.v6("db") if six else made.v4("db")
+    return Way(made["web"].driver(), inner.driver(), (dial, PUBLISHED), ("::" if six else "0.0.0.0", BEHIND))
+
+
+def masqueraded(made: Lab, six: bool = False) -> Way:
+    """A container of the client's host."""
+    bridge(made["web"])
+    inner = container(made["web"], 2)
+    masquerade(made["web"])
+    dial = made.v6("db") if six else made.v4("db")
+    return Way(inner.driver(), made["db"].driver(), (dial, BEHIND), ("::" if six else "0.0.0.0", BEHIND))
+
+
+def both(made: Lab, six: bool = False) -> Way:
+    """Containers at both ends, with one and the same private address."""
+    one, two = masqueraded(made, six), published(made, six)
+    return Way(one.client, two.server, two.dial, two.bind)
+
+
+def both_with_other_ports(made: Lab) -> Way:
+    """As `both`, and no port survives the masquerade."""
+    path = both(made)
+    made["web"].run("nft", "flush chain inet nat post")
+    nat(
+        made["web"],
+        "post ip saddr 172.17.0.0/16 oifname != docker0 meta l4proto tcp masquerade to :20000-20999 fully-random",
+    )
+    return path
+
+
+WAYS: dict[str, Callable[[Lab], Way]] = {
+    "published": published,
+    "masqueraded": masqueraded,
+    "both": both,
+    "both, ports changed": both_with_other_ports,
+    "both, IPv6": lambda made: both(made, six=True),
+}
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[Lab]:
+    with lab(tmp_path, "web", "db") as made:
+        yield made
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Iterator[Lab]:
+    with lab(tmp_path, "web", "db", "router") as made:
+        yield made
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_faults_of_translated_connections_are_found_exactly(way: str, two: Lab) -> None:
+    path = WAYS[way](two)
+    expected = broken(path)
+    code, report = check(two, "--settle", "0.3")
+    assert_exactly(report, expected)
+    assert code == 1 and report["connections"] == COUNT
+    for one in report["findings"]:
+        assert one["translation"] and one["connection"]["client"] in one["translation"]
+    # The end that is there is told as its own kernel knows it.
+    near = [one["client"]["local"] for one in report["findings"] if one["client"]]
+    assert {one["connection"]["client"] for one in report["findings"] if one["client"]} == set(near)
+
+
+@pytest.mark.parametrize("port", [PUBLISHED, BEHIND])
+def test_a_check_of_one_port_follows_it_through_the_translation(port: int, two: Lab) -> None:
+    path = published(two)
+    expected = broken(path)
+    _, report = check(two, "--port", str(port), "--settle", "0.3")
+    assert_exactly(report, expected)
+    assert report["connections"] == COUNT
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_healthy_translated_connections_are_silent(way: str, two: Lab) -> None:
+    WAYS[way](two).connected()
+    code, report = check(two)
+    assert_exactly(report, set())
+    assert code == 0 and report["outcome"] == "clean" and report["connections"] == COUNT
+
+
+def routed(made: Lab, rule: str = "masquerade") -> Way:
+    """A router between client and server that puts its own address in the place of the client's."""
+    router_between(made, "web", "router", rule)
+    return Way(made["web"].driver(), made["db"].driver(), (made.v4("db"), BEHIND), ("0.0.0.0", BEHIND))
+
+
+def named(made: Lab) -> None:
+    """A check that names the router."""
+    with made.inventory.open("a") as file:
+        file.write('[checks.through]\nclient = "web"\nserver = "db"\nnat = ["router"]\n')
+
+
+def through(made: Lab, *args: str) -> tuple[int, dict[str, Any]]:
+    """Runs that check."""
+    argv = [sys.executable, "-m", "halfopen", "check", "through", "--inventory", str(made.inventory)]
+    run = subprocess.run([*argv, "--format", "json", *args], capture_output=True, text=True, timeout=120)
+    assert run.returncode in (0, 1, 3), run.stderr
+    return run.returncode, json.loads(run.stdout)["checks"][0]
+
+
+@pytest.mark.parametrize("rule", ["masquerade", "meta l4proto tcp masquerade to :20000-20999 fully-random"])
+def test_a_router_that_the_check_names_gives_exact_findings(rule: str, three: Lab) -> None:
+    path = routed(three, rule)
+    named(three)
+    expected = broken(path)
+    code, report = through(three, "--settle", "0.3")
+    assert_exactly(report, expected)
+    assert code == 1 and report["connections"] == COUNT
+    assert all("after router" in one["translation"] for one in report["findings"])
+
+
+@pytest.mark.parametrize("where", ["web", "db"])
+def test_two_containers_of_one_host(where: str, two: Lab) -> None:
+    """They talk over their bridge, while the other host has containers with the same addresses that do the same."""
+    paths = {}
+    for name in ("web", "db"):
+        bridge(two[name])
+        one, other = (container(two[name], number) for number in (2, 3))
+        paths[name] = Way(one.driver(), other.driver(), (other.v4, BEHIND), ("0.0.0.0", BEHIND))
+    quiet = paths["db" if where == "web" else "web"]
+    quiet.connected()
+    expected = broken(paths[where])
+    code, report = check(two, "--settle", "0.3", client=where, server=where)
+    assert_exactly(report, expected)
+    assert code == 1 and report["connections"] == COUNT
+    spaces = {end["netns"] for one in report["findings"] for end in (one["client"], one["server"]) if end}
+    assert len(spaces) == 2
+    # What goes on within one host is no matter between the two.
+    code, report = check(two, "--settle", "0.3")
+    assert_exactly(report, set())
+
+
+def test_one_tuple_on_both_hosts_is_two_connections(two: Lab) -> None:
+    """The same private addresses and ports on both hosts: only the one that is broken is reported."""
+    held = {}
+    for name in ("web", "db"):
+        bridge(two[name])
+        one, other = (container(two[name], number) for number in (2, 3))
+        client, server = one.driver(), other.driver()
+        listener = server.listen("0.0.0.0", BEHIND, 8)
+        near = client.connect(other.v4, BEHIND, 1, 2.0, (one.v4, 41000))
+        held[name] = (client, near, server, server.accept(listener, 1))
+    client, near, server, far = held["db"]
+    expected = truth("missing-on-server", client.local(near), client.peers(near))
+    server.vanish(far)
+    with two.inventory.open("a") as file:
+        file.write('[checks.through]\nclient = ["web", "db"]\nserver = ["web", "db"]\n')
+    _, report = through(two, "--settle", "0.3")
+    assert_exactly(report, expected)
+    (finding,) = report["findings"]
+    assert finding["client"]["host"] == "db"
+
+
+def test_loopback_belongs_to_each_namespace(two: Lab) -> None:
+    bridge(two["db"])
+    paths = []
+    for inner in (container(two["db"], 2), container(two["db"], 3)):
+        paths.append(Way(inner.driver(), inner.driver(), ("127.0.0.1", BEHIND), ("127.0.0.1", BEHIND)))
+    paths[0].connected()
+    expected = broken(paths[1])
+    _, report = check(two, "--settle", "0.3", client="db", server="db")
+    assert_exactly(report, expected)
+
+
+def test_what_was_saved_gives_the_report_of_the_run(two: Lab, tmp_path: Path) -> None:
+    broken(both(two))
+    folder = tmp_path / "saved"
+    code, live = check(two, "--settle", "0.3", "--save", str(folder))
+    assert live["findings"]
+    files = [str(folder / f"{name}.halfopen") for name in ("web", "db")]
+    again = subprocess.run(
+        [sys.executable, "-m", "halfopen", "analyse", *files, "--format", "json"], capture_output=True, text=True
+    )
+    assert again.returncode == code, again.stderr
+    (report,) = json.loads(again.stdout)["checks"]
+    assert report | {"elapsed_s": None} == live | {"elapsed_s": None}
+
+
+def test_the_processes_of_lab_hosts_are_their_own(two: Lab) -> None:
+    """Else a probe would enter the namespaces of its neighbours, and these tests would show nothing."""
+    bridge(two["db"])
+    inner: Container = container(two["db"], 2)
+    spaces = two["db"].run("sh", "-c", "readlink /proc/[0-9]*/ns/net | sort -u").split()
+    assert len(spaces) == 2
+    assert len(two["web"].run("sh", "-c", "readlink /proc/[0-9]*/ns/net | sort -u").split()) == 1
+    assert inner.run("readlink", "/proc/self/ns/net").strip() in spaces
