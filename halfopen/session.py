@@ -21,7 +21,7 @@ from halfopen.findings import Check, Report
 from halfopen.inventory import CheckPlan, Host, Inventory
 from halfopen.judge.analyse import Evidence, Policy, analyse, host_error, report_of, stamp, wanted_inodes
 from halfopen.judge.case import HostEvidence
-from halfopen.judge.join import join, may_translate, wider_ports
+from halfopen.judge.join import conclude, join, may_translate, wider_ports
 from halfopen.judge.match import Matching, Suspect
 from halfopen.judge.rounds import Bracket, merge, questions, through
 from halfopen.model import Look, Place, Process, Sight, Snapshot, Wanted
@@ -181,7 +181,7 @@ class Session:
         names = [may_translate(plan, snapshots, one) for plan, one in zip(self.plans, found, strict=True)]
         asked = dict.fromkeys(name for some in names for name in some if name in self.agents)
         if not asked:
-            return found, snapshots
+            return self.concluded(found, snapshots), snapshots
         self.say(f"reading what {plural(len(asked), 'host')} translates")
         snapshots = {**snapshots, **dict(self.each({name: snapshots[name] for name in asked}, self.translated))}
         wider: dict[str, set[int]] = {}
@@ -192,7 +192,11 @@ class Session:
         for name, ports in wider.items():
             self.ports[name] = tuple(sorted({*self.ports[name], *ports}))
         snapshots = {**snapshots, **dict(self.each({name: snapshots[name] for name in wider}, self.read_again))}
-        return [join(plan, snapshots, self.extra) for plan in self.plans], snapshots
+        return self.concluded([join(plan, snapshots, self.extra) for plan in self.plans], snapshots), snapshots
+
+    def concluded(self, found: Sequence[Matching], snapshots: Mapping[str, Snapshot]) -> list[Matching]:
+        """The join of each check with what can be inferred beyond it."""
+        return [conclude(plan, snapshots, self.extra, one) for plan, one in zip(self.plans, found, strict=True)]
 
     def translated(self, name: str, snapshot: Snapshot) -> Snapshot:
         """The snapshot with what translates on its host."""

@@ -17,7 +17,7 @@ from halfopen.findings import Check, Severity
 from halfopen.inventory import CheckPlan
 from halfopen.judge.analyse import Evidence, Policy, analyse, report_of
 from halfopen.judge.case import HostEvidence
-from halfopen.judge.join import join
+from halfopen.judge.join import conclude, join
 from halfopen.judge.rounds import Bracket, through
 from halfopen.options import add_common
 
@@ -66,7 +66,7 @@ def judge(saved: dict[str, Saved], plan: CheckPlan, policy: Policy) -> Check:
     """The judgement over what the files hold."""
     snapshots = {name: snapshot_of(one) for name, one in saved.items()}
     extra = {name: [address.parse(text) for text in one.addresses] for name, one in saved.items()}
-    matching = join(plan, snapshots, extra)
+    matching = conclude(plan, snapshots, extra, join(plan, snapshots, extra))
     suspects, used = through(matching.suspects, brackets_of(saved))
     hosts = {}
     if matching.suspects and suspects:
@@ -74,7 +74,7 @@ def judge(saved: dict[str, Saved], plan: CheckPlan, policy: Policy) -> Check:
             name: HostEvidence(name, one.facts, one.before, one.after, one.sysctls, one.owners)
             for name, one in saved.items()
         }
-    left = type(matching)(matching.agreeing, tuple(suspects), matching.external, matching.unjudged)
+    left = replace(matching, suspects=tuple(suspects))
     gaps = [f"{name}: {gap}" for name, one in saved.items() if one.facts for gap in one.facts.gaps]
     return analyse(plan, Evidence(snapshots, left, used, hosts, gaps), policy)
 

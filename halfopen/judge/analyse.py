@@ -89,8 +89,12 @@ def analyse(
     hosts = {name: host_report(name, evidence, errors.get(name)) for name in names}
     connections = sum(evidence.matching.agreeing.values()) + len(findings)
     missing = [f"{name} could not be read" for name in errors]
-    if unseen and not errors:
-        missing.append(f"{plural(len(unseen), 'connection')} could not be looked at again")
+    doubts = Tally(one.doubt for one in unseen)
+    missing += [
+        f"{plural(count, 'connection')} could not be judged: {doubt}" for doubt, count in doubts.items() if doubt
+    ]
+    if doubts[None] and not errors:
+        missing.append(f"{plural(doubts[None], 'connection')} could not be looked at again")
     if evidence.matching.unjudged and not errors:
         missing.append(f"{plural(evidence.matching.unjudged, 'connection')} could not be judged")
     if connections < plan.require_connections:
@@ -116,7 +120,7 @@ def analyse(
         external=externals(evidence.matching),
         findings=tuple(findings),
         groups=groups_of(cases, diagnoses, plan),
-        notes=tuple(evidence.notes) + tuple(missing if outcome is Outcome.FINDINGS else ()),
+        notes=tuple(evidence.notes) + evidence.matching.notes + tuple(missing if outcome is Outcome.FINDINGS else ()),
         elapsed_s=evidence.elapsed_s,
         nat=tuple(plan.nat),
     )

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from halfopen.inventory import CheckPlan
+from halfopen.judge.infer import infer
 from halfopen.judge.match import Ground, Matching, match, survey
 from halfopen.judge.translate import Tables, names_of, restore, tables_of, translated_ports
 from halfopen.model import Snapshot
 
 
 def join(plan: CheckPlan, snapshots: Mapping[str, Snapshot], extra: Mapping[str, Sequence[bytes]]) -> Matching:
-    """The matching of a check. `extra`: host -> addresses that lead to it though it has none of them."""
+    """What the evidence says by itself. `extra`: host -> addresses that lead to it though it has none of them."""
     roles = compared(plan)
     hosts = [snapshots[name] for name in roles]
     tables = translations(plan, snapshots, extra)
@@ -21,6 +22,16 @@ def join(plan: CheckPlan, snapshots: Mapping[str, Snapshot], extra: Mapping[str,
     ports = names.dialled_ports(plan.ports)
     found = match(survey([names.snapshot(one) for one in hosts], plan.clients, plan.servers, ports, extra))
     return restore(found, names)
+
+
+def conclude(
+    plan: CheckPlan, snapshots: Mapping[str, Snapshot], extra: Mapping[str, Sequence[bytes]], matching: Matching
+) -> Matching:
+    """The matching, once all that can be read was read: what no table explains is inferred, or doubted."""
+    if not matching.suspects:
+        return matching
+    hosts = [snapshots[name] for name in compared(plan)]
+    return infer(plan, snapshots, survey(hosts, plan.clients, plan.servers, plan.ports, extra), matching)
 
 
 def translations(plan: CheckPlan, snapshots: Mapping[str, Snapshot], extra: Mapping[str, Sequence[bytes]]) -> Tables:

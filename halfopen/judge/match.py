@@ -35,7 +35,8 @@ class Suspect:
     """A connection whose two ends looked different, or odd, in the dumps. `client_first`: the order of the looks.
 
     `translation` says how the keys of the ends correspond where they differ; `ambiguous` that more than one way of it
-    fits, `inferred` that no table says so.
+    fits, `inferred` that no table says so. `doubt` says why an end that is not there may be somewhere all the same:
+    if one of `standins` fits it, or always if there are none.
     """
 
     client: Ask
@@ -44,6 +45,8 @@ class Suspect:
     translation: str | None = None
     ambiguous: bool = False
     inferred: bool = False
+    doubt: str | None = None
+    standins: tuple[Ask, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +56,14 @@ class Matching:
     agreeing: (client's state, server's state) -> connections where the ends agree; None for no socket.
     external: (host, peer) -> sockets that lead to no host of the check.
     unjudged: connections with an end on a host that could not be read.
+    notes: sentences on what was inferred.
     """
 
     agreeing: Mapping[tuple[State | None, State | None], int]
     suspects: tuple[Suspect, ...]
     external: Mapping[tuple[str, str], int]
     unjudged: int
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

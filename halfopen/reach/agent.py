@@ -173,6 +173,9 @@ class Agent:
                 count = wire.end_of(frame, wire.DUMP)
                 own = decoder.end(count, self.netns, self.addresses, self.facts.collector)
                 own = replace(own, tracked=self.tracked, forwards=self.forwards)
+                if decoder.refused and self.facts.sees_namespaces:
+                    gap = f"{decoder.refused} other network namespaces could not be entered"
+                    self.facts = replace(self.facts, gaps=(*self.facts.gaps, gap))
                 return (own, *decoder.others)
             decoder.add(frame)
         raise AssertionError("frames end with an exception")

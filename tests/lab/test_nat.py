@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from lab.host import Driver, Lab, lab
 from lab.nat import Container, bridge, container, masquerade, nat, publish, router_between
-from lab.tool import Truth, assert_exactly, check, truth
+from lab.tool import Truth, assert_exactly, check, found, truth
 
 COUNT = 4
 PUBLISHED, BEHIND = 8080, 5000
@@ -249,3 +249,118 @@ def test_the_processes_of_lab_hosts_are_their_own(two: Lab) -> None:
     assert len(spaces) == 2
     assert len(two["web"].run("sh", "-c", "readlink /proc/[0-9]*/ns/net | sort -u").split()) == 1
     assert inner.run("readlink", "/proc/self/ns/net").strip() in spaces
+
+
+def test_a_router_that_nobody_names_is_inferred_where_it_keeps_the_ports(three: Lab) -> None:
+    """Nothing healthy is reported; what is broken is, and the report says what it takes for granted."""
+    path = routed(three)
+    path.connected()
+    code, report = check(three)
+    assert (code, report["outcome"], report["findings"]) == (0, "clean", [])
+    assert report["connections"] == COUNT and not [one for one in report["external"] if one["peer"] == "10.7.0.3"]
+    assert any("inferred" in note and "nat" in note and "10.7.0.3" in note for note in report["notes"])
+
+
+def test_faults_behind_such_a_router_are_inferred(three: Lab) -> None:
+    path = routed(three)
+    pairs = path.connected()
+    path.server.vanish([pairs[0][1]])
+    path.client.shutdown([pairs[2][0]])
+    expected = path.truth("missing-on-server", [pairs[0][0]]) | path.truth("half-closed", [pairs[2][0]])
+    code, report = check(three, "--settle", "0.3")
+    assert found(report) == expected and code == 1
+    assert {one["confidence"] for one in report["findings"]} == {"inferred"}
+    assert all(one["translation"] for one in report["findings"])
+
+
+def test_a_router_that_nobody_names_and_that_changes_ports_leaves_the_check_incomplete(three: Lab) -> None:
+    path = routed(three, "meta l4proto tcp masquerade to :20000-20999 fully-random")
+    path.connected()
+    code, report = check(three, "--settle", "0.3")
+    assert (code, report["outcome"], report["findings"]) == (3, "incomplete", [])
+    assert "nat" in report["headline"] and "10.7.0.3" in report["headline"]
+
+
+def test_byte_counters_tell_that_a_stranger_is_not_the_missing_end(three: Lab) -> None:
+    """Another client of the server has the port that is asked about; what it said is not what the survivor heard."""
+    path = routed(three)
+    listener = path.server.listen(*path.bind, 64)
+    near = path.client.connect(*path.dial, 2)
+    far = path.server.accept(listener, 2)
+    path.client.send(near, 1000)
+    stranger = three["router"].driver()
+    stranger.connect(*path.dial, 1, 2.0, ("10.7.0.3", 50000))
+    path.server.accept(listener, 1)
+    path.server.vanish(far)
+    code, report = check(three, "--settle", "0.3")
+    assert found(report) == path.truth("missing-on-server", near) and code == 1
+
+
+def test_a_load_balancer_that_keeps_the_clients_address_is_inferred(three: Lab) -> None:
+    """The router hands on what is dialled at its own address, and nobody said that it leads to the server."""
+    router_between(three, "web", "router")
+    three["router"].run("nft", "flush chain inet nat post")
+    three["db"].run("ip", "route", "add", "10.8.0.0/24", "via", "10.7.0.3")
+    nat(three["router"], f"pre ip daddr 10.8.0.1 tcp dport {PUBLISHED} dnat ip to 10.7.0.2:{BEHIND}")
+    path = Way(three["web"].driver(), three["db"].driver(), ("10.8.0.1", PUBLISHED), ("0.0.0.0", BEHIND))
+    pairs = path.connected()
+    code, report = check(three)
+    assert (code, report["outcome"], report["connections"]) == (0, "clean", COUNT)
+    assert any("inferred" in note for note in report["notes"])
+    path.client.shutdown([pairs[0][0]])
+    expected = path.truth("half-closed", [pairs[0][0]])
+    _, report = check(three, "--settle", "0.3")
+    assert found(report) == expected and report["findings"][0]["confidence"] == "inferred"
+    named(three)
+    _, report = through(three, "--settle", "0.3")
+    assert_exactly(report, expected)
+
+
+def as_nobody(made: Lab, name: str) -> None:
+    """The probe runs on this host without any right."""
+    wrapper = made.folder / "python-as-nobody"
+    wrapper.write_text(f'#!/bin/sh\nexec setpriv --reuid 65534 --regid 65534 --clear-groups {sys.executable} "$@"\n')
+    wrapper.chmod(0o755)
+    text = made.inventory.read_text()
+    made.inventory.write_text(text.replace(f"[hosts.{name}]\n", f'[hosts.{name}]\npython = "{wrapper}"\n'))
+
+
+@pytest.mark.parametrize("way", ["published", "masqueraded"])
+def test_without_root_nothing_is_said_of_what_a_container_may_hold(way: str, two: Lab) -> None:
+    as_nobody(two, "db" if way == "published" else "web")
+    WAYS[way](two).connected()
+    code, report = check(two, "--settle", "0.3")
+    assert (code, report["outcome"], report["findings"]) == (3, "incomplete", [])
+    assert "needs root" in report["headline"], report["hosts"]
+    assert any("network namespaces" in gap for host in report["hosts"] for gap in host["gaps"])
+
+
+def test_without_root_a_host_that_forwards_nothing_is_judged_as_ever(two: Lab) -> None:
+    as_nobody(two, "db")
+    as_nobody(two, "web")
+    path = Way(two["web"].driver(), two["db"].driver(), (two.v4("db"), BEHIND), ("0.0.0.0", BEHIND))
+    expected = broken(path)
+    code, report = check(two, "--settle", "0.3")
+    assert_exactly(report, expected)
+    assert code == 1
+
+
+def test_a_router_that_is_named_and_tells_nothing_leaves_the_check_incomplete(three: Lab) -> None:
+    as_nobody(three, "router")
+    named(three)
+    routed(three, "meta l4proto tcp masquerade to :20000-20999 fully-random").connected()
+    code, report = through(three, "--settle", "0.3")
+    assert (code, report["findings"]) == (3, [])
+    assert "router" in report["headline"] and "root" in report["headline"]
+
+
+def test_a_router_that_cannot_be_reached_leaves_the_check_incomplete(three: Lab) -> None:
+    named(three)
+    routed(three).connected()
+    text = three.inventory.read_text()
+    three.inventory.write_text(
+        text.replace(f'address = "{three["router"].management}"', 'address = "127.0.0.9"\nport = 9')
+    )
+    code, report = through(three, "--settle", "0.3")
+    assert (code, report["findings"]) == (3, [])
+    assert "router could not be read" in report["headline"]
