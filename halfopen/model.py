@@ -114,7 +114,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class InterfaceAddress:
-    """An address of an interface; `links` are the interface indexes a socket on it may be bound to (own, master).
+    """An address of an interface; `links` are the indexes of the interfaces that have it.
 
     `prefix`: bits of it that all addresses on the same link share, None where it was not told.
     """

@@ -53,6 +53,9 @@ AF_INET, AF_INET6 = 2, 10
 RETRANSMITS, SEND_QUEUE, RECV_QUEUE, NO_INODE = 0x08, 0x10, 0x20, 0x40
 
 
+BUFFER = bytearray(1 << 17)  # of all netlink sockets: only one of them is in use at a time
+
+
 class Refused(Exception):
     """The kernel, or a limit of ours, refused: errno (0 if none) and what was tried."""
 
@@ -69,7 +72,7 @@ class Netlink(object):
             self.socket.bind((0, 0))
         except OSError as error:
             raise Refused(error.errno or 0, "netlink")
-        self.buffer = bytearray(1 << 17)
+        self.buffer = BUFFER
         self.view = memoryview(self.buffer)
 
     def send(self, kind, flags, body):
@@ -404,29 +407,27 @@ def marks(rows, words, length, states):
 # ---------------------------------------------------------------------------------------------------- the host
 
 
-def links():
-    """Interface index -> (name, index of its master or 0)."""
+def masters():
+    """Interface index -> index of its master, for those that have one."""
     found = {}
     for data in Netlink(NETLINK_ROUTE).dump(RTM_GETLINK, struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0)):
         for offset, length in messages(data):
-            index = struct.unpack_from("=i", data, offset + 20)[0]
-            found_here = attributes(data, offset + 32, offset + length)
-            master = found_here.get(10, bytes(4))
-            found[index] = (found_here.get(3, b"").rstrip(b"\0"), struct.unpack("=I", master)[0])
+            master = attributes(data, offset + 32, offset + length).get(10)
+            if master:
+                found[struct.unpack_from("=i", data, offset + 20)[0]] = struct.unpack("=I", master)[0]
     return found
 
 
 def interface_addresses():
-    """Packed addresses of every interface: (address, prefix length, interface index, master index, name)."""
-    known, found = links(), []
+    """Addresses of every interface: (packed address, prefix length, interface index)."""
+    found = []
     for data in Netlink(NETLINK_ROUTE).dump(RTM_GETADDR, struct.pack("=BBBBI", 0, 0, 0, 0, 0)):
         for offset, length in messages(data):
             index = struct.unpack_from("=I", data, offset + 20)[0]
             here = attributes(data, offset + 24, offset + length)
             address = here.get(2) or here.get(1)  # IFA_LOCAL differs from IFA_ADDRESS on point-to-point links
             if address:
-                name, master = known.get(index, (b"", 0))
-                found.append((address, data[offset + 17], index, master, name))
+                found.append((address, data[offset + 17], index))
     return found
 
 
@@ -434,8 +435,9 @@ def interfaces_of():
     """Address -> interfaces that a socket with it may be bound to; never empty, so that it is read once."""
     found = {b"": set()}
     try:
-        for address, _, index, master, _ in interface_addresses():
-            found.setdefault(address, set()).update({index, master} - {0})
+        above = masters()
+        for address, _, index in interface_addresses():
+            found.setdefault(address, set()).update({index, above.get(index, index)} - {0})
     except Refused:
         pass
     return found
@@ -452,12 +454,12 @@ def addresses_by_proc():
         if word.startswith(b"|-- "):
             candidate = word[4:]
         elif word.startswith(b"/32 host LOCAL") and candidate:
-            found.append((bytes(bytearray(int(part) for part in candidate.split(b"."))), 32, 0, 0, b""))
+            found.append((bytes(bytearray(int(part) for part in candidate.split(b"."))), 32, 0))
     for line in (read_file("/proc/net/if_inet6") or b"").split(b"\n"):
         parts = line.split()
         if len(parts) == 6:
             packed = bytes(bytearray.fromhex(parts[0].decode()))
-            found.append((packed, int(parts[2], 16), int(parts[1], 16), 0, parts[5]))
+            found.append((packed, int(parts[2], 16), int(parts[1], 16)))
     return sorted(set(found))
 
 
@@ -468,8 +470,8 @@ def ground():
         known = interface_addresses()
     except Refused:
         known = addresses_by_proc()
-    for address, prefix, index, master, link in known:
-        found.append(("address", struct.pack(">BBII", len(address), prefix, index, master) + address + link))
+    for address, prefix, index in known:
+        found.append(("address", struct.pack(">BBI", len(address), prefix, index) + address))
     found.append(("tracked", (read_file(TRACKED, 32) or b"").strip()))
     for path in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
         found.append(("forwards", (read_file("/proc/sys/net/" + path, 32) or b"").strip()))

@@ -225,11 +225,11 @@ def decode_ground(
         elif name == "forwards":
             forwards = forwards or value not in (b"", b"0")
         elif name == "address":
-            if len(value) < 10 or value[0] not in (4, 16) or len(value) < 10 + value[0]:
+            if len(value) < 6 or value[0] not in (4, 16) or len(value) != 6 + value[0]:
                 raise broken("an address of the wrong size")
-            size, prefix, index, master = struct.unpack_from(">BBII", value)
-            packed = address.canonical(value[10 : 10 + size])
-            links.setdefault(packed, set()).update({index, master} - {0})
+            _, prefix, index = struct.unpack_from(">BBI", value)
+            packed = address.canonical(value[6:])
+            links.setdefault(packed, set()).update({index} - {0})
             prefixes[packed] = min(prefix, prefixes.get(packed, 128))
     addresses = tuple(
         InterfaceAddress(packed, tuple(sorted(found)), prefixes[packed]) for packed, found in sorted(links.items())
