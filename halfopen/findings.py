@@ -122,6 +122,7 @@ class Counter(Struct, frozen=True):
     name: str
     value: int
     delta: int | None
+    netns: int | None = None  # of another network namespace of the host than its own
 
 
 class External(Struct, frozen=True):

@@ -525,29 +525,23 @@ def unit_of(cgroup: str) -> str | None:
     return None
 
 
-def decode_spaces(fields: Sequence[tuple[str, bytes]]) -> dict[int, tuple[dict[str, int], dict[str, int]]]:
-    """The answer to EVIDENCE of several namespaces (0: the probe's own) -> counters and sysctls of each."""
-    parts: dict[int, list[tuple[str, bytes]]] = {}
-    here: list[tuple[str, bytes]] = []
-    for name, value in fields:
-        if name == "netns":
-            here = parts.setdefault(number(value) or 0, [])
-        else:
-            here.append((name, value))
-    return {netns: decode_evidence(part) for netns, part in parts.items()}
-
-
 def decode_evidence(fields: Sequence[tuple[str, bytes]]) -> tuple[dict[str, int], dict[str, int]]:
-    """The answer to EVIDENCE -> counters (names as `nstat` prints them without prefix) and sysctls by last word."""
+    """The answer to EVIDENCE -> counters (names as `nstat` prints them without prefix) and sysctls by last word.
+
+    Behind a field `netns` that is not 0 stands another namespace: its inode and a slash go before the names.
+    """
     counters: dict[str, int] = {}
     sysctls: dict[str, int] = {}
+    where = ""
     for path, value in fields:
-        if path in ("/proc/net/netstat", "/proc/net/snmp"):
-            counters |= decode_counters(value)
+        if path == "netns":
+            where = f"{number(value)}/" if number(value) else ""
+        elif path in ("/proc/net/netstat", "/proc/net/snmp"):
+            counters |= {where + name: count for name, count in decode_counters(value).items()}
         elif path.startswith("/proc/sys/"):
             found = number(value)
             if found is not None:
-                sysctls[path.rpartition("/")[2]] = found
+                sysctls[where + path.rpartition("/")[2]] = found
     return counters, sysctls
 
 

@@ -38,7 +38,7 @@ from halfopen.judge.case import Case, HostEvidence, is_full, listener_of
 from halfopen.judge.match import Matching, Suspect
 from halfopen.judge.rounds import Bracket, Held, held
 from halfopen.judge.verdict import SEVERITY, in_accept_queue
-from halfopen.model import Collector, Snapshot, Socket
+from halfopen.model import Collector, Place, Snapshot, Socket
 from halfopen.tcp import State, state_of
 from halfopen.words import duration, plural
 
@@ -133,11 +133,17 @@ def diagnose_all(cases: Sequence[Case], diagnose: Callable[[Case], Diagnosis] | 
 
 def case_of(one: Held, evidence: Evidence) -> Case:
     """A finding with what is known of its two hosts."""
-    sides = [
-        evidence.hosts.get(place.host) or HostEvidence(place.host) for place in (one.client_place, one.server_place)
-    ]
+    sides = [evidence_at(place, evidence) for place in (one.client_place, one.server_place)]
     snapshot = evidence.snapshots.get(one.server_place.host)
     return Case(one, sides[0], sides[1], listener_of(snapshot, one.server_place, one.suspect.server.key))
+
+
+def evidence_at(place: Place, evidence: Evidence) -> HostEvidence:
+    """What is known of a host, as it is in one of its namespaces: the first is the host's own."""
+    host = evidence.hosts.get(place.host) or HostEvidence(place.host)
+    snapshot = evidence.snapshots.get(place.host)
+    own = snapshot is None or not snapshot.namespaces or snapshot.namespaces[0].netns == place.netns
+    return host if own else host.within(place.netns)
 
 
 def finding_of(case: Case, diagnosis: Diagnosis, plan: CheckPlan) -> Finding:
@@ -356,11 +362,18 @@ def listeners_of(cases: Sequence[Case], plan: CheckPlan, evidence: Evidence) -> 
 def counters_of(evidence: Evidence) -> tuple[Counter, ...]:
     """The counters that tell of dropped handshakes and lost peers, of each host that was asked for them."""
     return tuple(
-        Counter(host=name, name=counter, value=value, delta=host.delta(counter))
+        Counter(host=name, name=counter, value=value, delta=there.delta(counter), netns=netns)
         for name, host in sorted(evidence.hosts.items())
+        for netns in (None, *other_namespaces(host))
+        for there in (host if netns is None else host.within(netns),)
         for counter in COUNTERS
-        if (value := host.value(counter)) is not None
+        if (value := there.value(counter)) is not None
     )
+
+
+def other_namespaces(host: HostEvidence) -> list[int]:
+    """The network namespaces beside the host's own of which there are counters."""
+    return sorted({int(name.partition("/")[0]) for name in host.after if "/" in name})
 
 
 def externals(matching: Matching) -> tuple[External, ...]:

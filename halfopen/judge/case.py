@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from halfopen import address
 from halfopen.judge.rounds import Held
@@ -14,6 +14,7 @@ from halfopen.model import HostFacts, ListenSocket, Place, Process, Snapshot, So
 class HostEvidence:
     """What is known of one host beside its connections. Counters: name -> value before and after the looks.
 
+    Counters and sysctls of another network namespace than the host's own have its inode and a slash before their name.
     `owners`: inode -> process, for reported sockets and their listeners only.
     """
 
@@ -23,6 +24,15 @@ class HostEvidence:
     after: Mapping[str, int] = field(default_factory=dict)
     sysctls: Mapping[str, int] = field(default_factory=dict)
     owners: Mapping[int, Process] = field(default_factory=dict)
+
+    def within(self, netns: int | None) -> HostEvidence:
+        """The same as it is in another network namespace of the host: what was not read there is unknown."""
+        mark = f"{netns}/"
+        before, after, sysctls = (
+            {name.removeprefix(mark): value for name, value in found.items() if name.startswith(mark)}
+            for found in (self.before, self.after, self.sysctls)
+        )
+        return replace(self, before=before, after=after, sysctls=sysctls)
 
     def value(self, counter: str) -> int | None:
         """The counter at the end of the run, None if the host did not tell."""

@@ -12,7 +12,7 @@ import re
 import struct
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 
@@ -71,6 +71,7 @@ class Agent:
     netns: int | None = field(init=False, default=None)
     tracked: int | None = field(init=False, default=None)
     forwards: bool = field(init=False, default=False)
+    involved: set[int] = field(init=False, default_factory=set)
 
     def start(self, ports: Sequence[int], wait: bool = False) -> None:
         """Sends the probe and the first questions in one go, so that a long way costs one round trip.
@@ -112,18 +113,18 @@ class Agent:
         return Look(self.host, {(one.place, one.key): sight for one, sight in zip(wanted, sights, strict=True)})
 
     def evidence(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Counters and sysctls of the host's network namespace, now."""
-        self._ask(wire.EVIDENCE)
+        """Counters and sysctls of the host's network namespace, now; also of the others that are `involved`.
+
+        Those of another namespace have its inode and a slash before their name; one that is gone is left out.
+        """
+        others = sorted(self.involved - {0})
+        self._ask(wire.EVIDENCE, struct.pack(f">{len(others) + 1}Q", 0, *others))
         frames, count = self._answer(wire.EVIDENCE)
         return wire.decode_evidence(wire.decode_fields(frames, count))
 
-    def evidence_of(self, places: Sequence[Place]) -> dict[Place, tuple[dict[str, int], dict[str, int]]]:
-        """Counters and sysctls of some of the host's network namespaces, now; those that are gone are left out."""
-        asked = {self._netns(place): place for place in places}
-        self._ask(wire.EVIDENCE, struct.pack(f">{len(asked)}Q", *asked))
-        frames, count = self._answer(wire.EVIDENCE)
-        found = wire.decode_spaces(wire.decode_fields(frames, count))
-        return {asked[netns]: one for netns, one in found.items() if netns in asked}
+    def involve(self, places: Iterable[Place]) -> None:
+        """Says in which namespaces of the host there is something to explain."""
+        self.involved.update(self._netns(place) for place in places)
 
     def translated(self, snapshot: Snapshot) -> Snapshot:
         """The snapshot with what the connection tracking of each of its namespaces translates, now."""

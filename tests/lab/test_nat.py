@@ -121,6 +121,10 @@ def test_faults_of_translated_connections_are_found_exactly(way: str, two: Lab) 
     assert code == 1 and report["connections"] == COUNT
     for one in report["findings"]:
         assert one["translation"] and one["connection"]["client"] in one["translation"]
+    # The counters of the namespaces involved are told, and a container's are not taken for its host's.
+    spaces = {one["netns"] for one in report["counters"] if one["netns"]}
+    assert spaces <= {end["netns"] for one in report["findings"] for end in (one["client"], one["server"]) if end}
+    assert len(spaces) == (2 if way.startswith("both") else 1)
     # The end that is there is told as its own kernel knows it.
     near = [one["client"]["local"] for one in report["findings"] if one["client"]]
     assert {one["connection"]["client"] for one in report["findings"] if one["client"]} == set(near)

@@ -94,8 +94,10 @@ def test_it_looks_into_a_namespace_without_a_name(
     translated = agent.translated(snapshot)
     rewrites = within(translated.namespaces, told["netns"]).rewrites
     assert rewrites is not None and sorted(rewrites.pairs()) == sorted(pairs)
-    counters = agent.evidence_of([here, place])
-    assert counters[place][0]["PassiveOpens"] == 2 != counters[here][0]["PassiveOpens"]
+    agent.involve([here, place])
+    counters, sysctls = agent.evidence()
+    assert counters[f"{there.netns}/PassiveOpens"] == 2 != counters["PassiveOpens"]
+    assert sysctls[f"{there.netns}/somaxconn"] and sysctls["somaxconn"]
     # It is back where it came from: what it says of its own namespace is its own.
     again = agent.snapshot(())
     assert again.namespaces[0].netns == own.netns and within(again.namespaces, told["netns"])
