@@ -14,6 +14,7 @@ server's port that has both ends, or, for masquerade, both hosts on one link. Pu
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -201,7 +202,7 @@ class Work:
                 continue
             ((target, matched),) = fitting.items()
             by_chance = len(members) * self.dialling(client, target) / PORTS
-            if len(matched) < 10 * by_chance or len({one.client for one, _ in matched}) != len(matched):
+            if is_chance(len(matched), by_chance) or len({one.client for one, _ in matched}) != len(matched):
                 continue
             for one, row in matched:
                 self.pair(row, one.here, one.suspect)
@@ -234,9 +235,8 @@ class Work:
                 continue
             ((stand_in, matched),) = fitting.items()
             theirs = [row for row in rows if row.peer[0] == stand_in]
-            # More ports agree than would by chance, and none twice.
             by_chance = len(members) * len(theirs) / PORTS
-            if len(matched) < 10 * by_chance or len({row.peer[1] for row in matched}) != len(matched):
+            if is_chance(len(matched), by_chance) or len({row.peer[1] for row in matched}) != len(matched):
                 continue
             self.stand_in(stand_in, members, {row.peer[1]: row for row in matched})
 
@@ -334,6 +334,11 @@ class Work:
             external=+external,
             notes=tuple(f"{plural(count, 'connection')} inferred: {what}{hint}" for what, count in self.notes.items()),
         )
+
+
+def is_chance(matched: int, expected: float) -> bool:
+    """Whether so many equal ports come about by themselves more than once in ten thousand times (Poisson)."""
+    return matched <= expected or matched * math.log(expected) - math.lgamma(matched + 1) > math.log(1e-4)
 
 
 def sentence(client: bytes, arrived: bytes) -> str:
