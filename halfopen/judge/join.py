@@ -1,52 +1,63 @@
-"""The join of one check, live or from files: what translates is named alike at both ends, matched, and named back."""
+"""The join of one check, live or from files: what translates is named alike at both ends, matched, and named back.
+
+What deals with translation is imported where there is some, because most runs have none and its import would cost a
+clean pair a tenth of its time.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from halfopen.inventory import CheckPlan
-from halfopen.judge.infer import infer
-from halfopen.judge.match import Ground, Matching, match, survey
-from halfopen.judge.translate import Tables, names_of, restore, tables_of, translated_ports
+from halfopen.judge.match import Matching, match, survey
 from halfopen.model import Snapshot
 
+if TYPE_CHECKING:
+    from halfopen.judge.translate import Tables
 
-def join(plan: CheckPlan, snapshots: Mapping[str, Snapshot], extra: Mapping[str, Sequence[bytes]]) -> Matching:
-    """What the evidence says by itself. `extra`: host -> addresses that lead to it though it has none of them."""
+Extra = Mapping[str, Sequence[bytes]]
+"""Host -> addresses that lead to it though it has none of them."""
+
+
+def join(plan: CheckPlan, snapshots: Mapping[str, Snapshot], extra: Extra) -> Matching:
+    """The matching of a check: what the evidence says by itself."""
     roles = compared(plan)
     hosts = [snapshots[name] for name in roles]
-    tables = translations(plan, snapshots, extra)
-    if not tables.onward:
+    if not any(space.rewrites for one in everybody(plan, snapshots) for space in one.namespaces):
         return match(survey(hosts, plan.clients, plan.servers, plan.ports, extra))
-    names = names_of(hosts, tables, frozenset(roles))
+    from halfopen.judge.translate import names_of, restore
+
+    names = names_of(hosts, translations(plan, snapshots, extra), frozenset(roles))
     ports = names.dialled_ports(plan.ports)
     found = match(survey([names.snapshot(one) for one in hosts], plan.clients, plan.servers, ports, extra))
     return restore(found, names)
 
 
-def conclude(
-    plan: CheckPlan, snapshots: Mapping[str, Snapshot], extra: Mapping[str, Sequence[bytes]], matching: Matching
-) -> Matching:
+def conclude(plan: CheckPlan, snapshots: Mapping[str, Snapshot], extra: Extra, matching: Matching) -> Matching:
     """The matching, once all that can be read was read: what no table explains is inferred, or doubted."""
     if not matching.suspects:
         return matching
+    from halfopen.judge.infer import infer
+
     hosts = [snapshots[name] for name in compared(plan)]
     return infer(plan, snapshots, survey(hosts, plan.clients, plan.servers, plan.ports, extra), matching)
 
 
-def translations(plan: CheckPlan, snapshots: Mapping[str, Snapshot], extra: Mapping[str, Sequence[bytes]]) -> Tables:
+def translations(plan: CheckPlan, snapshots: Mapping[str, Snapshot], extra: Extra) -> Tables:
     """What translates between the hosts of a check, by its hosts and by those that it names under `nat`."""
-    everybody = [snapshots[name] for name in (*compared(plan), *plan.nat) if name in snapshots]
-    ground: Ground = survey(everybody, plan.clients, plan.servers, plan.ports, extra)
-    return tables_of(everybody, ground)
+    from halfopen.judge.translate import tables_of
+
+    hosts = everybody(plan, snapshots)
+    return tables_of(hosts, survey(hosts, plan.clients, plan.servers, plan.ports, extra))
 
 
-def wider_ports(
-    plan: CheckPlan, snapshots: Mapping[str, Snapshot], extra: Mapping[str, Sequence[bytes]]
-) -> dict[str, set[int]]:
+def wider_ports(plan: CheckPlan, snapshots: Mapping[str, Snapshot], extra: Extra) -> dict[str, set[int]]:
     """Host -> ports to be read there too, because a translation leads from one port of the check to another."""
     if not plan.ports:
         return {}
+    from halfopen.judge.translate import translated_ports
+
     return translated_ports(translations(plan, snapshots, extra), plan.ports)
 
 
@@ -54,8 +65,12 @@ def may_translate(plan: CheckPlan, snapshots: Mapping[str, Snapshot], matching: 
     """The hosts whose connection tracking could explain what the join left over: none if it left nothing."""
     if not matching.suspects and not matching.external:
         return []
-    names = dict.fromkeys((*compared(plan), *plan.nat))
-    return [name for name in names if any(space.tracked != 0 for space in snapshots[name].namespaces)]
+    return [one.host for one in everybody(plan, snapshots) if any(space.tracked for space in one.namespaces)]
+
+
+def everybody(plan: CheckPlan, snapshots: Mapping[str, Snapshot]) -> list[Snapshot]:
+    """The hosts of both roles, and those that translate between them, each once."""
+    return [snapshots[name] for name in dict.fromkeys((*compared(plan), *plan.nat)) if name in snapshots]
 
 
 def compared(plan: CheckPlan) -> list[str]:

@@ -128,7 +128,7 @@ def paragraph(check: Check, group: Group, number: int | None, view: View) -> lis
         lines += labelled("Do", steps, view)
     members = [one for one in check.findings if belongs(one, group, by_id)] if view.all else []
     examples = members or [by_id[one] for one in group.examples if one in by_id][:EXAMPLES]
-    lines += [example(one) for one in examples]
+    lines += [line for one in examples for line in (example(one), *way(one, view))]
     if group.count > len(examples):
         lines.append(terminal(f"        and {group.count - len(examples)} more: --all, or -o report.json"))
     return lines
@@ -185,6 +185,11 @@ def example(finding: Finding) -> Terminal:
         if end is not None:
             parts.append(f"{end.host}: {told(end)}")
     return terminal("        " + "   ".join(parts))
+
+
+def way(finding: Finding, view: View) -> list[Terminal]:
+    """How the tuples of the two ends correspond, where they differ."""
+    return wrapped(finding.translation, view, " " * 10) if finding.translation else []
 
 
 def told(end: End) -> str:

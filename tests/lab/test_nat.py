@@ -245,6 +245,23 @@ def test_what_was_saved_gives_the_report_of_the_run(two: Lab, tmp_path: Path) ->
     assert report | {"elapsed_s": None} == live | {"elapsed_s": None}
 
 
+def test_what_was_saved_of_a_router_is_read_again(three: Lab, tmp_path: Path) -> None:
+    expected = broken(routed(three))
+    named(three)
+    folder = tmp_path / "saved"
+    code, live = through(three, "--settle", "0.3", "--save", str(folder))
+    assert found(live) == expected
+    web, db, router = (str(folder / f"{name}.halfopen") for name in ("web", "db", "router"))
+    argv = [sys.executable, "-m", "halfopen", "analyse", web, db, "--nat", router, "--format", "json"]
+    again = subprocess.run(argv, capture_output=True, text=True)
+    assert again.returncode == code, again.stderr
+    (report,) = json.loads(again.stdout)["checks"]
+    apart = {"name", "elapsed_s"}
+    assert {key: value for key, value in report.items() if key not in apart} == {
+        key: value for key, value in live.items() if key not in apart
+    }
+
+
 def test_the_processes_of_lab_hosts_are_their_own(two: Lab) -> None:
     """Else a probe would enter the namespaces of its neighbours, and these tests would show nothing."""
     bridge(two["db"])
