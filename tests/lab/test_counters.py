@@ -19,7 +19,7 @@ from lab.tool import Truth, assert_exactly, check, truth
 
 from halfopen.evidence.saved import decode
 
-PORTS = itertools.count(5000)
+PORTS = itertools.count(8000)  # those of test_check begin at 5000
 FAMILIES = ("v4", "v6")
 RUNS = 20
 
