@@ -74,6 +74,15 @@ def test_a_host_without_counters_is_named_and_its_pairs_are_no_suspects() -> Non
     assert not found.suspects and [note.partition(":")[0] for note in found.notes] == ["db"]
 
 
+def test_a_host_without_pairs_need_not_have_counters() -> None:
+    web = snapshot("web", [CLIENT], [sock(key(port)) for port in PORTS])
+    db = snapshot("db", [SERVER], [sock(address.mirror(key(port))) for port in PORTS])
+    idle = snapshot("idle", [address.parse("10.0.0.3")], [])
+    fleet = survey([web, idle, db], ["web", "idle"], ["db"], (), {})
+    found = widened(fleet, match(fleet, None), counted(*FITTING))
+    assert (found.notes, found.suspects) == ((), ())
+
+
 def test_counters_that_fit_make_nothing_suspect() -> None:
     assert not suspects(*FITTING)
 

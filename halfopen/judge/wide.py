@@ -32,26 +32,33 @@ def widened(ground: Ground, matching: Matching, counts: Counts) -> Matching:
         return replace(matching, notes=(*matching.notes, note))
     if not matching.established:
         return matching
-    places = {place: None for side in (ground.clients, ground.servers) for place, _ in side.namespaces}
-    blind = [place for place in places if place not in counts]
+    suspects, blind = [], Tally[str]()
+    for one in suspects_of(ground, doubtful(ground, matching.established, counts)):
+        places = (*one.client.places, *one.server.places)
+        lacking = {place.host for place in places if place not in counts}
+        blind.update(lacking)
+        if not lacking:
+            suspects.append(one)
     notes = [
-        f"{name}: gave no byte counters, so its connections were compared by state alone"
-        for name in dict.fromkeys(place.host for place in blind)
+        f"{host}: gave no byte counters, so only the states of {plural(number, 'connection')} were compared"
+        for host, number in sorted(blind.items())
     ]
-    keys = contradictions(ground, matching.established, counts, whole=not blind)
-    return replace(matching, suspects=(*matching.suspects, *suspects_of(ground, keys)), notes=(*matching.notes, *notes))
+    return replace(matching, suspects=(*matching.suspects, *suspects), notes=(*matching.notes, *notes))
 
 
-def contradictions(ground: Ground, keys: Iterable[bytes], counts: Counts, whole: bool) -> set[bytes]:
-    """The keys whose two ends do not fit; and, where all hosts were `whole`, those that were not seen again."""
+def doubtful(ground: Ground, keys: Iterable[bytes], counts: Counts) -> set[bytes]:
+    """The keys whose two ends do not fit, or were not both seen again."""
     near, far = seen(ground.clients, counts, False), seen(ground.servers, counts, True)
     found = set()
     for key in keys:
         one, two = near.get(key), far.get(key)
-        if one is None or two is None:
-            if whole:
-                found.add(key)
-        elif not (one[0] - 1 <= two[1] <= one[0] + one[2] and two[0] - 1 <= one[1] <= two[0] + two[2]):
+        # One end's acknowledged may count its SYN.
+        if (
+            one is None
+            or two is None
+            or not one[0] - 1 <= two[1] <= one[0] + one[2]
+            or not two[0] - 1 <= one[1] <= two[0] + two[2]
+        ):
             found.add(key)
     return found
 
