@@ -195,7 +195,13 @@ class Session:
         for name, ports in wider.items():
             self.ports[name] = tuple(sorted({*self.ports[name], *ports}))
         snapshots = {**snapshots, **dict(self.each({name: snapshots[name] for name in wider}, self.read_again))}
-        return self.concluded([join(plan, snapshots, self.extra) for plan in self.plans], snapshots), snapshots
+        found = [join(plan, snapshots, self.extra) for plan in self.plans]
+        # A container that seems gone may have come since its host was read, which was before its peer's perhaps.
+        gone = {name: snapshots[name] for one in found for name in one.gone if name in self.agents}
+        if gone:
+            snapshots = {**snapshots, **dict(self.each(gone, self.read_again))}
+            found = [join(plan, snapshots, self.extra) for plan in self.plans]
+        return self.concluded(found, snapshots), snapshots
 
     def concluded(self, found: Sequence[Matching], snapshots: Mapping[str, Snapshot]) -> list[Matching]:
         """The join of each check with what can be inferred beyond it."""

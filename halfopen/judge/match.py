@@ -56,7 +56,7 @@ class Matching:
     agreeing: (client's state, server's state) -> connections where the ends agree; None for no socket.
     external: (host, peer) -> sockets that lead to no host of the check.
     unjudged: connections with an end on a host that could not be read.
-    notes: sentences on what was inferred.
+    notes: sentences on what was inferred. gone: hosts of whose containers one seems to be gone.
     """
 
     agreeing: Mapping[tuple[State | None, State | None], int]
@@ -64,6 +64,7 @@ class Matching:
     external: Mapping[tuple[str, str], int]
     unjudged: int
     notes: tuple[str, ...] = ()
+    gone: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
