@@ -132,11 +132,13 @@ class Rewrites:
     """Entries of a connection tracking table that translate, packed: evidence of translation, never of life.
 
     A pair is the key of the first packet (see `address`: source as local, destination as peer) as it came in and as
-    it went on. `narrow` holds pairs of 12-byte keys, `wide` of 36-byte ones.
+    it went on. `narrow` holds pairs of 12-byte keys, `wide` of 36-byte ones. `inner`: interfaces behind which there
+    are namespaces of this host and nobody else.
     """
 
     narrow: bytes = b""
     wide: bytes = b""
+    inner: tuple[int, ...] = ()
 
     def pairs(self) -> Iterator[tuple[bytes, bytes]]:
         """(key before, key after), one pair an entry."""

@@ -436,15 +436,27 @@ def marks(rows, words, length, states):
 # ---------------------------------------------------------------------------------------------------- the host
 
 
-def masters():
-    """Interface index -> index of its master, for those that have one."""
+def links():
+    """Interface index -> (kind, index of its master or 0)."""
     found = {}
     for data in Netlink(NETLINK_ROUTE).dump(RTM_GETLINK, struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0)):
         for offset, length in messages(data):
-            master = attributes(data, offset + 32, offset + length).get(10)
-            if master:
-                found[struct.unpack_from("=i", data, offset + 20)[0]] = struct.unpack("=I", master)[0]
+            here = attributes(data, offset + 32, offset + length)
+            info = here.get(18, b"")
+            kind = attributes(info, 0, len(info)).get(1, b"").rstrip(b"\0")
+            master = struct.unpack("=I", here.get(10, bytes(4)))[0]
+            found[struct.unpack_from("=i", data, offset + 20)[0]] = kind, master
     return found
+
+
+def inner_links():
+    """Bridges on which there is nothing but veth: behind them are namespaces of this host, and nobody else."""
+    try:
+        known = links()
+    except Refused:
+        return []
+    others = {master for kind, master in known.values() if kind != b"veth"}
+    return [index for index, (kind, _) in known.items() if kind == b"bridge" and index not in others]
 
 
 def interface_addresses():
@@ -464,9 +476,9 @@ def interfaces_of():
     """Address -> interfaces that a socket with it may be bound to; never empty, so that it is read once."""
     found = {b"": set()}
     try:
-        above = masters()
+        above = links()
         for address, _, index in interface_addresses():
-            found.setdefault(address, set()).update({index, above.get(index, index)} - {0})
+            found.setdefault(address, set()).update({index, above.get(index, (b"", 0))[1]} - {0})
     except Refused:
         pass
     return found
@@ -945,8 +957,9 @@ class Probe(object):
             fields = [("netns", b"%d" % netns)]
             try:
                 with self.enter(netns):
-                    for pairs in translations():
-                        self.fields(fields)
+                    for number, pairs in enumerate(translations()):
+                        if number == 0:
+                            self.fields(fields + [("inner", b"%d" % index) for index in inner_links()])
                         for width in (12, 36):
                             rows = [before + after for before, after in pairs if len(before) == width]
                             self.frame(ROWS, struct.pack(">B", width) + zlib.compress(b"".join(rows), 1))

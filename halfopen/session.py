@@ -259,7 +259,13 @@ class Session:
         for name, ports in wider.items():
             self.ports[name] = tuple(sorted({*self.ports[name], *ports}))
         snapshots = {**snapshots, **dict(self.each({name: snapshots[name] for name in wider}, self.read_again))}
-        return self.joined(snapshots), snapshots
+        found = self.joined(snapshots)
+        # A container that seems gone may have come since its host was read, which was before its peer's perhaps.
+        gone = {name: snapshots[name] for one in found for name in one.gone if name in self.agents}
+        if gone:
+            snapshots = {**snapshots, **dict(self.each(gone, self.read_again))}
+            found = self.joined(snapshots)
+        return found, snapshots
 
     def joined(self, snapshots: Mapping[str, Snapshot]) -> list[Matching]:
         """The join of each check."""

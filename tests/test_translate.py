@@ -202,7 +202,7 @@ def test_a_key_goes_there_and_back_through_any_boxes(found: list[tuple[bytes, in
     assert flow is not None and flow == tables.flow_to(far, address.mirror(keys[-1])) and not flow.ambiguous
     assert (flow.dialled, flow.arrived) == (keys[0], keys[-1])
     names = names_of(hosts[:2], tables, frozenset(("web", "db")))
-    one, two = names.renamed[near, keys[0]], names.renamed[far, address.mirror(keys[-1])]
+    one, two = names.renamed[near][keys[0]], names.renamed[far][address.mirror(keys[-1])]
     assert address.mirror(one) == two
     assert names.real[one][0] == keys[0] and names.real[two][0] == address.mirror(keys[-1])
     plan = replace(PLAN, nat=("boxes",))

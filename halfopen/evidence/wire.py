@@ -490,6 +490,7 @@ def encode_look(key: bytes, scope: int, netns: int = 0) -> bytes:
 def decode_translations(frames: Sequence[Frame], count: int) -> tuple[dict[int, Rewrites], set[int]]:
     """The answer to TRANSLATIONS -> namespace (0: the probe's own) -> what translates there, and those that refused."""
     pairs: dict[tuple[int, int], list[bytes]] = {}
+    inner: dict[int, tuple[int, ...]] = {}
     refused, netns, got = set(), 0, 0
     for frame in frames:
         if frame.kind == FIELDS:
@@ -497,6 +498,8 @@ def decode_translations(frames: Sequence[Frame], count: int) -> tuple[dict[int, 
             netns = number(values.get("netns")) or 0
             if "refused" in values:
                 refused.add(netns)
+            links = [number(value) for name, value in split_fields(frame.payload) if name == "inner"]
+            inner[netns] = tuple(sorted({link for link in links if link}))
         elif frame.kind == ROWS and frame.payload and frame.payload[0] in (address.V4_KEY, address.V6_KEY):
             width, data = frame.payload[0], inflate(frame.payload[1:])
             if len(data) % (2 * width):
@@ -508,8 +511,10 @@ def decode_translations(frames: Sequence[Frame], count: int) -> tuple[dict[int, 
     if got != count:
         raise missing_rows(got, count)
     found = {
-        where: Rewrites(*(b"".join(pairs.get((where, width), ())) for width in (address.V4_KEY, address.V6_KEY)))
-        for where in {one for one, _ in pairs}
+        where: Rewrites(
+            b"".join(pairs.get((where, address.V4_KEY), ())), b"".join(pairs.get((where, address.V6_KEY), ())), links
+        )
+        for where, links in inner.items()
     }
     return found, refused
 

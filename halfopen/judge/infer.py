@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from halfopen import address
 from halfopen.inventory import CheckPlan
 from halfopen.judge.match import Ask, Ground, Matching, Suspect, elsewhere
+from halfopen.judge.translate import shares_link
 from halfopen.judge.verdict import THE_TABLE, Accord
 from halfopen.model import Namespace, Place, Snapshot, show_connection
 from halfopen.table import NO_INODE, RETRANSMITS
@@ -344,14 +345,6 @@ def is_chance(matched: int, expected: float) -> bool:
 def sentence(client: bytes, arrived: bytes) -> str:
     """How the two tuples correspond, as far as can be inferred."""
     return f"{show_connection(client)}; on the server, as it seems: {show_connection(arrived)}"
-
-
-def shares_link(own: bytes, prefix: int | None, packed: bytes) -> bool:
-    """Whether an address is within the prefix of an interface's own."""
-    if prefix is None or len(own) != len(packed):
-        return False
-    shift = 8 * len(own) - prefix
-    return int.from_bytes(own, "big") >> shift == int.from_bytes(packed, "big") >> shift
 
 
 def is_hidden(snapshot: Snapshot) -> bool:

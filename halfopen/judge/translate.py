@@ -123,17 +123,19 @@ class Names:
     """The keys by which translated ends are joined, and the way back.
 
     roles: the hosts whose sockets are compared; an end on any other leads elsewhere.
-    renamed: the key of a socket in its namespace -> the key for the join. real: the inverse, for any namespace.
+    renamed: namespace -> key of a socket there -> the key for the join. real: the inverse, for any namespace.
     """
 
     tables: Tables
     roles: frozenset[str]
-    renamed: dict[tuple[Place, bytes], bytes] = field(default_factory=dict)
+    renamed: dict[Place, dict[bytes, bytes]] = field(default_factory=dict)
     real: dict[bytes, tuple[bytes, Flow]] = field(default_factory=dict)
     homes: dict[bytes, tuple[Place, ...]] = field(default_factory=dict)
     listening: set[tuple[Place, int, int]] = field(default_factory=set)
     synthetic: dict[tuple[object, ...], bytes] = field(default_factory=dict)
     flows: set[Flow] = field(default_factory=set)
+    inner: Mapping[Place, tuple[InterfaceAddress, ...]] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
 
     def add(self, flow: Flow) -> None:
         """Names the two ends of a flow."""
@@ -149,14 +151,18 @@ class Names:
             two = self.name(far, server, server_port, dialled)
             key = address.make_key(one, client_port, two, port)
             for places, end, named in ((near, flow.dialled, key), (far, there, address.mirror(key))):
-                clash = {self.renamed.setdefault((place, end), named) for place in places} != {named}
+                clash = {self.rename(place, end, named) for place in places} != {named}
                 self.real[named] = (end, replace(flow, ambiguous=True) if clash else flow)
             self.listening |= {(place, server_port, port) for place in far}
         else:  # the socket that we know stays, and its peer is the one behind the translation, which leads elsewhere
             for place in near:
-                self.renamed[place, flow.dialled] = address.make_key(client, client_port, server, server_port)
+                self.rename(place, flow.dialled, address.make_key(client, client_port, server, server_port))
             for place in far:
-                self.renamed[place, there] = address.make_key(server, server_port, client, client_port)
+                self.rename(place, there, address.make_key(server, server_port, client, client_port))
+
+    def rename(self, place: Place, key: bytes, name: bytes) -> bytes:
+        """Gives a socket its key for the join, unless it has one: the one that it has."""
+        return self.renamed.setdefault(place, {}).setdefault(key, name)
 
     def dialled_ports(self, ports: Sequence[int]) -> tuple[int, ...]:
         """The ports of a check, as clients dial them: a published port stands for the one that the server has."""
@@ -165,7 +171,12 @@ class Names:
 
     def home(self, place: Place, packed: bytes) -> tuple[Place, ...]:
         """Where an address lives, as a namespace on the way sees it: among the hosts that are compared."""
-        return tuple(one for one in self.tables.ground.homes(place, packed) if one.host in self.roles)
+        found = self.tables.ground.homes(place, packed)
+        if not found and any(shares_link(one.address, one.prefix, packed) for one in self.inner.get(place, ())):
+            # A container had it, and none has it now: its sockets are gone, and the host may be asked for them.
+            self.gone.add(place.host)
+            found = (place,)
+        return tuple(one for one in found if one.host in self.roles)
 
     def name(self, places: tuple[Place, ...], *what: object) -> bytes:
         """The synthetic address of an end."""
@@ -181,7 +192,7 @@ class Names:
 
     def space(self, place: Place, one: Namespace) -> Namespace:
         """One namespace."""
-        mine = {key: name for (where, key), name in self.renamed.items() if where == place}
+        mine = self.renamed.get(place)
         if not mine:
             return one
         blocks = [part for block in one.table.blocks for part in renamed_rows(block, mine)]
@@ -210,6 +221,14 @@ class Names:
         )
 
 
+def shares_link(own: bytes, prefix: int | None, packed: bytes) -> bool:
+    """Whether an address is within the prefix of an interface's own."""
+    if prefix is None or len(own) != len(packed):
+        return False
+    shift = 8 * len(own) - prefix
+    return int.from_bytes(own, "big") >> shift == int.from_bytes(packed, "big") >> shift
+
+
 def renamed_rows(block: Block, names: Mapping[bytes, bytes]) -> Iterable[Block]:
     """The rows of a block, those with a name under it. An untouched block stays the object that it was."""
     rows = list(block.rows())
@@ -220,7 +239,7 @@ def renamed_rows(block: Block, names: Mapping[bytes, bytes]) -> Iterable[Block]:
 
 def names_of(snapshots: Sequence[Snapshot], tables: Tables, roles: frozenset[str]) -> Names:
     """Names for every translated connection that a socket of these hosts has."""
-    names = Names(tables, roles)
+    names = Names(tables, roles, inner=inner_addresses(snapshots))
     wanted = tables.onward.keys() | {address.mirror(key) for key in tables.back}
     for one in snapshots if wanted else ():
         for space in one.namespaces:
@@ -231,6 +250,19 @@ def names_of(snapshots: Sequence[Snapshot], tables: Tables, roles: frozenset[str
                         if flow is not None:
                             names.add(flow)
     return names
+
+
+def inner_addresses(snapshots: Iterable[Snapshot]) -> dict[Place, tuple[InterfaceAddress, ...]]:
+    """A namespace's addresses on links behind which there is nobody but containers, all of which were looked into."""
+    return {
+        Place(one.host, space.netns): tuple(
+            own for own in space.addresses if set(own.links) & set(space.rewrites.inner) and own.prefix is not None
+        )
+        for one in snapshots
+        if one.facts is not None and one.facts.sees_namespaces
+        for space in one.namespaces
+        if space.rewrites
+    }
 
 
 def translated_ports(tables: Tables, ports: Iterable[int]) -> dict[str, set[int]]:
@@ -261,4 +293,5 @@ def restore(matching: Matching, names: Names) -> Matching:
         suspects=tuple(map(names.restored, matching.suspects)),
         established=plain,
         notes=(*matching.notes, *([note] if left_out else [])),
+        gone=frozenset(names.gone),
     )

@@ -30,6 +30,10 @@ class Container:
         """Runs a command inside; its output."""
         return sh(*self.enter(), *argv, check=check)
 
+    def remove(self, *programs: int) -> None:
+        """Its programs are killed, its last process too, and the namespace ends with it."""
+        self.host.run("kill", "-9", *map(str, programs), str(self.pid))
+
     def driver(self) -> Driver:
         """A new program that holds sockets."""
         argv = ["nsenter", "-t", str(self.pid), "-n", "--", sys.executable, str(DRIVER)]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from lab.host import Driver, Lab, lab
-from lab.nat import Container, bridge, container, masquerade, nat, publish, router_between
+from lab.nat import Container, bridge, container, forward, masquerade, nat, publish, router_between
 from lab.tool import Truth, assert_exactly, check, found, truth
 
 COUNT = 4
@@ -218,6 +218,60 @@ def test_one_tuple_on_both_hosts_is_two_connections(two: Lab) -> None:
     assert_exactly(report, expected)
     (finding,) = report["findings"]
     assert finding["client"]["host"] == "db"
+
+
+def hairpin(made: Lab) -> Way:
+    """A container dials the published port of another on its own host."""
+    path = published(made)
+    other = container(made["db"], 3)
+    nat(made["db"], "post ip saddr 172.17.0.0/16 ip daddr 172.17.0.0/16 masquerade")
+    return Way(other.driver(), path.server, path.dial, path.bind)
+
+
+def from_the_host(made: Lab) -> Way:
+    """The host itself dials the published port of its container."""
+    path = published(made)
+    return Way(made["db"].driver(), path.server, path.dial, path.bind)
+
+
+@pytest.mark.parametrize("build", [hairpin, from_the_host])
+def test_a_published_port_is_dialled_on_its_own_host(build: Callable[[Lab], Way], two: Lab) -> None:
+    expected = broken(build(two))
+    code, report = check(two, "--settle", "0.3", client="db", server="db")
+    assert_exactly(report, expected)
+    assert code == 1 and report["connections"] == COUNT
+
+
+@pytest.mark.parametrize("where", ["server", "client"])
+def test_a_container_that_is_gone_leaves_its_peers_half_open(where: str, two: Lab) -> None:
+    """Its address belongs to nobody any more, but on that bridge there is nobody but containers of its host."""
+    bridge(two["db" if where == "server" else "web"])
+    one = container(two["db" if where == "server" else "web"], 2)
+    if where == "server":
+        publish(two["db"], PUBLISHED, one, BEHIND)
+        path = Way(two["web"].driver(), one.driver(), (two.v4("db"), PUBLISHED), ("0.0.0.0", BEHIND))
+    else:
+        masquerade(two["web"])
+        path = Way(one.driver(), two["db"].driver(), (two.v4("db"), BEHIND), ("0.0.0.0", BEHIND))
+    pairs = path.connected()
+    verdict = "missing-on-server" if where == "server" else "missing-on-client"
+    expected = path.truth(verdict, [client for client, _ in pairs])
+    one.run("ip", "link", "set", "eth0", "down")
+    one.remove((path.server if where == "server" else path.client).pid())
+    code, report = check(two, "--settle", "0.3")
+    assert_exactly(report, expected)
+    assert code == 1
+
+
+def test_what_is_published_from_another_machine_leads_elsewhere(three: Lab) -> None:
+    """The host hands on to a neighbour on its link that the check does not name: nothing is said of it."""
+    forward(three["db"])
+    nat(three["db"], f"pre tcp dport {PUBLISHED} dnat ip to {three.v4('router')}:{BEHIND}", "post masquerade")
+    far = three["router"].driver()
+    Way(three["web"].driver(), far, (three.v4("db"), PUBLISHED), ("0.0.0.0", BEHIND)).connected()
+    _, report = check(three, "--settle", "0.3")
+    assert_exactly(report, set())
+    assert {one["peer"] for one in report["external"]} >= {f"{three.v4('router')}:{BEHIND}"}
 
 
 def test_loopback_belongs_to_each_namespace(two: Lab) -> None:
