@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
 from halfopen import __version__, address
-from halfopen.errors import HostError
+from halfopen.errors import ErrorCode, HostError
 from halfopen.evidence.saved import SCHEMA as SNAPSHOT_SCHEMA
 from halfopen.evidence.saved import Said, Saved, encode, pack_sights
 from halfopen.findings import Check, Report
@@ -25,7 +25,8 @@ from halfopen.judge.match import Matching, Suspect, match, survey
 from halfopen.judge.rounds import Bracket, merge, questions, through
 from halfopen.model import Look, Place, Process, Sight, Snapshot, Wanted
 from halfopen.reach.agent import Agent, remote_command
-from halfopen.reach.connect import ReachOptions, connect, refuse_untrusted
+from halfopen.reach.connect import Connection, ReachOptions, connect, refuse_untrusted
+from halfopen.reach.shell import COMMAND, ShellAgent
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -69,7 +70,8 @@ class Session:
     ) -> None:
         self.inventory, self.plans, self.options, self.say = inventory, plans, options, say
         self.deadline = time.monotonic() + options.timeout
-        self.agents: dict[str, Agent] = {}
+        self.agents: dict[str, Agent | ShellAgent] = {}
+        self.reached: dict[str, Connection] = {}
         self.connections: list[Closing] = []
         self.pool = ThreadPoolExecutor(max(1, options.forks), thread_name_prefix="host")
         self.ports = {name: ports_of(name, plans) for name in hosts_of(plans)}
@@ -104,14 +106,35 @@ class Session:
         try:
             if name in self.agents:
                 return self.agents[name].snapshot(self.ports[name])
-            agent = self.open(self.inventory.hosts[name])
+            agent, snapshot = self.reach(self.inventory.hosts[name])
             transport = agent.transport
-            snapshot = agent.first_look(self.ports[name])
         except HostError as error:
             self.agents.pop(name, None)
             return Snapshot(name, None, error=error, transport=transport)
         self.agents[name] = agent
         return snapshot
+
+    def reach(self, host: Host) -> tuple[Agent | ShellAgent, Snapshot]:
+        """A host's first snapshot by the probe, or by what its shell has where it has no Python to run it."""
+        try:
+            agent = self.open(host)
+            return agent, agent.first_look(self.ports[host.name])
+        except HostError as error:
+            # An interpreter that the user named is missed, not replaced.
+            if error.code is not ErrorCode.NO_INTERPRETER or host.python is not None:
+                raise
+        by_shell = self.open_shell(host)
+        return by_shell, by_shell.first_look(self.ports[host.name])
+
+    def open_shell(self, host: Host) -> ShellAgent:
+        """Starts the shell script on a connection that stands."""
+        connection = self.reached[host.name]
+        channel = connection.run(COMMAND)
+        channel.deadline = self.deadline
+        agent = ShellAgent(host.name, channel, connection.transport, self.options.timeout, self.deadline)
+        self.connections.append(agent)
+        agent.start(wait=host.transport == "exec")
+        return agent
 
     def open(self, host: Host) -> Agent:
         """Reaches a host and starts the probe there."""
@@ -126,6 +149,7 @@ class Session:
         )
         connection = connect(host, self.inventory, reach)
         self.connections.append(connection)
+        self.reached[host.name] = connection
         if connection.note:
             self.notes.append(f"{host.name}: {connection.note}")
         channel = connection.run(remote_command(host.python))

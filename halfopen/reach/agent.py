@@ -70,14 +70,12 @@ class Agent:
             self._await_ready()
         source = zlib.compress(probe_source(), 9)
         # Blank lines first: a login script that reads a line of stdin takes one of them instead of the head.
-        self.channel.send(
-            b"\n" * 4
-            + b"%d\n" % len(source)
-            + source
-            + nonce
-            + request(wire.HELLO)
-            + request(wire.DUMP, pack_ports(ports))
-        )
+        opening = b"\n" * 4 + b"%d\n" % len(source) + source
+        try:
+            self.channel.send(opening + nonce + request(wire.HELLO) + request(wire.DUMP, pack_ports(ports)))
+        except HostError as error:
+            # A shell that found no interpreter may be gone before it has read all of this.
+            raise (error.code is ErrorCode.PROTOCOL_ERROR and self._no_interpreter()) or error from None
 
     def first_look(self, ports: Sequence[int]) -> Snapshot:
         """The answers to the questions that `start` sent."""
@@ -172,18 +170,8 @@ class Agent:
         status, complaint = self.channel.exit_status(), self.channel.complaint().strip()
         words = complaint.splitlines()[-1][:300] if complaint else ""
         said = f": {words}" if words else ""
-        if status == 127 or "no python3 found" in complaint:
-            asked = self.python or "python3 (nor platform-python, nor python3.6 to python3.14)"
-            return HostError(
-                ErrorCode.NO_INTERPRETER,
-                f"no {asked} on the host",
-                'set python = "/path/to/python3" for this host in the inventory, or save evidence there with ss -tanoe '
-                "and read it with halfopen analyse",
-            )
-        if status == 98:
-            return HostError(
-                ErrorCode.NO_INTERPRETER, "the host's python is older than 3.6", "set python = ... in the inventory"
-            )
+        if missing := self._no_interpreter():
+            return missing
         if "password is required" in complaint or "sudo:" in complaint:
             return HostError(
                 ErrorCode.NEEDS_PRIVILEGE,
@@ -196,6 +184,23 @@ class Agent:
                 ErrorCode.PROTOCOL_ERROR, f"the probe ended before its first word{ended}{said}", wire.RETRY
             )
         return HostError(ErrorCode.TRUNCATED, f"the probe's answer ends in the middle{said}", wire.RETRY)
+
+    def _no_interpreter(self) -> HostError | None:
+        """Whether the channel ended because no Python was found, or only one that is too old."""
+        status, complaint = self.channel.exit_status(), self.channel.complaint()
+        if status in (126, 127) or "no python3 found" in complaint:
+            asked = self.python or "python3 (nor platform-python, nor python3.6 to python3.14)"
+            return HostError(
+                ErrorCode.NO_INTERPRETER,
+                f"no {asked} on the host",
+                'set python = "/path/to/python3" for this host in the inventory, or save evidence there with ss -tanoe '
+                "and read it with halfopen analyse",
+            )
+        if status == 98:
+            return HostError(
+                ErrorCode.NO_INTERPRETER, "the host's python is older than 3.6", "set python = ... in the inventory"
+            )
+        return None
 
 
 def request(verb: int, payload: bytes = b"") -> bytes:
