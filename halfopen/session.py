@@ -26,10 +26,14 @@ from halfopen.judge.rounds import Bracket, merge, questions, through
 from halfopen.model import Look, Place, Process, Sight, Snapshot, Wanted
 from halfopen.reach.agent import Agent, remote_command
 from halfopen.reach.connect import Connection, ReachOptions, connect, refuse_untrusted
+from halfopen.reach.machine import MachineAgent, is_foreign
 from halfopen.reach.shell import COMMAND, ShellAgent
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+AnyAgent = Agent | ShellAgent | MachineAgent
 
 
 class Closing(Protocol):
@@ -70,7 +74,7 @@ class Session:
     ) -> None:
         self.inventory, self.plans, self.options, self.say = inventory, plans, options, say
         self.deadline = time.monotonic() + options.timeout
-        self.agents: dict[str, Agent | ShellAgent] = {}
+        self.agents: dict[str, AnyAgent] = {}
         self.reached: dict[str, Connection] = {}
         self.connections: list[Closing] = []
         self.pool = ThreadPoolExecutor(max(1, options.forks), thread_name_prefix="host")
@@ -114,17 +118,26 @@ class Session:
         self.agents[name] = agent
         return snapshot
 
-    def reach(self, host: Host) -> tuple[Agent | ShellAgent, Snapshot]:
-        """A host's first snapshot by the probe, or by what its shell has where it has no Python to run it."""
+    def reach(self, host: Host) -> tuple[AnyAgent, Snapshot]:
+        """A host's first snapshot by the probe, or by what its shell has where it has no Python that could run it."""
+        ports = self.ports[host.name]
+        if host.transport == "local" and is_foreign():
+            machine = MachineAgent(host.name)
+            return machine, machine.first_look(ports)
         try:
             agent = self.open(host)
-            return agent, agent.first_look(self.ports[host.name])
+            return agent, agent.first_look(ports)
         except HostError as error:
             # An interpreter that the user named is missed, not replaced.
             if error.code is not ErrorCode.NO_INTERPRETER or host.python is not None:
                 raise
-        by_shell = self.open_shell(host)
-        return by_shell, by_shell.first_look(self.ports[host.name])
+            missing = error
+        try:
+            by_shell = self.open_shell(host)
+            return by_shell, by_shell.first_look(ports)
+        except HostError as error:
+            # A login that runs no command, or only its own, tells more by what it said first.
+            raise missing if error.code in (ErrorCode.TRUNCATED, ErrorCode.PROTOCOL_ERROR) else error from None
 
     def open_shell(self, host: Host) -> ShellAgent:
         """Starts the shell script on a connection that stands."""

@@ -130,7 +130,7 @@ def facts_of(sections: Iterable[Section], told: Told) -> tuple[HostFacts, tuple[
     uid = wire.number(texts.get("id", "").encode("utf-8", "replace"))
     addresses = tuple(addresses_of(texts))
     netns = re.search(r"net:\[(\d{1,20})\]", texts.get("netns", ""))
-    gaps = [f"no python3 there, so its sockets come from {told.form}", *told.gaps]
+    gaps = [f"no python3 there could run the probe, so its sockets come from {told.form}", *told.gaps]
     if not addresses:
         gaps.append("no addresses of interfaces; those that its sockets have are taken")
         addresses = tuple(InterfaceAddress(packed, ()) for packed in told.addresses())

@@ -167,11 +167,11 @@ class Agent:
 
     def _ended(self) -> HostError:
         """Why the channel ended before the answer did."""
+        if missing := self._no_interpreter():
+            return missing
         status, complaint = self.channel.exit_status(), self.channel.complaint().strip()
         words = complaint.splitlines()[-1][:300] if complaint else ""
         said = f": {words}" if words else ""
-        if missing := self._no_interpreter():
-            return missing
         if "password is required" in complaint or "sudo:" in complaint:
             return HostError(
                 ErrorCode.NEEDS_PRIVILEGE,
@@ -180,8 +180,12 @@ class Agent:
             )
         if self.reader.sequence == 0:
             ended = f" (exit status {status})" if status is not None else ""
+            # A Python that starts and fails: a broken one, or one on a system that the probe does not know.
+            failed = status is not None and 0 < status < 126
             return HostError(
-                ErrorCode.PROTOCOL_ERROR, f"the probe ended before its first word{ended}{said}", wire.RETRY
+                ErrorCode.NO_INTERPRETER if failed else ErrorCode.PROTOCOL_ERROR,
+                f"the probe ended before its first word{ended}{said}",
+                wire.RETRY,
             )
         return HostError(ErrorCode.TRUNCATED, f"the probe's answer ends in the middle{said}", wire.RETRY)
 

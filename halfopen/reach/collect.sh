@@ -20,13 +20,19 @@ facts() {
   else run ifconfig ifconfig -a
   fi
 }
+by_netstat() {
+  case $(uname) in
+    Linux) got netstat -taneoW || got netstat -tan ;;
+    SunOS) got netstat -an -P tcp ;;
+    *) got netstat -anW -p tcp || got netstat -an -p tcp || got netstat -an ;;
+  esac
+}
 table() {
   if has ss && got ss -tanoe; then say ss 0 "$text"
   elif got cat /proc/net/tcp; then
     say tcp 0 "$text"
     if [ -e /proc/net/tcp6 ]; then run tcp6 cat /proc/net/tcp6; else say no-tcp6 0 ""; fi
-  elif has netstat && { got netstat -taneoW || got netstat -tan || got netstat -anW -p tcp || got netstat -an -P tcp; }
-  then say netstat 0 "$text"
+  elif has netstat && by_netstat; then say netstat 0 "$text"
   else text=$(lsof -nP -iTCP -FpcuftdPnT </dev/null 2>/dev/null); say lsof 0 "$text"
   fi
 }

@@ -15,8 +15,9 @@ from importlib import resources
 from halfopen.errors import ErrorCode, HostError
 from halfopen.evidence import shell, wire
 from halfopen.evidence.told import Told
-from halfopen.model import Absence, HostFacts, InterfaceAddress, Look, Process, Sight, Snapshot, Wanted
+from halfopen.model import HostFacts, InterfaceAddress, Look, Process, Snapshot, Wanted
 from halfopen.reach.channel import Channel
+from halfopen.reach.tables import look_in
 
 READY = b"halfopen-shell\n"
 COMMAND = "exec /bin/sh -c 'echo halfopen-shell; exec /bin/sh'"
@@ -66,14 +67,7 @@ class ShellAgent:
 
     def look(self, wanted: Sequence[Wanted]) -> Look:
         """The sockets that were asked for, out of one more table, or of two where one is not there."""
-        told = self._table()
-        found = {one.key: told.sockets.get(one.key) for one in wanted}
-        if not all(found.values()):
-            again = self._table()
-            found = {key: seen or again.sockets.get(key) for key, seen in found.items()}
-            told = told if not told.whole else again
-        absent: Sight = Absence.ABSENT if told.whole else Absence.UNSEEN
-        return Look(self.host, {(one.place, one.key): found[one.key] or absent for one in wanted})
+        return look_in(self.host, wanted, self._table)
 
     def evidence(self) -> tuple[dict[str, int], dict[str, int]]:
         """Counters and sysctls of the host's network namespace, now."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,7 +14,9 @@ from lab.breaks import COUNT, FAULTS, Scene
 from lab.host import Lab, LabHost, lab
 from lab.tool import Truth, check, found
 
+from halfopen.evidence.ss import STATES as SS_STATES
 from halfopen.reach.agent import INTERPRETERS
+from halfopen.tcp import STATE_NUMBERS
 
 HELD = {"half_closed", "fin_lost", "tuple_reused", "client_vanished", "abandoned_close", "healthy"}
 """Faults of which a process holds the server's end: lsof shows no others."""
@@ -160,3 +165,91 @@ def test_healthy_connections_and_churn_are_clean_without_python(alone: Lab) -> N
         _, report = check(alone, "--settle", "0.5")
         assert report["findings"] == [] and report["agreeing"] >= 100
     assert client.churn_made() > 1000
+
+
+def by_exec(made: Lab, name: str, *prefix: str) -> None:
+    """Reaches a host by a shell in its namespaces, as `docker exec` does, in place of SSH."""
+    argv = [*made[name].enter(), *prefix, "sh"]
+    other = next(one for one in made.hosts if one != name)
+    tables = made.inventory.read_text().split("\n[hosts.")
+    kept = next(one for one in tables if one.removeprefix("[hosts.").startswith(f"{other}]")).removeprefix("[hosts.")
+    made.inventory.write_text(
+        f'[hosts.{kept}\n[hosts.{name}]\naddress = "{name}"\ntransport = "exec"\ncommand = {json.dumps(argv)}\n'
+    )
+
+
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+
+
+@pytest.mark.parametrize("collector", ["ss", "procfs"])
+def test_an_ordinary_user_in_a_container_shell_sees_the_same(collector: str, alone: Lab) -> None:
+    truths = scenes(alone, list(FAULTS), ("ipv4", "dual-stack"))
+    without_python(alone["db"], *HIDDEN[collector])
+    by_exec(alone, "db", *NOBODY)
+    code, report = check(alone, "--settle", "0.5")
+    assert found(report) == set().union(*truths.values()) and code == 1
+    db = report["hosts"][1]
+    assert (db["collector"], db["transport"], db["privileged"], db["complete"]) == (collector, "exec", False, True)
+    assert any("other users" in note for note in report["notes"])
+
+
+def test_lsof_of_an_ordinary_user_proves_no_absence(alone: Lab) -> None:
+    """It shows him not even the connections that are there."""
+    scenes(alone, ["healthy", "server_vanished"], ("ipv4",))
+    without_python(alone["db"], "ss", "cat", "netstat")
+    by_exec(alone, "db", *NOBODY)
+    code, report = check(alone, "--settle", "0.2")
+    assert (code, report["outcome"], report["findings"]) == (3, "incomplete", [])
+
+
+PSUTIL = """
+import json
+from halfopen import address
+from halfopen.reach.machine import MachineAgent
+agent = MachineAgent("here")
+snapshot = agent.first_look(())
+(space,) = snapshot.namespaces
+rows = []
+for key, number, _ in space.table.rows():
+    local, local_port, peer, peer_port = address.split_key(key)
+    rows.append([address.endpoint(local, local_port), address.endpoint(peer, peer_port), number])
+print(json.dumps({
+    "rows": rows,
+    "listening": sorted(one.port for one in space.listeners),
+    "addresses": [address.show(one.address) for one in space.addresses],
+    "collector": snapshot.facts.collector,
+    "gaps": snapshot.facts.gaps,
+}))
+"""
+
+
+def test_psutil_sees_what_the_kernel_has(alone: Lab) -> None:
+    """Decoded as on the systems it is for, over sockets whose truth `ss` tells."""
+    scenes(alone, list(FAULTS), ("ipv4", "ipv6", "dual-stack"))
+    for host in (alone["web"], alone["db"]):
+        told = json.loads(host.run(sys.executable, "-c", PSUTIL))
+        expected = {ends: SS_STATES[state] for ends, state in host.ss().items() if "22" not in ends[0].split(":")[-1:]}
+        rows = {(local, peer): STATE_NUMBERS[number].value for local, peer, number in told["rows"]}
+        assert {ends: state for ends, state in rows.items() if not ends[0].endswith(":22")} == expected
+        assert alone.v4(host.name) in told["addresses"] and alone.link_local(host.name) in told["addresses"]
+        assert told["collector"] == "psutil" and any("accepted" in gap for gap in told["gaps"])
+
+
+def test_the_check_of_this_machine_by_psutil(alone: Lab) -> None:
+    """`local` on a system that is no Linux, which this one says it is for once."""
+    truths = scenes(alone, ["server_vanished", "half_closed", "healthy"], ("ipv4",))
+    by_exec(alone, "web")
+    inventory = alone.inventory.read_text() + '\n[hosts.here]\naddress = "here"\ntransport = "local"\n'
+    alone.inventory.write_text(inventory)
+    code = "import sys, halfopen.session as s; s.is_foreign = lambda: True; from halfopen.__main__ import run; run()"
+    argv = ["check", "here", "web", "--inventory", str(alone.inventory), "--format", "json", "--settle", "0.3"]
+    done = subprocess.run(
+        [*alone["db"].enter()[:3], "-n", "-u", "--", sys.executable, "-c", code, *argv],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    (report,) = json.loads(done.stdout)["checks"]
+    assert found(report) == set().union(*truths.values()), done.stderr
+    assert {one["confidence"] for one in report["findings"]} == {"observed"}
+    assert report["client"]["collector"] == "psutil"
