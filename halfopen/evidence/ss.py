@@ -160,7 +160,7 @@ USERS = re.compile(r'users:\(\("(?P<name>.{0,15})",(?:pid=)?(?P<pid>\d{1,10}),(?
 INODE = re.compile(r"(?:^|\s)ino:(\d{1,20})(?=\s|$)")
 UID = re.compile(r"(?:^|[\s(])uid:(\d{1,10})(?=\s|$)")
 COOKIE = re.compile(r"(?:^|\s)sk:([0-9a-fA-F]{1,16})(?=\s|$)")
-TIMER = re.compile(r"timer:\((?P<name>[a-z]{1,12}),(?P<time>[^,)]{1,20}),(?P<count>\d{1,4})\)")
+TIMER = re.compile(r"timer:\((?P<name>[a-z]{1,12}),(?P<time>[^,)]{0,20}),(?P<count>\d{1,4})\)")
 TIME = re.compile(r"(?:(?P<min>\d{1,9})min)?(?:(?P<sec>\d{1,9})sec|(?:(?P<point>\d{1,9})\.)?(?P<ms>\d{1,3})ms)?")
 
 SS = Form(
