@@ -61,8 +61,8 @@ class Matching:
     unjudged: connections with an end on a host that could not be read.
     established: keys, as the client role sees them, of connections that are established at both ends and not suspect;
     left empty where they are more than were asked for, and then `uncounted` is their number.
-    notes: what a reader should know about how this was compared, and what was inferred. gone: hosts of whose containers one seems
-    to be gone.
+    notes: what a reader should know about how this was compared, and what was inferred.
+    gone: hosts of whose containers one seems to be gone.
     """
 
     agreeing: Mapping[tuple[State | None, State | None], int]
