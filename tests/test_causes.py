@@ -72,13 +72,14 @@ class Given:
     sysctls: dict[str, int] = field(default_factory=dict)
     uptimes: tuple[float | None, float | None] = (86400.0, 86400.0)
     names: tuple[str, str] = ("web", "db")
+    collector: Collector = Collector.NETLINK
 
     def case(self) -> Case:
         places = Place(self.names[0], 1), Place(self.names[1], 1)
         suspect = Suspect(Ask((places[0],), ONE), Ask((places[1],), address.mirror(ONE)), self.client is not None)
         held = Held(suspect, self.verdict, Confidence.PROVEN, self.client, self.server, *places)
         near, distant = (
-            HostFacts(name, "6.1.0", f"boot-{name}", uptime, True, Collector.NETLINK)
+            HostFacts(name, "6.1.0", f"boot-{name}", uptime, True, self.collector)
             for name, uptime in zip(self.names, self.uptimes, strict=True)
         )
         after = {**QUIET, **self.counters}
@@ -250,6 +251,7 @@ SILENCE: dict[str, tuple[Given, CauseCode]] = {
     "up for longer than the silence": (GONE, C.PEER_REBOOTED),
     "nobody knows for how long it is up": (GONE.without(uptimes=(None, None)), C.PEER_REBOOTED),
     "one host, one boot": (REBOOTED.without(names=("db", "db"), uptimes=(60.0, 60.0)), C.PEER_REBOOTED),
+    "listeners were not listed": (GONE.without(listener=None, collector=Collector.CAPTURE), C.PEER_VANISHED),
     "a reboot explains it": (REBOOTED.without(counters={"EstabResets": 3}), C.PEER_VANISHED),
     "a RST was sent": (GONE.without(counters={"EstabResets": 3, "OutRsts": 1}), C.PEER_VANISHED),
     "counters that were not read": (GONE.without(counters={}), C.PEER_VANISHED),

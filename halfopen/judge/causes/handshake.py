@@ -16,7 +16,7 @@ from halfopen.judge.case import Case, is_full
 from halfopen.judge.causes.remedies import accept_apart, end_it, keepalive_for, raise_backlog
 from halfopen.judge.causes.rule import About, Fact, Reason, Remedy, Rule, counted
 from halfopen.judge.sentence import Amount, Sentence, seconds, times
-from halfopen.judge.signs import has_sent, heard_s, never_confirmed, since_boot
+from halfopen.judge.signs import has_sent, heard_s, never_confirmed, nothing_listens, since_boot
 from halfopen.model import TcpInfo
 from halfopen.tcp import State, Timer
 
@@ -121,15 +121,17 @@ def connection_refused_silently(case: Case) -> Reason | None:
         Fact(case.client.name, ("has sent its SYN ", times(client.retransmits + 1), " and heard nothing")),
         *queue_facts(case),
     ]
-    if case.listener is None:
+    closed = nothing_listens(case)
+    if closed:
         facts.append(
             Fact(case.server.name, ("has nothing that listens on this port, and its refusal does not arrive",))
         )
         summary = "nothing listens there, and something on the way drops the SYN, or the RST that would say so"
     else:
         facts += counted(case.server, "ListenDrops")
-        summary = "the port is open and has room, so something between drops the SYN without a word"
-    return Reason(CauseCode.CONNECTION_REFUSED_SILENTLY, summary, tuple(facts), decisive=case.listener is None)
+        room = "the port is open and has room, so " if case.listener is not None else ""
+        summary = f"{room}something between drops the SYN without a word"
+    return Reason(CauseCode.CONNECTION_REFUSED_SILENTLY, summary, tuple(facts), decisive=closed)
 
 
 def confirmable(case: Case) -> TcpInfo | None:
@@ -258,7 +260,7 @@ def remedies_of_refusal(case: Case) -> Iterator[Remedy]:
         f"look for a rule that drops it: nft list ruleset on {case.server.name} and {case.client.name}, the security "
         "groups between; let it reject (tcp reset) instead, so that clients fail at once"
     )
-    if case.listener is None:
+    if nothing_listens(case):
         yield Remedy(f"start the program that should listen on {case.server.name}, or correct the client's address")
     yield Remedy("give the client's connect a timeout of its own, or TCP_SYNCNT, shorter than tcp_syn_retries allows")
 
