@@ -153,7 +153,7 @@ def without_timer(end: Socket, host: HostEvidence, case: Case, causes: Sequence[
             OutlookCode.UNKNOWN, (f"{whose} has no timer, and what its program waits for is not to be seen",)
         )
     if last is not False:
-        waits = "waits for an answer" if last else "waits to be spoken to"
+        waits = "waits to be spoken to" if not last or end is case.held.server else "waits for an answer"
         words = (f"{whose} {waits}, and no timer asks", *rescue(end, case, causes))
         return Prospect(OutlookCode.NEVER, words)
     failing = "times out" if CauseCode.PATH_DEAD in causes else "is answered with a RST (ECONNRESET)"
