@@ -145,7 +145,8 @@ def without_timer(end: Socket, host: HostEvidence, case: Case, causes: Sequence[
         return Prospect(OutlookCode.NEVER, (f"{host.name} keeps its CLOSE_WAIT until the program closes it",))
     if end.state is State.FIN_WAIT2:
         return Prospect(OutlookCode.NEVER, (f"{host.name} keeps its FIN_WAIT2 while the program holds it open",))
-    both = case.held.verdict is not Verdict.HANDSHAKE_STUCK and alone(case) is None
+    strays = case.held.verdict is Verdict.DESYNCHRONIZED  # each end takes the other's segments for strays
+    both = case.held.verdict is not Verdict.HANDSHAKE_STUCK and alone(case) is None and not strays
     whose = f"once the other end is gone, {host.name}" if both else host.name
     last = spoke_last(end, end is case.held.server)
     if end.info is None:
@@ -157,7 +158,9 @@ def without_timer(end: Socket, host: HostEvidence, case: Case, causes: Sequence[
         words = (f"{whose} {waits}, and no timer asks", *rescue(end, case, causes))
         return Prospect(OutlookCode.NEVER, words)
     failing = "times out" if CauseCode.PATH_DEAD in causes else "is answered with a RST (ECONNRESET)"
-    if CauseCode.RESET_LOST in causes or CauseCode.MIDDLEBOX_FORGOT in causes:
+    if strays:
+        failing = "is no part of what the other end knows, and is reset or times out"
+    elif CauseCode.RESET_LOST in causes or CauseCode.MIDDLEBOX_FORGOT in causes:
         failing += ", or times out if that is lost too"
     return Prospect(OutlookCode.FAILS_ON_WRITE, (f"{whose} has no timer; its next write {failing}",))
 

@@ -85,7 +85,8 @@ def tuple_reused(case: Case) -> Reason | None:
     facts = []
     for end, host in ends(case):
         other = server if end is client else client
-        facts.append(Fact(host.name, (CONTRADICTIONS.get(end.state, f"is {end.state}"),)))
+        if client.state is not server.state:
+            facts.append(Fact(host.name, (CONTRADICTIONS.get(end.state, f"is {end.state}"),)))
         if end.state is State.ESTABLISHED and other.state is not State.ESTABLISHED:
             facts += idle_fact(host.name, heard_s(end))
         elif end.state is State.SYN_SENT and end.retransmits:
