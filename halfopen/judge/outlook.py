@@ -174,9 +174,9 @@ def rescue(end: Socket, case: Case, causes: Sequence[CauseCode]) -> Iterator[str
     }:
         age = heard_s(end)
         if age is not None and age < COOKIE_LIFE:
-            yield "; a byte from it within two minutes of connecting may still bring it to life, later it fails"
+            yield "; a byte within two minutes of connecting may still bring it to life"
         else:
-            yield "; a write would fail (ECONNRESET)"
+            yield "; a write fails"
 
 
 def backing_off(step: float, most: float) -> Iterator[float]:
@@ -283,7 +283,7 @@ LEADS: dict[OutlookCode, Sentence] = {
 SPECIAL: dict[Verdict, Prospect] = {
     Verdict.NEVER_ACCEPTED: Prospect(
         OutlookCode.UNKNOWN,
-        ("works from the moment the program accepts it; until then no timer of either host ends it",),
+        ("works once the program accepts it; until then no timer ends it",),
     ),
     Verdict.AMBIGUOUS: Prospect(
         OutlookCode.UNKNOWN, ("cannot be told while it is not clear which sockets belong together",)

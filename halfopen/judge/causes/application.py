@@ -26,7 +26,7 @@ def not_accepting(case: Case) -> Reason | None:
     who = named(case.listener_process, f"the program that listens on {case.listener_name}")
     return Reason(
         CauseCode.APPLICATION_NOT_ACCEPTING,
-        f"{who} did not accept it while we looked; no program holds it yet, and lsof does not show it",
+        f"{who} did not accept it while we looked; lsof shows no such connection",
         tuple(facts),
         decisive=case.held.verdict is not Verdict.MISSING_ON_CLIENT,
     )
@@ -96,10 +96,7 @@ def other_end(case: Case, end: Socket) -> tuple[Socket | None, HostEvidence]:
 
 def remedies_of_not_accepting(case: Case) -> Iterator[Remedy]:
     """Accept."""
-    who = named(case.listener_process, "the server")
-    yield Remedy(
-        f"see what {who} on {case.server.name} does instead of accepting: py-spy dump, jstack, gdb -p, strace -fp"
-    )
+    yield Remedy("see what it does instead of accepting (py-spy dump, jstack, gdb -p)")
     yield accept_apart(case)
     if case.listener is not None and case.listener.queue is not None and case.listener.queue > 0:
         yield from raise_backlog(case)

@@ -28,14 +28,15 @@ def accept_queue_overflow(case: Case) -> Reason | None:
         return None
     full = is_full(case.listener)
     verdict, lone = case.held.verdict, case.held.server is None
-    facts = [*queue_facts(case), *counted(case.server, "ListenOverflows")]
+    facts = queue_facts(case)
     if verdict is Verdict.HANDSHAKE_STUCK or (verdict is Verdict.CONNECT_UNANSWERED and lone):
         if not full and not case.server.delta("ListenOverflows"):
             return None
         what = "the client's last ACK" if verdict is Verdict.HANDSHAKE_STUCK else "the client's SYN"
         state = "is full, so" if full else "of this listener or another overflows while we look, and then"
         summary = f"the accept queue {state} {what} is dropped each time it comes"
-        return Reason(CauseCode.ACCEPT_QUEUE_OVERFLOW, summary, tuple(facts + retried(case)), decisive=bool(full))
+        facts += [*counted(case.server, "ListenOverflows"), *retried(case)]
+        return Reason(CauseCode.ACCEPT_QUEUE_OVERFLOW, summary, tuple(facts), decisive=bool(full))
     info = confirmable(case)
     if info is None:
         return None
@@ -43,12 +44,13 @@ def accept_queue_overflow(case: Case) -> Reason | None:
     if by_cookie(case, info):
         if case.server.value("SyncookiesRecv") == 0:
             return None
-        summary = f"{when} when the last ACK came, and with a SYN cookie nothing is left of the connection"
-        facts += counted(case.server, "SyncookiesSent", "SyncookiesRecv")
+        summary = f"{when} when the last ACK came, and a SYN cookie leaves no trace"
+        facts += counted(case.server, "ListenOverflows", "SyncookiesSent", "SyncookiesRecv")
     elif not repeated(info):
         return None
     else:
         summary = f"{when} each time the last ACK came, until the server gave up in silence (tcp_synack_retries)"
+        facts += counted(case.server, "ListenOverflows")
     facts += unconfirmed(case, info)
     return Reason(CauseCode.ACCEPT_QUEUE_OVERFLOW, summary, tuple(facts), decisive=bool(full))
 
@@ -178,21 +180,17 @@ def queue_facts(case: Case) -> list[Fact]:
     words: Sentence = (f"{case.listener_name}{who} has ", Amount(listener.queue))
     if listener.backlog is not None:
         words += (" of ", Amount(listener.backlog))
-    words += (" in its accept queue: full" if is_full(listener) else " in its accept queue",)
-    facts = [Fact(case.server.name, words)]
-    if is_full(listener) and (limit := limit_of(case)):
-        facts.append(Fact(case.server.name, limit))
-    return facts
+    return [Fact(case.server.name, (*words, " in its accept queue", *(limit(case) if is_full(listener) else ())))]
 
 
-def limit_of(case: Case) -> Sentence:
-    """Who set the length of the accept queue: listen()'s argument, or somaxconn that caps it."""
+def limit(case: Case) -> Sentence:
+    """That a queue is full, and who set its length: the argument of listen(), or somaxconn that caps it."""
     backlog, most = case.listener.backlog if case.listener else None, case.server.sysctls.get("somaxconn")
     if backlog is None or most is None:
-        return ()
+        return (": full",)
     if backlog < most:
-        return ("limits it by the program's own listen(", Amount(backlog), "); somaxconn would allow ", Amount(most))
-    return ("limits it by net.core.somaxconn = ", Amount(most), ", whatever the program asks for")
+        return (": full; its own listen() is the limit, somaxconn ", Amount(most))
+    return (": full; the limit is somaxconn, ", Amount(most))
 
 
 def retried(case: Case) -> list[Fact]:
@@ -219,10 +217,7 @@ def remedies_of_overflow(case: Case) -> Iterator[Remedy]:
     yield accept_apart(case)
     yield from raise_backlog(case)
     if case.server.value("SyncookiesSent"):
-        yield Remedy(
-            f"leave SYN cookies on (net.ipv4.tcp_syncookies); they keep {case.server.name} reachable, and "
-            "tcp_abort_on_overflow has no effect on them"
-        )
+        yield Remedy(f"leave SYN cookies on: they keep {case.server.name} reachable")
     yield from client_first(case)
     yield from end_it(case)
 
@@ -241,7 +236,7 @@ def remedies_of_lost_ack(case: Case) -> Iterator[Remedy]:
 
 def client_first(case: Case) -> Iterator[Remedy]:
     """What makes a client notice that nobody is there."""
-    yield Remedy("let the client speak first, or add a heartbeat to the protocol: its first byte repeats the lost ACK")
+    yield Remedy("let the client speak first, or add a heartbeat")
     yield keepalive_for(case.client, None)
 
 
