@@ -354,11 +354,7 @@ def test_without_evidence_no_rule_guesses(verdict: Verdict) -> None:
 
 def test_the_limit_of_the_queue_is_named() -> None:
     own = " ".join(BY_COOKIE.diagnosis().remedies)
-    assert (
-        "listen() backlog of postgres (pid 812): 128 now" in own
-        and "allows 4096" in own
-        and "leave SYN cookies on" in own
-    )
+    assert "raise its listen() backlog: 128 now, somaxconn allows 4096" in own and "leave SYN cookies on" in own
     capped = " ".join(BY_COOKIE.without(sysctls={"somaxconn": 128}).diagnosis().remedies)
     assert "net.core.somaxconn=4096" in capped and "caps the backlog at 128" in capped
 

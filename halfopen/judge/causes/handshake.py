@@ -45,7 +45,7 @@ def accept_queue_overflow(case: Case) -> Reason | None:
         if case.server.value("SyncookiesRecv") == 0:
             return None
         summary = f"{when} when the last ACK came, and a SYN cookie leaves no trace"
-        facts += counted(case.server, "ListenOverflows", "SyncookiesSent", "SyncookiesRecv")
+        facts += counted(case.server, "SyncookiesSent", "ListenOverflows")
     elif not repeated(info):
         return None
     else:
