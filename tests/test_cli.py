@@ -170,7 +170,9 @@ def test_readme_and_ci_run_the_same_test_command() -> None:
     commands = re.findall(r"<!-- (demo|tests) -->\n```\n(.+)\n```", readme)
     assert [name for name, _ in commands] == ["demo", "tests"]
     assert "halfopen demo" in commands[0][1] and "pytest" in commands[1][1]
-    assert "/<!-- tests -->/" in script and 'bash -c "$test_command"' in script
+    (found,) = re.findall(r"^test_command=.+$", script, re.MULTILINE)
+    said = subprocess.run(["bash", "-c", f'{found}; echo "$test_command"'], capture_output=True, text=True, cwd=ROOT)
+    assert said.stdout == commands[1][1] + "\n" and 'bash -c "$test_command"' in script
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="breaks connections by Linux's rules")
