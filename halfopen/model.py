@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+import msgspec
+
 from halfopen import address
 from halfopen.errors import HostError
 from halfopen.table import Table
@@ -29,11 +31,11 @@ class Collector(StrEnum):
     CAPTURE = "capture"
 
 
-@dataclass(frozen=True, slots=True)
-class TcpInfo:
+class TcpInfo(msgspec.Struct, frozen=True):
     """struct tcp_info of include/uapi/linux/tcp.h, the fields that we read; None where the kernel is too old.
 
     Times are milliseconds as the kernel gives them, except rto, rtt, rttvar and min_rtt in microseconds.
+    A Struct, because thousands are made at once, and a frozen dataclass takes ten times as long.
     """
 
     ca_state: int

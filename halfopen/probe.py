@@ -79,8 +79,11 @@ class Netlink(object):
         self.view = memoryview(self.buffer)
 
     def send(self, kind, flags, body):
+        self.write(struct.pack("=IHHII", 16 + len(body), kind, flags, 1, 0) + body)
+
+    def write(self, data):
         try:
-            self.socket.send(struct.pack("=IHHII", 16 + len(body), kind, flags, 1, 0) + body)
+            self.socket.send(data)
         except OSError as error:
             raise Refused(error.errno or 0, "netlink")
 
@@ -176,42 +179,81 @@ def diag_dumps(netlink, ports, states=ALL_STATES, extensions=0):
                 raise
 
 
-def look_netlink(netlink, family, scope, sockid):
-    """One exact look-up -> message (72 bytes and attributes) or None if there is no such socket.
+def looks_netlink(netlink, links_of, asked):
+    """Exact look-ups of (family, scope, sockid) -> a function that gives the message of each, in the same order.
+
+    A message is 72 bytes and attributes, or None if there is no such socket; the function raises Refused.
+
+    Each is looked for as asked, then on each interface that a socket with this local address may be bound to: such a
+    socket is not found without its index, and the asker sees only the other end.
+    """
+    slices = (asked[at : at + 1024] for at in range(0, len(asked), 1024))
+    answers = (answer for some in slices for answer in look_some(netlink, links_of, some))
+
+    def look(family, scope, sockid):
+        answer = next(answers)
+        if isinstance(answer, Refused):
+            raise answer
+        return answer
+
+    return look
+
+
+def look_some(netlink, links_of, asked):
+    """The same as a list, where an answer may be a Refused."""
+    found, ways = [None] * len(asked), []
+    for family, scope, sockid in asked:
+        local = sockid[4:8] if family == AF_INET else sockid[4:20]
+        ways.append([scope] + sorted(links_of.get(local, set()) - {scope}) + ([0] if scope else []))
+    for turn in range(max(len(way) for way in ways)):
+        left = [index for index, way in enumerate(ways) if found[index] is None and turn < len(way)]
+        wanted = [(asked[index][0], ways[index][turn], asked[index][2]) for index in left]
+        for index, answer in zip(left, look_each(netlink, wanted)):
+            found[index] = answer
+    return found
+
+
+def look_each(netlink, wanted):
+    """Exactly these. Many requests go in one write, which saves half of what one costs.
+
+    The kernel answers each in order, by a datagram of its own; no more are sent than answers fit into the socket.
+    """
+    found = []
+    at_once = max(1, min(32, netlink.socket.getsockopt(1, 8) >> 13))  # SO_RCVBUF; an answer takes 2 to 4 KiB of it
+    for start in range(0, len(wanted), at_once):
+        some = wanted[start : start + at_once]
+        requests = b"".join(
+            struct.pack("=IHHIIBBBBI", 72, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, number, 0, family, 6, 2, 0, ALL_STATES)
+            + sockid
+            + struct.pack("=I8s", scope, NO_COOKIE)
+            for number, (family, scope, sockid) in enumerate(some)
+        )
+        try:
+            netlink.write(requests)
+            for number, (_, _, sockid) in enumerate(some):
+                found.append(looked_up(netlink.receive(), number, sockid))
+        except Refused as refusal:
+            netlink.__init__(NETLINK_SOCK_DIAG)  # answers that are still on their way belong to nobody
+            found += [refusal] * (start + len(some) - len(found))
+    return found
+
+
+def looked_up(data, number, sockid):
+    """The answer to the look-up of this number -> message, None if there is no such socket, or Refused.
 
     Where the tuple is absent the kernel returns the LISTEN socket that would take it, which is not it.
     """
-    request = struct.pack("=BBBBI", family, 6, 2, 0, ALL_STATES) + sockid[:36] + struct.pack("=I", scope) + NO_COOKIE
-    netlink.send(SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, request)
-    data = netlink.receive()
-    length, kind = struct.unpack_from("=IH", data)
+    length, kind, _, answered = struct.unpack_from("=IHHI", data)
+    if answered != number or length < 20:
+        raise Refused(74, "netlink")
     if kind == NLMSG_ERROR:
         code = -struct.unpack_from("=i", data, 16)[0]
-        if code == 2:  # ENOENT
-            return None
-        raise Refused(code, "netlink")
+        return None if code == 2 else Refused(code, "netlink")  # ENOENT
     if length < ROW:
         raise Refused(74, "netlink")
     if data[17] == LISTEN or data[20:24] != sockid[:4]:
         return None
     return bytes(data[16:length])
-
-
-def look_netlink_links(netlink, links_of):
-    """A look-up as asked, then on each interface that a socket with this local address may be bound to.
-
-    A socket that is bound to a device is not found without its index, and the asker sees only the other end.
-    """
-
-    def look(family, scope, sockid):
-        local = sockid[4:8] if family == AF_INET else sockid[4:20]
-        for candidate in [scope] + sorted(links_of.get(local, set()) - {scope}) + ([0] if scope else []):
-            message = look_netlink(netlink, family, candidate, sockid)
-            if message is not None:
-                return message
-        return None
-
-    return look
 
 
 # ---------------------------------------------------------------------------------------------------- /proc
@@ -912,7 +954,7 @@ class Probe(object):
         """Looks in the namespace that we are in and adds to the answers, which are sent when they have grown."""
         if netlink and not links_of:
             links_of.update(interfaces_of())
-        look = look_netlink_links(netlink, links_of) if netlink else self.proc_looks(asked)
+        look = looks_netlink(netlink, links_of, asked) if netlink else self.proc_looks(asked)
         for family, scope, sockid in asked:
             status, message = 0, None
             try:

@@ -85,6 +85,9 @@ def merge(looks: Iterable[Look]) -> tuple[dict[tuple[Place, bytes], Sight], dict
 
 def sight_at(ask: Ask, sights: Sights) -> tuple[Sight, Place, int]:
     """What is to be seen of an end at the places it may be: the sight, where, and how many sockets claim to be it."""
+    if len(ask.places) == 1:
+        sight = sights.get((ask.places[0], ask.key), Absence.UNSEEN)
+        return sight, ask.places[0], int(isinstance(sight, Socket))
     seen = [(sights.get((place, ask.key), Absence.UNSEEN), place) for place in ask.places]
     found = [one for one in seen if isinstance(one[0], Socket)]
     if found:
@@ -103,7 +106,7 @@ def shown(suspect: Suspect, bracket: Bracket) -> Shown:
     after, _, _ = sight_at(first, bracket.after)
     verdict: Verdict | Accord
     also: tuple[Verdict, ...] = ()
-    if Absence.UNSEEN in (before, between, after):
+    if before is Absence.UNSEEN or between is Absence.UNSEEN or after is Absence.UNSEEN:
         verdict = Accord.UNJUDGED
     elif not same_socket(before, after):
         verdict = Accord.AGREE  # it moved while we looked: what moves is not stuck

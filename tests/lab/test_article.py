@@ -1,0 +1,124 @@
+"""The case that all this is about, as it comes about: a burst of 5000 connects to a program that does not accept.
+
+Every setting is the kernel's default (SYN cookies on, somaxconn 4096), and no packet is dropped, changed or made up.
+The link has latency, and all 5000 SYNs are under way before the first handshake completes. Linux answers 1001 of them
+with a request socket, and the rest, the request queue being full, with a SYN cookie (net/ipv4/tcp_input.c
+tcp_conn_request). The last ACKs come back in the same order: the first 1001 fill the accept queue (backlog 1000 holds
+1001), and those that bring a cookie find it full and are dropped without a word (tcp_v4_syn_recv_sock). The client has
+had its SYN-ACK, so to it all 5000 are established.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from lab.host import Lab, lab
+from lab.tool import Truth, assert_exactly, check, truth
+from lab.tun import slow_link
+
+from halfopen.findings import Report
+from halfopen.report import text
+from halfopen.report.view import View
+
+CONNECTS, BACKLOG, QUEUED = 5000, 1000, 1001
+APP, DB = "10.0.1.5", "10.0.2.9"
+# One way. The burst must be out before the first answer is back; SYNs are sent again after a second.
+DELAYS = (0.2, 0.3, 0.4)
+
+
+@contextmanager
+def burst(folder: Path, delay: float) -> Iterator[tuple[Lab, Truth] | None]:
+    """Two hosts after the burst, and the truth by the order of the connects; None if the burst was too slow."""
+    with lab(folder, "app1", "db1") as made:
+        app, db = made["app1"], made["db1"]
+        with slow_link(app, db, (APP, DB), delay):
+            server, client = db.driver(), app.driver()
+            server.listen(DB, 5000, BACKLOG)
+            clients = client.connect(DB, 5000, CONNECTS, 20.0)
+            time.sleep(2 * delay)  # until the last ACK is at its end
+            local, far = client.local(clients), [f"{DB}:5000"] * CONNECTS
+            if not counter(made, "SyncookiesSent") == counter(made, "ListenOverflows") == CONNECTS - QUEUED:
+                yield None
+                return
+            expected = truth("never-accepted", local[:QUEUED], far[:QUEUED])
+            yield made, expected | truth("missing-on-server", local[QUEUED:], far[QUEUED:])
+
+
+def counter(made: Lab, name: str) -> int:
+    """A counter of db1, as its own `nstat` or `/proc/net/netstat` gives it."""
+    names, values = made["db1"].run("grep", "^TcpExt:", "/proc/net/netstat").splitlines()
+    return int(dict(zip(names.split(), values.split(), strict=True))[name])
+
+
+@pytest.fixture(scope="module")
+def article(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, Truth]]:
+    """The case; over a slower link where this machine is too slow for the burst."""
+    for delay in DELAYS:
+        with burst(tmp_path_factory.mktemp("article"), delay) as case:
+            if case is not None:
+                yield case
+                return
+    pytest.fail(f"5000 connects took longer than {2 * DELAYS[-1]} s on this machine")
+
+
+@pytest.fixture(scope="module")
+def found(article: tuple[Lab, Truth]) -> dict[str, Any]:
+    """What the tool says of it."""
+    made, _ = article
+    code, report = check(made, "--port", "5000", client="app1", server="db1")
+    assert code == 1
+    return report
+
+
+def test_the_kernels_say_5000_here_and_1001_there(article: tuple[Lab, Truth]) -> None:
+    made, _ = article
+    assert Counter(made["app1"].ss().values()) == {"ESTAB": CONNECTS}
+    assert Counter(made["db1"].ss().values()) == {"ESTAB": QUEUED}
+    assert made["db1"].run("ss", "-Htln", "sport", "5000").split()[:3] == ["LISTEN", str(QUEUED), str(BACKLOG)]
+
+
+def test_each_connection_is_found_with_its_verdict(article: tuple[Lab, Truth], found: dict[str, Any]) -> None:
+    _, expected = article
+    assert_exactly(found, expected)
+    assert Counter(one["verdict"] for one in found["findings"]) == {"missing-on-server": 3999, "never-accepted": 1001}
+    assert {one["severity"] for one in found["findings"]} == {"critical", "warning"}
+    assert found["agreeing"] == 0 and found["connections"] == CONNECTS
+
+
+def test_one_listener_is_named_and_its_queue_is_full(found: dict[str, Any]) -> None:
+    (listener,) = found["listeners"]
+    assert (listener["host"], listener["address"], listener["port"]) == ("db1", DB, 5000)
+    assert (listener["queue"], listener["backlog"], listener["full"]) == (QUEUED, BACKLOG, True)
+    assert listener["process"] and listener["pid"]
+    assert {group["listener"] for group in found["groups"]} == {f"{DB}:5000"}
+    assert [group["count"] for group in found["groups"]] == [3999, 1001]
+
+
+def test_the_counters_say_cookies_and_overflows(found: dict[str, Any]) -> None:
+    counters = {one["name"]: one["value"] for one in found["counters"] if one["host"] == "db1"}
+    assert counters["SyncookiesSent"] == counters["ListenOverflows"] == 3999
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_text_of_it_is_one_screen_with_the_answer_first(found: dict[str, Any], width: int) -> None:
+    lines = rendered(found, View(width=width)).splitlines()
+    assert lines[0] == (
+        "3999 half-open connections app1 -> db1:5000, all missing on the server; 1001 more were never accepted"
+    )
+    assert len(lines) < 40
+    assert sum(f" -> {DB}:5000" in line for line in lines) <= 6  # a few examples
+    assert len(rendered(found, View(width=width, all=True)).splitlines()) > CONNECTS
+
+
+def rendered(found: dict[str, Any], view: View) -> str:
+    """The text of a check that was read as JSON."""
+    report = {"schema": "", "tool": {"name": "", "version": ""}, "started_at": "", "finished_at": ""}
+    whole = report | {"outcome": found["outcome"], "exit_code": found["exit_code"], "checks": [found]}
+    return text.render(msgspec.convert(whole, Report), view)
