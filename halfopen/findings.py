@@ -22,7 +22,7 @@ class Severity(StrEnum):
 
 
 class Confidence(StrEnum):
-    """How sure: see the contract of each word in docs/reference."""
+    """How sure: what each word promises is in judge/meaning.py and docs/verdicts.md."""
 
     PROVEN = "proven"
     OBSERVED = "observed"
@@ -45,6 +45,35 @@ class Verdict(StrEnum):
     CLOSING_ALONE = "closing-alone"
     EMBRYONIC = "embryonic"
     AMBIGUOUS = "ambiguous"
+
+
+class CauseCode(StrEnum):
+    """Why a connection is as it is."""
+
+    ACCEPT_QUEUE_OVERFLOW = "accept-queue-overflow"
+    SYN_COOKIE_ACK_LOST = "syn-cookie-ack-lost"
+    FINAL_ACK_LOST = "final-ack-lost"
+    DEFERRED_ACCEPT = "deferred-accept"
+    PEER_REBOOTED = "peer-rebooted"
+    PEER_VANISHED = "peer-vanished"
+    RESET_LOST = "reset-lost"
+    MIDDLEBOX_FORGOT = "middlebox-forgot"
+    PATH_DEAD = "path-dead"
+    APPLICATION_NOT_ACCEPTING = "application-not-accepting"
+    APPLICATION_NOT_CLOSING = "application-not-closing"
+    APPLICATION_NOT_READING = "application-not-reading"
+    CONNECTION_REFUSED_SILENTLY = "connection-refused-silently"
+    TUPLE_REUSED = "tuple-reused"
+    UNKNOWN = "unknown"
+
+
+class OutlookCode(StrEnum):
+    """What becomes of a connection if nobody acts."""
+
+    HEALS = "heals-by-itself"
+    FAILS_ON_WRITE = "fails-on-next-write"
+    NEVER = "never"
+    UNKNOWN = "unknown"
 
 
 class Outcome(StrEnum):
@@ -166,7 +195,10 @@ class End(Struct, frozen=True):
 
 
 class Evidence(Struct, frozen=True):
-    """One fact for a cause: `fact` is a sentence or the name of a counter, `value` its number if it has one."""
+    """One fact for a cause: `fact` is a sentence, `value` the number in it if it has one.
+
+    In a group the numbers of a sentence are ranges over its findings, and `value` is None where they differ.
+    """
 
     host: str
     fact: str
@@ -174,7 +206,9 @@ class Evidence(Struct, frozen=True):
 
 
 class Cause(Struct, frozen=True):
-    code: str
+    """What made it so, with the facts that speak for it; `unknown` with what would decide."""
+
+    code: CauseCode
     summary: str
     evidence: tuple[Evidence, ...] = ()
 
@@ -182,7 +216,7 @@ class Cause(Struct, frozen=True):
 class Outlook(Struct, frozen=True):
     """What becomes of the connection if nobody acts. `within_s` only where a running timer tells."""
 
-    code: str
+    code: OutlookCode
     within_s: float | None
     summary: str
 
@@ -199,9 +233,11 @@ class Finding(Struct, frozen=True):
     server: End | None
     translation: str | None = None
     cause: Cause | None = None
+    other_causes: tuple[Cause, ...] = ()  # that fit as well
     outlook: Outlook | None = None
     remedies: tuple[str, ...] = ()
     allowed: bool = False  # named in `allow`: shown, but counts for nothing
+    group: int | None = None  # index among the check's groups
 
 
 class Group(Struct, frozen=True):
@@ -224,6 +260,7 @@ class Group(Struct, frozen=True):
     remedies: tuple[str, ...] = ()
     evidence: tuple[Evidence, ...] = ()
     causes: tuple[str, ...] = ()  # all that fit, where more than one does
+    why: tuple[Cause, ...] = ()  # the same with the numbers of all members; `evidence` is theirs in one list
     allowed: bool = False
 
 

@@ -732,6 +732,8 @@ SYSCTLS = (
     "ipv4/tcp_max_syn_backlog",
     "ipv4/tcp_orphan_retries",
     "ipv4/tcp_retries2",
+    "ipv4/tcp_rto_max_ms",
+    "ipv4/tcp_syn_linear_timeouts",
     "ipv4/tcp_syn_retries",
     "ipv4/tcp_synack_retries",
     "ipv4/tcp_syncookies",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from halfopen import address
 from halfopen.judge.match import Suspect
@@ -18,6 +19,7 @@ from halfopen.model import (
     Sight,
     Snapshot,
     Socket,
+    TcpInfo,
 )
 from halfopen.table import NO_INODE, Table
 from halfopen.tcp import State, number_of
@@ -33,6 +35,14 @@ def key(port: int, server_port: int = 5432, client: bytes = CLIENT, server: byte
 def sock(one: bytes, state: State = State.ESTABLISHED, cookie: int | None = 1, inode: int = 77) -> Socket:
     """A socket with nothing remarkable about it."""
     return Socket(key=one, state=state, family=2, cookie=cookie, inode=inode, recv_q=0, send_q=0, retransmits=0)
+
+
+def info(idle_ms: int = 0, **fields: Any) -> TcpInfo:
+    """The numbers of a client that has had the SYN-ACK `idle_ms` ago and nothing since, with these fields changed."""
+    fresh: dict[str, Any] = dict.fromkeys(TcpInfo.__dataclass_fields__, 0)
+    fresh |= {f"last_{what}_ms": idle_ms for what in ("data_sent", "data_recv", "ack_recv")}
+    fresh |= {"rto_us": 200_000, "rtt_us": 500, "bytes_acked": 1, "segs_out": 2, "segs_in": 1}
+    return TcpInfo(**{**fresh, **fields})
 
 
 def facts(name: str, collector: Collector = Collector.NETLINK) -> HostFacts:

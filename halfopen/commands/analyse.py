@@ -25,8 +25,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """FILE..., and which of them is the client's and the server's."""
     add_common(parser)
     parser.add_argument("files", nargs="*", metavar="FILE", help="the client's, then the server's")
-    parser.add_argument("--client", metavar="FILE", action="append", default=[])
-    parser.add_argument("--server", metavar="FILE", action="append", default=[])
+    parser.add_argument("--client", metavar="FILE", action="append", default=[], help="one of several clients")
+    parser.add_argument("--server", metavar="FILE", action="append", default=[], help="one of several servers")
 
 
 def run(args: argparse.Namespace, environment: Environment) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter as Tally
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -12,7 +12,6 @@ from halfopen import __version__, address
 from halfopen.errors import Exit, HostError
 from halfopen.findings import (
     SCHEMA,
-    Cause,
     Check,
     Confidence,
     ConnectionName,
@@ -26,7 +25,6 @@ from halfopen.findings import (
     Listener,
     MatrixRow,
     Outcome,
-    Outlook,
     Report,
     Severity,
     Tool,
@@ -35,7 +33,9 @@ from halfopen.findings import (
 from halfopen.inventory import CheckPlan
 from halfopen.judge import summary
 from halfopen.judge.case import Case, HostEvidence, is_full, listener_of
+from halfopen.judge.diagnose import Diagnosis, causes_of_all, diagnose, remedies_of_all
 from halfopen.judge.match import Matching, Suspect
+from halfopen.judge.outlook import outlook_of
 from halfopen.judge.rounds import Bracket, Held, held
 from halfopen.judge.verdict import SEVERITY, in_accept_queue
 from halfopen.model import Collector, Snapshot, Socket
@@ -43,15 +43,6 @@ from halfopen.tcp import State, state_of
 from halfopen.words import duration, plural
 
 EXAMPLES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """Why a finding is as it is, what becomes of it, and what to do. More than one cause where more than one fits."""
-
-    causes: tuple[Cause, ...] = ()
-    outlook: Outlook | None = None
-    remedies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +64,14 @@ class Policy:
     fail_on: Severity | None = Severity.CRITICAL
 
 
-def analyse(
-    plan: CheckPlan, evidence: Evidence, policy: Policy, diagnose: Callable[[Case], Diagnosis] | None = None
-) -> Check:
-    """One check's report. `diagnose` explains a finding; without it, causes, outlook and remedies stay empty."""
+def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
+    """One check's report."""
     lasting, unseen = held(evidence.matching.suspects, evidence.brackets) if evidence.brackets else ([], [])
     cases = [case_of(one, evidence) for one in lasting]
-    diagnoses = diagnose_all(cases, diagnose)
+    diagnoses = [diagnose(case) for case in cases]
+    groups, group_numbers = groups_of(cases, diagnoses, plan)
     findings = sorted(
-        (finding_of(case, one, plan) for case, one in zip(cases, diagnoses, strict=True)),
+        (finding_of(*parts, plan) for parts in zip(cases, diagnoses, group_numbers, strict=True)),
         key=lambda one: (SEVERITIES.index(one.severity), VERDICTS.index(one.verdict), one.connection.client),
     )
     names = tuple(dict.fromkeys((*plan.clients, *plan.servers)))
@@ -115,15 +105,10 @@ def analyse(
         counters=counters_of(evidence),
         external=externals(evidence.matching),
         findings=tuple(findings),
-        groups=groups_of(cases, diagnoses, plan),
+        groups=groups,
         notes=tuple(evidence.notes) + tuple(missing if outcome is Outcome.FINDINGS else ()),
         elapsed_s=evidence.elapsed_s,
     )
-
-
-def diagnose_all(cases: Sequence[Case], diagnose: Callable[[Case], Diagnosis] | None) -> list[Diagnosis]:
-    """A diagnosis for each case."""
-    return [diagnose(case) if diagnose else Diagnosis() for case in cases]
 
 
 def case_of(one: Held, evidence: Evidence) -> Case:
@@ -135,11 +120,12 @@ def case_of(one: Held, evidence: Evidence) -> Case:
     return Case(one, sides[0], sides[1], listener_of(snapshot, one.server_place, one.suspect.server.key))
 
 
-def finding_of(case: Case, diagnosis: Diagnosis, plan: CheckPlan) -> Finding:
+def finding_of(case: Case, diagnosis: Diagnosis, group: int, plan: CheckPlan) -> Finding:
     """A case as the report tells it."""
     one = case.held
     key = one.suspect.client.key
     local, local_port, peer, peer_port = address.split_key(key)
+    cause, *others = diagnosis.causes
     return Finding(
         id=identity(case),
         verdict=one.verdict,
@@ -152,10 +138,12 @@ def finding_of(case: Case, diagnosis: Diagnosis, plan: CheckPlan) -> Finding:
         ),
         client=end_of(case.client, one.client, one.client_place.netns),
         server=end_of(case.server, one.server, one.server_place.netns),
-        cause=diagnosis.causes[0] if diagnosis.causes else None,
+        cause=cause,
+        other_causes=tuple(others),
         outlook=diagnosis.outlook,
         remedies=diagnosis.remedies,
         allowed=one.verdict in plan.allow,
+        group=group,
     )
 
 
@@ -363,29 +351,36 @@ def externals(matching: Matching) -> tuple[External, ...]:
     return tuple(External(host=host, peer=peer, count=count) for (host, peer), count in ranked)
 
 
-def groups_of(cases: Sequence[Case], diagnoses: Sequence[Diagnosis], plan: CheckPlan) -> tuple[Group, ...]:
-    """Findings with one verdict, cause, listener and process as one paragraph each, the gravest and largest first."""
-    found: dict[tuple[object, ...], list[tuple[Case, Diagnosis]]] = {}
-    for case, diagnosis in zip(cases, diagnoses, strict=True):
-        codes = tuple(cause.code for cause in diagnosis.causes)
-        key = (case.held.verdict, codes, case.client.name, case.server.name, server_name(case), process_of(case))
-        found.setdefault(key, []).append((case, diagnosis))
-    groups = [group_of(members, plan) for members in found.values()]
-    return tuple(sorted(groups, key=lambda one: (SEVERITIES.index(one.severity), -one.count, one.listener or "")))
+def groups_of(
+    cases: Sequence[Case], diagnoses: Sequence[Diagnosis], plan: CheckPlan
+) -> tuple[tuple[Group, ...], list[int]]:
+    """Findings with one verdict, causes, listener and process as one paragraph each, the gravest and largest first.
+
+    Also: for each case the index of its group.
+    """
+    found: dict[tuple[object, ...], list[int]] = {}
+    for at, (case, diagnosis) in enumerate(zip(cases, diagnoses, strict=True)):
+        key = (case.held.verdict, diagnosis.codes, case.client.name, case.server.name, server_name(case))
+        found.setdefault((*key, process_of(case)), []).append(at)
+    made = [(group_of([(cases[at], diagnoses[at]) for at in members], plan), members) for members in found.values()]
+    made.sort(key=lambda one: (SEVERITIES.index(one[0].severity), -one[0].count, one[0].listener or ""))
+    numbers = {at: number for number, (_, members) in enumerate(made) for at in members}
+    return tuple(group for group, _ in made), [numbers[at] for at in range(len(cases))]
 
 
 def group_of(members: Sequence[tuple[Case, Diagnosis]], plan: CheckPlan) -> Group:
-    """One paragraph. Its evidence and remedies are those of its first member: the key holds what would differ."""
+    """One paragraph, true of all its members: what differs among them is told as a range or with its count."""
     case, diagnosis = members[0]
     one = case.held
     order = [member.held.confidence for member, _ in members]
-    remedies = tuple(dict.fromkeys(remedy for _, member in members[:100] for remedy in member.remedies))
+    diagnoses = [member for _, member in members]
+    why = causes_of_all(diagnoses)
     return Group(
         verdict=one.verdict,
         severity=SEVERITY[one.verdict],
         confidence=max(order, key=list(Confidence).index),
-        cause=diagnosis.causes[0].code if diagnosis.causes else None,
-        causes=tuple(cause.code for cause in diagnosis.causes),
+        cause=diagnosis.codes[0],
+        causes=diagnosis.codes,
         listener=server_name(case),
         process=process_of(case),
         count=len(members),
@@ -395,9 +390,10 @@ def group_of(members: Sequence[tuple[Case, Diagnosis]], plan: CheckPlan) -> Grou
         server_state=one.server.state if one.server else None,
         summary=summary.meaning(one.verdict, case.client.name, case.server.name),
         examples=tuple(identity(member) for member, _ in members[:EXAMPLES]),
-        outlook=diagnosis.outlook,
-        remedies=remedies,
-        evidence=tuple(fact for cause in diagnosis.causes for fact in cause.evidence),
+        outlook=outlook_of([member.prospect for member in diagnoses]),
+        remedies=remedies_of_all(diagnoses),
+        evidence=tuple(fact for cause in why for fact in cause.evidence),
+        why=why,
         allowed=one.verdict in plan.allow,
     )
 

@@ -77,7 +77,10 @@ def listener_of(snapshot: Snapshot | None, place: Place, key: bytes) -> ListenSo
         # An IPv6 wildcard takes IPv4 too, unless it is V6ONLY; an IPv4 one never takes IPv6.
         and (len(one.address) == 16 or len(local) == 4)
     ]
-    return min(found, key=lambda one: (one.address != local, len(one.address) != len(local)), default=None)
+    # Of several that share a port (SO_REUSEPORT) the fullest tells most.
+    return min(
+        found, key=lambda one: (one.address != local, len(one.address) != len(local), -(one.queue or 0)), default=None
+    )
 
 
 def is_full(listener: ListenSocket) -> bool | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from halfopen.findings import Check, Group, Outcome, Report
 from halfopen.report.escape import Markdown, markdown
-from halfopen.report.text import agreeing, heading, listener, state, told
+from halfopen.report.text import agreeing, heading, state, told
 from halfopen.report.view import View
 from halfopen.words import duration, plural
 
@@ -82,15 +82,9 @@ def section(check: Check, group: Group, view: View) -> list[Markdown]:
     lines = [markdown(f"{group.count} {group.verdict}{where}{who}: {group.summary}")]
     lines[0] = Markdown(f"### {lines[0]}")
     lines.append(BLANK)
-    if group.cause:
-        lines.append(Markdown(f"**Why** {markdown(' or '.join(group.causes or (group.cause,)))}"))
-    facts = [
-        listener(one)
-        for one in check.listeners
-        if one.host == group.server_host and (group.listener or "").endswith(f":{one.port}")
-    ]
-    facts += [f"{one.host} {one.fact}{'' if one.value is None else f' {one.value:g}'}" for one in group.evidence]
-    lines += [Markdown(f"- {markdown(fact)}") for fact in facts]
+    for number, cause in enumerate(group.why):
+        lines.append(Markdown(f"**{'or' if number else 'Why'}** {markdown(f'{cause.code}: {cause.summary}')}"))
+        lines += [Markdown(f"- {markdown(f'{fact.host} {fact.fact}')}") for fact in cause.evidence]
     if group.outlook:
         lines += [BLANK, Markdown(f"**Then** {markdown(group.outlook.summary)}")]
     if group.remedies:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from halfopen.findings import Check, End, Finding, Group, HostReport, Listener, MatrixRow, Outcome, Report
+from halfopen.findings import Check, End, Finding, Group, HostReport, MatrixRow, Outcome, Report
 from halfopen.report.escape import Terminal, terminal
 from halfopen.report.view import View
 from halfopen.words import duration, plural
@@ -29,6 +29,7 @@ def lines_of(check: Check, view: View) -> list[Terminal]:
     head = coloured(terminal(check.headline), check, view)
     if view.quiet:
         return [head]
+    told: dict[str, str] = {}
     lines = [head, *(line for detail in check.details for line in wrapped(detail, view, "  "))]
     failures = [line for host in check.hosts for line in failure(host, view)]
     if failures:
@@ -36,7 +37,7 @@ def lines_of(check: Check, view: View) -> list[Terminal]:
     if check.findings:
         lines += [BLANK, *matrix(check)]
         for number, group in enumerate(check.groups, 1):
-            lines += [BLANK, *paragraph(check, group, number if len(check.groups) > 1 else None, view)]
+            lines += [BLANK, *paragraph(check, group, number if len(check.groups) > 1 else None, view, told)]
         lines += [BLANK, *footer(check, view)]
     elif view.verbose and check.state_matrix:
         lines += [BLANK, *matrix(check)]
@@ -106,9 +107,13 @@ def state(name: str | None) -> str:
     return name or "no socket"
 
 
-def paragraph(check: Check, group: Group, number: int | None, view: View) -> list[Terminal]:
-    """One group: what it is, why, what becomes of it, what to do, and a few of its connections."""
+def paragraph(check: Check, group: Group, number: int | None, view: View, told: dict[str, str]) -> list[Terminal]:
+    """One group: what it is, why, what becomes of it, what to do, and a few of its connections.
+
+    `told`: facts and remedies of earlier groups -> where they stand.
+    """
     by_id = {one.id: one for one in check.findings}
+    index = (number or 1) - 1
     mark = f"{number}. " if number else ""
     where = f" {group.listener}" if group.listener else ""
     who = f", {group.process}" if group.process else ""
@@ -116,66 +121,40 @@ def paragraph(check: Check, group: Group, number: int | None, view: View) -> lis
     grade = f"({group.severity}, {group.confidence}{allowed})"
     title = f"{mark}{group.count} {group.verdict}{where}{who} {grade}: {group.summary}"
     lines = wrapped(title, view, "", "   ")
-    lines += why(check, group, view)
+    lines += why(group, mark, view, told)
     if group.outlook:
         lines += labelled("Then", [group.outlook.summary], view)
-    if group.remedies:
-        steps = (
-            [f"{at}. {remedy}" for at, remedy in enumerate(group.remedies, 1)]
-            if len(group.remedies) > 1
-            else group.remedies
-        )
-        lines += labelled("Do", steps, view)
-    members = [one for one in check.findings if belongs(one, group, by_id)] if view.all else []
-    examples = members or [by_id[one] for one in group.examples if one in by_id][:EXAMPLES]
+    lines += labelled("Do", steps(group, number, told), view)
+    members = [one for one in check.findings if one.group == index] if view.all else []
+    examples = members or [by_id[one] for one in group.examples if one in by_id][: EXAMPLES if number is None else 1]
     lines += [example(one) for one in examples]
     if group.count > len(examples):
         lines.append(terminal(f"        and {group.count - len(examples)} more: --all, or -o report.json"))
     return lines
 
 
-def belongs(finding: Finding, group: Group, by_id: dict[str, Finding]) -> bool:
-    """Whether a finding is one of a group's: as its first example in everything that groups are made by."""
-    first = by_id[group.examples[0]]
-
-    def traits(one: Finding) -> tuple[object, ...]:
-        causes = one.cause.code if one.cause else None
-        sides = tuple(end.host if end else None for end in (one.client, one.server))
-        return one.verdict, causes, one.connection.server, sides, held_by(one)
-
-    return traits(finding) == traits(first)
-
-
-def held_by(finding: Finding) -> str | None:
-    """The program at the client's end, else at the server's."""
-    ends = [end.process for end in (finding.client, finding.server) if end is not None and end.process]
-    return ends[0] if ends else None
+def steps(group: Group, number: int | None, told: dict[str, str]) -> list[str]:
+    """What to do, numbered; what stands in an earlier group already is only pointed at."""
+    again = [told[remedy] for remedy in group.remedies if remedy in told]
+    new = [remedy for remedy in group.remedies if remedy not in told]
+    for at, remedy in enumerate(new, 1):
+        told[remedy] = f"{number or 1}.{at}"
+    lines = [f"{told[remedy]} {remedy}" if number else f"{told[remedy][2:]}. {remedy}" for remedy in new]
+    if not number and len(new) == 1:
+        lines = new
+    return [f"as in {', '.join(again)}", *lines] if again else lines
 
 
-def why(check: Check, group: Group, view: View) -> list[Terminal]:
-    """Causes with their numbers, and the listener with its accept queue."""
-    facts = [" or ".join(group.causes or ((group.cause,) if group.cause else ()))] if group.cause else []
-    facts += [listener(one) for one in check.listeners if is_of(one, group)]
-    for fact in group.evidence:
-        value = "" if fact.value is None else f" {fact.value:g}"
-        facts.append(f"{fact.host} {fact.fact}{value}")
-    return labelled("Why", facts, view) if facts else []
-
-
-def is_of(one: Listener, group: Group) -> bool:
-    """Whether a listener is the one of a group: its host and port."""
-    return group.listener is not None and one.host == group.server_host and group.listener.endswith(f":{one.port}")
-
-
-def listener(one: Listener) -> str:
-    """A listener and how full it is."""
-    address = f"[{one.address}]" if ":" in one.address else one.address
-    who = f" ({one.process}, pid {one.pid})" if one.process else ""
-    if one.queue is None:
-        return f"{one.host} listens on {address}:{one.port}{who}"
-    limit = f" of {one.backlog}" if one.backlog is not None else ""
-    full = ": full" if one.full else ""
-    return f"{one.host} {address}:{one.port}{who} has {one.queue}{limit} in its accept queue{full}"
+def why(group: Group, mark: str, view: View, told: dict[str, str]) -> list[Terminal]:
+    """Causes, each with what speaks for it; a fact that an earlier group has told is not told again."""
+    lines: list[Terminal] = []
+    for cause in group.why:
+        label = "or" if lines else "Why"
+        lines += wrapped(f"{cause.code}: {cause.summary}", view, f"{label:<8}", " " * 8)
+        for fact in cause.evidence:
+            if told.setdefault(f"{fact.host} {fact.fact}", mark) == mark:
+                lines += wrapped(f"{fact.host} {fact.fact}", view, " " * 10, " " * 12)
+    return lines
 
 
 def example(finding: Finding) -> Terminal:

@@ -1,0 +1,166 @@
+"""Causes on the way between the hosts, and two lives of one tuple."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from halfopen.findings import CauseCode, Verdict
+from halfopen.judge.case import Case, is_full
+from halfopen.judge.causes.remedies import end_it, user_timeout_for
+from halfopen.judge.causes.rule import About, Fact, Reason, Remedy, Rule, idle_fact
+from halfopen.judge.sentence import Amount, Sentence, seconds, times
+from halfopen.judge.signs import ends, heard_s, never_confirmed, trying_s, unanswered
+from halfopen.model import Socket
+from halfopen.tcp import State, Timer
+
+
+def path_dead(case: Case) -> Reason | None:
+    """What one end sends, or what it is answered, does not get through, though both hosts are alive."""
+    facts = [Fact(host.name, words) for end, host in ends(case) if (words := trying(end))]
+    verdict = case.held.verdict
+    if verdict is Verdict.CONNECT_UNANSWERED and case.held.client and case.held.server:
+        facts = [*facts, *answers(case)]
+        summary = f"{case.server.name} answers the SYN, and its SYN-ACK does not reach {case.client.name}"
+        return Reason(CauseCode.PATH_DEAD, summary, tuple(facts), decisive=True) if facts else None
+    if verdict is Verdict.CONNECT_UNANSWERED:
+        if not facts or case.listener is None or is_full(case.listener):
+            return None
+        summary = f"packets from {case.client.name} to {case.server.name}, or back, are lost between these addresses"
+        return Reason(CauseCode.PATH_DEAD, summary, tuple(facts))
+    if verdict is Verdict.EMBRYONIC:
+        facts = answers(case)
+        summary = f"neither an ACK nor a RST comes back: what {case.server.name} sends to {case.client.name}, or its "
+        summary += "answer, is lost"
+        return Reason(CauseCode.PATH_DEAD, summary, tuple(facts), decisive=True) if facts else None
+    if verdict is Verdict.HANDSHAKE_STUCK:
+        client, server = case.held.client, case.held.server
+        once = client is not None and (info := never_confirmed(case)) is not None and info.segs_in == 1
+        facts = [*answers(case), *facts]
+        if not once or server is None or not server.retransmits:
+            return None
+        summary = f"{case.server.name} repeats its SYN-ACK, and none of them reaches {case.client.name} any more"
+        return Reason(CauseCode.PATH_DEAD, summary, tuple(facts), decisive=True)
+    if not facts or verdict in (Verdict.NEVER_ACCEPTED, Verdict.AMBIGUOUS, Verdict.DESYNCHRONIZED):
+        return None
+    return Reason(
+        CauseCode.PATH_DEAD,
+        "what is sent, or its answer, is lost between these addresses, though both hosts are alive",
+        tuple(facts),
+        decisive=True,
+    )
+
+
+def trying(end: Socket) -> Sentence:
+    """What an end that sends in vain has done so far; nothing if its first repetitions are still under way."""
+    tries = unanswered(end)
+    if end.state is State.SYN_RECV or tries < 2:
+        return ()
+    if end.state is State.SYN_SENT:
+        return ("has sent its SYN ", times(tries + 1), " and heard nothing")
+    if end.timer is Timer.KEEPALIVE:
+        return ("has had no answer to ", Amount(tries), " keepalive probes")
+    what = "its FIN" if end.state in FIN_SENT and (end.send_q or 0) <= 1 else "unacknowledged data"
+    heard = heard_s(end)
+    words: Sentence = (f"has sent {what} again ", times(tries), " in ", seconds(trying_s(end)))
+    return words if heard is None else (*words, ", and heard nothing for ", seconds(heard))
+
+
+def answers(case: Case) -> list[Fact]:
+    """SYN-ACKs that nobody answered."""
+    server = case.held.server
+    if server is None or server.state is not State.SYN_RECV or not server.retransmits:
+        return []
+    return [Fact(case.server.name, ("has repeated its SYN-ACK ", times(server.retransmits)))]
+
+
+def tuple_reused(case: Case) -> Reason | None:
+    """Two ends that cannot belong to one connection: one is left over from an earlier one with the same ports."""
+    if case.held.verdict is not Verdict.DESYNCHRONIZED:
+        return None
+    client, server = case.held.client, case.held.server
+    if client is None or server is None:
+        return None
+    facts = []
+    for end, host in ends(case):
+        other = server if end is client else client
+        facts.append(Fact(host.name, (CONTRADICTIONS.get(end.state, f"is {end.state}"),)))
+        if end.state is State.ESTABLISHED and other.state is not State.ESTABLISHED:
+            facts += idle_fact(host.name, heard_s(end))
+        elif end.state is State.SYN_SENT and end.retransmits:
+            facts.append(Fact(host.name, ("has sent its SYN ", times(end.retransmits + 1))))
+        elif end.state is State.ESTABLISHED and end.info is not None and end.info.bytes_acked is not None:
+            received = other.info.bytes_received if other.info else None
+            if received is not None:
+                words: Sentence = ("had ", Amount(end.info.bytes_acked), " bytes acknowledged, the other end received ")
+                facts.append(Fact(host.name, (*words, Amount(received))))
+    summary = "the same addresses and ports have been used again: one end is of an earlier connection, which it never "
+    summary += "saw end"
+    return Reason(CauseCode.TUPLE_REUSED, summary, tuple(facts), decisive=True)
+
+
+def remedies_of_path(case: Case) -> Iterator[Remedy]:
+    """Where to look, and how to notice sooner."""
+    yield Remedy(
+        f"look at the way between the data addresses, SSH takes another: on {case.client.name} and {case.server.name} "
+        "nft list ruleset, ip route get, tcpdump for one of these connections on both sides at once"
+    )
+    for name in dict.fromkeys(host.name for end, host in ends(case) if unanswered(end)):
+        yield user_timeout_for(case.client if name == case.client.name else case.server)
+    yield from end_it(case)
+
+
+def remedies_of_reuse(case: Case) -> Iterator[Remedy]:
+    """End the older life, and let it not happen again."""
+    yield from end_it(case)
+    yield Remedy(
+        "let the end of the earlier connection notice that its peer is gone: keepalive, TCP_USER_TIMEOUT or a heartbeat"
+    )
+    yield Remedy(
+        "let clients take their ports from the whole net.ipv4.ip_local_port_range, and do not bind them to fixed ones"
+    )
+
+
+FIN_SENT = (State.FIN_WAIT1, State.CLOSING, State.LAST_ACK)
+
+CONTRADICTIONS = {
+    State.ESTABLISHED: "is established: it has sent no FIN and received none",
+    State.SYN_SENT: "asks for a new connection",
+    State.SYN_RECV: "is still in the handshake",
+    State.FIN_WAIT1: "has sent its FIN",
+    State.FIN_WAIT2: "has had its FIN acknowledged",
+    State.TIME_WAIT: "has seen both sides close",
+    State.CLOSE_WAIT: "has received a FIN",
+    State.LAST_ACK: "has received a FIN and sent its own",
+    State.CLOSING: "has received a FIN and sent its own",
+}
+"""What a state says of the connection that it belongs to."""
+
+PATH_RULES = (
+    Rule(
+        CauseCode.PATH_DEAD,
+        path_dead,
+        remedies_of_path,
+        About(
+            "Packets of this connection do not get through, though both hosts are alive.",
+            "Both hosts answered over SSH, and what one of them sends on this connection is never answered: a route, "
+            "a packet filter, a link or a forgotten state drops it, in one direction or both. The sender doubles its "
+            "wait each time and gives up after tcp_retries2, about fifteen minutes by default.",
+            "A retransmission or keepalive timer that has run more than once, and nothing heard since; SYN-ACKs that "
+            "are repeated and not received.",
+            "Look at the way between the addresses of the connection. TCP_USER_TIMEOUT lets a write fail sooner.",
+        ),
+    ),
+    Rule(
+        CauseCode.TUPLE_REUSED,
+        tuple_reused,
+        remedies_of_reuse,
+        About(
+            "The two ends belong to different connections with the same addresses and ports.",
+            "One end never learned that its connection was over, and the other has begun a new one from the same "
+            "port. Their states, or their byte counts, cannot both be true of one connection.",
+            "The pair of states: an established end has sent no FIN and received none, and the other end says that "
+            "it has.",
+            "End the older one with ss -K. Keepalive, so that it ends by itself. No fixed client ports.",
+        ),
+    ),
+)
