@@ -71,6 +71,7 @@ COMMANDS: dict[str, str] = {
     "check": "compare the two ends of every connection between hosts, and report what does not agree",
     "analyse": "give the same report from saved evidence, without a network",
     "demo": "break connections on this machine, without root, and run the real check on them",
+    "explain": "say what a verdict, cause, outlook or confidence means, how it comes about, and what to do",
     "config": "show or validate the inventory",
     "schema": "print the JSON Schema of the report or the inventory",
 }

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from halfopen import cli
-from halfopen.findings import Severity, Verdict
+from halfopen.findings import CauseCode, Severity, Verdict
+from halfopen.judge.causes import ABOUT
 from halfopen.judge.meaning import CONFIDENCES, MEANINGS
+from halfopen.judge.outlook import OUTLOOKS
 from halfopen.judge.summary import meaning
 from halfopen.judge.verdict import ABSENT, NO_END, SEVERITY, THE_TABLE, Accord, Answer, Seen
 from halfopen.report import schema
@@ -45,6 +47,24 @@ def section(verdict: Verdict) -> str:
     parts += [states(verdict)] if verdict in THE_TABLE.values() else []
     parts += [one.says, "How it comes about:", bullets(one.arises), "What to look at next:", bullets(one.next)]
     return "\n\n".join(parts)
+
+
+def causes(_: str) -> str:
+    """The whole of causes.md."""
+    parts = [CAUSES_HEAD, "| cause | in one sentence |\n| --- | --- |"]
+    parts[-1] += "".join(f"\n| [{one}](#{one}) | {ABOUT[one].meaning} |" for one in CauseCode)
+    for one in CauseCode:
+        about = ABOUT[one]
+        parts += [f"## {one}", about.meaning, about.story, f"Told by: {lowered(about.evidence)}"]
+        parts += [f"What to do: {lowered(about.remedy)}"]
+    parts += [OUTLOOK_HEAD, "\n".join(f"- `{word}`: {text}" for word, text in OUTLOOKS.items())]
+    return "\n\n".join(wrapped(part) for part in parts) + "\n"
+
+
+def lowered(text: str) -> str:
+    """A sentence that goes on after a colon; names such as ListenOverflows keep their capitals."""
+    word = text.partition(" ")[0]
+    return text[0].lower() + text[1:] if word[1:].islower() or len(word) == 1 else text
 
 
 def states(verdict: Verdict) -> str:
@@ -181,8 +201,8 @@ def kind(of: dict[str, Any]) -> str:
         return " or ".join(kind(one) for one in of["anyOf"])
     if "$ref" in of:
         target = of["$ref"].rpartition("/")[2]
-        if target == "Verdict":
-            return "[verdict](verdicts.md)"
+        if target in PAGES_OF:
+            return PAGES_OF[target]
         values = schema.report()["$defs"][target].get("enum")
         return ", ".join(f"`{one}`" for one in values) if values else f"[{target}](#{target.lower()})"
     if of.get("type") == "array":
@@ -229,8 +249,29 @@ end of a connection and counts as none. Only what lasts is a finding: a pair tha
 
 CONFIDENCE_HEAD = "## Confidence"
 
+CAUSES_HEAD = """\
+# Causes
+
+<!-- Made by tests/make_docs.py from the rules (halfopen/judge/causes). Do not edit it here. -->
+
+A cause says why a connection is as the [verdict](verdicts.md) says. Each has one rule, and a rule that lacks its \
+evidence stays silent: counters that could not be read, or a kernel that does not tell, make no cause. Where more than \
+one fits, all are named with what speaks for each; where one was seen in the act, those that merely fit are left out. \
+`halfopen explain CAUSE` prints the same."""
+
+OUTLOOK_HEAD = """\
+## Outlook
+
+What becomes of a connection if nobody acts, reckoned from the timers of both ends and the sysctls of their hosts as \
+the kernel does. A program's own TCP_USER_TIMEOUT, TCP_SYNCNT or TCP_KEEPINTVL is not to be seen from outside."""
+
+PAGES_OF = {
+    "Verdict": "[verdict](verdicts.md)",
+    "CauseCode": "[cause](causes.md)",
+    "OutlookCode": "[outlook](causes.md#outlook)",
+}
 BLOCKS: dict[str, Callable[[], str]] = {"options": options, "fields": fields}
-FILES: dict[str, Callable[[str], str]] = {"verdicts.md": verdicts, "reference.md": reference}
+FILES: dict[str, Callable[[str], str]] = {"verdicts.md": verdicts, "causes.md": causes, "reference.md": reference}
 
 if __name__ == "__main__":
     write()

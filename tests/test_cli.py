@@ -16,6 +16,7 @@ import pytest
 
 from halfopen.__main__ import main
 from halfopen.environment import Environment
+from halfopen.findings import CauseCode, Confidence, OutlookCode, Verdict
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -54,6 +55,8 @@ USAGE = {
     ("analyse", "missing.halfopen"): "cannot be read",
     ("analyse",): "name the client's file",
     ("schema", "reprot"): "invalid choice",
+    ("explain", "sny-cookie-ack-lost"): "did you mean 'syn-cookie-ack-lost'?",
+    ("explain", "xyz"): "halfopen explain lists all",
 }
 
 
@@ -63,6 +66,16 @@ def test_wrong_usage_is_exit_2_with_a_word_that_helps(argv: tuple[str, ...], tmp
     code, out, err = run(*argv, folder=tmp_path)
     assert (code, out) == (2, "")
     assert USAGE[argv] in err and "Traceback" not in err and err.startswith("halfopen: ")
+
+
+def test_every_word_of_a_report_is_explained(tmp_path: Path) -> None:
+    code, everything, _ = run("explain", folder=tmp_path)
+    assert code == 0
+    for word in (*Verdict, *CauseCode, *OutlookCode, *Confidence):
+        assert f"  {word} " in everything
+        code, out, _ = run("explain", word, folder=tmp_path)
+        assert code == 0 and out.startswith(f"{word}  (") and "`" not in out
+    assert run("explain", "unknown", folder=tmp_path)[1].count("unknown  (") == 2
 
 
 def test_with_nothing_to_check_it_says_what_to_type(tmp_path: Path) -> None:
@@ -141,7 +154,9 @@ def test_config_shows_and_validates(tmp_path: Path) -> None:
 HEAVY = {"paramiko", "cryptography", "tabulate", "psutil", "junitparser", "asyncio"}
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["check", "--help"], ["analyse", "missing"], ["schema", "report"]])
+@pytest.mark.parametrize(
+    "argv", [["--help"], ["check", "--help"], ["analyse", "missing"], ["schema", "report"], ["explain"]]
+)
 def test_what_needs_no_host_imports_no_ssh(argv: list[str]) -> None:
     code = (
         "import sys\nfrom halfopen.__main__ import main\nfrom halfopen.environment import here\n"

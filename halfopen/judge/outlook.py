@@ -286,7 +286,7 @@ UNHEARD = (Verdict.STALLED, Verdict.CLOSE_LOST, Verdict.DESYNCHRONIZED, Verdict.
 ORPHANS = (State.FIN_WAIT1, State.CLOSING, State.LAST_ACK)
 COOKIE_LIFE = 120.0  # seconds; net/ipv4/syncookies.c MAX_SYNCOOKIE_AGE
 
-OUTLOOK_MEANING: dict[OutlookCode, str] = {
+OUTLOOKS: dict[OutlookCode, str] = {
     OutlookCode.HEALS: "A timer that runs ends it or mends it, within the seconds that are given if the settings of "
     "the host hold; a program's own timeouts can only make it sooner.",
     OutlookCode.FAILS_ON_WRITE: "Nothing happens while the program reads; when it writes next, it gets an error.",

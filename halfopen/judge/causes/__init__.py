@@ -51,12 +51,15 @@ def remedies_of(case: Case, reasons: Sequence[Reason]) -> tuple[Remedy, ...]:
 
 RULES: tuple[Rule, ...] = (*HANDSHAKE_RULES, *GONE_RULES, *PATH_RULES, *APPLICATION_RULES)
 
-UNKNOWN_ABOUT = About(
-    "The evidence of the two hosts does not decide.",
-    "Every rule that could explain the finding lacked what it rests on, so none of them guessed.",
-    "The report says what would decide: a counter, TCP_INFO, or a capture on both hosts at once.",
-    "Get that evidence, then look again.",
-)
+ABOUT: dict[CauseCode, About] = {rule.code: rule.about for rule in RULES} | {
+    CauseCode.UNKNOWN: About(
+        "The evidence of the two hosts does not decide.",
+        "Every rule that could explain the finding lacked what it rests on, so none of them guessed.",
+        "Nothing: the report says what would decide, such as a counter, TCP_INFO, or a capture on both hosts at once.",
+        "Get that evidence, then look again.",
+    )
+}
+"""What is to be said of each cause; made from RULES, so that each cause has one rule."""
 
 INFOLESS = ("SYN_RECV", "TIME_WAIT")
 
