@@ -66,8 +66,9 @@ def test_five_thousand_findings_are_less_than_a_screen_unless_asked() -> None:
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
 def test_the_width_is_kept_and_no_address_is_cut(width: int) -> None:
     text = FORMATS["text"].render(report(article(), incomplete()), View(width=width))
-    assert "10.0.0.1:20000 -> 10.0.0.2:5432" in text
-    tables = ("->", "connections", "ESTAB", "more:")
+    assert " 10.0.0.1:20000 " in text and "10.0.0.2:5432:" in text
+    assert "10.0.0.1:20000 -> 10.0.0.2:5432" in FORMATS["text"].render(report(article()), View(width=width, all=True))
+    tables = ("->", "connections", "ESTAB", "more:", "   web: ")
     prose = [line for line in text.splitlines() if not any(word in line for word in tables)]
     assert all(len(line) <= max(width, 40) or " " not in line.strip() for line in prose)
 
