@@ -15,6 +15,7 @@ import struct
 import sys
 import threading
 import time
+from pathlib import Path
 
 TCP_REPAIR = 19
 held: dict[int, socket.socket] = {}
@@ -218,6 +219,11 @@ def reuse(host: str, port: int, source: list, every: float, seconds: float) -> N
             one.close()
 
     threading.Thread(target=work, daemon=True).start()
+
+
+def be(name: str) -> None:
+    """Goes by this name in the host's list of processes."""
+    Path("/proc/self/comm").write_text(name)
 
 
 def pid() -> int:

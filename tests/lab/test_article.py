@@ -10,6 +10,8 @@ had its SYN-ACK, so to it all 5000 are established.
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -40,6 +42,8 @@ def burst(folder: Path, delay: float) -> Iterator[tuple[Lab, Truth] | None]:
         app, db = made["app1"], made["db1"]
         with slow_link(app, db, (APP, DB), delay):
             server, client = db.driver(), app.driver()
+            server.be("orders")
+            client.be("app")
             server.listen(DB, 5000, BACKLOG)
             clients = client.connect(DB, 5000, CONNECTS, 20.0)
             time.sleep(2 * delay)  # until the last ACK is at its end
@@ -142,6 +146,24 @@ def test_the_text_of_it_is_one_screen_with_the_answer_first(found: dict[str, Any
     assert 2 <= len(shown) <= 6  # a few examples
     whole = rendered(found, View(width=width, all=True)).splitlines()
     assert sum(f" -> {DB}:5000" in line for line in whole) == CONNECTS
+
+
+def test_the_readme_shows_what_is_printed(found: dict[str, Any]) -> None:
+    """Set HALFOPEN_UPDATE_GOLDEN=1 to accept a change, and read the difference."""
+    path, printed = Path(__file__).parents[2] / "README.md", rendered(found, View(width=100))
+    head, command, rest = path.read_text().partition("$ halfopen check app1 db1 --port 5000\n")
+    shown, fence, tail = rest.partition("```\n")
+    if os.environ.get("HALFOPEN_UPDATE_GOLDEN"):
+        path.write_text(head + command + printed + fence + tail)
+        shown = printed
+    assert command and bare(shown) == bare(printed)
+
+
+def bare(report: str) -> str:
+    """A report without what differs from run to run: durations, ports and pids, and with them where lines break."""
+    lasting = r"(\d+m \d\ds|[\d.]+ s)"
+    once = re.sub(rf"{lasting}( to {lasting})?", "T", report)
+    return " ".join(re.sub(rf"{APP}:\d+|pid \d+", "N", once).split())
 
 
 def rendered(found: dict[str, Any], view: View) -> str:
