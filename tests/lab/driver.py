@@ -129,6 +129,11 @@ def keepalive(numbers: list[int]) -> None:
         held[one].setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
+def defer(listener: int, seconds: int) -> None:
+    """Nothing is accepted before its client has sent a byte, or this has passed."""
+    held[listener].setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, seconds)
+
+
 def churn_server(host: str, port: int, seconds: float) -> None:
     """Accepts and closes when the client has closed, in a thread, until the time is over."""
     os.nice(-10)  # the load is the premise: it must not fall behind because the machine has other things to do

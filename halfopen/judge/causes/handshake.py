@@ -39,13 +39,15 @@ def accept_queue_overflow(case: Case) -> Reason | None:
     info = confirmable(case)
     if info is None:
         return None
-    if by_cookie(info):
-        if not case.server.value("SyncookiesSent") or case.server.value("SyncookiesRecv") == 0:
+    if by_cookie(case, info):
+        if case.server.value("SyncookiesRecv") == 0:
             return None
         summary = (
             "the accept queue was full when the last ACK came, and with a SYN cookie nothing is left of the connection"
         )
         facts += counted(case.server, "SyncookiesSent", "SyncookiesRecv")
+    elif not repeated(info):
+        return None
     else:
         summary = (
             "the accept queue was full each time the last ACK came, until the server gave up in silence "
@@ -59,7 +61,7 @@ def syn_cookie_ack_lost(case: Case) -> Reason | None:
     """A SYN cookie was sent, and the ACK that carries it back never came."""
     info = confirmable(case)
     sent, back = case.server.value("SyncookiesSent"), case.server.value("SyncookiesRecv")
-    if info is None or not by_cookie(info) or not sent or back is None or sent <= back or refuses(case):
+    if info is None or not by_cookie(case, info) or not sent or back is None or sent <= back or refuses(case):
         return None
     facts = [
         *counted(case.server, "SyncookiesSent", "SyncookiesRecv", "ListenOverflows"),
@@ -76,14 +78,15 @@ def final_ack_lost(case: Case) -> Reason | None:
         return None
     client, server = case.held.client, case.held.server
     if case.held.verdict is Verdict.HANDSHAKE_STUCK and client and server:
-        repeated = client.info.segs_in if client.info else None
-        if not server.retransmits or repeated is None or repeated < 2 or case.server.delta("ListenOverflows"):
+        if not server.retransmits or client.info is None or not repeated(client.info):
+            return None
+        if case.server.delta("ListenOverflows"):
             return None
         facts = [*retried(case), *queue_facts(case), *counted(case.server, "ListenOverflows")]
         summary = "the server repeats its SYN-ACK, the client answers each time, and its ACK does not arrive"
         return Reason(CauseCode.FINAL_ACK_LOST, summary, tuple(facts), decisive=True)
     info = confirmable(case)
-    if info is None or by_cookie(info) or case.server.value("ListenOverflows") != 0:
+    if info is None or not repeated(info) or by_cookie(case, info) or case.server.value("ListenOverflows") != 0:
         return None
     facts = [*unconfirmed(case, info), *queue_facts(case), *counted(case.server, "ListenOverflows")]
     summary = "the server repeated its SYN-ACK, got none of the client's answers, and gave up in silence"
@@ -144,9 +147,17 @@ def confirmable(case: Case) -> TcpInfo | None:
     return None if client.timer is Timer.KEEPALIVE and info.segs_in != 1 else info
 
 
-def by_cookie(info: TcpInfo) -> bool:
-    """Whether no SYN-ACK was repeated: a cookie never is. A SYN that was sent twice may have had two answers."""
-    return info.segs_in is not None and info.segs_in - 1 <= info.total_retrans
+def by_cookie(case: Case, info: TcpInfo) -> bool:
+    """Whether the server may have answered with a cookie: it has sent some, and a cookie's SYN-ACK is never repeated.
+
+    A client that had to repeat its SYN may have had an answer to each.
+    """
+    return bool(case.server.value("SyncookiesSent")) and (info.segs_in or 0) - 1 <= info.total_retrans
+
+
+def repeated(info: TcpInfo) -> bool:
+    """Whether the client has had the SYN-ACK more than once."""
+    return info.segs_in is not None and info.segs_in > 1
 
 
 def refuses(case: Case) -> bool:
