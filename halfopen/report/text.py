@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from halfopen.findings import Check, End, Finding, Group, HostReport, MatrixRow, Outcome, Report
+from halfopen.findings import Check, Confidence, End, Finding, Group, HostReport, MatrixRow, Outcome, Report
 from halfopen.report.escape import Terminal, terminal
 from halfopen.report.view import View
 from halfopen.words import duration, plural
@@ -126,8 +126,10 @@ def paragraph(check: Check, group: Group, number: int | None, view: View, told: 
     # Only where nothing else tells two groups apart; who is at which end stands with the causes and the examples.
     twins = [one for one in check.groups if (one.verdict, one.listener) == (group.verdict, group.listener)]
     who = f", {group.process}" if group.process and len(twins) > 1 else ""
-    allowed = " (allowed)" if group.allowed else ""
-    title = f"{mark}{group.count} {group.verdict}{where}{who}{allowed}: {group.summary}"
+    # What is proven needs no word; what is less must not read as if it were.
+    less = [] if group.confidence is Confidence.PROVEN else [group.confidence]
+    grade = f" ({', '.join([*less, *['allowed'] * group.allowed])})" if less or group.allowed else ""
+    title = f"{mark}{group.count} {group.verdict}{where}{who}{grade}: {group.summary}"
     lines = wrapped(title, view, "", "   ")
     lines += why(group, mark, view, told)
     if group.outlook:
