@@ -41,7 +41,7 @@ def sock(one: bytes, state: State = State.ESTABLISHED, cookie: int | None = 1, i
 
 def info(idle_ms: int = 0, **fields: Any) -> TcpInfo:
     """The numbers of a client that has had the SYN-ACK `idle_ms` ago and nothing since, with these fields changed."""
-    fresh: dict[str, Any] = dict.fromkeys(TcpInfo.__dataclass_fields__, 0)
+    fresh: dict[str, Any] = dict.fromkeys(TcpInfo.__struct_fields__, 0)
     fresh |= {f"last_{what}_ms": idle_ms for what in ("data_sent", "data_recv", "ack_recv")}
     fresh |= {"rto_us": 200_000, "rtt_us": 500, "bytes_acked": 1, "segs_out": 2, "segs_in": 1}
     return TcpInfo(**{**fresh, **fields})

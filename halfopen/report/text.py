@@ -9,6 +9,7 @@ from halfopen.findings import (
     Cause,
     CauseCode,
     Check,
+    Confidence,
     End,
     Finding,
     Group,
@@ -40,16 +41,15 @@ def render(report: Report, view: View) -> str:
 
 def lines_of(check: Check, view: View) -> list[Terminal]:
     """One check."""
-    head = coloured(terminal(check.headline), check, view)
     if view.quiet:
-        return [head]
+        return [coloured(terminal(check.headline), check, view)]
     told: dict[str, str] = {}
-    lines = [head, *(line for detail in check.details for line in wrapped(detail, view, "  "))]
+    lines = [*headline(check, view), *(line for detail in check.details for line in wrapped(detail, view, "  "))]
     failures = [line for host in check.hosts for line in failure(host, view)]
     if failures:
         lines += [BLANK, *failures]
     if check.findings:
-        lines += [BLANK, *pairs(check, view), *matrix(check)]
+        lines += [BLANK, *pairs(check, view), *matrix(check, view)]
         for number, group in enumerate(check.groups, 1):
             part = paragraph(check, group, number if len(check.groups) > 1 else None, view, told)
             if number > 1 and not view.all and len(lines) + len(part) > SCREEN:
@@ -59,9 +59,16 @@ def lines_of(check: Check, view: View) -> list[Terminal]:
             lines += [BLANK, *part]
         lines += [BLANK, *footer(check, view)]
     elif view.verbose and check.state_matrix:
-        lines += [BLANK, *matrix(check)]
+        lines += [BLANK, *matrix(check, view)]
     lines += notes(check, view)
     return lines
+
+
+def headline(check: Check, view: View) -> list[Terminal]:
+    """The answer: on one line, or where that is too long for the terminal, one for each of its clauses."""
+    clauses = check.headline.split("; ") if len(check.headline) > view.width else [check.headline]
+    parts = [terminal(clause + ";" * (clause is not clauses[-1])) for clause in clauses]
+    return [coloured(part, check, view) for part in parts]
 
 
 def coloured(head: Terminal, check: Check, view: View) -> Terminal:
@@ -79,7 +86,7 @@ def failure(host: HostReport, view: View) -> list[Terminal]:
     return lines + (wrapped(host.error.hint, view, "    ") if host.error.hint else [])
 
 
-def matrix(check: Check) -> list[Terminal]:
+def matrix(check: Check, view: View) -> list[Terminal]:
     """The states of the two ends: what does not agree row by row, what agrees in one line."""
     from tabulate import tabulate
 
@@ -98,7 +105,8 @@ def matrix(check: Check) -> list[Terminal]:
     ]
     heads = [terminal(heading(check, "client")), terminal(heading(check, "server")), "connections", "", "", ""]
     table = tabulate(rows, heads, tablefmt="plain", disable_numparse=True, colalign=("left", "left", "right"))
-    lines = [Terminal(f"  {line}".rstrip()) for line in table.splitlines()] if wrong else []
+    indent = "" if any(len(line) > view.width - 2 for line in table.splitlines()) else "  "
+    lines = [Terminal(f"{indent}{line}".rstrip()) for line in table.splitlines()] if wrong else []
     if right:
         lines.append(terminal(f"  {plural(check.agreeing, 'connection')} more agree: {agreeing(right)}"))
     return lines
@@ -156,18 +164,21 @@ def paragraph(check: Check, group: Group, number: int | None, view: View, told: 
     index = (number or 1) - 1
     mark = f"{number}. " if number else ""
     where = f" {group.listener}" if group.listener else ""
-    who = f", {group.process}" if group.process else ""
-    allowed = ", allowed" if group.allowed else ""
-    grade = f"({group.severity}, {group.confidence}{allowed})"
-    title = f"{mark}{group.count} {group.verdict}{where}{who} {grade}: {group.summary}"
+    # Only where nothing else tells two groups apart; who is at which end stands with the causes and the examples.
+    twins = [one for one in check.groups if (one.verdict, one.listener) == (group.verdict, group.listener)]
+    who = f", {group.process}" if group.process and len(twins) > 1 else ""
+    # What is proven needs no word; what is less must not read as if it were.
+    less = [] if group.confidence is Confidence.PROVEN else [group.confidence]
+    grade = f" ({', '.join([*less, *['allowed'] * group.allowed])})" if less or group.allowed else ""
+    title = f"{mark}{group.count} {group.verdict}{where}{who}{grade}: {group.summary}"
     lines = wrapped(title, view, "", "   ")
     lines += why(group, mark, view, told)
     if group.outlook:
         lines += labelled("Then", [group.outlook.summary], view)
-    lines += labelled("Do", steps(group, number, told), view)
+    lines += labelled("Do", steps(group, number, told), view, hanging=True)
     members = [one for one in check.findings if one.group == index] if view.all else []
     examples = members or [by_id[one] for one in group.examples if one in by_id][: EXAMPLES if number is None else 1]
-    lines += [line for one in examples for line in (example(one), *way(one, view))]
+    lines += [line for one in examples for line in (example(one, group, view), *way(one, view))]
     if group.count > len(examples):
         lines.append(terminal(f"        and {group.count - len(examples)} more: --all, or -o report.json"))
     return lines
@@ -203,12 +214,13 @@ def named(cause: Cause) -> str:
     return f"{hedge}{cause.code}: {cause.summary}"
 
 
-def example(finding: Finding) -> Terminal:
-    """One connection on one line."""
-    parts = [f"{finding.connection.client} -> {finding.connection.server}"]
+def example(finding: Finding, group: Group, view: View) -> Terminal:
+    """One connection on one line, without what its group has said; with `--all` whole, for who searches in it."""
+    brief = not view.all and finding.connection.server == group.listener
+    parts = [finding.connection.client if brief else f"{finding.connection.client} -> {finding.connection.server}"]
     for end in (finding.client, finding.server):
         if end is not None:
-            parts.append(f"{end.host}: {told(end)}")
+            parts.append(f"{end.host}: {told(end, brief)}")
     return terminal("        " + "   ".join(parts))
 
 
@@ -217,9 +229,9 @@ def way(finding: Finding, view: View) -> list[Terminal]:
     return wrapped(finding.translation, view, " " * 10) if finding.translation else []
 
 
-def told(end: End) -> str:
-    """What is known of an end, shortly."""
-    words = [end.state]
+def told(end: End, brief: bool = False) -> str:
+    """What is known of an end, shortly; its state goes without saying where the matrix has it and there is more."""
+    words = []
     if end.process:
         words.append(f"{end.process} pid {end.pid}")
     if end.idle_s is not None:
@@ -229,7 +241,7 @@ def told(end: End) -> str:
     for queue, what in ((end.recv_q, "unread"), (end.send_q, "unacknowledged")):
         if queue is not None and queue > spare:
             words.append(f"{plural(queue - spare, 'byte')} {what}")
-    return " ".join(words)
+    return " ".join([end.state, *words]) if not brief or not words else ", ".join(words)
 
 
 def footer(check: Check, view: View) -> list[Terminal]:
@@ -254,11 +266,11 @@ def notes(check: Check, view: View) -> list[Terminal]:
     return lines
 
 
-def labelled(label: str, facts: Iterable[str], view: View) -> list[Terminal]:
-    """Sentences beside a label in the margin."""
+def labelled(label: str, facts: Iterable[str], view: View, hanging: bool = False) -> list[Terminal]:
+    """Sentences beside a label in the margin; `hanging`: what they go on with stands in by another step."""
     lines: list[Terminal] = []
     for fact in facts:
-        lines += wrapped(fact, view, f"{label:<8}" if not lines else " " * 8, " " * 8)
+        lines += wrapped(fact, view, f"{label:<8}" if not lines else " " * 8, " " * (12 if hanging else 8))
     return lines
 
 

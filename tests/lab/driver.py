@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ, TCP_REPAIR_OPTIONS, TCP_REPAIR_WINDOW = 19, 20, 21, 22, 29
 TCP_FASTOPEN = 23
@@ -226,6 +227,11 @@ def reuse(host: str, port: int, source: list, every: float, seconds: float) -> N
             one.close()
 
     threading.Thread(target=work, daemon=True).start()
+
+
+def be(name: str) -> None:
+    """Goes by this name in the host's list of processes."""
+    Path("/proc/self/comm").write_text(name)
 
 
 def fill(numbers: list[int]) -> None:

@@ -10,6 +10,8 @@ had its SYN-ACK, so to it all 5000 are established.
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -40,6 +42,8 @@ def burst(folder: Path, delay: float) -> Iterator[tuple[Lab, Truth] | None]:
         app, db = made["app1"], made["db1"]
         with slow_link(app, db, (APP, DB), delay):
             server, client = db.driver(), app.driver()
+            server.be("orders")
+            client.be("app")
             server.listen(DB, 5000, BACKLOG)
             clients = client.connect(DB, 5000, CONNECTS, 20.0)
             time.sleep(2 * delay)  # until the last ACK is at its end
@@ -106,15 +110,60 @@ def test_the_counters_say_cookies_and_overflows(found: dict[str, Any]) -> None:
     assert counters["SyncookiesSent"] == counters["ListenOverflows"] == 3999
 
 
-@pytest.mark.parametrize("width", [80, 120])
-def test_the_text_of_it_is_one_screen_with_the_answer_first(found: dict[str, Any], width: int) -> None:
-    lines = rendered(found, View(width=width)).splitlines()
-    assert lines[0] == (
-        "3999 half-open connections app1 -> db1:5000, all missing on the server; 1001 more were never accepted"
+def test_both_groups_say_why_and_what_becomes_of_them(found: dict[str, Any]) -> None:
+    missing, queued = found["groups"]
+    assert (missing["cause"], missing["causes"]) == ("accept-queue-overflow", ["accept-queue-overflow"])
+    assert "SYN cookie" in missing["why"][0]["summary"]
+    assert missing["outlook"]["code"] == "never" and missing["outlook"]["within_s"] is None
+    assert (queued["cause"], queued["causes"]) == ("application-not-accepting", ["application-not-accepting"])
+    assert {one["cause"]["code"] for one in found["findings"]} == {missing["cause"], queued["cause"]}
+    assert {one["outlook"]["code"] for one in found["findings"] if one["verdict"] == "missing-on-server"} == {"never"}
+
+
+def test_what_speaks_for_it_are_the_numbers_of_this_case(found: dict[str, Any]) -> None:
+    facts = [f"{fact['host']} {fact['fact']}" for fact in found["groups"][0]["evidence"]]
+    for expected in ("1001 of 1000", "listen(1000)", "4096", "ListenOverflows 3999", "SyncookiesSent 3999"):
+        assert any(expected in fact for fact in facts if fact.startswith("db1 ")), expected
+
+
+def test_both_remedies_of_the_article_are_named(found: dict[str, Any]) -> None:
+    """A larger backlog (or a program that accepts in time), and a client that does not wait to be spoken to."""
+    steps = " ".join(found["groups"][0]["remedies"])
+    for expected in ("backlog", "accept in a thread", "leave SYN cookies on", "client speak first", "SO_KEEPALIVE"):
+        assert expected in steps, expected
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 55), (120, 45)])
+def test_the_text_of_it_is_one_screen_with_the_answer_first(found: dict[str, Any], width: int, height: int) -> None:
+    answer = (
+        "3999 half-open connections app1 -> db1:5000, all missing on the server;",
+        "1001 more were never accepted",
     )
-    assert len(lines) < 40
-    assert sum(f" -> {DB}:5000" in line for line in lines) <= 6  # a few examples
-    assert len(rendered(found, View(width=width, all=True)).splitlines()) > CONNECTS
+    lines = rendered(found, View(width=width)).splitlines()
+    assert (lines[:2] == list(answer)) if width == 80 else (lines[0] == " ".join(answer))
+    assert len(lines) < height and all(len(line) <= width for line in lines)
+    shown = [line for line in lines if line.startswith(f"        {APP}:")]
+    assert 2 <= len(shown) <= 6  # a few examples
+    whole = rendered(found, View(width=width, all=True)).splitlines()
+    assert sum(f" -> {DB}:5000" in line for line in whole) == CONNECTS
+
+
+def test_the_readme_shows_what_is_printed(found: dict[str, Any]) -> None:
+    """Set HALFOPEN_UPDATE_GOLDEN=1 to accept a change, and read the difference."""
+    path, printed = Path(__file__).parents[2] / "README.md", rendered(found, View(width=100))
+    head, command, rest = path.read_text().partition("$ halfopen check app1 db1 --port 5000\n")
+    shown, fence, tail = rest.partition("```\n")
+    if os.environ.get("HALFOPEN_UPDATE_GOLDEN"):
+        path.write_text(head + command + printed + fence + tail)
+        shown = printed
+    assert command and bare(shown) == bare(printed)
+
+
+def bare(report: str) -> str:
+    """A report without what differs from run to run: durations, ports and pids, and with them where lines break."""
+    lasting = r"(\d+m \d\ds|[\d.]+ s)"
+    once = re.sub(rf"{lasting}( to {lasting})?", "T", report)
+    return " ".join(re.sub(rf"{APP}:\d+|pid \d+", "N", once).split())
 
 
 def rendered(found: dict[str, Any], view: View) -> str:
