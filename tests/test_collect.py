@@ -111,7 +111,9 @@ def test_two_hosts_never_share_a_file(tmp_path: Path) -> None:
 def test_a_dead_disk_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     code, _, err = run("collect", "--local", "-o", "file/folder", folder=tmp_path)
-    assert code == 2 and "Traceback" not in err
+    assert code == 2 and "Traceback" not in err and "cannot be made" in err
+    code, out, err = run("check", "local", "local", "--port", "1", "--save", "file/folder", folder=tmp_path)
+    assert code == 2 and "cannot be made" in err and out.startswith(b"clean")  # the report is not lost with it
 
 
 def test_collect_without_a_host_imports_no_ssh() -> None:
