@@ -121,6 +121,18 @@ def test_local_is_read_without_ssh_and_files_are_private(tmp_path: Path) -> None
     assert run("check", "local", "local", "--port", "1", "--require-connections", "1", folder=tmp_path)[0] == 3
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="local hosts are read by the probe on Linux")
+def test_globs_and_tags_name_many_hosts_of_the_command_line(tmp_path: Path) -> None:
+    tables = [f'[hosts.here{number}]\ntransport = "local"\ntags = ["odd"]' for number in (1, 3)]
+    (tmp_path / "inventory.toml").write_text("\n".join(tables))
+    code, out, _ = run("check", "here*", "tag:odd", "--port", "1", "--format", "json", folder=tmp_path)
+    (check,) = json.loads(out)["checks"]
+    assert code == 0 and check["name"] == "here* -> tag:odd"
+    assert [one["name"] for one in check["hosts"]] == ["here1", "here3"]
+    code, _, err = run("check", "here1", "tag:od", folder=tmp_path)
+    assert code == 2 and "selects no host" in err and "did you mean 'odd'" in err
+
+
 def test_a_full_disk_is_a_sentence(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full")

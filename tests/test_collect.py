@@ -76,6 +76,16 @@ def test_redacted_files_carry_no_name_either(tmp_path: Path) -> None:
     assert len(list((tmp_path / "out").iterdir())) == 2
 
 
+@LINUX
+def test_whose_redacted_file_is_whose_is_said_here_and_nowhere_else(tmp_path: Path) -> None:
+    code, out, err = run("collect", "local", "127.0.0.1:1", "--redact", folder=tmp_path)
+    names = out.decode().split()
+    assert code == 3 and all(name.startswith("host-") for name in names)
+    assert f"local is {names[0].removesuffix('.halfopen')} in its file" in err
+    assert "127.0.0.1:1: connection-refused: 127.0.0.1 refuses connections to port 1" in err
+    assert "refuses" not in repr(decode((tmp_path / names[1]).read_bytes(), "it"))
+
+
 def test_the_probe_is_printed_as_it_is_sent(tmp_path: Path) -> None:
     code, out, _ = run("collect", "--print-probe", folder=tmp_path)
     assert code == 0 and out == (Path(__file__).parent.parent / "halfopen" / "probe.py").read_bytes()
