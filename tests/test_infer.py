@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from halfopen import address
 from halfopen.inventory import CheckPlan
 from halfopen.judge.join import conclude, join
-from halfopen.judge.match import Matching
+from halfopen.judge.match import Matching, shares_link
 from halfopen.judge.rounds import fits, held
-from halfopen.judge.translate import shares_link
 from halfopen.model import Absence, InterfaceAddress, Rewrites, Snapshot, Socket, TcpInfo
 from halfopen.tcp import State
 
