@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from halfopen import address
 from halfopen.commands.check import adjusted
 from halfopen.commands.deliver import check_formats, deliver
-from halfopen.commands.exhibits import Exhibit, exhibits, judge_moments
+from halfopen.commands.exhibits import Exhibit, exhibits, how_compared, judge_moments
 from halfopen.environment import Environment
 from halfopen.evidence.saved import Saved, snapshot_of, unpack_sights
 from halfopen.findings import Check, Severity
@@ -79,6 +79,8 @@ def judge(saved: dict[str, Saved], plan: CheckPlan, policy: Policy) -> Check:
         }
     left = type(matching)(matching.agreeing, tuple(suspects), matching.external, matching.unjudged)
     gaps = [f"{name}: {gap}" for name, one in saved.items() if one.facts for gap in one.facts.gaps]
+    if matching.suspects and not brackets_of(saved):
+        gaps.insert(0, how_compared(1))
     return analyse(plan, Evidence(snapshots, left, used, hosts, gaps), policy)
 
 
