@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from halfopen import address
 from halfopen.commands.check import adjusted
 from halfopen.commands.deliver import check_formats, deliver
-from halfopen.commands.exhibits import Exhibit, exhibits, judge_moments, snapshot_file
+from halfopen.commands.exhibits import Exhibit, exhibits, how_compared, judge_moments, snapshot_file
 from halfopen.environment import Environment
 from halfopen.evidence.saved import Saved, run_of, snapshot_of, unpack_counts, unpack_sights
 from halfopen.findings import Check, Severity
@@ -97,7 +97,8 @@ def joined(files: Mapping[str, Saved], plan: CheckPlan) -> tuple[dict[str, Snaps
 def judge(saved: dict[str, Saved], plan: CheckPlan, policy: Policy, elapsed_s: float | None = None) -> Check:
     """The judgement over what the files hold, as the run did it that they come from."""
     snapshots, matching = joined(saved, plan)
-    looks = brackets_of(saved) or brackets(moments_of(saved), matching.suspects)
+    moments = {} if brackets_of(saved) else moments_of(saved)
+    looks = brackets_of(saved) or brackets(moments, matching.suspects)
     suspects, used = through(matching.suspects, looks[: plan.rounds])
     asked = involved(suspects)
     hosts = {
@@ -107,6 +108,8 @@ def judge(saved: dict[str, Saved], plan: CheckPlan, policy: Policy, elapsed_s: f
     }
     left = replace(matching, suspects=tuple(suspects))
     notes = notes_of(plan, snapshots, [(name, note) for name, one in saved.items() for note in one.notes])
+    if moments and matching.suspects:
+        notes = (how_compared(len(looks)), *notes)
     return analyse(plan, Evidence(snapshots, left, used, hosts, notes, elapsed_s), policy)
 
 
