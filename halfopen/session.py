@@ -7,7 +7,6 @@ dump each; only suspects are asked about again, and only then are counters and p
 from __future__ import annotations
 
 import secrets
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,8 @@ from typing import Protocol, TypeVar
 from msgspec import structs
 
 from halfopen import __version__, address
-from halfopen.errors import HostError
+from halfopen.environment import Progress
+from halfopen.errors import ErrorCode, HostError
 from halfopen.evidence.saved import SCHEMA as SNAPSHOT_SCHEMA
 from halfopen.evidence.saved import Run, Said, Saved, encode, pack_sights
 from halfopen.findings import Check, Report
@@ -39,10 +39,15 @@ from halfopen.judge.match import Matching, Suspect, match, survey
 from halfopen.judge.rounds import Bracket, merge, questions, through
 from halfopen.model import Look, Place, Process, Sight, Snapshot, Wanted
 from halfopen.reach.agent import Agent, remote_command
-from halfopen.reach.connect import ReachOptions, connect, refuse_untrusted
+from halfopen.reach.connect import Connection, ReachOptions, connect, refuse_untrusted
+from halfopen.reach.machine import MachineAgent, is_foreign
+from halfopen.reach.shell import COMMAND, ShellAgent
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+AnyAgent = Agent | ShellAgent | MachineAgent
 
 
 class Closing(Protocol):
@@ -83,7 +88,8 @@ class Session:
     ) -> None:
         self.inventory, self.plans, self.options, self.say = inventory, plans, options, say
         self.deadline = time.monotonic() + options.timeout
-        self.agents: dict[str, Agent] = {}
+        self.agents: dict[str, AnyAgent] = {}
+        self.reached: dict[str, Connection] = {}
         self.connections: list[Closing] = []
         self.pool = ThreadPoolExecutor(max(1, options.forks), thread_name_prefix="host")
         self.ports = {name: ports_of(name, plans) for name in hosts_of(plans)}
@@ -130,14 +136,44 @@ class Session:
         try:
             if name in self.agents:
                 return self.agents[name].snapshot(self.ports[name])
-            agent = self.open(self.inventory.hosts[name])
+            agent, snapshot = self.reach(self.inventory.hosts[name])
             transport = agent.transport
-            snapshot = agent.first_look(self.ports[name])
         except HostError as error:
             self.agents.pop(name, None)
             return Snapshot(name, None, error=error, transport=transport)
         self.agents[name] = agent
         return snapshot
+
+    def reach(self, host: Host) -> tuple[AnyAgent, Snapshot]:
+        """A host's first snapshot by the probe, or by what its shell has where it has no Python that could run it."""
+        ports = self.ports[host.name]
+        if host.transport == "local" and is_foreign():
+            machine = MachineAgent(host.name)
+            return machine, machine.first_look(ports)
+        try:
+            agent = self.open(host)
+            return agent, agent.first_look(ports)
+        except HostError as error:
+            # An interpreter that the user named is missed, not replaced.
+            if error.code is not ErrorCode.NO_INTERPRETER or host.python is not None:
+                raise
+            missing = error
+        try:
+            by_shell = self.open_shell(host)
+            return by_shell, by_shell.first_look(ports)
+        except HostError as error:
+            # A login that runs no command, or only its own, tells more by what it said first.
+            raise missing if error.code in (ErrorCode.TRUNCATED, ErrorCode.PROTOCOL_ERROR) else error from None
+
+    def open_shell(self, host: Host) -> ShellAgent:
+        """Starts the shell script on a connection that stands."""
+        connection = self.reached[host.name]
+        channel = connection.run(COMMAND)
+        channel.deadline = self.deadline
+        agent = ShellAgent(host.name, channel, connection.transport, self.options.timeout, self.deadline)
+        self.connections.append(agent)
+        agent.start(wait=host.transport == "exec")
+        return agent
 
     def open(self, host: Host) -> Agent:
         """Reaches a host and starts the probe there."""
@@ -152,6 +188,7 @@ class Session:
         )
         connection = connect(host, self.inventory, reach)
         self.connections.append(connection)
+        self.reached[host.name] = connection
         if connection.note:
             self.notes.append((host.name, connection.note))
         channel = connection.run(remote_command(host.python))
@@ -366,22 +403,3 @@ def host_evidence(
 def said(error: HostError | None) -> Said | None:
     """An error as it is saved."""
     return Said(code=error.code, message=error.message, hint=error.hint) if error else None
-
-
-class Progress:
-    """How many hosts have answered, and which are waited for when few are left."""
-
-    def __init__(self, names: Iterable[str], say: Callable[[str], None]) -> None:
-        self.waiting, self.say, self.lock = dict.fromkeys(names), say, threading.Lock()
-        self.total = len(self.waiting)
-        say(f"reading {self.total} host{'s' * (self.total != 1)}")
-
-    def done(self, name: str) -> None:
-        """A host has answered, or failed."""
-        with self.lock:
-            self.waiting.pop(name, None)
-            left = f"; waiting for {', '.join(self.waiting)}" if 0 < len(self.waiting) <= WAITED_FOR else ""
-            self.say(f"{self.total - len(self.waiting)} of {self.total} hosts read{left}")
-
-
-WAITED_FOR = 4

@@ -295,6 +295,13 @@ def test_huge_texts_and_lines_are_bounded() -> None:
     assert len(told.problems) == 1000 and "5000 lines" in told.gaps[0]
 
 
+def test_a_timer_that_is_due_is_a_timer() -> None:
+    """ss prints nothing for no time left."""
+    told = recognise(b"FIN-WAIT-1 0 1 10.0.0.1:1 10.0.0.2:2 timer:(on,,4) ino:1 sk:1\n", "x")
+    (one,) = told.sockets.values()
+    assert (one.timer, one.timer_expires_s, one.retransmits) == (Timer.RETRANSMIT, 0.0, 4)
+
+
 @st.composite
 def rows(draw: st.DrawFn) -> Socket:
     """A socket with all that ss -tanoe prints."""

@@ -187,7 +187,23 @@ class Agent:
                 f"sudo -n was refused{said}",
                 "allow it for this user in sudoers, or drop sudo = true",
             )
-        if status == 127 or "no python3 found" in complaint:
+        if missing := self._no_interpreter():
+            return missing
+        if self.reader.sequence == 0:
+            ended = f" (exit status {status})" if status is not None else ""
+            # A Python that starts and fails: a broken one, or one on a system that the probe does not know.
+            failed = status is not None and 0 < status < 126
+            return HostError(
+                ErrorCode.NO_INTERPRETER if failed else ErrorCode.PROTOCOL_ERROR,
+                f"the probe ended before its first word{ended}{said}",
+                wire.RETRY,
+            )
+        return HostError(ErrorCode.TRUNCATED, f"the probe's answer ends in the middle{said}", wire.RETRY)
+
+    def _no_interpreter(self) -> HostError | None:
+        """Whether the channel ended because no Python was found, or only one that is too old."""
+        status, complaint = self.channel.exit_status(), self.channel.complaint()
+        if status in (126, 127) or "no python3 found" in complaint:
             asked = self.python or "python3 (nor platform-python, nor python3.6 to python3.14)"
             return HostError(
                 ErrorCode.NO_INTERPRETER,
@@ -199,12 +215,7 @@ class Agent:
             return HostError(
                 ErrorCode.NO_INTERPRETER, "the host's python is older than 3.6", "set python = ... in the inventory"
             )
-        if self.reader.sequence == 0:
-            ended = f" (exit status {status})" if status is not None else ""
-            return HostError(
-                ErrorCode.PROTOCOL_ERROR, f"the probe ended before its first word{ended}{said}", wire.RETRY
-            )
-        return HostError(ErrorCode.TRUNCATED, f"the probe's answer ends in the middle{said}", wire.RETRY)
+        return None
 
 
 def request(verb: int, payload: bytes = b"") -> bytes:
@@ -220,7 +231,8 @@ def pack_ports(ports: Sequence[int]) -> bytes:
 SUDO_SAYS = (
     "a password is required",
     "is not in the sudoers file",
-    "is not allowed to",
+    "is not allowed to execute",
+    "is not allowed to run sudo",
     "may not run sudo",
     "you must have a tty to run sudo",
     "sudo: not found",
