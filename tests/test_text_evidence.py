@@ -50,7 +50,13 @@ LISTENERS = {(A, 5000), ("::", 5001), (LONG[1:-1], 5002), ("0.0.0.0", 5003), (A,
 UNHELD = {(f"{A}:5000", f"{A}:41002"), (f"{A}:5003", f"{A}:41007"), (f"{A}:5004", f"{A}:41010")}
 BIG = {end for end in TRUTH if LONG in end[0]}
 WITHOUT_ALL = {end for end in TRUTH if end[2] in ("SYN_RECV", "TIME_WAIT")}
-CUT = {"net-tools-2.10-tan", "net-tools-2.10-tanpeeo", "net-tools-2.10-tn"}
+CUT = {
+    "net-tools-1.60-tan",
+    "net-tools-1.60-tanp",
+    "net-tools-2.10-tan",
+    "net-tools-2.10-tanpeeo",
+    "net-tools-2.10-tn",
+}
 
 
 def shown(told: Told) -> set[tuple[str, str, str]]:
@@ -239,6 +245,14 @@ def test_a_malformed_line_is_told_with_its_number_and_takes_away_the_word_of_wha
     (problem,) = told.problems
     assert problem.line == good.count("\n") + 1 and why in problem.why and problem.hides
     assert not told.whole and shown(told) == TRUTH
+
+
+def test_a_text_of_ipv4_alone_says_what_may_be_missing() -> None:
+    """ss -4 and netstat -4 leave out what a dual-stack listener accepted, IPv4 though it is."""
+    lines = (CASES / "iproute2-6.1-ss-tan.txt").read_text().splitlines()
+    told = recognise("\n".join(line for line in lines if "[" not in line and "*:5001" not in line).encode(), "x")
+    assert any("dual-stack" in gap for gap in told.gaps)
+    assert not any("dual-stack" in gap for gap in case("iproute2-6.1-ss-tan").gaps)
 
 
 def test_a_prompt_or_a_remark_is_told_and_hides_nothing() -> None:

@@ -131,6 +131,7 @@ def facts_of(sections: Iterable[Section], told: Told) -> tuple[HostFacts, tuple[
     addresses = tuple(addresses_of(texts))
     netns = re.search(r"net:\[(\d{1,20})\]", texts.get("netns", ""))
     gaps = [f"no python3 there could run the probe, so its sockets come from {told.form}", *told.gaps]
+    gaps.append("only the network namespace of the login is read: containers have others")
     if not addresses:
         gaps.append("no addresses of interfaces; those that its sockets have are taken")
         addresses = tuple(InterfaceAddress(packed, ()) for packed in told.addresses())

@@ -39,22 +39,22 @@ def row(line: str, any_of: bytes) -> Row | None:
     local, peer = endpoint(found["local"], ":", any_of), endpoint(found["peer"], ":", any_of)
     family = 10 if ":" in found["local"].rpartition(":")[0] or local[0] == ANY6 else 2
     end = end_of(STATES[found["state"]], local, peer, family, *queues)
-    rest = found["rest"]
-    who = USERS.search(rest)
-    process = Process(int(who["pid"]), who["name"]) if who else None
-    # Whoever is named there chose the name: nothing within is believed.
-    start = rest.find("users:((")
-    words = rest if start < 0 else rest[:start] + rest[rest.rfind("))") + 2 :]
-    inode, cookie = INODE.search(words), COOKIE.search(words)
-    uid = UID.search(words)
     if end is None:
         return Row(None)
-    end = replace(
-        end,
-        inode=number(inode[1]) if inode else None,
-        cookie=int(cookie[1], 16) if cookie else None,
-        uid=number(uid[1], 1 << 32) if uid else 0 if inode else None,
-    )
+    # Whoever is named in users:((...)) chose the name: nothing within is believed.
+    rest = found["rest"]
+    start = rest.find("users:((")
+    who = USERS.search(rest, start) if start >= 0 else None
+    words = rest if start < 0 else rest[:start] + rest[rest.rfind("))") + 2 :]
+    process = Process(int(who["pid"]), who["name"]) if who else None
+    if "ino:" in words:
+        inode, cookie, uid = INODE.search(words), COOKIE.search(words), UID.search(words)
+        end = replace(
+            end,
+            inode=number(inode[1]) if inode else None,
+            cookie=int(cookie[1], 16) if cookie else None,
+            uid=number(uid[1], 1 << 32) if uid else 0,
+        )
     if isinstance(end, Socket):
         end = with_timer(end, words)
     return Row(end, process)
@@ -62,7 +62,7 @@ def row(line: str, any_of: bytes) -> Row | None:
 
 def with_timer(end: Socket, words: str) -> Socket:
     """The timer that `-o` shows."""
-    timer = TIMER.search(words)
+    timer = TIMER.search(words) if "timer:(" in words else None
     if timer is None:
         return end
     return replace(

@@ -97,6 +97,19 @@ def test_text_that_shows_a_part_proves_no_absence(
     assert code == 3 and report["headline"].startswith("incomplete")
 
 
+def test_two_snapshots_of_each_are_observed(broken: tuple[Lab, dict[str, Truth]], tmp_path: Path) -> None:
+    made, truths = broken
+    for moment in "12":
+        check(made, "--settle", "0.3", "--save", str(tmp_path / moment))
+    files = {name: [str(tmp_path / moment / f"{name}.halfopen") for moment in "12"] for name in ("web", "db")}
+    argv = [
+        word for role, name in (("--client", "web"), ("--server", "db")) for one in files[name] for word in (role, one)
+    ]
+    code, report = analyse(*argv)
+    assert found(report) == set().union(*truths.values()) and code == 1
+    assert {one["confidence"] for one in report["findings"]} == {"observed"}
+
+
 def test_a_snapshot_may_stand_against_a_text(broken: tuple[Lab, dict[str, Truth]], tmp_path: Path) -> None:
     made, truths = broken
     _, live = check(made, "--settle", "0.3", "--save", str(tmp_path / "saved"))
