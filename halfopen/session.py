@@ -7,7 +7,6 @@ dump each; only suspects are asked about again, and only then are counters and p
 from __future__ import annotations
 
 import secrets
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from typing import TypeVar
 from msgspec import structs
 
 from halfopen import __version__, address
+from halfopen.environment import Progress
 from halfopen.errors import ErrorCode, HostError
 from halfopen.evidence.saved import SCHEMA as SNAPSHOT_SCHEMA
 from halfopen.evidence.saved import Run, Said, Saved, encode, pack_counts, pack_sights
@@ -492,22 +492,3 @@ def host_evidence(
 def said(error: HostError | None) -> Said | None:
     """An error as it is saved."""
     return Said(code=error.code, message=error.message, hint=error.hint) if error else None
-
-
-class Progress:
-    """How many hosts have answered, and which are waited for when few are left."""
-
-    def __init__(self, names: Iterable[str], say: Callable[[str], None]) -> None:
-        self.waiting, self.say, self.lock = dict.fromkeys(names), say, threading.Lock()
-        self.total = len(self.waiting)
-        say(f"reading {self.total} host{'s' * (self.total != 1)}")
-
-    def done(self, name: str) -> None:
-        """A host has answered, or failed."""
-        with self.lock:
-            self.waiting.pop(name, None)
-            left = f"; waiting for {', '.join(self.waiting)}" if 0 < len(self.waiting) <= WAITED_FOR else ""
-            self.say(f"{self.total - len(self.waiting)} of {self.total} hosts read{left}")
-
-
-WAITED_FOR = 4

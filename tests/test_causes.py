@@ -9,6 +9,7 @@ import pytest
 from evidence import info, key, sock
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from halfopen import address
 from halfopen.findings import CauseCode, Confidence, OutlookCode, Verdict
@@ -482,8 +483,8 @@ def test_settings_that_could_not_be_read_give_no_time() -> None:
 
 
 NUMBERS = st.sampled_from([0, 1, 2, 7, 40, 1000, 700_000, 2**32 - 1])
-KNOWN = [name for name in info().__dataclass_fields__ if name not in ("options", "ca_state")]
-SINCE_41 = {name for name, default in TcpInfo.__dataclass_fields__.items() if default.default is None}
+KNOWN = [name for name in TcpInfo.__struct_fields__ if name not in ("options", "ca_state")]
+SINCE_41 = {one.name for one in structs.fields(TcpInfo) if one.default is None}
 
 
 @st.composite

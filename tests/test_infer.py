@@ -7,6 +7,7 @@ from dataclasses import replace
 from evidence import CLIENT, SERVER, bracket, key, sights, snapshot, sock
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from halfopen import address
 from halfopen.inventory import CheckPlan
@@ -160,8 +161,8 @@ COUNTS = st.integers(0, 10_000)
 def test_the_two_ends_of_a_connection_always_fit(there: int, back: int, flying: int, returning: int) -> None:
     """Whatever is in flight: sent by one, not yet received or not yet known to be acknowledged."""
     client = info(there, back, opener=True)
-    client = replace(client, bytes_sent=there + flying, bytes_acked=max(0, there - flying) + 1)
-    server = replace(info(back, there), bytes_sent=back + returning, bytes_acked=max(0, back - returning))
+    client = structs.replace(client, bytes_sent=there + flying, bytes_acked=max(0, there - flying) + 1)
+    server = structs.replace(info(back, there), bytes_sent=back + returning, bytes_acked=max(0, back - returning))
     one, two = (replace(sock(key(1)), info=found) for found in (client, server))
     assert fits(one, two) and fits(two, one)
     assert fits(one, replace(two, info=None)) and not fits(one, Absence.ABSENT) and fits(one, Absence.UNSEEN)

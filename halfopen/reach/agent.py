@@ -297,7 +297,8 @@ def pack_ports(ports: Sequence[int]) -> bytes:
 SUDO_SAYS = (
     "a password is required",
     "is not in the sudoers file",
-    "is not allowed to",
+    "is not allowed to execute",
+    "is not allowed to run sudo",
     "may not run sudo",
     "you must have a tty to run sudo",
     "sudo: not found",
