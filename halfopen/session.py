@@ -149,9 +149,9 @@ class Session:
         """Matching, brackets around what is suspect, and the report of each check."""
         matchings, snapshots = self.matchings(snapshots)
         before: Mapping[str, tuple[dict[str, int], dict[str, int]]] = {}
-        for name, agent in self.agents.items():
-            asks = [ask for one in matchings for suspect in one.suspects for ask in (suspect.client, suspect.server)]
-            agent.involve({place for ask in asks for place in ask.places if place.host == name})
+        asks = [ask for one in matchings for suspect in one.suspects for ask in (suspect.client, suspect.server)]
+        for place in {place for ask in asks for place in ask.places if place.host in self.agents}:
+            self.agents[place.host].involve(place)
         if any(one.suspects for one in matchings):
             before = self.counters(snapshots)
         brackets: list[Bracket] = []
