@@ -11,7 +11,6 @@ from halfopen.errors import UsageError
 from halfopen.files import save_hosts
 from halfopen.findings import Severity
 from halfopen.inventory import VERDICTS, CheckPlan, Host, Inventory, did_you_mean, read, select
-from halfopen.judge.analyse import Policy
 from halfopen.options import add_common
 from halfopen.reach.settings import split_target
 
@@ -25,7 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, environment: Environment) -> int:
     """One run over a pair of hosts or over checks; the exit code of its report."""
-    from halfopen.session import Options, Session
+    from halfopen.hosts import Hosts, Options
 
     check_formats(args)
     inventory = read(args.inventory, environment.variables, environment.folder)
@@ -39,15 +38,20 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
         jump=args.jump,
         transport=args.transport,
         interactive=environment.interactive,
-        deep=args.deep,
-        policy=Policy(None if args.fail_on == "never" else Severity(args.fail_on)),
     )
-    with Session(inventory, plans, options, environment.say) as session:
+    with Hosts(inventory, plans, options, environment.say) as hosts:
+        hosts.begin()
+        # While they answer, because the judgement takes as long to import as a host takes to be reached.
+        from halfopen.judge.analyse import Policy
+        from halfopen.session import Session
+
+        session = Session(hosts, Policy(None if args.fail_on == "never" else Severity(args.fail_on)), args.deep)
         report = session.report()
-        files = session.saved() if args.save else {}
     code = deliver(report, args, environment)
     if args.save:
-        save_hosts(environment.folder / args.save, files)
+        from halfopen.archive import saved
+
+        save_hosts(environment.folder / args.save, saved(session))
     return code
 
 

@@ -17,7 +17,7 @@ from halfopen.commands.check import hosts_named
 from halfopen.environment import Environment
 from halfopen.errors import Exit, UsageError
 from halfopen.evidence.redact import redacted
-from halfopen.evidence.saved import Saved, encode
+from halfopen.evidence.saved import Run, Saved, encode
 from halfopen.files import save_hosts, write_private
 from halfopen.inventory import CheckPlan, Host, Inventory, read
 from halfopen.judge.analyse import stamp
@@ -27,7 +27,7 @@ from halfopen.options import add_reach
 from halfopen.report.escape import terminal
 
 if TYPE_CHECKING:
-    from halfopen.session import Session
+    from halfopen.hosts import Hosts
 
 SUFFIX = ".halfopen"
 SECRET_LIMIT = 4096
@@ -102,7 +102,7 @@ def take(
     args: argparse.Namespace, environment: Environment, inventory: Inventory, names: tuple[str, ...]
 ) -> dict[str, Saved]:
     """Reads the hosts, over and over if asked."""
-    from halfopen.session import Options, Session
+    from halfopen.hosts import Hosts, Options
 
     options = Options(
         connect_timeout=args.connect_timeout,
@@ -114,25 +114,27 @@ def take(
         interactive=environment.interactive,
     )
     plan = CheckPlan("collect", names, names, tuple(dict.fromkeys(args.port)))
-    with Session(inventory, [plan], options, environment.say) as session:
-        return looks(session, args.rounds or 1, 1.5 if args.settle is None else args.settle)
+    with Hosts(inventory, [plan], options, environment.say) as hosts:
+        return looks(hosts, args.rounds or 1, 1.5 if args.settle is None else args.settle)
 
 
-def looks(session: Session, rounds: int, settle: float) -> dict[str, Saved]:
+def looks(hosts: Hosts, rounds: int, settle: float) -> dict[str, Saved]:
     """Whole dumps of all hosts, each begun when all have ended the one before, and what is known beside them."""
+    from halfopen.archive import new_id, saved_look
+
     began = datetime.now(UTC)
-    first = session.first_look()
-    before = session.counters(first)
+    first = hosts.first_look()
+    before = hosts.counters(first)
     later: dict[str, list[Snapshot]] = {name: [] for name in first}
     for _ in range(rounds - 1):
-        session.say(f"looking again after {settle} s")
-        time.sleep(max(0.0, min(settle, session.deadline - time.monotonic())))
-        for name, snapshot in session.first_look().items():
+        hosts.say(f"looking again after {settle} s")
+        time.sleep(max(0.0, min(settle, hosts.deadline - time.monotonic())))
+        for name, snapshot in hosts.first_look().items():
             later[name].append(snapshot)
-    after = session.counters(first) if rounds > 1 else {}
-    owners = dict(session.each({name: listening(one) for name, one in first.items()}, session.owners_of))
+    after = hosts.counters(first) if rounds > 1 else {}
+    owners = dict(hosts.each({name: listening(one) for name, one in first.items()}, hosts.owners_of))
     now = stamp(datetime.now(UTC))
-    session.run = structs.replace(session.run, started_at=stamp(began), finished_at=now, checks=())
+    run = Run(id=new_id(), started_at=stamp(began), finished_at=now)
     found = {}
     for name, snapshot in first.items():
         host = HostEvidence(
@@ -145,7 +147,7 @@ def looks(session: Session, rounds: int, settle: float) -> dict[str, Saved]:
         )
         failed = next((one for one in (snapshot, *later[name]) if one.error is not None), snapshot)
         found[name] = structs.replace(
-            session.saved_look(replace(snapshot, error=failed.error), host), later=whole(later[name])
+            saved_look(hosts, replace(snapshot, error=failed.error), host, run), later=whole(later[name])
         )
     return found
 

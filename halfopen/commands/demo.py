@@ -55,10 +55,12 @@ def recorded(args: argparse.Namespace, environment: Environment) -> int:
 
 def examine(args: argparse.Namespace, environment: Environment, stage: Stage) -> int:
     """Runs the check through two embedded SSH servers, shows its report, and compares."""
+    from halfopen.archive import saved
     from halfopen.demo.breaks import CLIENT, SERVER, found_of
     from halfopen.demo.server import EmbeddedServer
+    from halfopen.hosts import Hosts, Options
     from halfopen.reach.paramiko import load_paramiko
-    from halfopen.session import Options, Session
+    from halfopen.session import Session
 
     with tempfile.TemporaryDirectory(prefix="halfopen-demo-") as name:
         folder = Path(name)
@@ -83,10 +85,11 @@ def examine(args: argparse.Namespace, environment: Environment, stage: Stage) ->
             }
             plan = CheckPlan("demo", ("app1",), ("db1",), tuple(stage.ports))
             tell(environment, "Looking from both sides, through an SSH server for each.\n")
-            with Session(Inventory(hosts), [plan], Options(), environment.say) as session:
+            with Hosts(Inventory(hosts), [plan], Options(), environment.say) as reached:
+                session = Session(reached)
                 report = session.report()
-                if args.save:
-                    save_hosts(environment.folder / args.save, session.saved())
+            if args.save:
+                save_hosts(environment.folder / args.save, saved(session))
         finally:
             for server, _ in servers.values():
                 server.close()

@@ -18,8 +18,8 @@ from lab.tool import Truth, found
 from halfopen.commands.collect import looks
 from halfopen.evidence.saved import encode
 from halfopen.files import save_hosts
+from halfopen.hosts import Hosts, Options
 from halfopen.inventory import CheckPlan, read
-from halfopen.session import Options, Session
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +104,8 @@ def test_what_ends_between_two_dumps_is_not_reported(fleet: tuple[Lab, Truth], t
             db.accept(listener, 4)
 
     plan = CheckPlan("collect", ("web1", "db1"), ("web1", "db1"), (6000,))
-    with Session(read(str(made.inventory), {}, tmp_path), [plan], Options(), say) as session:
-        save_hosts(tmp_path, {name: encode(one) for name, one in looks(session, 2, 0.0).items()})
+    with Hosts(read(str(made.inventory), {}, tmp_path), [plan], Options(), say) as hosts:
+        save_hosts(tmp_path, {name: encode(one) for name, one in looks(hosts, 2, 0.0).items()})
     _, report = tool("analyse", "web1.halfopen", "db1.halfopen", "--format", "json", folder=tmp_path)
     assert report["checks"][0]["findings"] == [] and report["checks"][0]["hosts"][0]["complete"]
 
