@@ -32,9 +32,9 @@ class Environment:
         return wanted and self.stdout.isatty() and not self.variables.get("NO_COLOR")
 
     def say(self, text: str) -> None:
-        """A line of progress, for a terminal only."""
+        """What is under way, on one line of a terminal that the next word replaces and "" clears; else nothing."""
         if self.stderr.isatty():
-            print(text, file=self.stderr, flush=True)
+            print(f"\r\x1b[K{text[: max(20, self.width - 1)]}", end="", file=self.stderr, flush=True)
 
 
 def here() -> Environment:

@@ -206,11 +206,15 @@ class Evidence(Struct, frozen=True):
 
 
 class Cause(Struct, frozen=True):
-    """What made it so, with the facts that speak for it; `unknown` with what would decide."""
+    """What made it so, with the facts that speak for it; `unknown` with what would decide.
+
+    `decisive`: it was seen in the act, or nothing else explains it. Otherwise it fits, and so may others.
+    """
 
     code: CauseCode
     summary: str
     evidence: tuple[Evidence, ...] = ()
+    decisive: bool = False
 
 
 class Outlook(Struct, frozen=True):
@@ -264,11 +268,22 @@ class Group(Struct, frozen=True):
     allowed: bool = False
 
 
+class HostPair(Struct, frozen=True):
+    """The findings between one client's host and one server's, those that are allowed left out."""
+
+    client: str
+    server: str
+    critical: int
+    warning: int
+    info: int
+
+
 class Check(Struct, frozen=True):
     """One check: its hosts, what they agree on, and what not.
 
     `headline` is the answer in one line, `details` the lines that must not be missed beside it.
     `client` and `server` are the first host of each role; `hosts` holds all.
+    `pairs` are those with findings, the worst first, where the check has more than two hosts.
     """
 
     name: str
@@ -290,6 +305,7 @@ class Check(Struct, frozen=True):
     groups: tuple[Group, ...]
     notes: tuple[str, ...]
     elapsed_s: float | None = None
+    pairs: tuple[HostPair, ...] = ()
 
 
 class Report(Struct, frozen=True, rename={"schema_": "schema"}):

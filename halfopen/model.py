@@ -105,7 +105,10 @@ class ListenSocket:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """Who holds a socket. `unit` is the container or systemd unit that its cgroup names."""
+    """Who holds a socket. `unit` is the container or systemd unit that its cgroup names.
+
+    `name` is "" where a source tells the pid alone.
+    """
 
     pid: int
     name: str
@@ -145,7 +148,7 @@ class HostFacts:
     kernel: str
     boot_id: str | None
     uptime_s: float | None
-    privileged: bool
+    privileged: bool | None
     collector: Collector
     uid: int | None = None
     python: str | None = None

@@ -28,6 +28,7 @@ SCHEMA = 1
 # Kinds of frames, and verbs of requests.
 FIELDS, BLOCK, LISTENERS, ROWS, END, ERROR = range(1, 7)
 HELLO, DUMP, LOOK, EVIDENCE, OWNERS, BYE = range(1, 7)
+COUNT = 16
 
 IDLE_LIMIT = 900  # seconds without a request after which the probe ends by itself
 BLOCK_ROWS = 16384
@@ -40,6 +41,8 @@ NLMSG_ERROR, NLMSG_DONE = 2, 3
 RTM_GETLINK, RTM_GETADDR = 18, 22
 NLM_F_REQUEST, NLM_F_DUMP = 1, 0x300
 ALL_STATES = 0x1FFE  # bits 1 to 12: everything but TCP_BOUND_INACTIVE, which is no connection
+ESTABLISHED_ONLY = 1 << 1
+INFO = 2  # INET_DIAG_INFO: the attribute with tcp_info, and its bit in what is asked for
 LISTEN = 10
 NO_COOKIE = b"\xff" * 8
 MAPPED = bytes(10) + b"\xff\xff"
@@ -143,7 +146,7 @@ def port_filter(ports):
     return struct.pack("=HH", 4 + len(code), 1) + code
 
 
-def diag_dumps(netlink, ports):
+def diag_dumps(netlink, ports, states=ALL_STATES, extensions=0):
     """Datagrams of rows of both families, in one walk if the kernel still has the older interface.
 
     A kernel that does not know the filter (before 4.16) gives all ports; the receiver leaves out what it did not ask for.
@@ -151,7 +154,8 @@ def diag_dumps(netlink, ports):
     extra = port_filter(ports) if ports else b""
     start = True
     try:
-        for data in netlink.dump(TCPDIAG_GETSOCK, struct.pack("=BBBB48sII", 0, 0, 0, 0, b"", ALL_STATES, 0) + extra):
+        request = struct.pack("=BBBB48sII", 0, 0, 0, extensions, b"", states, 0)
+        for data in netlink.dump(TCPDIAG_GETSOCK, request + extra):
             start = False
             yield data
         return
@@ -159,7 +163,7 @@ def diag_dumps(netlink, ports):
         if not start:
             raise
     for family in (AF_INET, AF_INET6):
-        request = struct.pack("=BBBBI48s", family, 6, 0, 0, ALL_STATES, b"")
+        request = struct.pack("=BBBBI48s", family, 6, extensions, 0, states, b"")
         try:
             for data in netlink.dump(SOCK_DIAG_BY_FAMILY, request):
                 yield data
@@ -376,14 +380,36 @@ def sorted_rows(rows, length):
     return [(key, memoryview(b"".join(parts))) for key, parts in found.items()]
 
 
+def info_of(rows, length):
+    """Where the tcp_info of these rows begins; None if not all have it there, or if it is too old to count bytes."""
+    at = ROW
+    while at + 4 <= length:
+        head = rows[at : at + 4].tobytes()
+        size, kind = struct.unpack("=HH", head)
+        if kind == INFO:
+            same = rows.cast("I")[at // 4 :: length // 4].tobytes() == head * (len(rows) // length)
+            return at + 4 if same and size >= 4 + 136 else None
+        at += max(4, size + 3 & ~3)
+    return None
+
+
+def with_info(rows, length):
+    """Rows of one length -> pairs of (where their tcp_info begins, rows that have it there)."""
+    info = info_of(rows, length)
+    if info is not None:
+        return [(info, rows)]
+    single = [rows[at : at + length] for at in range(0, len(rows), length)]
+    return [(info_of(row, length), row) for row in single if info_of(row, length) is not None]
+
+
 class Columns(object):
     """Rows of one family, scope and address width, as columns that grow until they are sent."""
 
     def __init__(self):
-        self.parts = [[], [], [], [], [], []]
+        self.parts = [[] for _ in range(11)]
         self.rows = 0
 
-    def add(self, rows, length, family, width):
+    def add(self, rows, length, family, width, info=None):
         words, halves, step = rows.cast("I"), rows.cast("H"), length // 4
         states = rows[17::length].tobytes()
         columns = (
@@ -394,6 +420,9 @@ class Columns(object):
             addresses(words, 6, step, family, width),
             addresses(words, 10, step, family, width),
         )
+        if info is not None:  # bytes acknowledged and received, two words each, and the send queue
+            at = info // 4 + 30
+            columns += tuple(words[word::step].tobytes() for word in (at, at + 1, at + 2, at + 3, 19))
         for part, column in zip(self.parts, columns):
             part.append(column)
         self.rows += len(states)
@@ -630,6 +659,33 @@ class Probe(object):
         self.frame(LISTENERS, zlib.compress(b"".join(listeners), 1))
         return total
 
+    def count(self, payload):
+        """Byte counters of every ESTABLISHED socket with one of the ports (all, if none): wider BLOCK frames.
+
+        Sockets of a kernel that does not count bytes (before 4.1) are left out.
+        """
+        if not self.netlink:
+            raise Refused(95, "byte counters")  # EOPNOTSUPP: /proc has none
+        ports = struct.unpack(">%dH" % (len(payload) // 2), payload)
+        growing, total = {}, 0
+        for data in diag_dumps(self.netlink, ports, ESTABLISHED_ONLY, INFO):
+            for length, rows in classes(data):
+                kind = alike(rows, length)
+                for key, part in [(kind, rows)] if kind else sorted_rows(rows, length):
+                    family, scope, width = key
+                    if not kind:
+                        width = 4 if family == AF_INET or width else 16
+                    columns = growing.setdefault((family, scope, width), Columns())
+                    for info, some in with_info(part, length):
+                        columns.add(some, length, family, width, info)
+                        total += len(some) // length
+                    if columns.rows >= BLOCK_ROWS:
+                        self.block(family, scope, width, columns)
+        for (family, scope, width), columns in growing.items():
+            if columns.rows:
+                self.block(family, scope, width, columns)
+        return total
+
     def block(self, family, scope, width, columns):
         head = struct.pack(">BBII", family, width, scope, columns.rows)
         self.frame(BLOCK, head + zlib.compress(columns.take(), 1))
@@ -688,10 +744,14 @@ class Probe(object):
             return self.dump(payload)
         if verb == LOOK:
             return self.look(payload)
+        if verb == COUNT:
+            return self.count(payload)
         if verb == EVIDENCE:
             return self.fields(evidence())
         if verb == OWNERS:
             return self.fields(owners(struct.unpack(">%dQ" % (len(payload) // 8), payload)))
+        if verb in globals().get("EXTENSION", {}):  # what was sent before this file: see probe_survey.py
+            return self.fields(globals()["EXTENSION"][verb](self.netlink, payload))
         raise Refused(22, "request %d" % verb)
 
     def run(self):

@@ -6,35 +6,46 @@ dump each; only suspects are asked about again, and only then are counters and p
 
 from __future__ import annotations
 
+import secrets
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Protocol, TypeVar
+from typing import TypeVar
+
+from msgspec import structs
 
 from halfopen import __version__, address
-from halfopen.errors import HostError
+from halfopen.errors import ErrorCode, HostError
 from halfopen.evidence.saved import SCHEMA as SNAPSHOT_SCHEMA
-from halfopen.evidence.saved import Said, Saved, encode, pack_sights
+from halfopen.evidence.saved import Run, Said, Saved, encode, pack_counts, pack_sights
 from halfopen.findings import Check, Report
 from halfopen.inventory import CheckPlan, Host, Inventory
-from halfopen.judge.analyse import Evidence, Policy, analyse, host_error, report_of, stamp, wanted_inodes
+from halfopen.judge.analyse import (
+    Evidence,
+    Policy,
+    analyse,
+    host_error,
+    involved,
+    notes_of,
+    report_of,
+    stamp,
+    wanted_inodes,
+)
 from halfopen.judge.case import HostEvidence
-from halfopen.judge.match import Matching, Suspect, match, survey
+from halfopen.judge.match import Ground, Matching, Suspect, match, survey
 from halfopen.judge.rounds import Bracket, merge, questions, through
-from halfopen.model import Look, Place, Process, Sight, Snapshot, Wanted
-from halfopen.reach.agent import Agent, remote_command
-from halfopen.reach.connect import ReachOptions, connect, refuse_untrusted
+from halfopen.judge.wide import WIDE_LIMIT, Counts, asks, counts_in, widened
+from halfopen.model import Collector, Look, Place, Process, Sight, Snapshot, Wanted
+from halfopen.reach.agent import Agent
+from halfopen.reach.connect import ReachOptions, refuse_untrusted
+from halfopen.reach.opening import Closing, open_agent
+from halfopen.table import CountBlock
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-class Closing(Protocol):
-    """What a session must close on its way out."""
-
-    def close(self) -> None: ...
 
 
 QUESTION_LIMIT = 100_000  # exact look-ups of one request
@@ -51,13 +62,14 @@ class Options:
     jump: str | None = None
     transport: str | None = None
     interactive: bool = False
+    deep: bool = False
     policy: Policy = field(default_factory=Policy)
 
 
 class Session:
     """Open probes on the hosts of some checks. A context manager: on its way out every probe ends.
 
-    `say` is told what is under way, for a terminal.
+    `say` is told what is under way, for a terminal; with "" that nothing is any more.
     """
 
     def __init__(
@@ -73,13 +85,16 @@ class Session:
         self.connections: list[Closing] = []
         self.pool = ThreadPoolExecutor(max(1, options.forks), thread_name_prefix="host")
         self.ports = {name: ports_of(name, plans) for name in hosts_of(plans)}
-        self.notes: list[str] = []
+        self.notes: list[tuple[str, str]] = []
         self.evidence: list[Evidence] = []
+        self.hosts: Mapping[str, HostEvidence] = {}
+        self.run = Run(id=secrets.token_hex(8), started_at="", finished_at="", checks=tuple(plans))
 
     def __enter__(self) -> Session:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.say("")
         for one in self.connections:
             one.close()
         self.pool.shutdown(wait=False, cancel_futures=True)
@@ -89,16 +104,25 @@ class Session:
         started, began = datetime.now(UTC), time.monotonic()
         snapshots = self.first_look()
         checks = self.judge(snapshots, began)
-        return report_of(checks, started, datetime.now(UTC))
+        report = report_of(checks, started, datetime.now(UTC))
+        self.run = structs.replace(self.run, started_at=report.started_at, finished_at=report.finished_at)
+        self.say("")
+        return report
 
     def first_look(self) -> dict[str, Snapshot]:
         """Every host's first snapshot; the hosts that were not reached yet are reached now."""
         for name in self.ports:
             refuse_untrusted(self.inventory.hosts[name], self.inventory)
-        self.say(f"reading {len(self.ports)} host{'s' * (len(self.ports) != 1)}")
-        return dict(self.each({name: name for name in self.ports}, self.snapshot_of))
+        progress = Progress(self.ports, self.say)
 
-    def snapshot_of(self, name: str, _: str) -> Snapshot:
+        def read(name: str, _: str) -> Snapshot:
+            snapshot = self.snapshot_of(name)
+            progress.done(name)
+            return snapshot
+
+        return dict(self.each(dict.fromkeys(self.ports, ""), read))
+
+    def snapshot_of(self, name: str) -> Snapshot:
         """A dump of one host, on its open probe or a new one; an error is a snapshot too."""
         transport = self.inventory.hosts[name].transport
         try:
@@ -115,7 +139,6 @@ class Session:
 
     def open(self, host: Host) -> Agent:
         """Reaches a host and starts the probe there."""
-        began = time.monotonic()
         reach = ReachOptions(
             connect_timeout=self.options.connect_timeout,
             deadline=self.deadline,
@@ -124,44 +147,44 @@ class Session:
             transport=self.options.transport,
             interactive=self.options.interactive,
         )
-        connection = connect(host, self.inventory, reach)
-        self.connections.append(connection)
-        if connection.note:
-            self.notes.append(f"{host.name}: {connection.note}")
-        channel = connection.run(remote_command(host.python))
-        channel.deadline = min(self.deadline, began + max(self.options.timeout, self.options.connect_timeout))
-        agent = Agent(
-            host.name,
-            channel,
-            connection.transport,
-            self.options.timeout,
-            last_deadline=self.deadline,
-            python=host.python,
-        )
-        self.connections.append(agent)
+        agent = open_agent(host, self.inventory, reach, self.options.timeout, self.connections.append)
+        if agent.note:
+            self.notes.append((host.name, agent.note))
         agent.start(self.ports[host.name], wait=host.transport == "exec")
         return agent
 
-    def judge(self, snapshots: Mapping[str, Snapshot], began: float) -> list[Check]:
+    def judge(self, first: Mapping[str, Snapshot], began: float) -> list[Check]:
         """Matching, brackets around what is suspect, and the report of each check."""
-        matchings = [self.matching(plan, snapshots) for plan in self.plans]
+        snapshots = dict(first)
+        grounds = [self.ground(plan, snapshots) for plan in self.plans]
+        matchings = [match(ground, None if self.options.deep else WIDE_LIMIT) for ground in grounds]
         before: Mapping[str, tuple[dict[str, int], dict[str, int]]] = {}
         if any(one.suspects for one in matchings):
             before = self.counters(snapshots)
+        counts = self.wide_look(grounds, matchings, snapshots)
+        matchings = [widened(ground, one, counts) for ground, one in zip(grounds, matchings, strict=True)]
         brackets: list[Bracket] = []
         while left := self.open_questions(matchings, brackets):
             if brackets:
+                before = before or self.counters(snapshots)
                 self.settle(len(left))
             brackets.append(self.bracket(left))
-        checks = []
         self.evidence = []
         for plan, matching in zip(self.plans, matchings, strict=True):
             suspects, used = through(matching.suspects, brackets[: plan.rounds])
-            evidence = Evidence(snapshots, replace(matching, suspects=tuple(suspects)), used)
-            evidence = self.explained(evidence, before)
-            evidence = replace(evidence, notes=self.notes_of(snapshots), elapsed_s=time.monotonic() - began)
-            self.evidence.append(evidence)
-            checks.append(analyse(plan, evidence, self.options.policy))
+            self.evidence.append(Evidence(snapshots, replace(matching, suspects=tuple(suspects)), used, counts=counts))
+        self.hosts = self.explained(snapshots, before)
+        self.run = structs.replace(self.run, elapsed_s=time.monotonic() - began)
+        checks = []
+        for plan, evidence in zip(self.plans, self.evidence, strict=True):
+            asked = involved(evidence.matching.suspects)
+            told = replace(
+                evidence,
+                hosts={name: self.hosts[name] for name in self.hosts if name in asked},
+                notes=notes_of(plan, snapshots, self.notes),
+                elapsed_s=self.run.elapsed_s,
+            )
+            checks.append(analyse(plan, told, self.options.policy))
         return checks
 
     def open_questions(self, matchings: Sequence[Matching], brackets: Sequence[Bracket]) -> list[Suspect]:
@@ -172,11 +195,46 @@ class Session:
         ]
         return list(dict.fromkeys(one for some in asked for one in some))
 
-    def matching(self, plan: CheckPlan, snapshots: Mapping[str, Snapshot]) -> Matching:
-        """The join of one check."""
+    def ground(self, plan: CheckPlan, snapshots: Mapping[str, Snapshot]) -> Ground:
+        """What the join of one check stands on."""
         names = list(dict.fromkeys((*plan.clients, *plan.servers)))
         extra = {name: [address.parse(one) for one in self.inventory.hosts[name].addresses] for name in names}
-        return match(survey([snapshots[name] for name in names], plan.clients, plan.servers, plan.ports, extra))
+        return survey([snapshots[name] for name in names], plan.clients, plan.servers, plan.ports, extra)
+
+    def wide_look(
+        self, grounds: Sequence[Ground], matchings: Sequence[Matching], snapshots: dict[str, Snapshot]
+    ) -> Counts:
+        """Byte counters of the pairs that agree: by a wider dump, or one by one where they are few among the sockets.
+
+        A host that breaks off here keeps its snapshot, with the error.
+        """
+        able = {
+            name
+            for name, one in snapshots.items()
+            if name in self.agents and one.facts is not None and one.facts.collector is Collector.NETLINK
+        }
+        counts: dict[Place, Sequence[CountBlock]] = {}
+        asked = asks(list(zip(grounds, matchings, strict=True)), able)
+        for name, (found, error) in self.each(asked, self.counts_of):
+            counts.update(found)
+            if error is not None:
+                snapshots[name] = replace(snapshots[name], error=error)
+        return counts
+
+    def counts_of(self, name: str, single: Sequence[Wanted]) -> tuple[Counts, HostError | None]:
+        """The wide look at one host, by the look-ups named or by a dump. A kernel that refuses it goes on as before."""
+        if single:
+            look = self.look(name, single)
+            return counts_in(look.sights), look.error
+        agent = self.agents[name]
+        try:
+            found = agent.counts(self.ports[name])
+            return ({agent.place: found} if found else {}), None
+        except HostError as error:
+            if error.code in (ErrorCode.UNSUPPORTED, ErrorCode.NEEDS_PRIVILEGE):
+                return {}, None
+            self.agents.pop(name, None)
+            return {}, error
 
     def settle(self, count: int) -> None:
         """Waits before the next round, but never past the end of the run."""
@@ -222,31 +280,24 @@ class Session:
             return agent.evidence() if agent else None
         except HostError as error:
             self.agents.pop(name, None)
-            self.notes.append(f"{name}: its counters could not be read: {error.message}")
+            self.notes.append((name, f"its counters could not be read: {error.message}"))
             return None
 
-    def explained(self, evidence: Evidence, before: Mapping[str, tuple[dict[str, int], dict[str, int]]]) -> Evidence:
-        """Adds counters and the processes of what is reported, if anything is."""
-        inodes = wanted_inodes(evidence.matching.suspects, evidence)
-        asks = [ask for one in evidence.matching.suspects for ask in (one.client, one.server)]
-        names = {place.host for ask in asks for place in ask.places}
-        if not names:
-            return evidence
-        after = self.counters(sorted(names))
+    def explained(
+        self, snapshots: Mapping[str, Snapshot], before: Mapping[str, tuple[dict[str, int], dict[str, int]]]
+    ) -> dict[str, HostEvidence]:
+        """Counters, and the processes of what is reported, of every host that a check reports something of."""
+        names = sorted({name for one in self.evidence for name in involved(one.matching.suspects)})
+        inodes: dict[str, set[int]] = {}
+        for one in self.evidence:
+            for name, found in wanted_inodes(one.matching.suspects, one).items():
+                inodes.setdefault(name, set()).update(found)
+        after = self.counters(names)
         owners = dict(self.each({name: sorted(found) for name, found in inodes.items()}, self.owners_of))
-        hosts = {}
-        for name in sorted(names):
-            facts = evidence.snapshots[name].facts
-            first, last = before.get(name), after.get(name)
-            hosts[name] = HostEvidence(
-                name,
-                facts,
-                first[0] if first else {},
-                last[0] if last else {},
-                (last or first or ({}, {}))[1],
-                owners.get(name, {}),
-            )
-        return replace(evidence, hosts=hosts)
+        return {
+            name: host_evidence(name, snapshots[name], before.get(name), after.get(name), owners.get(name))
+            for name in names
+        }
 
     def owners_of(self, name: str, inodes: Sequence[int]) -> dict[int, Process]:
         """Processes that hold these sockets of one host."""
@@ -257,12 +308,10 @@ class Session:
             found, unreadable = agent.owners(inodes)
         except HostError as error:
             self.agents.pop(name, None)
-            self.notes.append(f"{name}: the processes could not be read: {error.message}")
+            self.notes.append((name, f"the processes could not be read: {error.message}"))
             return {}
         if unreadable and len(found) < len(inodes):
-            self.notes.append(
-                f"{name}: some processes belong to other users and could not be named; as root they could"
-            )
+            self.notes.append((name, "some processes belong to other users and could not be named; as root they could"))
         return found
 
     def saved(self) -> dict[str, bytes]:
@@ -273,32 +322,35 @@ class Session:
         """One host's evidence; of the checks that name it, the one that looked most often."""
         own = [one for one in self.evidence if name in one.snapshots]
         evidence = max(own, key=lambda one: len(one.brackets))
-        snapshot, host = evidence.snapshots[name], evidence.hosts.get(name) or HostEvidence(name)
-        error = host_error(name, evidence)
-        return Saved(
-            schema_=SNAPSHOT_SCHEMA,
-            version=__version__,
-            host=name,
-            transport=snapshot.transport,
-            taken_at=stamp(datetime.now(UTC)),
-            facts=snapshot.facts,
-            error=Said(code=error.code, message=error.message, hint=error.hint) if error else None,
-            namespaces=snapshot.namespaces,
-            addresses=self.inventory.hosts[name].addresses,
+        return structs.replace(
+            self.saved_look(evidence.snapshots[name], self.hosts.get(name) or HostEvidence(name)),
+            error=said(host_error(name, evidence)),
             looks=tuple(
                 (pack_sights(name, one.before), pack_sights(name, one.between), pack_sights(name, one.after))
                 for one in evidence.brackets
             ),
+            counts=pack_counts(name, evidence.counts),
+        )
+
+    def saved_look(self, snapshot: Snapshot, host: HostEvidence) -> Saved:
+        """One look at a host, with what is known of it beside its sockets."""
+        return Saved(
+            schema_=SNAPSHOT_SCHEMA,
+            version=__version__,
+            host=snapshot.host,
+            transport=snapshot.transport,
+            taken_at=self.run.finished_at or stamp(datetime.now(UTC)),
+            facts=snapshot.facts,
+            error=said(snapshot.error),
+            namespaces=snapshot.namespaces,
+            addresses=self.inventory.hosts[snapshot.host].addresses,
             before=dict(host.before),
             after=dict(host.after),
             sysctls=dict(host.sysctls),
             owners=dict(host.owners),
+            notes=tuple(note for name, note in self.notes if name == snapshot.host),
+            run=self.run,
         )
-
-    def notes_of(self, snapshots: Mapping[str, Snapshot]) -> tuple[str, ...]:
-        """What a reader should know about how this was read."""
-        gaps = [f"{name}: {gap}" for name, one in snapshots.items() if one.facts for gap in one.facts.gaps]
-        return tuple(dict.fromkeys((*gaps, *self.notes)))
 
     def each(self, asked: Mapping[str, T], do: Callable[[str, T], R]) -> list[tuple[str, R]]:
         """Does something for every host at once; the answers in the order asked."""
@@ -317,3 +369,45 @@ def ports_of(name: str, plans: Iterable[CheckPlan]) -> tuple[int, ...]:
     if not all(asked):
         return ()
     return tuple(sorted({port for ports in asked for port in ports}))
+
+
+def host_evidence(
+    name: str,
+    snapshot: Snapshot,
+    first: tuple[dict[str, int], dict[str, int]] | None,
+    last: tuple[dict[str, int], dict[str, int]] | None,
+    owners: Mapping[int, Process] | None,
+) -> HostEvidence:
+    """What is known of a host beside its sockets. `first`, `last`: its counters and sysctls around the looks."""
+    return HostEvidence(
+        name,
+        snapshot.facts,
+        first[0] if first else {},
+        last[0] if last else {},
+        (last or first or ({}, {}))[1],
+        owners or {},
+    )
+
+
+def said(error: HostError | None) -> Said | None:
+    """An error as it is saved."""
+    return Said(code=error.code, message=error.message, hint=error.hint) if error else None
+
+
+class Progress:
+    """How many hosts have answered, and which are waited for when few are left."""
+
+    def __init__(self, names: Iterable[str], say: Callable[[str], None]) -> None:
+        self.waiting, self.say, self.lock = dict.fromkeys(names), say, threading.Lock()
+        self.total = len(self.waiting)
+        say(f"reading {self.total} host{'s' * (self.total != 1)}")
+
+    def done(self, name: str) -> None:
+        """A host has answered, or failed."""
+        with self.lock:
+            self.waiting.pop(name, None)
+            left = f"; waiting for {', '.join(self.waiting)}" if 0 < len(self.waiting) <= WAITED_FOR else ""
+            self.say(f"{self.total - len(self.waiting)} of {self.total} hosts read{left}")
+
+
+WAITED_FOR = 4

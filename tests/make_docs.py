@@ -15,6 +15,7 @@ from typing import Any
 from halfopen import cli
 from halfopen.findings import CauseCode, Severity, Verdict
 from halfopen.judge.causes import ABOUT
+from halfopen.judge.kinds import KINDS
 from halfopen.judge.meaning import CONFIDENCES, MEANINGS
 from halfopen.judge.outlook import OUTLOOKS
 from halfopen.judge.summary import meaning
@@ -123,7 +124,7 @@ def wrapped(text: str) -> str:
 
 
 def reference(text: str) -> str:
-    """reference.md with its marked blocks made anew."""
+    """reference.md, or another page, with its marked blocks made anew."""
     for word, make in BLOCKS.items():
         text = re.sub(rf"(?s)(<!-- made: {word} -->\n).*?(<!-- end -->)", rf"\1\n{escaped(make())}\n\n\2", text)
     return text
@@ -165,7 +166,7 @@ def usage(command: str, common: bool, shared: set[tuple[str, ...]]) -> str:
     for one in actions(command):
         if not one.option_strings:
             what = "|".join(one.choices) if one.choices else str(one.metavar)
-            words.append(f"[{what}...]" if one.nargs == "*" else what)
+            words.append({"*": f"[{what}...]", "+": f"{what}..."}.get(str(one.nargs), what))
     return " ".join(words)
 
 
@@ -212,6 +213,15 @@ def kind(of: dict[str, Any]) -> str:
     if of.get("type") == "object":
         return f"object of {kind(of['additionalProperties'])}" if of.get("additionalProperties") else "object"
     return str(of.get("type", "anything"))
+
+
+def evidence() -> str:
+    """What `doctor` looks for, and what its absence costs."""
+    lines = ["| evidence | where it is missing | rules out |", "| --- | --- | --- |"]
+    for one in KINDS:
+        ruled = ", ".join(f"`{code}`" for code in one.rules_out)
+        lines.append(f"| {one.evidence} | {one.costs} | {ruled} |")
+    return "\n".join(lines)
 
 
 def made() -> dict[Path, str]:
@@ -270,8 +280,13 @@ PAGES_OF = {
     "CauseCode": "[cause](causes.md)",
     "OutlookCode": "[outlook](causes.md#outlook)",
 }
-BLOCKS: dict[str, Callable[[], str]] = {"options": options, "fields": fields}
-FILES: dict[str, Callable[[str], str]] = {"verdicts.md": verdicts, "causes.md": causes, "reference.md": reference}
+BLOCKS: dict[str, Callable[[], str]] = {"options": options, "fields": fields, "evidence": evidence}
+FILES: dict[str, Callable[[str], str]] = {
+    "verdicts.md": verdicts,
+    "causes.md": causes,
+    "reference.md": reference,
+    "commands.md": reference,
+}
 
 if __name__ == "__main__":
     write()

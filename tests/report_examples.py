@@ -92,6 +92,29 @@ def mixed() -> Check:
     return check(near, far, replace(PLAN, allow=("half-closed",)))
 
 
+def fleet(clients: int = 12) -> Check:
+    """Clients of two servers, each with a fault more than the one before it; the last client cannot be read."""
+    names = [f"web{number}" for number in range(1, clients + 1)]
+    homes = {name: address.parse(f"10.0.1.{number}") for number, name in enumerate(names, 1)}
+    servers = {"db1": address.parse("10.0.2.1"), "db2": address.parse("10.0.2.2")}
+    sockets: dict[str, list[Socket]] = {name: [] for name in (*names, *servers)}
+    for number, name in enumerate(names[:-1]):
+        for server, home in servers.items():
+            for port in range(20000, 20010):
+                one = key(port, client=homes[name], server=home)
+                sockets[name].append(sock(one, cookie=port))
+                if port - 20000 >= number * (server == "db1"):
+                    sockets[server].append(sock(address.mirror(one), cookie=port + 1))
+    snapshots = {name: snapshot(name, [home], sockets[name]) for name, home in {**homes, **servers}.items()}
+    error = HostError(ErrorCode.TIMEOUT, "10.213.0.50 port 22 did not answer", "is the host up, and port right?")
+    snapshots[names[-1]] = Snapshot(names[-1], None, error=error)
+    plan = CheckPlan("fleet", tuple(names), tuple(servers), (5432,))
+    matching = match(survey(list(snapshots.values()), plan.clients, plan.servers, plan.ports, {}))
+    read = [one for one in snapshots.values() if one.namespaces]
+    seen = bracket(sights(read, {one.host: sockets[one.host] for one in read}, matching.suspects))
+    return analyse(plan, Evidence(snapshots, matching, [seen, seen], elapsed_s=3.0), Policy(Severity.CRITICAL))
+
+
 def report(*checks: Check) -> Report:
     """Checks as one report."""
     return report_of(checks, MOMENT, MOMENT)
@@ -104,5 +127,6 @@ EXAMPLES = {
     "nothing-compared": lambda: report(nothing_compared()),
     "mixed": lambda: report(mixed()),
     "two-checks": lambda: report(clean(), incomplete()),
+    "fleet": lambda: report(fleet()),
     "hostile": lambda: report(article(2, 1, HOSTILE)),
 }

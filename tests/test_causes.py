@@ -308,6 +308,23 @@ def test_a_rule_without_its_evidence_stays_silent(name: str) -> None:
     assert rule.find(given.case()) is None
 
 
+def test_what_merely_fits_is_not_told_as_a_fact() -> None:
+    """Counters are of a whole host, and a box between the hosts is seen by neither."""
+    fits = {name for name, (given, _) in FIRES.items() if not any(one.decisive for one in given.diagnosis().causes)}
+    assert fits == {
+        "the queue was full once, and cookies were lost as well: both",
+        "the port has room and the SYN is lost: both",
+        "sockets were dropped without a RST",
+        "nothing listens any more",
+        "RSTs were sent",
+        "silent beyond 350 s",
+        "silent beyond the host's own conntrack",
+        "byte counts of two lives",
+    }
+    told = {cause.summary for name in fits for cause in FIRES[name][0].diagnosis().causes if name.startswith("RST")}
+    assert told == {"db has sent RSTs and dropped connections: this one may be among them, and its RST lost"}
+
+
 def test_each_rule_is_seen_to_speak_and_to_be_silent() -> None:
     codes = {rule.code for rule in RULES}
     assert set().union(*(expected for _, expected in FIRES.values())) == codes

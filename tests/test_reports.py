@@ -15,7 +15,19 @@ import pytest
 from evidence import key, sock
 from hypothesis import given
 from hypothesis import strategies as st
-from report_examples import EXAMPLES, HOSTILE, PLAN, article, check, clean, incomplete, mixed, nothing_compared, report
+from report_examples import (
+    EXAMPLES,
+    HOSTILE,
+    PLAN,
+    article,
+    check,
+    clean,
+    fleet,
+    incomplete,
+    mixed,
+    nothing_compared,
+    report,
+)
 
 from halfopen.errors import UsageError
 from halfopen.findings import Outcome, Report, Severity
@@ -61,6 +73,20 @@ def test_five_thousand_findings_are_less_than_a_screen_unless_asked() -> None:
     assert len(FORMATS["text"].render(made, View()).splitlines()) < 48
     assert len(FORMATS["text"].render(made, View(all=True)).splitlines()) > 5000
     assert len(FORMATS["text"].render(made, View(quiet=True)).splitlines()) == 1
+
+
+def test_a_fleet_names_its_worst_pairs_first_and_still_fits() -> None:
+    check = fleet()
+    assert [(one.client, one.server, one.critical) for one in check.pairs[:2]] == [
+        ("web11", "db1", 10),
+        ("web10", "db1", 9),
+    ]
+    assert sum(one.critical for one in check.pairs) == len(check.findings) == sum(range(11))
+    assert check.exit_code == 1 and "web12 could not be read" in " ".join(check.details)
+    many = FORMATS["text"].render(report(fleet(40)), View())
+    assert len(many.splitlines()) < 65
+    assert [line.split()[3:] for line in many.splitlines()[7:17]] == [["10", "0", "0"]] * 10
+    assert not clean().pairs
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 200])

@@ -1,22 +1,23 @@
-"""`halfopen analyse`: the same report from saved evidence, without a network."""
+"""`halfopen analyse`: the same report from saved evidence or pasted text, without a network."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
-from halfopen import address
 from halfopen.commands.check import adjusted
-from halfopen.commands.deliver import deliver
+from halfopen.commands.deliver import check_formats, deliver
+from halfopen.commands.exhibits import Exhibit, exhibits, judge_moments
+from halfopen.commands.replay import joined, replay, run_of
 from halfopen.environment import Environment
-from halfopen.errors import UsageError
-from halfopen.evidence.saved import Saved, check_schema, decode, snapshot_of, unpack_sights
+from halfopen.evidence.saved import Saved, snapshot_of, unpack_sights
 from halfopen.findings import Check, Severity
 from halfopen.inventory import CheckPlan
+from halfopen.inventory import read as read_inventory
 from halfopen.judge.analyse import Evidence, Policy, analyse, report_of
 from halfopen.judge.case import HostEvidence
-from halfopen.judge.match import match, survey
+from halfopen.judge.moments import Moment, brackets
 from halfopen.judge.rounds import Bracket, through
 from halfopen.options import add_common
 
@@ -24,55 +25,57 @@ from halfopen.options import add_common
 def arguments(parser: argparse.ArgumentParser) -> None:
     """FILE..., and which of them is the client's and the server's."""
     add_common(parser)
-    parser.add_argument("files", nargs="*", metavar="FILE", help="the client's, then the server's")
-    parser.add_argument("--client", metavar="FILE", action="append", default=[], help="one of several clients")
-    parser.add_argument("--server", metavar="FILE", action="append", default=[], help="one of several servers")
+    parser.add_argument(
+        "files",
+        nargs="*",
+        metavar="FILE",
+        help="the client's, then the server's: snapshots, or text of ss, netstat, lsof or /proc/net/tcp; - is stdin",
+    )
+    role = "of the client; twice for two moments of it"
+    parser.add_argument("--client", metavar="FILE", action="append", default=[], help=role)
+    parser.add_argument("--server", metavar="FILE", action="append", default=[], help=role.replace("client", "server"))
 
 
 def run(args: argparse.Namespace, environment: Environment) -> int:
-    """The report that the run gave from which the files came."""
-    roles = (args.client or args.files[:1], args.server or args.files[1:] or args.files[:1])
-    if not roles[0] or not roles[1]:
-        raise UsageError("name the client's file and the server's", "halfopen analyse CLIENT.halfopen SERVER.halfopen")
-    clients, servers = ([read(name, environment) for name in names] for names in roles)
-    plan = adjusted(plan_of(clients, servers), args)
+    """The report that the run gave from which the files came, or what the texts allow to be said."""
+    check_formats(args)
+    clients, servers = exhibits(args.files, args.client, args.server, environment)
     policy = Policy(None if args.fail_on == "never" else Severity(args.fail_on))
-    check = judge({one.host: one for one in (*clients, *servers)}, plan, policy)
+    files = [*clients, *servers]
+    saved = {one.saved.host: one.saved for one in files if one.saved is not None}
+    whole_run = None if args.client or args.server else run_of([one.saved for one in files])
+    if whole_run is not None:
+        return deliver(replay(whole_run, saved, brackets_of(saved), args, policy), args, environment)
+    plan = adjusted(plan_of(clients, servers), args)
+    if len(saved) == len({id(one) for one in files}):
+        check = judge(saved, plan, policy)
+    else:
+        inventory = read_inventory(args.inventory, environment.variables, environment.folder)
+        check = judge_moments(files, plan, policy, {name: one.addresses for name, one in inventory.hosts.items()})
     now = datetime.now(UTC)
     return deliver(report_of([check], now, now), args, environment)
 
 
-def read(name: str, environment: Environment) -> Saved:
-    """One file."""
-    path = environment.folder / name
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{name} cannot be read: {error.strerror}") from error
-    return check_schema(decode(data, name), name)
-
-
-def plan_of(clients: Sequence[Saved], servers: Sequence[Saved]) -> CheckPlan:
+def plan_of(clients: list[Exhibit], servers: list[Exhibit]) -> CheckPlan:
     """The pair, or fleet, of the files; its ports are those that the dumps were limited to."""
-    spaces = [space for one in (*clients, *servers) for space in one.namespaces]
+    spaces = [space for one in (*clients, *servers) for space in one.snapshot.namespaces]
     ports = set.intersection(*(set(space.covered_ports) for space in spaces)) if spaces else set()
-    names = [tuple(one.host for one in side) for side in (clients, servers)]
+    names = [tuple(dict.fromkeys(one.host for one in side)) for side in (clients, servers)]
     return CheckPlan(f"{names[0][0]} -> {names[1][0]}", names[0], names[1], tuple(sorted(ports)), rounds=100)
 
 
 def judge(saved: dict[str, Saved], plan: CheckPlan, policy: Policy) -> Check:
     """The judgement over what the files hold."""
-    snapshots = {name: snapshot_of(one) for name, one in saved.items()}
-    extra = {name: [address.parse(text) for text in one.addresses] for name, one in saved.items()}
-    matching = match(survey(list(snapshots.values()), plan.clients, plan.servers, plan.ports, extra))
-    suspects, used = through(matching.suspects, brackets_of(saved))
+    snapshots, matching = joined(saved, plan)
+    looks = brackets_of(saved) or brackets(moments_of(saved), matching.suspects)
+    suspects, used = through(matching.suspects, looks)
     hosts = {}
     if matching.suspects and suspects:
         hosts = {
             name: HostEvidence(name, one.facts, one.before, one.after, one.sysctls, one.owners)
             for name, one in saved.items()
         }
-    left = type(matching)(matching.agreeing, tuple(suspects), matching.external, matching.unjudged)
+    left = replace(matching, suspects=tuple(suspects))
     gaps = [f"{name}: {gap}" for name, one in saved.items() if one.facts for gap in one.facts.gaps]
     return analyse(plan, Evidence(snapshots, left, used, hosts, gaps), policy)
 
@@ -94,3 +97,14 @@ def brackets_of(saved: dict[str, Saved]) -> list[Bracket]:
         ]
         brackets.append(Bracket(looks[0], looks[1], looks[2], errors))
     return brackets
+
+
+def moments_of(saved: dict[str, Saved]) -> dict[str, list[Moment]]:
+    """The tables of files without looks. More than one of a host are moments only where one run took them all."""
+    together = len({one.run.id if one.run else name for name, one in saved.items()}) == 1
+    found = {}
+    for name, one in saved.items():
+        first = snapshot_of(one)
+        later = [replace(first, namespaces=spaces) for spaces in one.later] if together else []
+        found[name] = [Moment(one, {}) for one in (first, *later)]
+    return found

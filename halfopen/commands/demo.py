@@ -14,6 +14,7 @@ from halfopen.commands import analyse as analyse_command
 from halfopen.commands.deliver import deliver
 from halfopen.environment import Environment
 from halfopen.errors import Exit
+from halfopen.files import save_hosts
 from halfopen.inventory import CheckPlan, Host, Inventory
 from halfopen.options import add_common
 
@@ -84,7 +85,7 @@ def examine(args: argparse.Namespace, environment: Environment, stage: Stage) ->
             with Session(Inventory(hosts), [plan], Options(), environment.say) as session:
                 report = session.report()
                 if args.save:
-                    save(session.saved(), environment.folder / args.save)
+                    save_hosts(environment.folder / args.save, session.saved())
         finally:
             for server, _ in servers.values():
                 server.close()
@@ -95,15 +96,6 @@ def examine(args: argparse.Namespace, environment: Environment, stage: Stage) ->
     right = +stage.made == found and all(one.confidence == "proven" for one in check.findings)
     tell(environment, "The report found exactly what was made." if right else "These differ, and should not.")
     return Exit.CLEAN if right else Exit.FINDINGS
-
-
-def save(files: dict[str, bytes], folder: Path) -> None:
-    """Each host's evidence, for halfopen analyse."""
-    from halfopen.files import write_private
-
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name, data in files.items():
-        write_private(folder / f"{name}.halfopen", data)
 
 
 def words(counts: Counter[str]) -> str:

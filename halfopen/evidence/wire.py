@@ -30,12 +30,13 @@ from halfopen.model import (
     Socket,
     TcpInfo,
 )
-from halfopen.table import Block, Table
+from halfopen.table import Block, CountBlock, Table
 from halfopen.tcp import TIMER_NUMBERS, State, state_of
 
 SCHEMA = 1
 FIELDS, BLOCK, LISTENERS, ROWS, END, ERROR = range(1, 7)
 HELLO, DUMP, LOOK, EVIDENCE, OWNERS, BYE = range(1, 7)
+COUNT = 16
 
 HEAD = struct.Struct(">8sBIII")
 MESSAGE = struct.Struct("=BBBB2s2s16s16sI8sIIIII")  # inet_diag_msg, 72 bytes
@@ -274,22 +275,48 @@ def without_backlog(one: ListenSocket) -> ListenSocket:
 
 def decode_block(payload: bytes) -> Block:
     """A BLOCK frame -> columns."""
+    return decode_columns(payload, ())[0]
+
+
+def decode_columns(payload: bytes, more: tuple[int, ...]) -> tuple[Block, list[bytes]]:
+    """A BLOCK frame with further columns, so many bytes wide -> columns of the rows, and those."""
     if len(payload) < 10:
         raise broken("a block without a head")
     family, width, scope, rows = struct.unpack_from(">BBII", payload)
     if (family, width) not in ((2, 4), (10, 4), (10, 16)):
         raise broken("a block of an unknown family")
     data = inflate(payload[10:])
-    if len(data) != rows * (6 + 2 * width):
+    if len(data) != rows * (6 + 2 * width + sum(more)):
         raise broken("a block whose columns do not fill it")
     columns, at = [], 0
-    for size in (1, 1, 2, 2, width, width):
+    for size in (1, 1, 2, 2, width, width, *more):
         columns.append(data[at : at + size * rows])
         at += size * rows
-    states, marks, local_ports, peer_ports, local, peer = columns
+    states, marks, local_ports, peer_ports, local, peer, *others = columns
     if not set(states) <= CONNECTION_STATES:
         raise broken("a state that TCP does not have")
-    return Block(family, scope, width, local, peer, local_ports, peer_ports, states, marks)
+    return Block(family, scope, width, local, peer, local_ports, peer_ports, states, marks), others
+
+
+def decode_counts(frames: Sequence[Frame], count: int) -> tuple[CountBlock, ...]:
+    """The answer to COUNT -> the byte counters of established sockets. 64-bit columns come as two of 32 bits each."""
+    found = []
+    for frame in frames:
+        if frame.kind != BLOCK:
+            raise broken("a frame of another kind among counters")
+        block, (acked, acked_high, received, received_high, queued) = decode_columns(frame.payload, (4, 4, 4, 4, 4))
+        found.append(CountBlock(block, interleaved(acked, acked_high), interleaved(received, received_high), queued))
+    if sum(len(one.block) for one in found) != count:
+        raise missing_rows(sum(len(one.block) for one in found), count)
+    return tuple(found)
+
+
+def interleaved(low: bytes, high: bytes) -> bytes:
+    """Two columns of 32-bit words -> one of 64-bit words, little-endian."""
+    out = bytearray(2 * len(low))
+    for byte in range(4):
+        out[byte::8], out[byte + 4 :: 8] = low[byte::4], high[byte::4]
+    return bytes(out)
 
 
 def decode_listener(message: tuple[Any, ...]) -> ListenSocket:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter as Tally
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from halfopen import __version__, address
@@ -21,6 +21,7 @@ from halfopen.findings import (
     Failure,
     Finding,
     Group,
+    HostPair,
     HostReport,
     Listener,
     MatrixRow,
@@ -38,6 +39,7 @@ from halfopen.judge.match import Matching, Suspect
 from halfopen.judge.outlook import outlook_of
 from halfopen.judge.rounds import Bracket, Held, held
 from halfopen.judge.verdict import SEVERITY, in_accept_queue
+from halfopen.judge.wide import Counts
 from halfopen.model import Collector, Snapshot, Socket
 from halfopen.tcp import State, state_of
 from halfopen.words import duration, plural
@@ -55,6 +57,8 @@ class Evidence:
     hosts: Mapping[str, HostEvidence] = field(default_factory=dict)
     notes: Sequence[str] = ()
     elapsed_s: float | None = None
+    counts: Counts = field(default_factory=dict)
+    missing: Sequence[str] = ()  # why "clean" cannot be said, beyond what snapshots and brackets show
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,8 @@ class Policy:
 def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     """One check's report."""
     lasting, unseen = held(evidence.matching.suspects, evidence.brackets) if evidence.brackets else ([], [])
+    evidence = replace(evidence, matching=without(evidence.matching, lasting))
+    lasting = [capped(one, evidence) for one in lasting]
     cases = [case_of(one, evidence) for one in lasting]
     diagnoses = [diagnose(case) for case in cases]
     groups, group_numbers = groups_of(cases, diagnoses, plan)
@@ -83,6 +89,8 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
         missing.append(f"{plural(len(unseen), 'connection')} could not be looked at again")
     if evidence.matching.unjudged and not errors:
         missing.append(f"{plural(evidence.matching.unjudged, 'connection')} could not be judged")
+    missing += [f"{name} was read in part" for name in names if name not in errors and is_partial(name, evidence)]
+    missing += evidence.missing
     if connections < plan.require_connections:
         missing.append(f"{plural(connections, 'connection')} found, {plan.require_connections} required")
     failing = over_threshold(findings, plan, policy)
@@ -106,9 +114,28 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
         external=externals(evidence.matching),
         findings=tuple(findings),
         groups=groups,
-        notes=tuple(evidence.notes) + tuple(missing if outcome is Outcome.FINDINGS else ()),
+        notes=(*evidence.notes, *evidence.matching.notes, *(missing if outcome is Outcome.FINDINGS else ())),
         elapsed_s=evidence.elapsed_s,
+        pairs=pairs_of(cases, plan) if len(names) > 2 else (),
     )
+
+
+def without(matching: Matching, lasting: Sequence[Held]) -> Matching:
+    """The matching when those that agreed in state and are findings no longer count as agreeing."""
+    found = Tally(one.suspect.agreed for one in lasting if one.suspect.agreed is not None)
+    return replace(matching, agreeing=+(Tally(matching.agreeing) - found)) if found else matching
+
+
+def capped(one: Held, evidence: Evidence) -> Held:
+    """A finding is proven by exact look-ups in both kernels. Whoever reads whole tables has observed it, no more."""
+    snapshots = [evidence.snapshots.get(place.host) for place in (one.client_place, one.server_place)]
+    by_fallback = any(snapshot is not None and is_by_fallback(snapshot) for snapshot in snapshots)
+    return replace(one, confidence=Confidence.OBSERVED) if one.confidence is Confidence.PROVEN and by_fallback else one
+
+
+def is_partial(name: str, evidence: Evidence) -> bool:
+    """Whether a host was read, but not all of its sockets."""
+    return not all(one.whole for one in evidence.snapshots[name].namespaces)
 
 
 def case_of(one: Held, evidence: Evidence) -> Case:
@@ -175,7 +202,7 @@ def end_of(host: HostEvidence, socket: Socket | None, netns: int | None) -> End 
         peer=address.endpoint(peer, peer_port),
         state=socket.state,
         pid=process.pid if process else None,
-        process=process.name if process else None,
+        process=(process.name or None) if process else None,
         command=process.command if process else None,
         unit=process.unit if process else None,
         uid=socket.uid,
@@ -214,11 +241,11 @@ def host_report(name: str, evidence: Evidence, error: HostError | None) -> HostR
     read = bool(snapshot.namespaces)
     return HostReport(
         name=name,
-        hostname=facts.hostname if facts else None,
+        hostname=(facts.hostname or None) if facts else None,
         addresses=tuple(
             dict.fromkeys(address.show(one.address) for namespace in snapshot.namespaces for one in namespace.addresses)
         ),
-        kernel=facts.kernel if facts else None,
+        kernel=(facts.kernel or None) if facts else None,
         uptime_s=facts.uptime_s if facts else None,
         transport=snapshot.transport,
         collector=facts.collector if facts else None,
@@ -270,6 +297,8 @@ def headline_of(
     took = f", {duration(evidence.elapsed_s)}" if evidence.elapsed_s is not None else ""
     if counted:
         head = summary.headline_of_findings(counted, where)
+        if all(one.confidence is Confidence.INFERRED for one in counted):
+            head += "; inferred from one moment of each"
         return (f"incomplete  {where}: {missing[0]}; {head}" if outcome is Outcome.INCOMPLETE else head), tuple(
             f"incomplete: {one}" for one in (missing if outcome is Outcome.FINDINGS else missing[1:])
         )
@@ -326,13 +355,22 @@ def listeners_of(cases: Sequence[Case], plan: CheckPlan, evidence: Evidence) -> 
                         host=name,
                         address=address.show(one.address),
                         port=one.port,
-                        process=process.name if process else None,
+                        process=(process.name or None) if process else None,
                         pid=process.pid if process else None,
                         queue=one.queue,
                         backlog=one.backlog,
                         full=is_full(one),
                     )
     return tuple(found[key] for key in sorted(found))
+
+
+def pairs_of(cases: Sequence[Case], plan: CheckPlan) -> tuple[HostPair, ...]:
+    """Which hosts the findings are between."""
+    return summary.worst_pairs(
+        (case.client.name, case.server.name, SEVERITY[case.held.verdict])
+        for case in cases
+        if case.held.verdict not in plan.allow
+    )
 
 
 def counters_of(evidence: Evidence) -> tuple[Counter, ...]:
@@ -411,7 +449,7 @@ def process_of(case: Case) -> str | None:
         process = case.server.owner(one.server) or case.listener_process
     else:
         process = case.client.owner(one.client) or case.server.owner(one.server)
-    return process.name if process else None
+    return (process.name or None) if process else None
 
 
 def wanted_inodes(plan_suspects: Sequence[Suspect], evidence: Evidence) -> dict[str, set[int]]:
@@ -428,6 +466,21 @@ def wanted_inodes(plan_suspects: Sequence[Suspect], evidence: Evidence) -> dict[
             if socket is not None and socket.inode:
                 found.setdefault(host, set()).add(socket.inode)
     return found
+
+
+def notes_of(plan: CheckPlan, snapshots: Mapping[str, Snapshot], notes: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """What a reader should know about how the hosts of a check were read, host by host."""
+    found = []
+    for name in dict.fromkeys((*plan.clients, *plan.servers)):
+        facts = snapshots[name].facts
+        found += [f"{name}: {gap}" for gap in (facts.gaps if facts else ())]
+        found += [f"{name}: {note}" for host, note in notes if host == name]
+    return tuple(dict.fromkeys(found))
+
+
+def involved(suspects: Sequence[Suspect]) -> set[str]:
+    """The hosts that have an end of one of these, or would have it."""
+    return {place.host for one in suspects for ask in (one.client, one.server) for place in ask.places}
 
 
 def is_by_fallback(snapshot: Snapshot) -> bool:

@@ -14,7 +14,8 @@ from halfopen.model import HostFacts, ListenSocket, Place, Process, Snapshot, So
 class HostEvidence:
     """What is known of one host beside its connections. Counters: name -> value before and after the looks.
 
-    `owners`: inode -> process, for reported sockets and their listeners only.
+    `owners`: inode -> process, for reported sockets and their listeners only. `holders`: the same where a source tells
+    processes and no inodes, by a socket's key or a listener's address and port.
     """
 
     name: str
@@ -23,6 +24,7 @@ class HostEvidence:
     after: Mapping[str, int] = field(default_factory=dict)
     sysctls: Mapping[str, int] = field(default_factory=dict)
     owners: Mapping[int, Process] = field(default_factory=dict)
+    holders: Mapping[bytes, Process] = field(default_factory=dict)
 
     def value(self, counter: str) -> int | None:
         """The counter at the end of the run, None if the host did not tell."""
@@ -36,7 +38,10 @@ class HostEvidence:
 
     def owner(self, socket: Socket | ListenSocket | None) -> Process | None:
         """The process that holds a socket, None if nobody does or it could not be read."""
-        return self.owners.get(socket.inode) if socket is not None and socket.inode else None
+        if socket is None:
+            return None
+        named = socket.key if isinstance(socket, Socket) else socket.address + socket.port.to_bytes(2, "big")
+        return (self.owners.get(socket.inode) if socket.inode else None) or self.holders.get(named)
 
 
 @dataclass(frozen=True, slots=True)

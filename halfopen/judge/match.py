@@ -12,13 +12,13 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from halfopen import address
 from halfopen.judge.verdict import THE_TABLE, Accord, Answer, Seen
 from halfopen.model import Absence, Namespace, Place, Snapshot
 from halfopen.table import NO_INODE, RETRANSMITS, TIMER_MASK, Block
-from halfopen.tcp import State, state_of
+from halfopen.tcp import State, number_of, state_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,26 +32,37 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """A connection whose two ends looked different, or odd, in the dumps. `client_first`: the order of the looks."""
+    """A connection whose two ends looked different, or odd, in the dumps. `client_first`: the order of the looks.
+
+    `agreed`: the states of the two ends where these agree, and something else is odd about it.
+    """
 
     client: Ask
     server: Ask
     client_first: bool
+    agreed: tuple[State | None, State | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Matching:
     """What one look at all hosts of a check shows.
 
-    agreeing: (client's state, server's state) -> connections where the ends agree; None for no socket.
+    agreeing: (client's state, server's state) -> connections where the ends agree; None for no socket. A suspect that
+    `agreed` is among them, until it is a finding.
     external: (host, peer) -> sockets that lead to no host of the check.
     unjudged: connections with an end on a host that could not be read.
+    established: keys, as the client role sees them, of connections that are established at both ends and not suspect;
+    left empty where they are more than were asked for, and then `uncounted` is their number.
+    notes: what a reader should know about how this was compared.
     """
 
     agreeing: Mapping[tuple[State | None, State | None], int]
     suspects: tuple[Suspect, ...]
     external: Mapping[tuple[str, str], int]
     unjudged: int
+    established: frozenset[bytes] = frozenset()
+    uncounted: int = 0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +88,7 @@ class Ground:
     ports: frozenset[int]
     unread: frozenset[str]
     unread_addresses: frozenset[bytes] = frozenset()
+    partial: frozenset[Place] = frozenset()  # read in part: what is not there may be there all the same
 
     def homes(self, place: Place, packed: bytes) -> tuple[Place, ...]:
         """Where a socket with this address lives, from where `place` stands.
@@ -123,11 +135,15 @@ def survey(
         frozenset(ports),
         unread,
         frozenset(packed for name in unread for packed in extra.get(name, ())),
+        frozenset(place for spaces in sides.values() for place, namespace in spaces if not namespace.whole),
     )
 
 
-def match(ground: Ground) -> Matching:
-    """The join. One end's rows as they are, the other's mirrored; what is left over is looked at one by one."""
+def match(ground: Ground, most: int | None = 0) -> Matching:
+    """The join. One end's rows as they are, the other's mirrored; what is left over is looked at one by one.
+
+    `most`: name the established pairs if there are no more than this; None: however many.
+    """
     external: Counter[tuple[str, str]] = Counter()
     near, far = Ends(), Ends()
     for side, others, ends, mirrored in (
@@ -147,16 +163,25 @@ def match(ground: Ground) -> Matching:
     agreeing: Counter[tuple[State | None, State | None]] = Counter()
     for number, count in Counter(record[-2] for record in same).items():
         agreeing[state_of(number), state_of(number)] += count
-    suspects, unjudged = [], 0
+    suspects, unjudged, late = [], 0, set()
     for connection in resolve(ground, left):
         answer = connection.answer
         if answer is Accord.UNJUDGED:
             unjudged += 1
-        elif answer is Accord.AGREE and not connection.odd:
-            agreeing[connection.states] += 1
-        else:
+        elif answer is not Accord.AGREE:
             suspects.append(connection.suspect)
-    return Matching(+agreeing, tuple(suspects), external, unjudged)
+        else:
+            agreeing[connection.states] += 1
+            if connection.odd:
+                suspects.append(replace(connection.suspect, agreed=connection.states))
+            elif connection.states == BOTH_ESTABLISHED:
+                key = connection.suspect.client.key
+                late.add(key if key in left else address.mirror(key))
+    pairs = agreeing[BOTH_ESTABLISHED] - sum(one.agreed == BOTH_ESTABLISHED for one in suspects)
+    if most is not None and pairs > most:
+        return Matching(+agreeing, tuple(suspects), external, unjudged, uncounted=pairs)
+    established = {record[:-2] for record in same if record[-2] == number_of(State.ESTABLISHED)} | late
+    return Matching(+agreeing, tuple(suspects), external, unjudged, frozenset(established))
 
 
 @dataclass
@@ -291,7 +316,7 @@ def pairing(ground: Ground, key: bytes, near: Sequence[Row], far: Sequence[Row])
     if server_is_first(ground, key, near_places, latest(near), far_places, latest(far)):
         ends.reverse()
     (client_key, client_places, client), (server_key, server_places, server) = ends
-    states = (client.state if client else Absence.ABSENT, server.state if server else Absence.ABSENT)
+    states = (state_at(ground, client, client_places), state_at(ground, server, server_places))
     unread = not client_places or not server_places
     answer: Answer = Accord.UNJUDGED if unread else THE_TABLE[states]
     return Pairing(
@@ -302,10 +327,19 @@ def pairing(ground: Ground, key: bytes, near: Sequence[Row], far: Sequence[Row])
         ),
         (known(states[0]), known(states[1])),
         answer,
-        odd=bool(client and server and (is_stalled(client) or is_stalled(server) or server.marks & NO_INODE))
+        odd=bool(
+            client and server and (unanswered(client.marks) or unanswered(server.marks) or server.marks & NO_INODE)
+        )
         or len(near) > 1
         or len(far) > 1,
     )
+
+
+def state_at(ground: Ground, row: Row | None, places: Sequence[Place]) -> Seen:
+    """The state of an end; where a table may lack rows, an end that is not there is unseen."""
+    if row is not None:
+        return row.state
+    return Absence.UNSEEN if not ground.partial.isdisjoint(places) else Absence.ABSENT
 
 
 def expected(ground: Ground, key: bytes, others: Sequence[Row]) -> tuple[Place, ...]:
@@ -326,9 +360,9 @@ def known(seen: Seen) -> State | None:
     return seen if isinstance(seen, State) else None
 
 
-def is_stalled(row: Row) -> bool:
-    """Retransmitting now: worth a closer look."""
-    return bool(row.marks & RETRANSMITS) and row.marks & TIMER_MASK == 1
+def unanswered(marks: int) -> bool:
+    """Marks of a socket whose data, or whose probes of a closed window, have been answered by nobody so far."""
+    return bool(marks & RETRANSMITS) and marks & TIMER_MASK in (1, 4)
 
 
 def server_is_first(
@@ -367,11 +401,10 @@ def oddity(near: bool) -> bytes:
     """Marks -> what keeps a row from cancelling: 0 for a plain row, never the same on both sides otherwise."""
     side = 0 if near else 1
     return bytes(
-        2 * (marks & NO_INODE != 0) + 4 * (marks & RETRANSMITS != 0 and marks & TIMER_MASK == 1) + side
-        if marks & NO_INODE or (marks & RETRANSMITS and marks & TIMER_MASK == 1)
-        else 0
+        2 * (marks & NO_INODE != 0) + 4 * unanswered(marks) + side if marks & NO_INODE or unanswered(marks) else 0
         for marks in range(256)
     )
 
 
 NEAR_ODD, FAR_ODD = oddity(True), oddity(False)
+BOTH_ESTABLISHED = (State.ESTABLISHED, State.ESTABLISHED)

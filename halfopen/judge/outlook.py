@@ -115,14 +115,21 @@ def by_timer(end: Socket, host: HostEvidence, case: Case) -> Prospect | None:
             return None  # the other kernel answers its probes
         if end.state is State.FIN_WAIT2 and end.inode == 0:
             return timed(end.timer_expires_s, f"{host.name} forgets its FIN_WAIT2")
-        first = end.timer_expires_s
-        left = keepalive_left(end, host.sysctls)
-        if first is None or left is None:
-            return None
-        words: Sentence = (f"{host.name} asks by keepalive within ", seconds(first))
-        words += (": a RST ends it then, or silence within ", seconds(left))
-        return Prospect(OutlookCode.HEALS, words, left)
+        return asking(end, host, case)
     return None
+
+
+def asking(end: Socket, host: HostEvidence, case: Case) -> Prospect:
+    """An end that keepalive ends, if nobody answers or the other host says RST."""
+    first, left = end.timer_expires_s, keepalive_left(end, host.sysctls)
+    if first is None:
+        return Prospect(OutlookCode.UNKNOWN, (f"{host.name} asks by keepalive, nobody knows when",))
+    words: Sentence = (f"{host.name} asks by keepalive within ", seconds(first))
+    if case.held.verdict is Verdict.HANDSHAKE_STUCK:  # a request socket answers it (tcp_check_req), while it is there
+        return Prospect(OutlookCode.HEALS, (*words, ", and again until the server has forgotten its SYN_RECV"))
+    if left is None:
+        return Prospect(OutlookCode.HEALS, (*words, ": a RST ends it then, silence after the program's own times"))
+    return Prospect(OutlookCode.HEALS, (*words, ": a RST ends it then, silence within ", seconds(left)), left)
 
 
 def timed(left: float | None, what: str) -> Prospect:

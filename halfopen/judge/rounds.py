@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from halfopen.errors import HostError
 from halfopen.findings import Confidence, Verdict
+from halfopen.judge import counters
 from halfopen.judge.match import Ask, Suspect
 from halfopen.judge.verdict import Accord, judge_pair
 from halfopen.model import Absence, Look, Place, Sight, Socket, Wanted
@@ -45,13 +46,14 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What one bracket proves about a suspect."""
+    """What one bracket proves about a suspect. `also`: verdicts from counters, graver than that of the states."""
 
     verdict: Verdict | Accord
     first: Sight
     second: Sight
     first_place: Place
     second_place: Place
+    also: tuple[Verdict, ...] = ()
 
 
 def questions(suspects: Iterable[Suspect], second: bool) -> dict[str, list[Wanted]]:
@@ -103,6 +105,7 @@ def shown(suspect: Suspect, bracket: Bracket) -> Shown:
     between, second_place, claims_second = sight_at(second, bracket.between)
     after, _, _ = sight_at(first, bracket.after)
     verdict: Verdict | Accord
+    also: tuple[Verdict, ...] = ()
     if before is Absence.UNSEEN or between is Absence.UNSEEN or after is Absence.UNSEEN:
         verdict = Accord.UNJUDGED
     elif not same_socket(before, after):
@@ -111,7 +114,8 @@ def shown(suspect: Suspect, bracket: Bracket) -> Shown:
         verdict = Verdict.AMBIGUOUS
     else:
         verdict = judge_pair(after, between) if suspect.client_first else judge_pair(between, after)
-    return Shown(verdict, after, between, first_place, second_place)
+        also = counters.verdicts(before, between, after)
+    return Shown(verdict, after, between, first_place, second_place, also)
 
 
 def same_socket(one: Sight, two: Sight) -> bool:
@@ -135,22 +139,30 @@ def held(suspects: Sequence[Suspect], brackets: Sequence[Bracket]) -> tuple[list
     found, unseen = [], []
     for suspect in suspects:
         words = [shown(suspect, bracket) for bracket in brackets]
-        last = words[-1]
         if any(word.verdict is Accord.UNJUDGED for word in words):
             unseen.append(suspect)
-        elif isinstance(last.verdict, Verdict) and all(agrees(word, last) for word in words):
-            found.append(finding(suspect, last, len(brackets)))
+        elif (verdict := throughout(words)) is not None:
+            found.append(finding(suspect, verdict, words[-1], len(brackets)))
     return found, unseen
 
 
-def agrees(word: Shown, last: Shown) -> bool:
-    """The same verdict on the same sockets."""
-    return word.verdict is last.verdict and same_life(word.first, last.first) and same_life(word.second, last.second)
+def throughout(words: Sequence[Shown]) -> Verdict | None:
+    """The gravest verdict that all brackets give, on the same sockets."""
+    last = words[-1]
+    if not all(same_life(word.first, last.first) and same_life(word.second, last.second) for word in words):
+        return None
+    for verdict in (*last.also, last.verdict):
+        if not isinstance(verdict, Verdict) or any(verdict not in (*word.also, word.verdict) for word in words):
+            continue
+        if verdict is not Verdict.STALLED or counters.stays_stuck([(word.first, word.second) for word in words]):
+            return verdict
+    return None
 
 
 def lasting(suspects: Sequence[Suspect], bracket: Bracket) -> list[Suspect]:
     """The suspects that are worth another look after a bracket: those that it did not clear."""
-    return [suspect for suspect in suspects if shown(suspect, bracket).verdict is not Accord.AGREE]
+    words = [(suspect, shown(suspect, bracket)) for suspect in suspects]
+    return [suspect for suspect, word in words if word.verdict is not Accord.AGREE or word.also]
 
 
 def through(suspects: Sequence[Suspect], brackets: Sequence[Bracket]) -> tuple[Sequence[Suspect], list[Bracket]]:
@@ -164,7 +176,7 @@ def through(suspects: Sequence[Suspect], brackets: Sequence[Bracket]) -> tuple[S
     return suspects, used
 
 
-def finding(suspect: Suspect, last: Shown, rounds: int) -> Held:
+def finding(suspect: Suspect, verdict: Verdict, last: Shown, rounds: int) -> Held:
     """A suspect that held -> its verdict, ends and confidence."""
     sockets = [one for one in (last.first, last.second) if isinstance(one, Socket)]
     if rounds < 2:
@@ -177,10 +189,9 @@ def finding(suspect: Suspect, last: Shown, rounds: int) -> Held:
     if not suspect.client_first:
         ordered.reverse()
     (client, client_place), (server, server_place) = ordered
-    assert isinstance(last.verdict, Verdict)
     return Held(
         suspect,
-        last.verdict,
+        verdict,
         confidence,
         client if isinstance(client, Socket) else None,
         server if isinstance(server, Socket) else None,

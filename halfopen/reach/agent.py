@@ -20,6 +20,7 @@ from halfopen.errors import ErrorCode, HostError, UsageError
 from halfopen.evidence import wire
 from halfopen.model import HostFacts, InterfaceAddress, Look, Namespace, Place, Process, Sight, Snapshot, Wanted
 from halfopen.reach.channel import Channel
+from halfopen.table import CountBlock
 
 
 def remote_command(python: str | None) -> str:
@@ -40,6 +41,11 @@ def probe_source() -> bytes:
     return resources.files("halfopen").joinpath("probe.py").read_bytes()
 
 
+def survey_source() -> bytes:
+    """The text that goes before it where `count` or `doctor` asks."""
+    return resources.files("halfopen").joinpath("probe_survey.py").read_bytes() + b"\n"
+
+
 @dataclass
 class Agent:
     """An open conversation with the probe of one host. Every method raises HostError and nothing else.
@@ -54,30 +60,29 @@ class Agent:
     timeout: float = 60.0
     last_deadline: float = float("inf")
     python: str | None = None
+    note: str | None = None
     reader: wire.FrameReader = field(init=False)
     facts: HostFacts | None = field(init=False, default=None)
     addresses: tuple[InterfaceAddress, ...] = field(init=False, default=())
     netns: int | None = field(init=False, default=None)
 
     def start(self, ports: Sequence[int], wait: bool = False) -> None:
-        """Sends the probe and the first questions in one go, so that a long way costs one round trip.
+        """Sends the probe with the questions of a check: who are you, and which sockets have you."""
+        self.begin(request(wire.DUMP, pack_ports(ports)), wait)
+
+    def begin(self, questions: bytes, wait: bool = False, extension: bytes = b"") -> None:
+        """Sends the probe, HELLO and the first questions in one go, so that a long way costs one round trip.
 
         `wait`: send nothing before the interpreter has said that it reads, for a shell that reads ahead.
+        `extension`: source that goes before the probe's, for questions that a check never asks.
         """
         nonce = os.urandom(8)
         self.reader = wire.FrameReader(nonce)
         if wait:
             self._await_ready()
-        source = zlib.compress(probe_source(), 9)
+        source = zlib.compress(extension + probe_source(), 9)
         # Blank lines first: a login script that reads a line of stdin takes one of them instead of the head.
-        self._send_all(
-            b"\n" * 4
-            + b"%d\n" % len(source)
-            + source
-            + nonce
-            + request(wire.HELLO)
-            + request(wire.DUMP, pack_ports(ports))
-        )
+        self._send_all(b"\n" * 4 + b"%d\n" % len(source) + source + nonce + request(wire.HELLO) + questions)
 
     def first_look(self, ports: Sequence[int]) -> Snapshot:
         """The answers to the questions that `start` sent."""
@@ -96,6 +101,12 @@ class Agent:
         sights: list[Sight] = wire.decode_looks(frames, count, [one.key for one in wanted])
         return Look(self.host, {(one.place, one.key): sight for one, sight in zip(wanted, sights, strict=True)})
 
+    def counts(self, ports: Sequence[int]) -> tuple[CountBlock, ...]:
+        """Byte counters of all established sockets, by one wider dump."""
+        self._ask(wire.COUNT, pack_ports(ports))
+        frames, count = self._answer(wire.COUNT)
+        return wire.decode_counts(frames, count)
+
     def evidence(self) -> tuple[dict[str, int], dict[str, int]]:
         """Counters and sysctls of the host's network namespace, now."""
         self._ask(wire.EVIDENCE)
@@ -107,6 +118,13 @@ class Agent:
         self._ask(wire.OWNERS, struct.pack(f">{len(inodes)}Q", *inodes))
         frames, count = self._answer(wire.OWNERS)
         return wire.decode_owners(wire.decode_fields(frames, count))
+
+    def ask_survey(self, verb: int, payload: bytes = b"", wait: bool = False) -> list[tuple[str, bytes]]:
+        """In place of `start` and `first_look`: HELLO and one question of probe_survey.py, its fields undecoded."""
+        self.begin(request(verb, payload), wait, survey_source())
+        self._greet()
+        frames, count = self._answer(verb)
+        return wire.decode_fields(frames, count)
 
     def close(self) -> None:
         """Ends the probe with its channel."""
@@ -173,12 +191,20 @@ class Agent:
             if not data:
                 raise self._ended()
             seen = (seen + data)[-wire.PREAMBLE_LIMIT :]
+            for _ in self.reader.feed(data):  # which bounds what may come before the first frame
+                pass
 
     def _ended(self) -> HostError:
         """Why the channel ended before the answer did."""
         status, complaint = self.channel.exit_status(), self.channel.complaint().strip()
         words = complaint.splitlines()[-1][:300] if complaint else ""
         said = f": {words}" if words else ""
+        if any(words in complaint for words in SUDO_SAYS):
+            return HostError(
+                ErrorCode.NEEDS_PRIVILEGE,
+                f"sudo -n was refused{said}",
+                "allow it for this user in sudoers, or drop sudo = true",
+            )
         if status == 127 or "no python3 found" in complaint:
             asked = self.python or "python3 (nor platform-python, nor python3.6 to python3.14)"
             return HostError(
@@ -190,12 +216,6 @@ class Agent:
         if status == 98:
             return HostError(
                 ErrorCode.NO_INTERPRETER, "the host's python is older than 3.6", "set python = ... in the inventory"
-            )
-        if "password is required" in complaint or "sudo:" in complaint:
-            return HostError(
-                ErrorCode.NEEDS_PRIVILEGE,
-                f"sudo -n was refused{said}",
-                "allow it for this user in sudoers, or drop sudo = true",
             )
         if self.reader.sequence == 0:
             ended = f" (exit status {status})" if status is not None else ""
@@ -214,6 +234,17 @@ def pack_ports(ports: Sequence[int]) -> bytes:
     """The ports of a DUMP request."""
     return struct.pack(f">{len(ports)}H", *ports)
 
+
+SUDO_SAYS = (
+    "a password is required",
+    "is not in the sudoers file",
+    "is not allowed to",
+    "may not run sudo",
+    "you must have a tty to run sudo",
+    "sudo: not found",
+    "sudo: command not found",
+)
+"""What sudo -n says where it lets nobody through, and a shell where there is none."""
 
 READY = b"\nhalfopen-reads\n"
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
+from halfopen.errors import ErrorCode, HostError
 from halfopen.reach.process import ProcessChannel
 
 
@@ -34,9 +36,20 @@ class ExecConnection:
 
     def run(self, command: str) -> ProcessChannel:
         """Start the shell and type `command` into it."""
-        channel = ProcessChannel(self.argv, self.deadline)
+        channel = ProcessChannel(self.argv, self.deadline, self.explain)
         channel.send(command.encode() + b"\n")
         return channel
+
+    def explain(self, said: str, status: int | None) -> HostError | None:
+        """No shell: what the argv's own program says of it. Where there was one, it says what it did not find."""
+        if not status or "no python3 found" in said or "sudo" in said:
+            return None
+        lines = said.strip().splitlines()
+        return HostError(
+            ErrorCode.UNREACHABLE,
+            f"{self.argv[0]} started no shell (exit status {status}){': ' + lines[-1][:300] if lines else ''}",
+            f"try: {shlex.join(self.argv)}",
+        )
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -5,13 +5,27 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from halfopen.findings import Check, End, Finding, Group, HostReport, MatrixRow, Outcome, Report
+from halfopen.findings import (
+    Cause,
+    CauseCode,
+    Check,
+    End,
+    Finding,
+    Group,
+    HostPair,
+    HostReport,
+    MatrixRow,
+    Outcome,
+    Report,
+)
 from halfopen.report.escape import Terminal, terminal
 from halfopen.report.view import View
 from halfopen.words import duration, plural
 
 EXAMPLES = 3
 NOTES = 6
+PAIRS = 10
+SCREEN = 56
 
 
 def render(report: Report, view: View) -> str:
@@ -34,9 +48,14 @@ def lines_of(check: Check, view: View) -> list[Terminal]:
     if failures:
         lines += [BLANK, *failures]
     if check.findings:
-        lines += [BLANK, *matrix(check, view)]
+        lines += [BLANK, *pairs(check, view), *matrix(check, view)]
         for number, group in enumerate(check.groups, 1):
-            lines += [BLANK, *paragraph(check, group, number if len(check.groups) > 1 else None, view, told)]
+            part = paragraph(check, group, number if len(check.groups) > 1 else None, view, told)
+            if number > 1 and not view.all and len(lines) + len(part) > SCREEN:
+                rest = plural(sum(group.count for group in check.groups[number - 1 :]), "finding")
+                lines += [BLANK, *wrapped(f"and {rest} more in lesser groups: --all, or -o report.json", view, "")]
+                break
+            lines += [BLANK, *part]
         lines += [BLANK, *footer(check, view)]
     elif view.verbose and check.state_matrix:
         lines += [BLANK, *matrix(check, view)]
@@ -90,6 +109,27 @@ def matrix(check: Check, view: View) -> list[Terminal]:
     if right:
         lines.append(terminal(f"  {plural(check.agreeing, 'connection')} more agree: {agreeing(right)}"))
     return lines
+
+
+def pairs(check: Check, view: View) -> list[Terminal]:
+    """The pairs of hosts with the most findings, where there are more than two hosts."""
+    from tabulate import tabulate
+
+    shown = check.pairs if view.all else check.pairs[:PAIRS]
+    if not shown:
+        return []
+    rows = [[terminal(f"{one.client} -> {one.server}"), *counted(one)] for one in shown]
+    heads = ["worst pairs", "critical", "warning", "info"]
+    table = tabulate(rows, heads, tablefmt="plain", disable_numparse=True, colalign=("left", "right", "right", "right"))
+    lines = [Terminal(f"  {line}".rstrip()) for line in table.splitlines()]
+    if len(check.pairs) > len(shown):
+        lines.append(terminal(f"  and {plural(len(check.pairs) - len(shown), 'pair')} more: --all, or -o report.json"))
+    return [*lines, BLANK]
+
+
+def counted(pair: HostPair) -> list[str]:
+    """Findings of a pair by severity."""
+    return [str(pair.critical), str(pair.warning), str(pair.info)]
 
 
 def heading(check: Check, role: str) -> str:
@@ -158,11 +198,17 @@ def why(group: Group, mark: str, view: View, told: dict[str, str]) -> list[Termi
     lines: list[Terminal] = []
     for cause in group.why:
         label = "or" if lines else "Why"
-        lines += wrapped(f"{cause.code}: {cause.summary}", view, f"{label:<8}", " " * 8)
+        lines += wrapped(named(cause), view, f"{label:<8}", " " * 8)
         for fact in cause.evidence:
             if told.setdefault(f"{fact.host} {fact.fact}", mark) == mark:
                 lines += wrapped(f"{fact.host} {fact.fact}", view, " " * 10, " " * 12)
     return lines
+
+
+def named(cause: Cause) -> str:
+    """A cause in a sentence, hedged where it merely fits."""
+    hedge = "" if cause.decisive or cause.code == CauseCode.UNKNOWN else "perhaps "
+    return f"{hedge}{cause.code}: {cause.summary}"
 
 
 def example(finding: Finding, group: Group, view: View) -> Terminal:

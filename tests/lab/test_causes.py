@@ -230,6 +230,18 @@ def test_the_command_that_ends_a_connection_ends_exactly_that_one(family: str, f
     assert left == {pair for pair in zip(*place.ends(clients), strict=True) if pair[0] != victim["client"]["local"]}
 
 
+def test_the_command_reaches_an_ipv4_connection_of_a_dual_stack_listener(fresh_pair: Lab) -> None:
+    """The socket to end is an IPv6 one with IPv4-mapped addresses."""
+    place = scene(fresh_pair, "dual")
+    clients, _ = place.connected()
+    place.client.vanish(clients)
+    victim = diagnosed(fresh_pair)["findings"][0]
+    (command,) = re.findall(r"as root on db: (ss -K src \S+ dst \S+)", " ".join(victim["remedies"]))
+    fresh_pair["db"].run(*command.split())
+    left = {pair[1] for pair in fresh_pair["db"].ss() if pair[0].endswith(f":{PORT}")}
+    assert len(left) == COUNT - 1 and victim["server"]["peer"] not in left
+
+
 def test_ending_a_request_socket_makes_a_half_open_client(fresh_pair: Lab) -> None:
     """Why the report advises against it."""
     place = scene(fresh_pair)

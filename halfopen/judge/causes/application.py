@@ -28,7 +28,7 @@ def not_accepting(case: Case) -> Reason | None:
         CauseCode.APPLICATION_NOT_ACCEPTING,
         f"{who} did not accept it while we looked; no program holds it yet, and lsof does not show it",
         tuple(facts),
-        decisive=True,
+        decisive=case.held.verdict is not Verdict.MISSING_ON_CLIENT,
     )
 
 

@@ -65,7 +65,7 @@ def reset_lost(case: Case) -> Reason | None:
         return None
     facts = [*counted(left.other, "OutRsts", "EstabResets", "TCPAbortOnData", "TCPAbortOnClose")]
     facts += idle_fact(left.host.name, heard_s(left.end))
-    summary = f"{left.other.name} ended the connection and its RST did not arrive"
+    summary = f"{left.other.name} has sent RSTs and dropped connections: this one may be among them, and its RST lost"
     if answered:
         facts.append(Fact(left.host.name, ("has tried ", times(unanswered(left.end)), " and had no answer")))
         summary = f"{left.other.name} answers with RST, now as well, and none arrives"

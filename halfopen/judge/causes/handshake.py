@@ -39,20 +39,16 @@ def accept_queue_overflow(case: Case) -> Reason | None:
     info = confirmable(case)
     if info is None:
         return None
+    when = "the accept queue was full" if full else "the accept queue has room now, and may have been full"
     if by_cookie(case, info):
         if case.server.value("SyncookiesRecv") == 0:
             return None
-        summary = (
-            "the accept queue was full when the last ACK came, and with a SYN cookie nothing is left of the connection"
-        )
+        summary = f"{when} when the last ACK came, and with a SYN cookie nothing is left of the connection"
         facts += counted(case.server, "SyncookiesSent", "SyncookiesRecv")
     elif not repeated(info):
         return None
     else:
-        summary = (
-            "the accept queue was full each time the last ACK came, until the server gave up in silence "
-            "(tcp_synack_retries)"
-        )
+        summary = f"{when} each time the last ACK came, until the server gave up in silence (tcp_synack_retries)"
     facts += unconfirmed(case, info)
     return Reason(CauseCode.ACCEPT_QUEUE_OVERFLOW, summary, tuple(facts), decisive=bool(full))
 
@@ -64,12 +60,12 @@ def syn_cookie_ack_lost(case: Case) -> Reason | None:
     if info is None or not by_cookie(case, info) or not sent or back is None or sent <= back or refuses(case):
         return None
     facts = [
-        *counted(case.server, "SyncookiesSent", "SyncookiesRecv", "ListenOverflows"),
+        *counted(case.server, "SyncookiesSent", "SyncookiesRecv", "ListenOverflows", "EstabResets"),
         *queue_facts(case),
         *unconfirmed(case, info),
     ]
     summary = "the server answered with a SYN cookie, keeps nothing of it, and the client's ACK did not arrive"
-    return Reason(CauseCode.SYN_COOKIE_ACK_LOST, summary, tuple(facts))
+    return Reason(CauseCode.SYN_COOKIE_ACK_LOST, summary, tuple(facts), decisive=never_dropped(case))
 
 
 def final_ack_lost(case: Case) -> Reason | None:
@@ -88,9 +84,9 @@ def final_ack_lost(case: Case) -> Reason | None:
     info = confirmable(case)
     if info is None or not repeated(info) or by_cookie(case, info) or case.server.value("ListenOverflows") != 0:
         return None
-    facts = [*unconfirmed(case, info), *queue_facts(case), *counted(case.server, "ListenOverflows")]
+    facts = [*unconfirmed(case, info), *queue_facts(case), *counted(case.server, "ListenOverflows", "EstabResets")]
     summary = "the server repeated its SYN-ACK, got none of the client's answers, and gave up in silence"
-    return Reason(CauseCode.FINAL_ACK_LOST, summary, tuple(facts))
+    return Reason(CauseCode.FINAL_ACK_LOST, summary, tuple(facts), decisive=never_dropped(case))
 
 
 def deferred_accept(case: Case) -> Reason | None:
@@ -158,6 +154,11 @@ def by_cookie(case: Case, info: TcpInfo) -> bool:
 def repeated(info: TcpInfo) -> bool:
     """Whether the client has had the SYN-ACK more than once."""
     return info.segs_in is not None and info.segs_in > 1
+
+
+def never_dropped(case: Case) -> bool:
+    """Whether the server has not dropped one established connection since boot, so that it never had this one."""
+    return case.server.value("EstabResets") == 0 and case.server.value("ListenOverflows") == 0
 
 
 def refuses(case: Case) -> bool:

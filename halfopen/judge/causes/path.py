@@ -9,7 +9,7 @@ from halfopen.judge.case import Case, is_full
 from halfopen.judge.causes.remedies import end_it, user_timeout_for
 from halfopen.judge.causes.rule import About, Fact, Reason, Remedy, Rule, idle_fact
 from halfopen.judge.sentence import Amount, Sentence, seconds, times
-from halfopen.judge.signs import ends, heard_s, never_confirmed, trying_s, unanswered
+from halfopen.judge.signs import UNTIMED, ends, heard_s, never_confirmed, trying_s, unanswered
 from halfopen.model import Socket
 from halfopen.tcp import State, Timer
 
@@ -95,7 +95,11 @@ def tuple_reused(case: Case) -> Reason | None:
                 facts.append(Fact(host.name, (*words, Amount(received))))
     summary = "the same addresses and ports have been used again: one end is of an earlier connection, which it never "
     summary += "saw end"
-    return Reason(CauseCode.TUPLE_REUSED, summary, tuple(facts), decisive=True)
+    states = {client.state, server.state}
+    forgeable = states <= {State.ESTABLISHED, State.CLOSE_WAIT}
+    if forgeable:
+        summary += "; or something between them (a proxy, an inspecting firewall) speaks in the other's name"
+    return Reason(CauseCode.TUPLE_REUSED, summary, tuple(facts), decisive=not forgeable)
 
 
 def remedies_of_path(case: Case) -> Iterator[Remedy]:
@@ -104,7 +108,7 @@ def remedies_of_path(case: Case) -> Iterator[Remedy]:
         f"look at the way between the data addresses, SSH takes another: on {case.client.name} and {case.server.name} "
         "nft list ruleset, ip route get, tcpdump for one of these connections on both sides at once"
     )
-    for name in dict.fromkeys(host.name for end, host in ends(case) if unanswered(end)):
+    for name in dict.fromkeys(host.name for end, host in ends(case) if unanswered(end) and end.state not in UNTIMED):
         yield user_timeout_for(case.client if name == case.client.name else case.server)
     yield from end_it(case)
 

@@ -62,7 +62,7 @@ class Rule:
 def cause_of(reason: Reason) -> Cause:
     """A reason for one finding as the report tells it."""
     evidence = [Evidence(host=fact.host, fact=spoken(fact.words), value=number(fact.words)) for fact in reason.facts]
-    return Cause(code=reason.code, summary=reason.summary, evidence=tuple(evidence))
+    return Cause(code=reason.code, summary=reason.summary, evidence=tuple(evidence), decisive=reason.decisive)
 
 
 def merged(reasons: list[Reason]) -> Cause:
@@ -78,7 +78,8 @@ def merged(reasons: list[Reason]) -> Cause:
             text += f" ({len(found)} of {len(reasons)})"
         values = {number(one) for one in found}
         evidence.append(Evidence(host=host, fact=text, value=values.pop() if len(values) == 1 else None))
-    return Cause(code=reasons[0].code, summary=reasons[0].summary, evidence=tuple(evidence))
+    sure = all(reason.decisive for reason in reasons)
+    return Cause(code=reasons[0].code, summary=reasons[0].summary, evidence=tuple(evidence), decisive=sure)
 
 
 def counted(host: HostEvidence, *names: str) -> list[Fact]:

@@ -1,0 +1,89 @@
+"""Text of /proc/net/tcp and /proc/net/tcp6 (net/ipv4/tcp_ipv4.c get_tcp4_sock and its kin) -> sockets.
+
+Addresses are words of the host's byte order in hexadecimal; little-endian is taken for granted. A LISTEN row's rx_queue
+is the length of its accept queue, and its backlog is not told. `tm->when` is in ticks of USER_HZ, 100 a second.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from halfopen import address
+from halfopen.evidence.told import Draft, Form, Row, end_of
+from halfopen.model import Collector, ListenSocket
+from halfopen.tcp import STATE_NUMBERS, TIMER_NUMBERS
+
+
+def row(line: str) -> Row | None:
+    """One line of either file."""
+    if HEADING.match(line):
+        return None
+    found = ROW.match(line)
+    if found is None:
+        raise ValueError("no line of /proc/net/tcp")
+    state = STATE_NUMBERS.get(int(found["state"], 16))
+    if state is None:
+        raise ValueError(f"{found['state']} is no state")
+    if len(found["local"]) != len(found["peer"]):
+        raise ValueError("its two addresses are of two families")
+    ends = [(packed(found[end]), int(found[f"{end}_port"], 16)) for end in ("local", "peer")]
+    family = 2 if len(found["local"]) == 8 else 10
+    end = end_of(state, ends[0], ends[1], family, int(found["rx"], 16), int(found["tx"], 16))
+    if end is None:
+        return Row(None)
+    uid, inode = int(found["uid"]), int(found["inode"])
+    if isinstance(end, ListenSocket):
+        return Row(replace(end, backlog=None, uid=uid, inode=inode))
+    timer = int(found["timer"], 16)
+    return Row(
+        replace(
+            end,
+            timer=TIMER_NUMBERS.get(timer),
+            timer_expires_s=int(found["when"], 16) / 100 if timer else None,
+            retransmits=int(found["retransmits"], 16),
+            uid=uid,
+            inode=inode,
+        )
+    )
+
+
+def packed(text: str) -> bytes:
+    """Words in host order -> an address."""
+    raw = bytes.fromhex(text)
+    return address.canonical(b"".join(raw[at : at + 4][::-1] for at in range(0, len(raw), 4)))
+
+
+def gaps(_: Draft, __: str) -> Iterator[str]:
+    """What /proc does not tell."""
+    yield "no cookies and no backlogs: /proc/net/tcp does not show them"
+
+
+def holes(_: Draft, text: str) -> Iterator[str]:
+    """Without tcp6 an IPv4 connection of a dual-stack listener is not shown."""
+    if not re.search(r"remote_address|:\s[0-9A-F]{32}:", text):
+        yield (
+            "/proc/net/tcp6 is missing, where the connections of dual-stack listeners stand, IPv4 ones among them "
+            "(cat /proc/net/tcp /proc/net/tcp6)"
+        )
+    elif not re.search(r"rem_address|:\s[0-9A-F]{8}:", text):
+        yield "/proc/net/tcp is missing (cat /proc/net/tcp /proc/net/tcp6)"
+
+
+HEADING = re.compile(r"^\s*sl\s+local_address\s")
+ROW = re.compile(
+    r"^\s*\d{1,9}:\s+(?P<local>[0-9A-F]{8}|[0-9A-F]{32}):(?P<local_port>[0-9A-F]{4})"
+    r"\s+(?P<peer>[0-9A-F]{8}|[0-9A-F]{32}):(?P<peer_port>[0-9A-F]{4})\s+(?P<state>[0-9A-F]{2})"
+    r"\s+(?P<tx>[0-9A-F]{8}):(?P<rx>[0-9A-F]{8})\s+(?P<timer>[0-9A-F]{2}):(?P<when>[0-9A-F]{8,16})"
+    r"\s+(?P<retransmits>[0-9A-F]{8})\s+(?P<uid>\d{1,10})\s+\d+\s+(?P<inode>\d{1,20})(?:\s.*)?$"
+)
+
+PROCFS = Form(
+    "/proc/net/tcp",
+    Collector.PROCFS,
+    re.compile(r"(?m)^\s*\d+:\s+[0-9A-F]{8}(?:[0-9A-F]{24})?:[0-9A-F]{4}\s|^\s*sl\s+local_address\s"),
+    lambda _: row,
+    gaps=gaps,
+    holes=holes,
+)

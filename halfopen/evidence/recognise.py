@@ -1,0 +1,47 @@
+"""Which program wrote a text? Each form is known by lines that no other has, and exactly one must claim the text."""
+
+from __future__ import annotations
+
+import textwrap
+
+from halfopen.errors import UsageError
+from halfopen.evidence.lsof import LSOF, LSOF_FIELDS
+from halfopen.evidence.netstat import BSD, ILLUMOS, LINUX, WINDOWS
+from halfopen.evidence.procfs import PROCFS
+from halfopen.evidence.ss import SS
+from halfopen.evidence.told import Form, Told, read
+
+LIMIT = 256 << 20  # bytes of a text
+
+
+def recognise(data: bytes, name: str) -> Told:
+    """A file's bytes -> what it tells. UsageError where no form, or more than one, claims it, or no line was read."""
+    if len(data) > LIMIT:
+        raise UsageError(f"{name}: more than {LIMIT >> 20} MiB", "keep the lines of the port in question")
+    text = textwrap.dedent(decoded(data))
+    claims = [form for form in FORMS if form.claims.search(text)]
+    if not claims:
+        raise UsageError(
+            f"{name}: neither a snapshot of halfopen nor a text that is understood",
+            f"understood are {', '.join(dict.fromkeys(form.name for form in FORMS))}; best is ss -tanoe",
+        )
+    if len(claims) > 1:
+        raise UsageError(
+            f"{name} is {' and '.join(form.name for form in claims)} in one text",
+            "put each into a file of its own",
+        )
+    told = read(text, claims[0])
+    if told.problems and not told.sockets and not told.listeners:
+        first = told.problems[0]
+        raise UsageError(f"{name}: line {first.line} of what looks like {told.form}: {first.why}", "ss -tanoe is best")
+    return told
+
+
+def decoded(data: bytes) -> str:
+    """Bytes as text: UTF-16 behind its mark, as PowerShell writes it, else UTF-8 that keeps every byte."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return data.decode("utf-16", "replace")
+    return data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+
+
+FORMS: tuple[Form, ...] = (SS, LINUX, BSD, WINDOWS, ILLUMOS, LSOF, LSOF_FIELDS, PROCFS)

@@ -1,0 +1,172 @@
+"""Text of `ss` (iproute2, misc/ss.c) -> sockets: any of -t -a -n -o -e -i -p -H -O, of every version from 3 on.
+
+A row is state, queues, local and peer, then words in any order: `timer:(name,time,count)` with -o, `uid: ino: sk:` with
+-e, `users:((...))` with -p. With -i a second line of tcp_info follows, indented. What ss leaves out is 0, if the option
+was given at all: no timer, and uid 0.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from halfopen.evidence.told import ANY6, Draft, Form, Row, end_of, endpoint, number
+from halfopen.model import Collector, Process, Socket
+from halfopen.tcp import State, Timer
+
+
+def row(line: str) -> Row | None:
+    """One line, its continuation joined."""
+    if HEADING.match(line):
+        return None
+    found = ROW.match(line)
+    if found is None:
+        if STATELESS.match(line):
+            raise ValueError(
+                "it has no State column, which ss leaves out where a state was asked for: ss -tan prints it"
+            )
+        raise ValueError("no line of ss")
+    if found["netid"] not in (None, "tcp"):
+        return Row(None)
+    queues = number(found["recv"], 1 << 32), number(found["send"], 1 << 32)
+    local, peer = endpoint(found["local"], ":", ANY6), endpoint(found["peer"], ":", ANY6)
+    family = 10 if ":" in found["local"].rpartition(":")[0] or found["local"].startswith("*") else 2
+    end = end_of(STATES[found["state"]], local, peer, family, *queues)
+    rest = found["rest"]
+    who = USERS.search(rest)
+    process = Process(int(who["pid"]), who["name"]) if who else None
+    # Whoever is named there chose the name: nothing within is believed.
+    start = rest.find("users:((")
+    words = rest if start < 0 else rest[:start] + rest[rest.rfind("))") + 2 :]
+    inode, cookie = INODE.search(words), COOKIE.search(words)
+    uid = UID.search(words)
+    if end is None:
+        return Row(None)
+    end = replace(
+        end,
+        inode=number(inode[1]) if inode else None,
+        cookie=int(cookie[1], 16) if cookie else None,
+        uid=number(uid[1], 1 << 32) if uid else 0 if inode else None,
+    )
+    if isinstance(end, Socket):
+        end = with_timer(end, words)
+    return Row(end, process)
+
+
+def with_timer(end: Socket, words: str) -> Socket:
+    """The timer that `-o` shows."""
+    timer = TIMER.search(words)
+    if timer is None:
+        return end
+    return replace(
+        end,
+        timer=TIMERS.get(timer["name"]),
+        timer_expires_s=seconds(timer["time"]),
+        retransmits=number(timer["count"], 256),
+    )
+
+
+def seconds(text: str) -> float | None:
+    """A time as print_ms_timer writes it: `119min`, `1min36sec`, `54sec`, `200ms`, and `1.234ms` for 1.234 s."""
+    found = TIME.fullmatch(text)
+    if found is None:
+        return None
+    total = 60.0 * int(found["min"] or 0) + int(found["sec"] or found["point"] or 0)
+    return total + int(found["ms"] or 0) / 1000
+
+
+def joined(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    """Rows with their continuation lines: indented, and no row themselves."""
+    held: tuple[int, str] | None = None
+    for at, line in lines:
+        if held is not None and line[0] in " \t" and not ROW.match(line):
+            held = held[0], f"{held[1]} {line.strip()}"
+            continue
+        if held is not None:
+            yield held
+        held = at, line
+    if held is not None:
+        yield held
+
+
+def complete(draft: Draft) -> None:
+    """A socket without a timer beside others with one has none: -o was given."""
+    if any(one.timer is not None for one in draft.sockets.values()):
+        for key, one in draft.sockets.items():
+            if one.timer is None:
+                draft.sockets[key] = replace(one, timer=Timer.OFF, retransmits=0)
+
+
+def filtered(draft: Draft, text: str) -> Iterator[str]:
+    """Without -a there are no LISTEN, TIME-WAIT and SYN-RECV rows, so a socket that is not there may be in these."""
+    if draft.listeners and not draft.sockets:
+        yield "it shows listening sockets only, as ss -l does"
+    elif not re.search(r"(?m)^\s*(?:tcp\s+)?(?:LISTEN|TIME-WAIT|SYN-RECV)\b", text):
+        yield "it shows no socket that only ss -a would list, so request sockets may be missing (ss -tan)"
+
+
+def gaps(draft: Draft, _: str) -> Iterator[str]:
+    """What the options left out."""
+    sockets = list(draft.sockets.values())
+    if sockets and all(one.inode is None for one in sockets):
+        yield "no inodes, so connections that nobody has accepted look accepted (ss -tanoe)"
+    if sockets and all(one.cookie is None for one in sockets):
+        yield "no cookies, so a port that was used again looks like the same socket (ss -tanoe)"
+    if sockets and all(one.timer is None for one in sockets):
+        yield "no timers, so retransmissions do not show (ss -tanoe)"
+
+
+STATES: dict[str, State] = {
+    "ESTAB": State.ESTABLISHED,
+    "SYN-SENT": State.SYN_SENT,
+    "SYN-RECV": State.SYN_RECV,
+    "NEW-SYN-RECV": State.SYN_RECV,
+    "FIN-WAIT-1": State.FIN_WAIT1,
+    "FIN-WAIT-2": State.FIN_WAIT2,
+    "TIME-WAIT": State.TIME_WAIT,
+    "UNCONN": State.CLOSE,
+    "BOUND-INACTIVE": State.CLOSE,
+    "CLOSE-WAIT": State.CLOSE_WAIT,
+    "LAST-ACK": State.LAST_ACK,
+    "LISTEN": State.LISTEN,
+    "CLOSING": State.CLOSING,
+}
+TIMERS: dict[str, Timer] = {
+    "off": Timer.OFF,
+    "on": Timer.RETRANSMIT,
+    "keepalive": Timer.KEEPALIVE,
+    "timewait": Timer.TIMEWAIT,
+    "persist": Timer.PROBE,
+    "unknown": Timer.DELAYED_ACK,  # the fifth, which ss has no name for
+}
+
+STATE = "|".join(STATES)
+ROW = re.compile(
+    rf"^\s*(?:(?P<netid>[a-z0-9_?]+)\s+)?(?P<state>{STATE})\s+(?:(?P<recv>\d+)\s+(?P<send>\d+)\s+)?"
+    r"(?P<local>\S+[:*]\S*)\s+(?P<peer>\S+)(?P<rest>.*)$",
+    re.DOTALL,
+)
+STATELESS = re.compile(r"^\s*\d+\s+\d+\s+\S+:\S+\s+\S+:\S+")
+HEADING = re.compile(r"^\s*(?:Netid\s+)?(?:State\s+)?(?:Recv-Q\s*Send-Q\s*)?Local Address:Port")
+# The longest name that fits: a name has up to 15 bytes (TASK_COMM_LEN) and may look like the rest of the field.
+USERS = re.compile(r'users:\(\("(?P<name>.{0,15})",(?:pid=)?(?P<pid>\d{1,10}),(?:fd=)?\d{1,10}\)', re.DOTALL)
+INODE = re.compile(r"(?:^|\s)ino:(\d{1,20})(?=\s|$)")
+UID = re.compile(r"(?:^|[\s(])uid:(\d{1,10})(?=\s|$)")
+COOKIE = re.compile(r"(?:^|\s)sk:([0-9a-fA-F]{1,16})(?=\s|$)")
+TIMER = re.compile(r"timer:\((?P<name>[a-z]{1,12}),(?P<time>[^,)]{1,20}),(?P<count>\d{1,4})\)")
+TIME = re.compile(r"(?:(?P<min>\d{1,9})min)?(?:(?P<sec>\d{1,9})sec|(?:(?P<point>\d{1,9})\.)?(?P<ms>\d{1,3})ms)?")
+
+SS = Form(
+    "ss",
+    Collector.SS,
+    re.compile(
+        rf"(?m)^\s*(?:[a-z0-9_?]+\s+)?(?:{STATE})\s+\d+\s+\d+\s+\S+[:*]|"
+        r"^\s*(?:Netid\s+)?(?:State\s+)?Recv-Q\s*Send-Q\s+Local Address:Port"
+    ),
+    lambda _: row,
+    joined,
+    gaps,
+    filtered=filtered,
+    complete=complete,
+)

@@ -1,0 +1,137 @@
+"""Tables that were taken at some moment, judged as if they were looks: what pasted text and saved dumps allow.
+
+A table is no look-up, and nobody knows which of two tables was taken first. So one table of each side is one bracket,
+and gives `inferred`; two of each side are two brackets around the same sockets, and give `observed`, never more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from halfopen import address
+from halfopen.judge.match import Suspect
+from halfopen.judge.rounds import Bracket, Sights, ends
+from halfopen.model import Absence, InterfaceAddress, ListenSocket, Namespace, Place, Sight, Snapshot, Socket
+from halfopen.table import NO_INODE, RETRANSMITS, TIMER_MASK
+from halfopen.tcp import TIMER_NUMBERS, state_of
+from halfopen.words import plural
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One host at one moment. `sockets`: what is known of single sockets beyond the table, if anything."""
+
+    snapshot: Snapshot
+    sockets: Mapping[bytes, Socket]
+
+
+def brackets(moments: Mapping[str, Sequence[Moment]], suspects: Sequence[Suspect]) -> list[Bracket]:
+    """Host -> its moments, in order -> one bracket for each moment that all hosts have, around these suspects.
+
+    The first end is seen before and after the other one: at the same moment, or at the next where there is one.
+    """
+    count = min((len(one) for one in moments.values()), default=0)
+    errors = {name: one[0].snapshot.error for name, one in moments.items() if one and one[0].snapshot.error is not None}
+    found = []
+    for at in range(count):
+        beside = at + 1 if at + 1 < count else at - 1 if count > 1 else at
+        now = sights_of({name: one[at] for name, one in moments.items()}, suspects)
+        then = sights_of({name: one[beside] for name, one in moments.items()}, suspects)
+        found.append(Bracket(now, now, then, errors))
+    return found
+
+
+def sights_of(moments: Mapping[str, Moment], suspects: Iterable[Suspect]) -> Sights:
+    """What the tables of one moment show of the suspects' ends."""
+    wanted = {(place, ask.key) for suspect in suspects for ask in ends(suspect) for place in ask.places}
+    keys = {key for _, key in wanted}
+    found: dict[tuple[Place, bytes], Sight] = {}
+    for name, moment in moments.items():
+        for space in moment.snapshot.namespaces:
+            place = Place(name, space.netns)
+            found.update(((place, key), Absence.ABSENT if space.whole else Absence.UNSEEN) for _, key in wanted)
+            found.update(((place, one.key), one) for one in sockets_of(space, moment.sockets, keys))
+    return {where: found.get(where, Absence.UNSEEN) for where in wanted}
+
+
+def sockets_of(space: Namespace, known: Mapping[bytes, Socket], keys: set[bytes]) -> Iterable[Socket]:
+    """The rows of a table with these keys as sockets, with what else is known of them."""
+    for block in space.table.blocks:
+        for key, number, marks in block.rows():
+            state = state_of(number)
+            if key in keys and state is not None:
+                timer = TIMER_NUMBERS.get(marks & TIMER_MASK)
+                inode = 0 if marks & NO_INODE else None
+                retransmits = None if marks & RETRANSMITS else 0
+                yield known.get(key) or Socket(
+                    key, state, block.family, block.scope, timer, retransmits=retransmits, inode=inode
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Dialled:
+    """An address that a host is taken to have, because it listens on any address and only this one is dialled."""
+
+    host: str
+    packed: bytes
+    port: int
+
+
+def dialled(
+    clients: Sequence[Snapshot], server: Snapshot, ports: Iterable[int], owned: Iterable[bytes]
+) -> tuple[list[Dialled], list[str]]:
+    """The address that clients dial a server at, where no socket of the server shows it, and why none could be taken.
+
+    A server that listens on any address, and of which no connection to that port is left, does not show its address.
+    If its clients dial one address at that port and no more, it is that one; of two, nobody knows which.
+    """
+    known, asked = set(owned), set(ports)
+    spaces = server.namespaces
+    shown = {key[-4:-2] for space in spaces for block in space.table.blocks for key, _, _ in block.rows()}
+    open_to_all = {one.port for space in spaces for one in space.listeners if any_address(one)}
+    taken, doubts = [], []
+    for port in sorted(open_to_all & (asked or open_to_all)):
+        if port.to_bytes(2, "big") in shown:
+            continue
+        peers = {
+            address.split_key(key)[2]
+            for one in clients
+            for space in one.namespaces
+            for block in space.table.blocks
+            for key, _, _ in block.rows()
+            if key[-2:] == port.to_bytes(2, "big")
+        }
+        strange = sorted(one for one in peers - known if not address.is_loopback(one))
+        if len(strange) == 1 and not peers & known:
+            taken.append(Dialled(server.host, strange[0], port))
+        elif strange and not peers & known:
+            doubts.append(
+                f"{server.host} listens on every address at port {port}, and nothing in its text shows which of the "
+                f"{plural(len(strange), 'address')[:-1]}es dialled there are its own: hosts.{server.host}.addresses in "
+                "an inventory would"
+            )
+    return taken, doubts
+
+
+def any_address(one: ListenSocket) -> bool:
+    """A listener on 0.0.0.0 or ::"""
+    return address.is_unspecified(one.address)
+
+
+def with_addresses(snapshot: Snapshot, more: Sequence[bytes]) -> Snapshot:
+    """A snapshot whose host has these addresses as well."""
+    if not more:
+        return snapshot
+    spaces = tuple(
+        Namespace(
+            one.netns,
+            (*one.addresses, *(InterfaceAddress(packed, ()) for packed in more)),
+            one.table,
+            one.listeners,
+            one.covered_ports,
+            one.whole,
+        )
+        for one in snapshot.namespaces
+    )
+    return Snapshot(snapshot.host, snapshot.facts, spaces, snapshot.error, snapshot.transport)
