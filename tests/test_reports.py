@@ -30,7 +30,7 @@ from report_examples import (
 )
 
 from halfopen.errors import UsageError
-from halfopen.findings import Outcome, Report, Severity
+from halfopen.findings import Confidence, Outcome, Report, Severity
 from halfopen.judge.analyse import Policy
 from halfopen.report import escape
 from halfopen.report.formats import FORMATS, format_for, named
@@ -97,6 +97,22 @@ def test_the_width_is_kept_and_no_address_is_cut(width: int) -> None:
     tables = ("->", "connections", "ESTAB", "more:", "   web: ")
     prose = [line for line in text.splitlines() if not any(word in line for word in tables)]
     assert all(len(line) <= max(width, 40) or " " not in line.strip() for line in prose)
+
+
+def test_what_is_not_proven_says_so_in_its_title() -> None:
+    made = report(article(3, 0))
+    assert "proven" not in titles(made)[0]
+    (one,) = made.checks
+    for word in (Confidence.OBSERVED, Confidence.INFERRED):
+        groups = tuple(msgspec.structs.replace(group, confidence=word) for group in one.groups)
+        weaker = msgspec.structs.replace(made, checks=(msgspec.structs.replace(one, groups=groups),))
+        assert f"({word})" in titles(weaker)[0]
+
+
+def titles(made: Report) -> list[str]:
+    """The first line of each group."""
+    text = FORMATS["text"].render(made, View())
+    return [line for line in text.splitlines() if "missing-on-server 10.0.0.2:5432" in line]
 
 
 def test_colour_only_where_it_is_wanted_and_never_alone() -> None:

@@ -9,6 +9,7 @@ from halfopen.findings import (
     Cause,
     CauseCode,
     Check,
+    Confidence,
     End,
     Finding,
     Group,
@@ -166,8 +167,10 @@ def paragraph(check: Check, group: Group, number: int | None, view: View, told: 
     # Only where nothing else tells two groups apart; who is at which end stands with the causes and the examples.
     twins = [one for one in check.groups if (one.verdict, one.listener) == (group.verdict, group.listener)]
     who = f", {group.process}" if group.process and len(twins) > 1 else ""
-    allowed = " (allowed)" if group.allowed else ""
-    title = f"{mark}{group.count} {group.verdict}{where}{who}{allowed}: {group.summary}"
+    # What is proven needs no word; what is less must not read as if it were.
+    less = [] if group.confidence is Confidence.PROVEN else [group.confidence]
+    grade = f" ({', '.join([*less, *['allowed'] * group.allowed])})" if less or group.allowed else ""
+    title = f"{mark}{group.count} {group.verdict}{where}{who}{grade}: {group.summary}"
     lines = wrapped(title, view, "", "   ")
     lines += why(group, mark, view, told)
     if group.outlook:
