@@ -35,14 +35,16 @@ from halfopen.judge.analyse import (
     wanted_inodes,
 )
 from halfopen.judge.case import HostEvidence
-from halfopen.judge.match import Ground, Matching, Suspect, match, survey
+from halfopen.judge.join import conclude, ground_of, join, may_translate, wider_ports
+from halfopen.judge.match import Matching, Suspect
 from halfopen.judge.rounds import Bracket, merge, questions, through
-from halfopen.judge.wide import WIDE_LIMIT, Counts, asks, counts_in, widened
+from halfopen.judge.wide import WIDE_LIMIT, CountAsk, Counts, asks, counts_in, widened
 from halfopen.model import Collector, Look, Place, Process, Sight, Snapshot, Wanted
 from halfopen.reach.agent import Agent
 from halfopen.reach.connect import ReachOptions, refuse_untrusted
 from halfopen.reach.opening import Closing, open_agent
 from halfopen.table import CountBlock
+from halfopen.words import plural
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -85,6 +87,7 @@ class Session:
         self.connections: list[Closing] = []
         self.pool = ThreadPoolExecutor(max(1, options.forks), thread_name_prefix="host")
         self.ports = {name: ports_of(name, plans) for name in hosts_of(plans)}
+        self.extra = {name: [address.parse(one) for one in inventory.hosts[name].addresses] for name in self.ports}
         self.notes: list[tuple[str, str]] = []
         self.evidence: list[Evidence] = []
         self.hosts: Mapping[str, HostEvidence] = {}
@@ -155,14 +158,14 @@ class Session:
 
     def judge(self, first: Mapping[str, Snapshot], began: float) -> list[Check]:
         """Matching, brackets around what is suspect, and the report of each check."""
-        snapshots = dict(first)
-        grounds = [self.ground(plan, snapshots) for plan in self.plans]
-        matchings = [match(ground, None if self.options.deep else WIDE_LIMIT) for ground in grounds]
+        matchings, snapshots = self.matchings(first)
         before: Mapping[str, tuple[dict[str, int], dict[str, int]]] = {}
         if any(one.suspects for one in matchings):
+            self.involve(matchings)
             before = self.counters(snapshots)
-        counts = self.wide_look(grounds, matchings, snapshots)
-        matchings = [widened(ground, one, counts) for ground, one in zip(grounds, matchings, strict=True)]
+        matchings, snapshots, counts = self.wide_look(matchings, snapshots)
+        matchings = self.concluded(matchings, snapshots)
+        self.involve(matchings)
         brackets: list[Bracket] = []
         while left := self.open_questions(matchings, brackets):
             if brackets:
@@ -195,15 +198,9 @@ class Session:
         ]
         return list(dict.fromkeys(one for some in asked for one in some))
 
-    def ground(self, plan: CheckPlan, snapshots: Mapping[str, Snapshot]) -> Ground:
-        """What the join of one check stands on."""
-        names = list(dict.fromkeys((*plan.clients, *plan.servers)))
-        extra = {name: [address.parse(one) for one in self.inventory.hosts[name].addresses] for name in names}
-        return survey([snapshots[name] for name in names], plan.clients, plan.servers, plan.ports, extra)
-
     def wide_look(
-        self, grounds: Sequence[Ground], matchings: Sequence[Matching], snapshots: dict[str, Snapshot]
-    ) -> Counts:
+        self, matchings: Sequence[Matching], snapshots: Mapping[str, Snapshot]
+    ) -> tuple[list[Matching], Mapping[str, Snapshot], Counts]:
         """Byte counters of the pairs that agree: by a wider dump, or one by one where they are few among the sockets.
 
         A host that breaks off here keeps its snapshot, with the error.
@@ -213,28 +210,91 @@ class Session:
             for name, one in snapshots.items()
             if name in self.agents and one.facts is not None and one.facts.collector is Collector.NETLINK
         }
+        grounds = [ground_of(plan, snapshots, self.extra) for plan in self.plans]
         counts: dict[Place, Sequence[CountBlock]] = {}
+        failed: dict[str, Snapshot] = {}
         asked = asks(list(zip(grounds, matchings, strict=True)), able)
         for name, (found, error) in self.each(asked, self.counts_of):
-            counts.update(found)
             if error is not None:
-                snapshots[name] = replace(snapshots[name], error=error)
-        return counts
+                failed[name] = replace(snapshots[name], error=error)
+            places = [Place(name, one.netns) for one in snapshots[name].namespaces]
+            counts.update({place: () for place in places if asked[name].answered(place, places[0])})
+            counts.update(found)
+        wider = [widened(ground, one, counts) for ground, one in zip(grounds, matchings, strict=True)]
+        return wider, {**snapshots, **failed}, counts
 
-    def counts_of(self, name: str, single: Sequence[Wanted]) -> tuple[Counts, HostError | None]:
-        """The wide look at one host, by the look-ups named or by a dump. A kernel that refuses it goes on as before."""
-        if single:
-            look = self.look(name, single)
-            return counts_in(look.sights), look.error
-        agent = self.agents[name]
+    def counts_of(self, name: str, ask: CountAsk) -> tuple[Counts, HostError | None]:
+        """The wide look at one host. A kernel that refuses it goes on as before."""
+        found: dict[Place, Sequence[CountBlock]] = {}
+        if ask.single:
+            look = self.look(name, ask.single)
+            found.update(counts_in(look.sights))
+            if look.error is not None:
+                return found, look.error
+        if ask.dump:
+            agent = self.agents[name]
+            try:
+                if blocks := agent.counts(self.ports[name]):
+                    found[agent.place] = blocks
+            except HostError as error:
+                if error.code not in (ErrorCode.UNSUPPORTED, ErrorCode.NEEDS_PRIVILEGE):
+                    self.agents.pop(name, None)
+                    return found, error
+        return found, None
+
+    def matchings(self, snapshots: Mapping[str, Snapshot]) -> tuple[list[Matching], Mapping[str, Snapshot]]:
+        """The join of each check. Connection tracking is read only where something is left that it could explain."""
+        found = self.joined(snapshots)
+        names = [may_translate(plan, snapshots, one) for plan, one in zip(self.plans, found, strict=True)]
+        asked = dict.fromkeys(name for some in names for name in some if name in self.agents)
+        if not asked:
+            return found, snapshots
+        self.say(f"reading what {plural(len(asked), 'host')} translates")
+        snapshots = {**snapshots, **dict(self.each({name: snapshots[name] for name in asked}, self.translated))}
+        wider: dict[str, set[int]] = {}
+        for plan in self.plans:
+            for name, ports in wider_ports(plan, snapshots, self.extra).items():
+                if self.ports.get(name):
+                    wider.setdefault(name, set()).update(ports)
+        for name, ports in wider.items():
+            self.ports[name] = tuple(sorted({*self.ports[name], *ports}))
+        snapshots = {**snapshots, **dict(self.each({name: snapshots[name] for name in wider}, self.read_again))}
+        found = self.joined(snapshots)
+        # A container that seems gone may have come since its host was read, which was before its peer's perhaps.
+        gone = {name: snapshots[name] for one in found for name in one.gone if name in self.agents}
+        if gone:
+            snapshots = {**snapshots, **dict(self.each(gone, self.read_again))}
+            found = self.joined(snapshots)
+        return found, snapshots
+
+    def joined(self, snapshots: Mapping[str, Snapshot]) -> list[Matching]:
+        """The join of each check."""
+        limit = None if self.options.deep else WIDE_LIMIT
+        return [join(plan, snapshots, self.extra, limit) for plan in self.plans]
+
+    def involve(self, matchings: Sequence[Matching]) -> None:
+        """Tells each host which of its namespaces the suspects are in."""
+        asks = [ask for one in matchings for suspect in one.suspects for ask in (suspect.client, suspect.server)]
+        for name, agent in self.agents.items():
+            agent.involve({place for ask in asks for place in ask.places if place.host == name})
+
+    def concluded(self, found: Sequence[Matching], snapshots: Mapping[str, Snapshot]) -> list[Matching]:
+        """The join of each check with what can be inferred beyond it."""
+        return [conclude(plan, snapshots, self.extra, one) for plan, one in zip(self.plans, found, strict=True)]
+
+    def translated(self, name: str, snapshot: Snapshot) -> Snapshot:
+        """The snapshot with what translates on its host."""
         try:
-            found = agent.counts(self.ports[name])
-            return ({agent.place: found} if found else {}), None
+            return self.agents[name].translated(snapshot)
         except HostError as error:
-            if error.code in (ErrorCode.UNSUPPORTED, ErrorCode.NEEDS_PRIVILEGE):
-                return {}, None
             self.agents.pop(name, None)
-            return {}, error
+            return replace(snapshot, error=error)
+
+    def read_again(self, name: str, snapshot: Snapshot) -> Snapshot:
+        """A wider dump, with the translations that are known already."""
+        again = self.snapshot_of(name)
+        known = {space.netns: space.rewrites for space in snapshot.namespaces}
+        return replace(again, namespaces=tuple(replace(one, rewrites=known.get(one.netns)) for one in again.namespaces))
 
     def settle(self, count: int) -> None:
         """Waits before the next round, but never past the end of the run."""
@@ -360,12 +420,12 @@ class Session:
 
 def hosts_of(plans: Iterable[CheckPlan]) -> list[str]:
     """Every host that a check names, once."""
-    return list(dict.fromkeys(name for plan in plans for name in (*plan.clients, *plan.servers)))
+    return list(dict.fromkeys(name for plan in plans for name in (*plan.clients, *plan.servers, *plan.nat)))
 
 
 def ports_of(name: str, plans: Iterable[CheckPlan]) -> tuple[int, ...]:
     """The ports that a host's dump is limited to: all that its checks name, or none if one of them names none."""
-    asked = [plan.ports for plan in plans if name in (*plan.clients, *plan.servers)]
+    asked = [plan.ports for plan in plans if name in (*plan.clients, *plan.servers, *plan.nat)]
     if not all(asked):
         return ()
     return tuple(sorted({port for ports in asked for port in ports}))

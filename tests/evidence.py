@@ -50,7 +50,14 @@ def info(idle_ms: int = 0, **fields: Any) -> TcpInfo:
 def counted(acked: int | None = 1, received: int | None = 0, **more: int | None) -> TcpInfo:
     """Counters of a socket that measured a round trip. Its last data were sent just now, and received long ago."""
     plain = dict.fromkeys(("ca_state", "retransmits", "probes", "backoff", "options", "unacked", "total_retrans"), 0)
-    plain |= {"rto_us": 204_000, "rtt_us": 40, "rttvar_us": 20, "snd_mss": 1448, "last_ack_recv_ms": JUST_NOW}
+    plain |= {
+        "rto_us": 204_000,
+        "rtt_us": 40,
+        "rttvar_us": 20,
+        "snd_mss": 1448,
+        "last_ack_recv_ms": JUST_NOW,
+        "snd_wnd": 65536,
+    }
     plain |= {"last_data_sent_ms": JUST_NOW, "last_data_recv_ms": LONG_AGO}
     return TcpInfo(**(plain | {"bytes_acked": acked, "bytes_received": received} | more))  # type: ignore[arg-type]
 

@@ -157,6 +157,14 @@ def test_ends_that_hear_each_other_belong_together(restored_first: bool) -> None
         assert verdicts(*seen) == expected
 
 
+def test_a_socket_that_connects_again_on_an_old_kernel_counts_its_life_before() -> None:
+    """connect(AF_UNSPEC) and connect again: before 5.4 the counters go on, and nothing has been said in this life."""
+    born = {"last_data_sent_ms": 60_000, "last_data_recv_ms": 60_000}
+    for window, expected in ((None, ()), (65536, (Verdict.DESYNCHRONIZED,))):
+        again, other = end(5002, 300, snd_wnd=window, **born), end(0, 0, **born)
+        assert verdicts(again, other, again) == expected == verdicts(other, again, other)
+
+
 def test_what_retransmits_is_not_heard_for_that() -> None:
     shouting = end(5021, 310, last_data_sent_ms=50, last_data_recv_ms=LONG_AGO, retransmits=4)
     other = end(10, 20, last_data_sent_ms=LONG_AGO * 2, last_data_recv_ms=100)

@@ -16,13 +16,15 @@ from halfopen import address
 from halfopen.errors import HostError
 from halfopen.evidence import wire
 from halfopen.judge.match import BOTH_ESTABLISHED, Ground, Matching, match, survey
-from halfopen.judge.wide import asks, counts_in, widened
+from halfopen.judge.wide import CountAsk, asks, counts_in, widened
 from halfopen.model import Absence, Place, Sight, Snapshot, Socket
 from halfopen.table import Count, CountBlock
 from halfopen.tcp import State
 
 WEB, DB = Place("web", 1), Place("db", 1)
 PORTS = range(40000, 40004)
+
+DUMP = CountAsk(dump=True)
 
 
 def ground(others: int = 0) -> Ground:
@@ -72,6 +74,15 @@ def test_a_host_without_counters_is_named_and_its_pairs_are_no_suspects() -> Non
     assert not found.suspects and [note.partition(":")[0] for note in found.notes] == ["db"]
 
 
+def test_a_host_without_pairs_need_not_have_counters() -> None:
+    web = snapshot("web", [CLIENT], [sock(key(port)) for port in PORTS])
+    db = snapshot("db", [SERVER], [sock(address.mirror(key(port))) for port in PORTS])
+    idle = snapshot("idle", [address.parse("10.0.0.3")], [])
+    fleet = survey([web, idle, db], ["web", "idle"], ["db"], (), {})
+    found = widened(fleet, match(fleet, None), counted(*FITTING))
+    assert (found.notes, found.suspects) == ((), ())
+
+
 def test_counters_that_fit_make_nothing_suspect() -> None:
     assert not suspects(*FITTING)
 
@@ -99,17 +110,17 @@ def test_a_pair_that_is_odd_is_not_asked_for_again() -> None:
 
 
 def test_many_pairs_are_dumped_and_few_among_many_sockets_looked_up() -> None:
-    assert asks([(ground(), match(ground(), None))], {"web", "db"}) == {"web": (), "db": ()}
+    assert asks([(ground(), match(ground(), None))], {"web", "db"}) == {"web": DUMP, "db": DUMP}
     crowded = ground(100)
     asked = asks([(crowded, match(crowded, None))], {"web", "db"})
-    assert {one.key for one in asked["web"]} == {key(port) for port in PORTS} and asked["db"] == ()
-    assert asks([(crowded, match(crowded, None))], {"db"}) == {"db": ()}
+    assert {one.key for one in asked["web"].single} == {key(port) for port in PORTS} and asked["db"] == DUMP
+    assert asks([(crowded, match(crowded, None))], {"db"}) == {"db": DUMP}
     assert not asks([(crowded, match(crowded, 3))], {"web", "db"})
 
 
 def test_one_check_may_want_the_dump_that_another_would_not() -> None:
     checks = [(one, match(one, None)) for one in (ground(100), ground())]
-    assert asks(checks, {"web", "db"}) == asks(checks[::-1], {"web", "db"}) == {"web": (), "db": ()}
+    assert asks(checks, {"web", "db"}) == asks(checks[::-1], {"web", "db"}) == {"web": DUMP, "db": DUMP}
 
 
 def test_look_ups_give_what_a_dump_would() -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from halfopen.commands.check import adjusted
 from halfopen.commands.deliver import check_formats, deliver
-from halfopen.commands.exhibits import Exhibit, exhibits, judge_moments
+from halfopen.commands.exhibits import Exhibit, exhibits, judge_moments, snapshot_file
 from halfopen.commands.replay import joined, replay, run_of
 from halfopen.environment import Environment
 from halfopen.evidence.saved import Saved, snapshot_of, unpack_sights
@@ -34,6 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     role = "of the client; twice for two moments of it"
     parser.add_argument("--client", metavar="FILE", action="append", default=[], help=role)
     parser.add_argument("--server", metavar="FILE", action="append", default=[], help=role.replace("client", "server"))
+    parser.add_argument("--nat", metavar="FILE", action="append", default=[], help="of a host that translates between")
 
 
 def run(args: argparse.Namespace, environment: Environment) -> int:
@@ -48,7 +49,9 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
         return deliver(replay(whole_run, saved, brackets_of(saved), args, policy), args, environment)
     plan = adjusted(plan_of(clients, servers), args)
     if len(saved) == len({id(one) for one in files}):
-        check = judge(saved, plan, policy)
+        nat = [snapshot_file(name, environment) for name in args.nat]
+        plan = replace(plan, nat=tuple(one.host for one in nat))
+        check = judge({**saved, **{one.host: one for one in nat}}, plan, policy)
     else:
         inventory = read_inventory(args.inventory, environment.variables, environment.folder)
         check = judge_moments(files, plan, policy, {name: one.addresses for name, one in inventory.hosts.items()})

@@ -14,7 +14,8 @@ from halfopen.findings import Check, Report
 from halfopen.inventory import CheckPlan
 from halfopen.judge.analyse import Evidence, Policy, analyse, involved, notes_of, report_of
 from halfopen.judge.case import HostEvidence
-from halfopen.judge.match import Matching, match, survey
+from halfopen.judge.join import conclude, ground_of, join
+from halfopen.judge.match import Matching
 from halfopen.judge.rounds import Bracket, through
 from halfopen.judge.wide import WIDE_LIMIT, widened
 from halfopen.model import Snapshot
@@ -26,7 +27,7 @@ def run_of(files: Sequence[Saved | None]) -> Run | None:
     if len(runs) < len(files) or len({one.id for one in runs}) != 1 or not runs[0].checks:
         return None
     first, here = runs[0], {one.host for one in files if one is not None}
-    needed = {name for plan in first.checks for name in (*plan.clients, *plan.servers)}
+    needed = {name for plan in first.checks for name in (*plan.clients, *plan.servers, *plan.nat)}
     return first if here >= needed else None
 
 
@@ -44,13 +45,14 @@ def joined(files: Mapping[str, Saved], plan: CheckPlan) -> tuple[dict[str, Snaps
     snapshots = {name: snapshot_of(one) for name, one in files.items()}
     extra = {name: [address.parse(text) for text in one.addresses] for name, one in files.items()}
     counts = {place: blocks for one in files.values() for place, blocks in unpack_counts(one).items()}
-    ground = survey(list(snapshots.values()), plan.clients, plan.servers, plan.ports, extra)
-    return snapshots, widened(ground, match(ground, None if counts else WIDE_LIMIT), counts)
+    found = join(plan, snapshots, extra, None if counts else WIDE_LIMIT)
+    found = widened(ground_of(plan, snapshots, extra), found, counts)
+    return snapshots, conclude(plan, snapshots, extra, found)
 
 
 def judged(plan: CheckPlan, run: Run, files: Mapping[str, Saved], brackets: Sequence[Bracket], policy: Policy) -> Check:
     """One check."""
-    names = list(dict.fromkeys((*plan.clients, *plan.servers)))
+    names = list(dict.fromkeys((*plan.clients, *plan.servers, *plan.nat)))
     snapshots, matching = joined({name: files[name] for name in names}, plan)
     suspects, used = through(matching.suspects, brackets[: plan.rounds])
     asked = involved(suspects)

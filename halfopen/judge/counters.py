@@ -99,10 +99,13 @@ def talk(before: TcpInfo, second: TcpInfo, after: TcpInfo) -> bool:
 def coincide(sent: Sequence[int], received: Sequence[int], sender: TcpInfo, receiver: TcpInfo) -> bool:
     """Whether two ages of last data, one of them seen twice, are the same but for the way and a retransmission.
 
-    Both clocks count from the birth of a socket that never had data, so it must have had some. What retransmits in
-    vain keeps its clock of sent data young, and is heard by nobody.
+    What retransmits in vain keeps its clock of sent data young, and is heard by nobody. Without data both clocks count
+    from birth, and a middlebox may have been the midwife of both, so there must have been some; but kernels before 5.4
+    (they tell no snd_wnd) count on from the life before when a socket is disconnected and connects again, and of those
+    a common birth is enough.
     """
-    if not receiver.bytes_received or (sender.bytes_acked or 0) <= 1 or sender.retransmits:
+    silent = not receiver.bytes_received or (sender.bytes_acked or 0) <= 1
+    if sender.retransmits or (silent and None not in (sender.snd_wnd, receiver.snd_wnd)):
         return False
     slack = COINCIDENCE_MS + (sender.rtt_us + 4 * sender.rttvar_us) // 1000
     return min(sent) - slack <= max(received) and min(received) <= max(sent) + slack

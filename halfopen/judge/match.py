@@ -35,12 +35,20 @@ class Suspect:
     """A connection whose two ends looked different, or odd, in the dumps. `client_first`: the order of the looks.
 
     `agreed`: the states of the two ends where these agree, and something else is odd about it.
+    `translation` says how the keys of the ends correspond where they differ; `ambiguous` that more than one way of it
+    fits, `inferred` that no table says so. `doubt` says why an end that is not there may be somewhere all the same:
+    if one of `standins` fits it, or always if there are none.
     """
 
     client: Ask
     server: Ask
     client_first: bool
     agreed: tuple[State | None, State | None] | None = None
+    translation: str | None = None
+    ambiguous: bool = False
+    inferred: bool = False
+    doubt: str | None = None
+    standins: tuple[Ask, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,8 @@ class Matching:
     unjudged: connections with an end on a host that could not be read.
     established: keys, as the client role sees them, of connections that are established at both ends and not suspect;
     left empty where they are more than were asked for, and then `uncounted` is their number.
-    notes: what a reader should know about how this was compared.
+    notes: what a reader should know about how this was compared, and what was inferred. gone: hosts of whose containers one seems
+    to be gone.
     """
 
     agreeing: Mapping[tuple[State | None, State | None], int]
@@ -63,6 +72,7 @@ class Matching:
     established: frozenset[bytes] = frozenset()
     uncounted: int = 0
     notes: tuple[str, ...] = ()
+    gone: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +104,13 @@ class Ground:
         """Where a socket with this address lives, from where `place` stands.
 
         The kernel keeps a local address to itself, and loopback is every host's own unless one is said to have it.
+        What a container calls its neighbour is its neighbour on the same host, whoever else has that address.
         """
         if packed in self.own[place]:
             return (place,)
-        return self.owners.get(packed) or ((place,) if address.is_loopback(packed) else ())
+        owners = self.owners.get(packed, ())
+        near = tuple(one for one in owners if one.host == place.host)
+        return near or owners or ((place,) if address.is_loopback(packed) else ())
 
 
 def survey(
@@ -114,8 +127,8 @@ def survey(
     sides: dict[str, list[tuple[Place, Namespace]]] = {}
     for snapshot in snapshots:
         sides[snapshot.host] = [(Place(snapshot.host, one.netns), one) for one in snapshot.namespaces]
-        for place, namespace in sides[snapshot.host]:
-            said = set(extra.get(snapshot.host, ()))
+        for number, (place, namespace) in enumerate(sides[snapshot.host]):
+            said = set(extra.get(snapshot.host, ())) if number == 0 else set()
             addresses = {one.address for one in namespace.addresses if not address.is_loopback(one.address)} | said
             own[place] = frozenset(addresses)
             for packed in addresses:
@@ -301,7 +314,22 @@ def pairings(ground: Ground, key: bytes, near: Sequence[Row], far: Sequence[Row]
             here = [row for row in near if row.place == place], [row for row in far if row.place == place]
             yield pairing(ground, key, *here)
     else:
-        yield pairing(ground, key, near, far)
+        for one, two in apart(near, far):
+            yield pairing(ground, key, one, two)
+
+
+def apart(near: Sequence[Row], far: Sequence[Row]) -> Iterator[tuple[list[Row], list[Row]]]:
+    """Where one tuple is in many namespaces (private networks overlap), the two ends on one host are a connection."""
+    hosts = []
+    if len({row.place for row in near}) > 1 or len({row.place for row in far}) > 1:
+        for host in sorted({row.place.host for row in near} & {row.place.host for row in far}):
+            here = [[row for row in rows if row.place.host == host] for rows in (near, far)]
+            if all(len({row.place for row in rows}) == 1 for rows in here):
+                hosts.append(host)
+                yield here[0], here[1]
+    rest = [[row for row in rows if row.place.host not in hosts] for rows in (near, far)]
+    if rest[0] or rest[1] or not hosts:
+        yield rest[0], rest[1]
 
 
 def pairing(ground: Ground, key: bytes, near: Sequence[Row], far: Sequence[Row]) -> Pairing:

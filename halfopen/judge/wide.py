@@ -7,11 +7,13 @@ end takes what the other sends, and is seen at any two moments.
 
 from __future__ import annotations
 
+from collections import Counter as Tally
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from halfopen import address
 from halfopen.judge.match import BOTH_ESTABLISHED, Ground, Matching, Side, Suspect, resolve
-from halfopen.model import Absence, Place, Sight, Socket, Wanted
+from halfopen.model import Absence, Namespace, Place, Sight, Socket, Wanted
 from halfopen.table import Count, CountBlock
 from halfopen.tcp import number_of
 from halfopen.words import plural
@@ -30,26 +32,33 @@ def widened(ground: Ground, matching: Matching, counts: Counts) -> Matching:
         return replace(matching, notes=(*matching.notes, note))
     if not matching.established:
         return matching
-    places = {place: None for side in (ground.clients, ground.servers) for place, _ in side.namespaces}
-    blind = [place for place in places if place not in counts]
+    suspects, blind = [], Tally[str]()
+    for one in suspects_of(ground, doubtful(ground, matching.established, counts)):
+        places = (*one.client.places, *one.server.places)
+        lacking = {place.host for place in places if place not in counts}
+        blind.update(lacking)
+        if not lacking:
+            suspects.append(one)
     notes = [
-        f"{name}: gave no byte counters, so its connections were compared by state alone"
-        for name in dict.fromkeys(place.host for place in blind)
+        f"{host}: gave no byte counters, so only the states of {plural(number, 'connection')} were compared"
+        for host, number in sorted(blind.items())
     ]
-    keys = contradictions(ground, matching.established, counts, whole=not blind)
-    return replace(matching, suspects=(*matching.suspects, *suspects_of(ground, keys)), notes=(*matching.notes, *notes))
+    return replace(matching, suspects=(*matching.suspects, *suspects), notes=(*matching.notes, *notes))
 
 
-def contradictions(ground: Ground, keys: Iterable[bytes], counts: Counts, whole: bool) -> set[bytes]:
-    """The keys whose two ends do not fit; and, where all hosts were `whole`, those that were not seen again."""
+def doubtful(ground: Ground, keys: Iterable[bytes], counts: Counts) -> set[bytes]:
+    """The keys whose two ends do not fit, or were not both seen again."""
     near, far = seen(ground.clients, counts, False), seen(ground.servers, counts, True)
     found = set()
     for key in keys:
         one, two = near.get(key), far.get(key)
-        if one is None or two is None:
-            if whole:
-                found.add(key)
-        elif not (one[0] - 1 <= two[1] <= one[0] + one[2] and two[0] - 1 <= one[1] <= two[0] + two[2]):
+        # One end's acknowledged may count its SYN.
+        if (
+            one is None
+            or two is None
+            or not one[0] - 1 <= two[1] <= one[0] + one[2]
+            or not two[0] - 1 <= one[1] <= two[0] + two[2]
+        ):
             found.add(key)
     return found
 
@@ -69,27 +78,61 @@ def suspects_of(ground: Ground, keys: Collection[bytes]) -> list[Suspect]:
     return [replace(one.suspect, agreed=BOTH_ESTABLISHED) for one in resolve(ground, set(keys))]
 
 
-def asks(checks: Sequence[tuple[Ground, Matching]], able: Container[str]) -> dict[str, Sequence[Wanted]]:
-    """Host -> the look-ups that give the counters of its pairs; none where a dump of all is cheaper.
+@dataclass(frozen=True, slots=True)
+class CountAsk:
+    """What one host is asked for: a dump with counters of its own network namespace, and look-ups beside or instead."""
 
-    A look-up costs a host what five rows of a wide dump cost (7 against 1.4 microseconds), and us as much again.
+    dump: bool
+    single: tuple[Wanted, ...] = ()
+
+    def answered(self, place: Place, own: Place) -> bool:
+        """Whether look-ups tell all there is to tell of a namespace: what they do not find is not there."""
+        return not self.dump or place != own
+
+
+def asks(checks: Sequence[tuple[Ground, Matching]], able: Container[str]) -> dict[str, CountAsk]:
+    """Host -> how it is asked for the counters of its pairs: by look-ups, or by a dump where that is cheaper.
+
+    A look-up costs a host what five rows of a wide dump cost (7 against 1.4 microseconds), and us as much again. A dump
+    shows the host's own network namespace only.
     """
-    found: dict[str, dict[tuple[Place, bytes], Wanted]] = {}
+    single: dict[str, dict[tuple[Place, bytes], Wanted]] = {}
     dumped: set[str] = set()
+    own: dict[str, Place] = {}
     for ground, matching in checks:
         if not matching.established:
             continue
-        rows: dict[str, int] = {}
-        for place, namespace in {**dict(ground.clients.namespaces), **dict(ground.servers.namespaces)}.items():
-            rows[place.host] = rows.get(place.host, 0) + len(namespace.table)
+        spaces = {**dict(ground.clients.namespaces), **dict(ground.servers.namespaces)}
+        rows: Tally[str] = Tally()
+        for place, namespace in spaces.items():
+            rows[place.host] += len(namespace.table)
+            own.setdefault(place.host, place)
         few = {host for host, count in rows.items() if 10 * len(matching.established) < count}
         dumped |= rows.keys() - few
-        for suspect in suspects_of(ground, matching.established) if few else ():
+        wanted = matching.established if few else elsewhere(matching.established, spaces, own)
+        for suspect in suspects_of(ground, wanted):
             for ask in (suspect.client, suspect.server):
                 for place in ask.places:
-                    found.setdefault(place.host, {})[place, ask.key] = Wanted(place, ask.key, ask.scope)
-    hosts = [host for host in {**found, **dict.fromkeys(sorted(dumped))} if host in able]
-    return {host: () if host in dumped else tuple(found[host].values()) for host in hosts}
+                    if place.host in few or place != own[place.host]:
+                        single.setdefault(place.host, {})[place, ask.key] = Wanted(place, ask.key, ask.scope)
+    hosts = [host for host in {**single, **dict.fromkeys(sorted(dumped))} if host in able]
+    beside = {
+        host: tuple(one for one in single.get(host, {}).values() if host not in dumped or one.place != own[host])
+        for host in hosts
+    }
+    return {host: CountAsk(host in dumped, beside[host]) for host in hosts}
+
+
+def elsewhere(keys: Collection[bytes], spaces: Mapping[Place, Namespace], own: Mapping[str, Place]) -> frozenset[bytes]:
+    """Those of the keys, as the client role sees them, that have an end in another namespace than a host's own."""
+    return frozenset(
+        one
+        for place, namespace in spaces.items()
+        if place != own[place.host]
+        for key, _, _ in namespace.table.rows()
+        for one in (key, address.mirror(key))
+        if one in keys
+    )
 
 
 def counts_in(sights: Mapping[tuple[Place, bytes], Sight]) -> dict[Place, tuple[CountBlock, ...]]:

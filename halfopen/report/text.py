@@ -138,7 +138,7 @@ def heading(check: Check, role: str) -> str:
     name = (check.client if role == "client" else check.server).name
     if check.client.name == check.server.name:
         return f"{name} ({role})"
-    return name if len(check.hosts) == 2 else role
+    return name if len(check.hosts) - len(check.nat) == 2 else role
 
 
 def agreeing(rows: Sequence[MatrixRow]) -> str:
@@ -178,7 +178,7 @@ def paragraph(check: Check, group: Group, number: int | None, view: View, told: 
     lines += labelled("Do", steps(group, number, told), view, hanging=True)
     members = [one for one in check.findings if one.group == index] if view.all else []
     examples = members or [by_id[one] for one in group.examples if one in by_id][: EXAMPLES if number is None else 1]
-    lines += [example(one, group, view) for one in examples]
+    lines += [line for one in examples for line in (example(one, group, view), *way(one, view))]
     if group.count > len(examples):
         lines.append(terminal(f"        and {group.count - len(examples)} more: --all, or -o report.json"))
     return lines
@@ -222,6 +222,11 @@ def example(finding: Finding, group: Group, view: View) -> Terminal:
         if end is not None:
             parts.append(f"{end.host}: {told(end, brief)}")
     return terminal("        " + "   ".join(parts))
+
+
+def way(finding: Finding, view: View) -> list[Terminal]:
+    """How the tuples of the two ends correspond, where they differ."""
+    return wrapped(finding.translation, view, " " * 10) if finding.translation else []
 
 
 def told(end: End, brief: bool = False) -> str:

@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lab.breaks import COUNT
 from lab.host import Driver, Lab, lab
+from lab.test_check import WAYS, scene
 from lab.tool import Truth, assert_exactly, check, truth
 
-PORTS = itertools.count(5000)
+from halfopen.evidence.saved import decode
+
+PORTS = itertools.count(8000)  # those of test_check begin at 5000
 FAMILIES = ("v4", "v6")
 RUNS = 20
 
@@ -270,6 +274,23 @@ def test_what_is_queued_urgent_or_early_counts_like_any_data(site: Lab, family: 
     code, report = look(site, pair)
     assert_exactly(report, set())
     assert code == 0 and report["agreeing"] == 6
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_idle_pairs_are_compared_without_a_bracket(site: Lab, way: str, tmp_path: Path) -> None:
+    """The wide look sees both ends of each, whatever the family, and has no doubt."""
+    place = scene(way, site)
+    clients, servers = place.connected()
+    place.client.send(clients[:1], 1000)
+    place.server.send(servers[1:2], 1000)
+    time.sleep(0.2)
+    client = "db" if way == "one-host" else "web"
+    code, report = check(site, "--port", str(place.port), "--save", str(tmp_path), client=client)
+    assert (code, report["agreeing"], report["findings"]) == (0, COUNT, [])
+    for name in {client, "db"}:
+        saved = decode((tmp_path / f"{name}.halfopen").read_bytes(), name)
+        sockets = sum(len(one.block) for _, blocks in saved.counts for one in blocks)
+        assert (sockets, saved.looks) == (2 * COUNT if way == "one-host" else COUNT, ())
 
 
 def test_saved_counters_give_the_report_of_the_run(site: Lab, tmp_path: Path) -> None:
