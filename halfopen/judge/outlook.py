@@ -145,7 +145,8 @@ def without_timer(end: Socket, host: HostEvidence, case: Case, causes: Sequence[
         return Prospect(OutlookCode.NEVER, (f"{host.name} keeps its CLOSE_WAIT until the program closes it",))
     if end.state is State.FIN_WAIT2:
         return Prospect(OutlookCode.NEVER, (f"{host.name} keeps its FIN_WAIT2 while the program holds it open",))
-    both = case.held.verdict is not Verdict.HANDSHAKE_STUCK and alone(case) is None
+    strays = case.held.verdict is Verdict.DESYNCHRONIZED  # each end takes the other's segments for strays
+    both = case.held.verdict is not Verdict.HANDSHAKE_STUCK and alone(case) is None and not strays
     whose = f"once the other end is gone, {host.name}" if both else host.name
     last = spoke_last(end, end is case.held.server)
     if end.info is None:
@@ -153,11 +154,13 @@ def without_timer(end: Socket, host: HostEvidence, case: Case, causes: Sequence[
             OutlookCode.UNKNOWN, (f"{whose} has no timer, and what its program waits for is not to be seen",)
         )
     if last is not False:
-        waits = "waits for an answer" if last else "waits to be spoken to"
+        waits = "waits to be spoken to" if not last or end is case.held.server else "waits for an answer"
         words = (f"{whose} {waits}, and no timer asks", *rescue(end, case, causes))
         return Prospect(OutlookCode.NEVER, words)
     failing = "times out" if CauseCode.PATH_DEAD in causes else "is answered with a RST (ECONNRESET)"
-    if CauseCode.RESET_LOST in causes or CauseCode.MIDDLEBOX_FORGOT in causes:
+    if strays:
+        failing = "is no part of what the other end knows, and is reset or times out"
+    elif CauseCode.RESET_LOST in causes or CauseCode.MIDDLEBOX_FORGOT in causes:
         failing += ", or times out if that is lost too"
     return Prospect(OutlookCode.FAILS_ON_WRITE, (f"{whose} has no timer; its next write {failing}",))
 
@@ -171,9 +174,9 @@ def rescue(end: Socket, case: Case, causes: Sequence[CauseCode]) -> Iterator[str
     }:
         age = heard_s(end)
         if age is not None and age < COOKIE_LIFE:
-            yield "; a byte from it within two minutes of connecting may still bring it to life, later it fails"
+            yield "; a byte within two minutes of connecting may still bring it to life"
         else:
-            yield "; a write would fail (ECONNRESET)"
+            yield "; a write fails"
 
 
 def backing_off(step: float, most: float) -> Iterator[float]:
@@ -280,7 +283,7 @@ LEADS: dict[OutlookCode, Sentence] = {
 SPECIAL: dict[Verdict, Prospect] = {
     Verdict.NEVER_ACCEPTED: Prospect(
         OutlookCode.UNKNOWN,
-        ("works from the moment the program accepts it; until then no timer of either host ends it",),
+        ("works once the program accepts it; until then no timer ends it",),
     ),
     Verdict.AMBIGUOUS: Prospect(
         OutlookCode.UNKNOWN, ("cannot be told while it is not clear which sockets belong together",)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from halfopen.findings import Verdict
 from halfopen.judge.case import Case, HostEvidence
-from halfopen.model import Process, Socket, TcpInfo
+from halfopen.model import Collector, Process, Socket, TcpInfo
 from halfopen.tcp import State, Timer
 
 
@@ -134,6 +134,12 @@ def rebooted_s(end: Socket, host: HostEvidence) -> float | None:
 def queued(end: Socket | None) -> bool:
     """Whether an end waits in the accept queue: nobody has taken it, so it has no inode."""
     return end is not None and end.inode == 0 and end.state in (State.ESTABLISHED, State.CLOSE_WAIT)
+
+
+def nothing_listens(case: Case) -> bool:
+    """Whether no LISTEN socket of the server would take this connection; False where listeners were not listed."""
+    facts = case.server.facts
+    return case.listener is None and facts is not None and facts.collector in (Collector.NETLINK, Collector.PROCFS)
 
 
 def named(process: Process | None, otherwise: str) -> str:

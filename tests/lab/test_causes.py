@@ -88,8 +88,9 @@ def deferred(place: Scene) -> None:
 def refused_silently(place: Scene) -> None:
     """Nothing listens, and the RST that says so is dropped."""
     place.to_client("tcp flags rst")
-    place.client.connect(place.dial, PORT, COUNT, 0.2)
+    clients = place.client.connect(place.dial, PORT, COUNT, 0.2)
     time.sleep(1.5)
+    assert [place.client.state(one) for one in clients] == [2] * COUNT
 
 
 def rebooted(place: Scene) -> None:
@@ -331,6 +332,17 @@ def test_what_is_said_to_heal_does_so_within_the_time_said(make: Callable[[Scene
         assert took > outlook["within_s"] / 2 - PATIENCE
     _, report = check(fresh_pair, "--port", str(PORT), "--settle", "0.5")
     assert report["outcome"] == "clean"
+
+
+def test_a_lost_fin_is_given_up_in_the_time_said_and_the_other_end_stays(fresh_pair: Lab) -> None:
+    place = scene(fresh_pair)
+    place.client_host.sysctl("ipv4/tcp_retries2", 4)
+    FAULTS["fin_lost"](place)
+    outlook = diagnosed(fresh_pair)["outlook"]
+    assert outlook["code"] == "never" and outlook["within_s"] is None
+    limits = re.findall(r"web gives up what nobody acknowledges within ([\d.]+) s.*; once", outlook["summary"])
+    assert gone_within(place.client_host, float(limits[0])) > float(limits[0]) / 2 - PATIENCE
+    assert diagnosed(fresh_pair)["verdict"] == "missing-on-client"
 
 
 def test_what_is_said_to_fail_on_the_next_write_does(fresh_pair: Lab) -> None:

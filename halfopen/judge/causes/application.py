@@ -9,7 +9,7 @@ from halfopen.judge.case import Case, HostEvidence
 from halfopen.judge.causes.handshake import queue_facts
 from halfopen.judge.causes.remedies import accept_apart, end_it, keepalive_for, raise_backlog
 from halfopen.judge.causes.rule import About, Fact, Reason, Remedy, Rule, idle_fact
-from halfopen.judge.sentence import Amount
+from halfopen.judge.sentence import Amount, seconds
 from halfopen.judge.signs import ends, heard_s, named, queued, window_closed
 from halfopen.model import Socket
 from halfopen.tcp import State
@@ -20,13 +20,15 @@ def not_accepting(case: Case) -> Reason | None:
     server = case.held.server
     if server is None or not queued(server) or case.listener is None:
         return None
-    facts = [*queue_facts(case), *idle_fact(case.server.name, heard_s(server))]
+    facts, waiting = queue_facts(case), heard_s(server)
+    if waiting is not None:
+        facts.append(Fact(case.server.name, ("has had nothing from the client for ", seconds(waiting))))
     if server.recv_q:
         facts.append(Fact(case.server.name, ("holds ", Amount(server.recv_q), " bytes that nobody has read")))
     who = named(case.listener_process, f"the program that listens on {case.listener_name}")
     return Reason(
         CauseCode.APPLICATION_NOT_ACCEPTING,
-        f"{who} did not accept it while we looked; no program holds it yet, and lsof does not show it",
+        f"{who} did not accept it while we looked; lsof shows no such connection",
         tuple(facts),
         decisive=case.held.verdict is not Verdict.MISSING_ON_CLIENT,
     )
@@ -96,10 +98,7 @@ def other_end(case: Case, end: Socket) -> tuple[Socket | None, HostEvidence]:
 
 def remedies_of_not_accepting(case: Case) -> Iterator[Remedy]:
     """Accept."""
-    who = named(case.listener_process, "the server")
-    yield Remedy(
-        f"see what {who} on {case.server.name} does instead of accepting: py-spy dump, jstack, gdb -p, strace -fp"
-    )
+    yield Remedy("see what it does instead of accepting (py-spy dump, jstack, gdb -p)")
     yield accept_apart(case)
     if case.listener is not None and case.listener.queue is not None and case.listener.queue > 0:
         yield from raise_backlog(case)

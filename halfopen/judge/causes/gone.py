@@ -9,7 +9,17 @@ from halfopen.judge.case import Case
 from halfopen.judge.causes.remedies import end_it, keepalive_for
 from halfopen.judge.causes.rule import About, Fact, Reason, Remedy, Rule, counted, idle_fact
 from halfopen.judge.sentence import seconds, times
-from halfopen.judge.signs import Alone, alone, ends, heard_s, is_missing, quiet_before_s, rebooted_s, unanswered
+from halfopen.judge.signs import (
+    Alone,
+    alone,
+    ends,
+    heard_s,
+    is_missing,
+    nothing_listens,
+    quiet_before_s,
+    rebooted_s,
+    unanswered,
+)
 from halfopen.tcp import State, Timer
 
 
@@ -42,7 +52,7 @@ def peer_vanished(case: Case) -> Reason | None:
         return None
     facts = [*idle_fact(left.host.name, heard_s(left.end))]
     resets, ended = left.other.value("OutRsts"), left.other.value("EstabResets")
-    if left.is_client and case.listener is None:
+    if left.is_client and nothing_listens(case):
         facts.append(Fact(left.other.name, ("has nothing that listens on this port any more",)))
         summary = f"the program, container or machine that had this end on {left.other.name} is gone, without a word"
         return Reason(CauseCode.PEER_VANISHED, summary, tuple(facts))

@@ -16,7 +16,7 @@ from halfopen.judge.case import Case, is_full
 from halfopen.judge.causes.remedies import accept_apart, end_it, keepalive_for, raise_backlog
 from halfopen.judge.causes.rule import About, Fact, Reason, Remedy, Rule, counted
 from halfopen.judge.sentence import Amount, Sentence, seconds, times
-from halfopen.judge.signs import has_sent, heard_s, never_confirmed, since_boot
+from halfopen.judge.signs import has_sent, heard_s, never_confirmed, nothing_listens, since_boot
 from halfopen.model import TcpInfo
 from halfopen.tcp import State, Timer
 
@@ -28,14 +28,15 @@ def accept_queue_overflow(case: Case) -> Reason | None:
         return None
     full = is_full(case.listener)
     verdict, lone = case.held.verdict, case.held.server is None
-    facts = [*queue_facts(case), *counted(case.server, "ListenOverflows")]
+    facts = queue_facts(case)
     if verdict is Verdict.HANDSHAKE_STUCK or (verdict is Verdict.CONNECT_UNANSWERED and lone):
         if not full and not case.server.delta("ListenOverflows"):
             return None
         what = "the client's last ACK" if verdict is Verdict.HANDSHAKE_STUCK else "the client's SYN"
         state = "is full, so" if full else "of this listener or another overflows while we look, and then"
         summary = f"the accept queue {state} {what} is dropped each time it comes"
-        return Reason(CauseCode.ACCEPT_QUEUE_OVERFLOW, summary, tuple(facts + retried(case)), decisive=bool(full))
+        facts += [*counted(case.server, "ListenOverflows"), *retried(case)]
+        return Reason(CauseCode.ACCEPT_QUEUE_OVERFLOW, summary, tuple(facts), decisive=bool(full))
     info = confirmable(case)
     if info is None:
         return None
@@ -43,12 +44,13 @@ def accept_queue_overflow(case: Case) -> Reason | None:
     if by_cookie(case, info):
         if case.server.value("SyncookiesRecv") == 0:
             return None
-        summary = f"{when} when the last ACK came, and with a SYN cookie nothing is left of the connection"
-        facts += counted(case.server, "SyncookiesSent", "SyncookiesRecv")
+        summary = f"{when} when the last ACK came, and a SYN cookie leaves no trace"
+        facts += counted(case.server, "SyncookiesSent", "ListenOverflows")
     elif not repeated(info):
         return None
     else:
         summary = f"{when} each time the last ACK came, until the server gave up in silence (tcp_synack_retries)"
+        facts += counted(case.server, "ListenOverflows")
     facts += unconfirmed(case, info)
     return Reason(CauseCode.ACCEPT_QUEUE_OVERFLOW, summary, tuple(facts), decisive=bool(full))
 
@@ -121,15 +123,17 @@ def connection_refused_silently(case: Case) -> Reason | None:
         Fact(case.client.name, ("has sent its SYN ", times(client.retransmits + 1), " and heard nothing")),
         *queue_facts(case),
     ]
-    if case.listener is None:
+    closed = nothing_listens(case)
+    if closed:
         facts.append(
             Fact(case.server.name, ("has nothing that listens on this port, and its refusal does not arrive",))
         )
         summary = "nothing listens there, and something on the way drops the SYN, or the RST that would say so"
     else:
         facts += counted(case.server, "ListenDrops")
-        summary = "the port is open and has room, so something between drops the SYN without a word"
-    return Reason(CauseCode.CONNECTION_REFUSED_SILENTLY, summary, tuple(facts), decisive=case.listener is None)
+        room = "the port is open and has room, so " if case.listener is not None else ""
+        summary = f"{room}something between drops the SYN without a word"
+    return Reason(CauseCode.CONNECTION_REFUSED_SILENTLY, summary, tuple(facts), decisive=closed)
 
 
 def confirmable(case: Case) -> TcpInfo | None:
@@ -176,21 +180,17 @@ def queue_facts(case: Case) -> list[Fact]:
     words: Sentence = (f"{case.listener_name}{who} has ", Amount(listener.queue))
     if listener.backlog is not None:
         words += (" of ", Amount(listener.backlog))
-    words += (" in its accept queue: full" if is_full(listener) else " in its accept queue",)
-    facts = [Fact(case.server.name, words)]
-    if is_full(listener) and (limit := limit_of(case)):
-        facts.append(Fact(case.server.name, limit))
-    return facts
+    return [Fact(case.server.name, (*words, " in its accept queue", *(limit(case) if is_full(listener) else ())))]
 
 
-def limit_of(case: Case) -> Sentence:
-    """Who set the length of the accept queue: listen()'s argument, or somaxconn that caps it."""
+def limit(case: Case) -> Sentence:
+    """That a queue is full, and who set its length: the argument of listen(), or somaxconn that caps it."""
     backlog, most = case.listener.backlog if case.listener else None, case.server.sysctls.get("somaxconn")
     if backlog is None or most is None:
-        return ()
+        return (": full",)
     if backlog < most:
-        return ("limits it by the program's own listen(", Amount(backlog), "); somaxconn would allow ", Amount(most))
-    return ("limits it by net.core.somaxconn = ", Amount(most), ", whatever the program asks for")
+        return (": full; its own listen() is the limit, somaxconn ", Amount(most))
+    return (": full; the limit is somaxconn, ", Amount(most))
 
 
 def retried(case: Case) -> list[Fact]:
@@ -217,10 +217,7 @@ def remedies_of_overflow(case: Case) -> Iterator[Remedy]:
     yield accept_apart(case)
     yield from raise_backlog(case)
     if case.server.value("SyncookiesSent"):
-        yield Remedy(
-            f"leave SYN cookies on (net.ipv4.tcp_syncookies); they keep {case.server.name} reachable, and "
-            "tcp_abort_on_overflow has no effect on them"
-        )
+        yield Remedy(f"leave SYN cookies on: they keep {case.server.name} reachable")
     yield from client_first(case)
     yield from end_it(case)
 
@@ -239,7 +236,7 @@ def remedies_of_lost_ack(case: Case) -> Iterator[Remedy]:
 
 def client_first(case: Case) -> Iterator[Remedy]:
     """What makes a client notice that nobody is there."""
-    yield Remedy("let the client speak first, or add a heartbeat to the protocol: its first byte repeats the lost ACK")
+    yield Remedy("let the client speak first, or add a heartbeat")
     yield keepalive_for(case.client, None)
 
 
@@ -258,7 +255,7 @@ def remedies_of_refusal(case: Case) -> Iterator[Remedy]:
         f"look for a rule that drops it: nft list ruleset on {case.server.name} and {case.client.name}, the security "
         "groups between; let it reject (tcp reset) instead, so that clients fail at once"
     )
-    if case.listener is None:
+    if nothing_listens(case):
         yield Remedy(f"start the program that should listen on {case.server.name}, or correct the client's address")
     yield Remedy("give the client's connect a timeout of its own, or TCP_SYNCNT, shorter than tcp_syn_retries allows")
 

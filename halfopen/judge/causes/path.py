@@ -59,10 +59,12 @@ def trying(end: Socket) -> Sentence:
         return ("has sent its SYN ", times(tries + 1), " and heard nothing")
     if end.timer is Timer.KEEPALIVE:
         return ("has had no answer to ", Amount(tries), " keepalive probes")
-    what = "its FIN" if end.state in FIN_SENT and (end.send_q or 0) <= 1 else "unacknowledged data"
     heard = heard_s(end)
-    words: Sentence = (f"has sent {what} again ", times(tries), " in ", seconds(trying_s(end)))
-    return words if heard is None else (*words, ", and heard nothing for ", seconds(heard))
+    since: Sentence = () if heard is None else (", and heard nothing for ", seconds(heard))
+    if end.timer is Timer.PROBE:
+        return ("has had no answer to ", Amount(tries), " probes of a closed window", *since)
+    what = "its FIN" if end.state in FIN_SENT and (end.send_q or 0) <= 1 else "unacknowledged data"
+    return (f"has sent {what} again ", times(tries), " in ", seconds(trying_s(end)), *since)
 
 
 def answers(case: Case) -> list[Fact]:
@@ -83,7 +85,8 @@ def tuple_reused(case: Case) -> Reason | None:
     facts = []
     for end, host in ends(case):
         other = server if end is client else client
-        facts.append(Fact(host.name, (CONTRADICTIONS.get(end.state, f"is {end.state}"),)))
+        if client.state is not server.state:
+            facts.append(Fact(host.name, (CONTRADICTIONS.get(end.state, f"is {end.state}"),)))
         if end.state is State.ESTABLISHED and other.state is not State.ESTABLISHED:
             facts += idle_fact(host.name, heard_s(end))
         elif end.state is State.SYN_SENT and end.retransmits:

@@ -8,7 +8,7 @@ from halfopen import address
 from halfopen.findings import Verdict
 from halfopen.judge.case import Case, HostEvidence
 from halfopen.judge.causes.rule import Remedy
-from halfopen.judge.signs import ends, named
+from halfopen.judge.signs import ends
 from halfopen.model import Socket
 from halfopen.tcp import State
 from halfopen.words import duration
@@ -16,10 +16,9 @@ from halfopen.words import duration
 
 def accept_apart(case: Case) -> Remedy:
     """The cure of a program that is late to accept."""
-    return Remedy(
-        f"accept in a thread of its own in {named(case.listener_process, 'the server')} on {case.server.name}, so that "
-        "a connection does not wait for the program's other work"
-    )
+    who = case.listener_process
+    where = f"{who.name}, pid {who.pid}, on {case.server.name}" if who else f"the server on {case.server.name}"
+    return Remedy(f"accept in a thread of its own ({where})")
 
 
 def raise_backlog(case: Case) -> Iterator[Remedy]:
@@ -28,19 +27,15 @@ def raise_backlog(case: Case) -> Iterator[Remedy]:
     if listener is None or listener.backlog is None:
         return
     most, backlog = server.sysctls.get("somaxconn"), listener.backlog
-    who = named(case.listener_process, "the program")
     if most is None:
-        yield Remedy(f"raise the backlog that {who} gives to listen(): {backlog} now; net.core.somaxconn caps it")
+        yield Remedy(f"raise its listen() backlog: {backlog} now; net.core.somaxconn of {server.name} caps it")
     elif backlog < most:
-        yield Remedy(
-            f"raise the backlog that {who} gives to listen(): {backlog} now, "
-            f"net.core.somaxconn on {server.name} allows {most}"
-        )
+        yield Remedy(f"raise its listen() backlog: {backlog} now, somaxconn allows {most}")
     else:
         wanted = max(4096, 4 * backlog)
         yield Remedy(
-            f"raise net.core.somaxconn on {server.name} (sysctl -w net.core.somaxconn={wanted}): it caps the backlog "
-            f"at {most}; give {who} a listen() backlog as large, and restart it"
+            f"raise net.core.somaxconn on {server.name}, which caps the backlog at {most}: sysctl -w "
+            f"net.core.somaxconn={wanted}; give the program as large a listen() backlog, and restart it"
         )
 
 
@@ -52,10 +47,10 @@ def keepalive_for(host: HostEvidence, limit_s: float | None) -> Remedy:
     now = ""
     if None not in found:
         first, interval, probes = (float(one or 0) for one in found)
-        now = f" (SO_KEEPALIVE alone: {duration(first + interval * probes)}, by {host.name}'s net.ipv4.tcp_keepalive_*)"
+        now = f", not {duration(first + interval * probes)}"
     return Remedy(
-        f"let the program on {host.name} set SO_KEEPALIVE, TCP_KEEPIDLE={idle}, TCP_KEEPINTVL=10, TCP_KEEPCNT=3{below}"
-        f", and TCP_USER_TIMEOUT={(idle + 30) * 1000}: it notices a lost peer within {idle + 30} s{now}"
+        f"SO_KEEPALIVE on {host.name} (TCP_KEEPIDLE={idle} TCP_KEEPINTVL=10 TCP_KEEPCNT=3{below}) and "
+        f"TCP_USER_TIMEOUT={(idle + 30) * 1000}: noticed in {idle + 30} s{now}"
     )
 
 
@@ -76,7 +71,7 @@ def end_it(case: Case) -> Iterator[Remedy]:
     command = f"ss -K {filter_of(end)}"
     yield Remedy(
         f"to end it now, as root on {host.name}: {command}",
-        f"to end these now, as root on {host.name}, each like the first: {command}",
+        f"to end these now, as root on {host.name}, each like this: {command}",
     )
     if case.held.verdict is Verdict.HANDSHAKE_STUCK:
         yield Remedy(
