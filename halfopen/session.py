@@ -7,7 +7,6 @@ dump each; only suspects are asked about again, and only then are counters and p
 from __future__ import annotations
 
 import secrets
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from typing import TypeVar
 from msgspec import structs
 
 from halfopen import __version__, address
+from halfopen.environment import Progress
 from halfopen.errors import ErrorCode, HostError
 from halfopen.evidence.saved import SCHEMA as SNAPSHOT_SCHEMA
 from halfopen.evidence.saved import Run, Said, Saved, encode, pack_counts, pack_sights
@@ -41,14 +41,19 @@ from halfopen.judge.rounds import Bracket, merge, questions, through
 from halfopen.judge.wide import WIDE_LIMIT, CountAsk, Counts, asks, counts_in, widened
 from halfopen.model import Collector, Look, Place, Process, Sight, Snapshot, Wanted
 from halfopen.reach.agent import Agent
+from halfopen.reach.channel import Connection
 from halfopen.reach.connect import ReachOptions, refuse_untrusted
+from halfopen.reach.machine import MachineAgent, is_foreign
 from halfopen.reach.opening import Closing, open_agent
+from halfopen.reach.shell import COMMAND, ShellAgent
 from halfopen.table import CountBlock
 from halfopen.words import plural
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+
+AnyAgent = Agent | ShellAgent | MachineAgent
 
 QUESTION_LIMIT = 100_000  # exact look-ups of one request
 
@@ -83,7 +88,8 @@ class Session:
     ) -> None:
         self.inventory, self.plans, self.options, self.say = inventory, plans, options, say
         self.deadline = time.monotonic() + options.timeout
-        self.agents: dict[str, Agent] = {}
+        self.agents: dict[str, AnyAgent] = {}
+        self.reached: dict[str, Connection] = {}
         self.connections: list[Closing] = []
         self.pool = ThreadPoolExecutor(max(1, options.forks), thread_name_prefix="host")
         self.ports = {name: ports_of(name, plans) for name in hosts_of(plans)}
@@ -131,14 +137,44 @@ class Session:
         try:
             if name in self.agents:
                 return self.agents[name].snapshot(self.ports[name])
-            agent = self.open(self.inventory.hosts[name])
+            agent, snapshot = self.reach(self.inventory.hosts[name])
             transport = agent.transport
-            snapshot = agent.first_look(self.ports[name])
         except HostError as error:
             self.agents.pop(name, None)
             return Snapshot(name, None, error=error, transport=transport)
         self.agents[name] = agent
         return snapshot
+
+    def reach(self, host: Host) -> tuple[AnyAgent, Snapshot]:
+        """A host's first snapshot by the probe, or by what its shell has where it has no Python that could run it."""
+        ports = self.ports[host.name]
+        if host.transport == "local" and is_foreign():
+            machine = MachineAgent(host.name)
+            return machine, machine.first_look(ports)
+        try:
+            agent = self.open(host)
+            return agent, agent.first_look(ports)
+        except HostError as error:
+            # An interpreter that the user named is missed, not replaced.
+            if error.code is not ErrorCode.NO_INTERPRETER or host.python is not None:
+                raise
+            missing = error
+        try:
+            by_shell = self.open_shell(host)
+            return by_shell, by_shell.first_look(ports)
+        except HostError as error:
+            # A login that runs no command, or only its own, tells more by what it said first.
+            raise missing if error.code in (ErrorCode.TRUNCATED, ErrorCode.PROTOCOL_ERROR) else error from None
+
+    def open_shell(self, host: Host) -> ShellAgent:
+        """Starts the shell script on a connection that stands."""
+        connection = self.reached[host.name]
+        channel = connection.run(COMMAND)
+        channel.deadline = self.deadline
+        agent = ShellAgent(host.name, channel, connection.transport, self.options.timeout, self.deadline)
+        self.connections.append(agent)
+        agent.start(wait=host.transport == "exec")
+        return agent
 
     def open(self, host: Host) -> Agent:
         """Reaches a host and starts the probe there."""
@@ -151,6 +187,8 @@ class Session:
             interactive=self.options.interactive,
         )
         agent = open_agent(host, self.inventory, reach, self.options.timeout, self.connections.append)
+        if agent.connection is not None:
+            self.reached[host.name] = agent.connection
         if agent.note:
             self.notes.append((host.name, agent.note))
         agent.start(self.ports[host.name], wait=host.transport == "exec")
@@ -231,8 +269,8 @@ class Session:
             found.update(counts_in(look.sights))
             if look.error is not None:
                 return found, look.error
-        if ask.dump:
-            agent = self.agents[name]
+        agent = self.agents.get(name)
+        if ask.dump and isinstance(agent, Agent):
             try:
                 if blocks := agent.counts(self.ports[name]):
                     found[agent.place] = blocks
@@ -276,7 +314,8 @@ class Session:
         """Tells each host which of its namespaces the suspects are in."""
         asks = [ask for one in matchings for suspect in one.suspects for ask in (suspect.client, suspect.server)]
         for name, agent in self.agents.items():
-            agent.involve({place for ask in asks for place in ask.places if place.host == name})
+            if isinstance(agent, Agent):
+                agent.involve({place for ask in asks for place in ask.places if place.host == name})
 
     def concluded(self, found: Sequence[Matching], snapshots: Mapping[str, Snapshot]) -> list[Matching]:
         """The join of each check with what can be inferred beyond it."""
@@ -284,8 +323,9 @@ class Session:
 
     def translated(self, name: str, snapshot: Snapshot) -> Snapshot:
         """The snapshot with what translates on its host."""
+        agent = self.agents[name]
         try:
-            return self.agents[name].translated(snapshot)
+            return agent.translated(snapshot) if isinstance(agent, Agent) else snapshot
         except HostError as error:
             self.agents.pop(name, None)
             return replace(snapshot, error=error)
@@ -452,22 +492,3 @@ def host_evidence(
 def said(error: HostError | None) -> Said | None:
     """An error as it is saved."""
     return Said(code=error.code, message=error.message, hint=error.hint) if error else None
-
-
-class Progress:
-    """How many hosts have answered, and which are waited for when few are left."""
-
-    def __init__(self, names: Iterable[str], say: Callable[[str], None]) -> None:
-        self.waiting, self.say, self.lock = dict.fromkeys(names), say, threading.Lock()
-        self.total = len(self.waiting)
-        say(f"reading {self.total} host{'s' * (self.total != 1)}")
-
-    def done(self, name: str) -> None:
-        """A host has answered, or failed."""
-        with self.lock:
-            self.waiting.pop(name, None)
-            left = f"; waiting for {', '.join(self.waiting)}" if 0 < len(self.waiting) <= WAITED_FOR else ""
-            self.say(f"{self.total - len(self.waiting)} of {self.total} hosts read{left}")
-
-
-WAITED_FOR = 4

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 from evidence import info, key, sock
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import structs
 
 from halfopen import address
 from halfopen.findings import CauseCode, Confidence, OutlookCode, Verdict
@@ -16,7 +19,7 @@ from halfopen.judge.diagnose import Diagnosis, causes_of_all, diagnose, remedies
 from halfopen.judge.match import Ask, Suspect
 from halfopen.judge.outlook import model_timeout, outlook_of
 from halfopen.judge.rounds import Held
-from halfopen.model import Collector, HostFacts, ListenSocket, Place, Process, Socket
+from halfopen.model import Collector, HostFacts, ListenSocket, Place, Process, Socket, TcpInfo
 from halfopen.tcp import State, Timer
 
 ONE = key(40000)
@@ -294,20 +297,20 @@ SILENCE: dict[str, tuple[Given, CauseCode]] = {
 
 @pytest.mark.parametrize("name", FIRES)
 def test_a_cause_is_named_where_its_evidence_is(name: str) -> None:
-    given, expected = FIRES[name]
-    found = given.diagnosis()
+    one, expected = FIRES[name]
+    found = one.diagnosis()
     assert set(found.codes) == expected
     for cause in found.causes:
         assert cause.evidence and cause.summary
-        assert all(fact.host in given.names and fact.fact for fact in cause.evidence)
+        assert all(fact.host in one.names and fact.fact for fact in cause.evidence)
     assert found.outlook.summary
 
 
 @pytest.mark.parametrize("name", SILENCE)
 def test_a_rule_without_its_evidence_stays_silent(name: str) -> None:
-    given, code = SILENCE[name]
-    (rule,) = [one for one in RULES if one.code is code]
-    assert rule.find(given.case()) is None
+    one, code = SILENCE[name]
+    (rule,) = [rule for rule in RULES if rule.code is code]
+    assert rule.find(one.case()) is None
 
 
 def test_what_merely_fits_is_not_told_as_a_fact() -> None:
@@ -369,8 +372,8 @@ def test_the_end_that_waits_is_ended_and_never_a_request_socket() -> None:
     assert any("as root on web: ss -K src 10.0.0.1:40000 dst 10.0.0.2:5432" in one for one in said)
     assert any("leave the SYN_RECV on db alone" in one for one in said)
     assert not any("ss -K src 10.0.0.2" in one for one in said)
-    for given in (QUEUED, CLOSED, SYN, Given(V.EMBRYONIC, None, request())):
-        assert not any("ss -K" in one for one in given.diagnosis().remedies)
+    for one in (QUEUED, CLOSED, SYN, Given(V.EMBRYONIC, None, request())):
+        assert not any("ss -K" in step for step in one.diagnosis().remedies)
 
 
 def test_many_findings_are_told_as_one() -> None:
@@ -446,8 +449,8 @@ OUTLOOKS: dict[str, tuple[Given, OutlookCode, float | None]] = {
 
 @pytest.mark.parametrize("name", OUTLOOKS)
 def test_outlooks(name: str) -> None:
-    given, code, within = OUTLOOKS[name]
-    found = given.diagnosis().outlook
+    one, code, within = OUTLOOKS[name]
+    found = one.diagnosis().outlook
     assert (found.code, found.within_s) == (code, pytest.approx(within) if within else None)
 
 
@@ -477,3 +480,59 @@ def test_settings_that_could_not_be_read_give_no_time() -> None:
     case = Given(V.EMBRYONIC, None, request()).case()
     found = diagnose(replace(case, server=replace(case.server, sysctls={}))).outlook
     assert (found.code, found.within_s) == (OutlookCode.UNKNOWN, None)
+
+
+NUMBERS = st.sampled_from([0, 1, 2, 7, 40, 1000, 700_000, 2**32 - 1])
+KNOWN = [name for name in TcpInfo.__struct_fields__ if name not in ("options", "ca_state")]
+SINCE_41 = {one.name for one in structs.fields(TcpInfo) if one.default is None}
+
+
+@st.composite
+def any_end(draw: st.DrawFn) -> Socket | None:
+    """Any socket that a kernel, or a collector that knows less, may show; or none."""
+    if draw(st.booleans()) and draw(st.booleans()):
+        return None
+    fields = {
+        name: draw(NUMBERS | st.none()) if name in SINCE_41 else draw(st.sampled_from([0, 1, 3, 15, 200_000]))
+        for name in draw(st.lists(st.sampled_from(KNOWN), unique=True, max_size=8))
+    }
+    fields["backoff"] = draw(st.integers(0, 255))
+    maybe = NUMBERS | st.none()
+    made = end(draw(st.sampled_from(State)), idle_ms=draw(NUMBERS), **fields)
+    made = replace(
+        made, timer=draw(st.sampled_from(Timer) | st.none()), timer_expires_s=draw(st.floats(0, 1e6) | st.none())
+    )
+    made = replace(made, retransmits=draw(st.integers(0, 255) | st.none()), recv_q=draw(maybe), send_q=draw(maybe))
+    return replace(made, inode=draw(maybe), info=made.info if draw(st.booleans()) else None)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.sampled_from(Verdict),
+    any_end(),
+    any_end(),
+    st.sampled_from([None, LISTENER, FULL, replace(LISTENER, backlog=None), replace(FULL, queue=None)]),
+    st.dictionaries(st.sampled_from(sorted(QUIET)), NUMBERS),
+    st.dictionaries(st.sampled_from(sorted(DEFAULTS)), st.sampled_from([0, 1, 8, 255, 10**20, -1])),
+    st.tuples(st.none() | st.floats(0, 1e9), st.none() | st.floats(0, 1e9)),
+)
+def test_whatever_a_kernel_shows_is_explained_or_unknown(
+    verdict: Verdict,
+    client: Socket | None,
+    server: Socket | None,
+    listener: ListenSocket | None,
+    counters: dict[str, int],
+    sysctls: dict[str, int],
+    uptimes: tuple[float | None, float | None],
+) -> None:
+    """No evidence makes the report fail, and what it says holds no word of Python."""
+    given_one = Given(verdict, client, far(server) if server else None, listener, counters, sysctls=sysctls)
+    found = replace(given_one, uptimes=uptimes).diagnosis()
+    assert found.codes and ("unknown" not in found.codes or found.codes == ("unknown",))
+    assert len(set(found.codes)) == len(found.codes)
+    told = [found.outlook.summary, *found.remedies, *(one.summary for one in found.causes)]
+    told += [fact.fact for one in found.causes for fact in one.evidence]
+    assert all(text and "None" not in text and "nan" not in text and len(text) < 300 for text in told), told
+    assert found.outlook.within_s is None or 0 <= found.outlook.within_s < float("inf")
+    assert (found.outlook.code is OutlookCode.HEALS) or found.outlook.within_s is None
+    assert causes_of_all([found, found]) and outlook_of([found.prospect] * 2).summary

@@ -155,6 +155,17 @@ def test_a_host_that_cannot_be_counted_is_exit_3_and_no_number(tmp_path: Path) -
     assert (code, out) == (3, "") and "nosuch.invalid" in err and "Traceback" not in err
 
 
+def test_globs_and_tags_name_many_hosts_of_the_command_line(tmp_path: Path) -> None:
+    tables = [f'[hosts.here{number}]\ntransport = "local"\ntags = ["odd"]' for number in (1, 3)]
+    (tmp_path / "inventory.toml").write_text("\n".join(tables))
+    code, out, _ = run("check", "here*", "tag:odd", "--port", "1", "--format", "json", folder=tmp_path)
+    (check,) = json.loads(out)["checks"]
+    assert code == 0 and check["name"] == "here* -> tag:odd"
+    assert [one["name"] for one in check["hosts"]] == ["here1", "here3"]
+    code, _, err = run("check", "here1", "tag:od", folder=tmp_path)
+    assert code == 2 and "selects no host" in err and "did you mean 'odd'" in err
+
+
 def test_a_full_disk_is_a_sentence(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full")

@@ -76,6 +76,16 @@ def test_redacted_files_carry_no_name_either(tmp_path: Path) -> None:
     assert len(list((tmp_path / "out").iterdir())) == 2
 
 
+@LINUX
+def test_whose_redacted_file_is_whose_is_said_here_and_nowhere_else(tmp_path: Path) -> None:
+    code, out, err = run("collect", "local", "127.0.0.1:1", "--redact", folder=tmp_path)
+    names = out.decode().split()
+    assert code == 3 and all(name.startswith("host-") for name in names)
+    assert f"local is {names[0].removesuffix('.halfopen')} in its file" in err
+    assert "127.0.0.1:1: connection-refused: 127.0.0.1 refuses connections to port 1" in err
+    assert "refuses" not in repr(decode((tmp_path / names[1]).read_bytes(), "it"))
+
+
 def test_the_probe_is_printed_as_it_is_sent(tmp_path: Path) -> None:
     code, out, _ = run("collect", "--print-probe", folder=tmp_path)
     assert code == 0 and out == (Path(__file__).parent.parent / "halfopen" / "probe.py").read_bytes()
@@ -111,7 +121,9 @@ def test_two_hosts_never_share_a_file(tmp_path: Path) -> None:
 def test_a_dead_disk_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     code, _, err = run("collect", "--local", "-o", "file/folder", folder=tmp_path)
-    assert code == 2 and "Traceback" not in err
+    assert code == 2 and "Traceback" not in err and "cannot be made" in err
+    code, out, err = run("check", "local", "local", "--port", "1", "--save", "file/folder", folder=tmp_path)
+    assert code == 2 and "cannot be made" in err and out.startswith(b"clean")  # the report is not lost with it
 
 
 def test_collect_without_a_host_imports_no_ssh() -> None:

@@ -7,13 +7,13 @@ from dataclasses import replace
 from evidence import CLIENT, SERVER, bracket, key, sights, snapshot, sock
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from halfopen import address
 from halfopen.inventory import CheckPlan
 from halfopen.judge.join import conclude, join
-from halfopen.judge.match import Matching
+from halfopen.judge.match import Matching, shares_link
 from halfopen.judge.rounds import fits, held
-from halfopen.judge.translate import shares_link
 from halfopen.model import Absence, InterfaceAddress, Rewrites, Snapshot, Socket, TcpInfo
 from halfopen.tcp import State
 
@@ -161,8 +161,8 @@ COUNTS = st.integers(0, 10_000)
 def test_the_two_ends_of_a_connection_always_fit(there: int, back: int, flying: int, returning: int) -> None:
     """Whatever is in flight: sent by one, not yet received or not yet known to be acknowledged."""
     client = info(there, back, opener=True)
-    client = replace(client, bytes_sent=there + flying, bytes_acked=max(0, there - flying) + 1)
-    server = replace(info(back, there), bytes_sent=back + returning, bytes_acked=max(0, back - returning))
+    client = structs.replace(client, bytes_sent=there + flying, bytes_acked=max(0, there - flying) + 1)
+    server = structs.replace(info(back, there), bytes_sent=back + returning, bytes_acked=max(0, back - returning))
     one, two = (replace(sock(key(1)), info=found) for found in (client, server))
     assert fits(one, two) and fits(two, one)
     assert fits(one, replace(two, info=None)) and not fits(one, Absence.ABSENT) and fits(one, Absence.UNSEEN)

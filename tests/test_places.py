@@ -62,3 +62,22 @@ def test_who_finds_no_place_in_time_is_throttled_and_not_down() -> None:
         one.__exit__(None, None, None)
     with places.place_at(("full", 22), time.monotonic() + 1):
         pass
+
+
+def test_who_is_turned_away_leaves_fewer_places() -> None:
+    end = time.monotonic() + 30
+    for _ in range(5):
+        with pytest.raises(HostError), places.place_at(("small", 22), end):
+            raise HostError(ErrorCode.THROTTLED, "no", None)
+    with pytest.raises(HostError), places.place_at(("other", 22), end):
+        raise HostError(ErrorCode.TIMEOUT, "no", None)
+    assert crowd(lambda: places.place_at(("small", 22), end), 20) == places.FEWEST
+    assert crowd(lambda: places.place_at(("other", 22), end), 20) == places.AT_ONE_SSHD
+
+
+def test_only_a_throttle_is_tried_again_and_only_in_time() -> None:
+    throttled, refused = HostError(ErrorCode.THROTTLED, "no"), HostError(ErrorCode.CONNECTION_REFUSED, "no")
+    now = time.monotonic()
+    assert places.again(throttled, 0, now + 60)
+    assert not places.again(refused, 0, now + 60) and not places.again(throttled, places.TRIES - 1, now + 60)
+    assert not places.again(throttled, 2, time.monotonic() + 0.5)

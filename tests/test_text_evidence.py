@@ -50,7 +50,13 @@ LISTENERS = {(A, 5000), ("::", 5001), (LONG[1:-1], 5002), ("0.0.0.0", 5003), (A,
 UNHELD = {(f"{A}:5000", f"{A}:41002"), (f"{A}:5003", f"{A}:41007"), (f"{A}:5004", f"{A}:41010")}
 BIG = {end for end in TRUTH if LONG in end[0]}
 WITHOUT_ALL = {end for end in TRUTH if end[2] in ("SYN_RECV", "TIME_WAIT")}
-CUT = {"net-tools-2.10-tan", "net-tools-2.10-tanpeeo", "net-tools-2.10-tn"}
+CUT = {
+    "net-tools-1.60-tan",
+    "net-tools-1.60-tanp",
+    "net-tools-2.10-tan",
+    "net-tools-2.10-tanpeeo",
+    "net-tools-2.10-tn",
+}
 
 
 def shown(told: Told) -> set[tuple[str, str, str]]:
@@ -184,6 +190,29 @@ def test_netstat_of_other_systems_is_read_as_its_manual_says(system: str) -> Non
         assert socket_of(told, "10.0.0.1:5432", "10.0.0.2:40002").send_q == 36
 
 
+def test_illumos_names_processes_with_u() -> None:
+    text = (
+        "   Local Address        Remote Address      User    Pid       Command     Swind Send-Q Rwind Recv-Q    State\n"
+        "-------------------- --------------------  ------ ------- --------------- ----- ------ ----- ------ --------\n"
+        "10.0.0.1.22          10.0.0.2.40001        root     531 sshd    134664     51  128872     7 ESTABLISHED\n"
+        "10.0.0.1.22          10.0.0.2.40001        af       533 sshd    134664     51  128872     7 ESTABLISHED\n"
+        "      *.*                  *.*             root          9 x                0      0  49152      0 IDLE\n"
+    )
+    told = recognise(text.encode(), "x")
+    (one,), (who,) = told.sockets.values(), told.holders.values()
+    assert (one.send_q, one.recv_q, who.pid, who.name) == (51, 7, 531, "sshd") and told.problems == ()
+
+
+@pytest.mark.parametrize("address", ["2001:db8:1:2::ab", "fe80::1234:56%em"])
+def test_an_address_that_bsd_may_have_cut_is_a_hole(address: str) -> None:
+    """inet6print cuts the address to sixteen signs and then adds the port."""
+    row = f"tcp6 0 0 {address}.5432 2001:db8::2.40004 ESTABLISHED\n"
+    told = recognise((FREEBSD + row).encode(), "x")
+    assert not told.whole and "may be cut" in told.problems[0].why
+    wide = FREEBSD + row + "tcp6 0 0 2001:db8:1111:2222::1.5432 2001:db8::2.40005 ESTABLISHED\n"
+    assert recognise(wide.encode(), "x").problems == ()
+
+
 def test_windows_names_processes_by_number_or_by_the_line_below() -> None:
     told = recognise(WINDOWS.encode("utf-16"), "powershell")
     (who,) = {one for key, one in told.holders.items() if len(key) == address.V4_KEY}
@@ -241,6 +270,14 @@ def test_a_malformed_line_is_told_with_its_number_and_takes_away_the_word_of_wha
     assert not told.whole and shown(told) == TRUTH
 
 
+def test_a_text_of_ipv4_alone_says_what_may_be_missing() -> None:
+    """ss -4 and netstat -4 leave out what a dual-stack listener accepted, IPv4 though it is."""
+    lines = (CASES / "iproute2-6.1-ss-tan.txt").read_text().splitlines()
+    told = recognise("\n".join(line for line in lines if "[" not in line and "*:5001" not in line).encode(), "x")
+    assert any("dual-stack" in gap for gap in told.gaps)
+    assert not any("dual-stack" in gap for gap in case("iproute2-6.1-ss-tan").gaps)
+
+
 def test_a_prompt_or_a_remark_is_told_and_hides_nothing() -> None:
     good = (CASES / "iproute2-6.1-ss-tan.txt").read_text()
     told = recognise(f"root@db1:~# ss -tan\n{good}root@db1:~# exit\n".encode(), "x")
@@ -293,6 +330,13 @@ def test_huge_texts_and_lines_are_bounded() -> None:
     assert told.problems[0].why.startswith("longer than") and len(told.problems[0].text) <= 120
     told = recognise((good + "ESTAB 0 0 x:1 y:2\n" * 5000).encode(), "x")
     assert len(told.problems) == 1000 and "5000 lines" in told.gaps[0]
+
+
+def test_a_timer_that_is_due_is_a_timer() -> None:
+    """ss prints nothing for no time left."""
+    told = recognise(b"FIN-WAIT-1 0 1 10.0.0.1:1 10.0.0.2:2 timer:(on,,4) ino:1 sk:1\n", "x")
+    (one,) = told.sockets.values()
+    assert (one.timer, one.timer_expires_s, one.retransmits) == (Timer.RETRANSMIT, 0.0, 4)
 
 
 @st.composite

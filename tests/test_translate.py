@@ -171,6 +171,51 @@ def test_one_tuple_on_two_hosts_of_overlapping_networks_is_two_connections() -> 
         assert not joined(web, db).suspects and not joined(web, db).agreeing
 
 
+GATE, NEIGHBOUR = address.parse("172.17.0.1"), address.parse("172.17.0.3")
+
+
+def linked(one: Namespace) -> Namespace:
+    """The same with all of its addresses in networks of /16."""
+    return replace(one, addresses=tuple(replace(own, prefix=16) for own in one.addresses))
+
+
+def test_a_hosts_own_bridge_leads_to_no_container_of_another_host() -> None:
+    """The container of that connection is hidden or gone; the other host has one with the same address."""
+    inner = make(GATE, 40000, PRIVATE, 80)
+    web = host("web", space(1, [CLIENT, GATE], [sock(inner)]))
+    db = host("db", space(1, [SERVER, GATE], []), space(2, [PRIVATE], []))
+    found = joined(web, db)
+    assert not found.suspects and not found.agreeing and found.external == {("web", "172.17.0.2:80"): 1}
+
+
+def test_a_containers_neighbour_is_no_container_of_another_host() -> None:
+    inner = make(PRIVATE, 40000, NEIGHBOUR, 80)
+    web = host("web", space(1, [CLIENT, GATE], []), linked(space(2, [PRIVATE], [sock(inner)])))
+    db = host("db", linked(space(1, [SERVER, GATE], [])), linked(space(2, [NEIGHBOUR], [])))
+    found = joined(web, db)
+    assert not found.suspects and found.external == {("web", "172.17.0.3:80"): 1}
+
+
+def test_an_address_that_two_hosts_have_keeps_nothing_else_from_being_judged() -> None:
+    one = key(40000)
+    vip = address.parse("10.0.0.100")
+    web = host("web", linked(space(1, [CLIENT, vip], [sock(one)])))
+    found = joined(web, host("db", linked(space(1, [SERVER, vip], []))))
+    assert len(found.suspects) == 1
+
+
+def test_a_container_that_is_a_host_of_its_own_is_one_namespace() -> None:
+    """The check names the container and the machine that it runs on, whose probe looks into it as well."""
+    one = make(PRIVATE, 40000, SERVER, 5432)
+    inside = space(7, [PRIVATE], [sock(one)])
+    web, db = host("web", inside), host("db", space(1, [SERVER], []), inside)
+    assert web.facts is not None
+    web = replace(web, facts=replace(web.facts, boot_id="boot-db"))
+    for hosts in ((web, db), (db, web)):
+        (suspect,) = joined(*hosts).suspects
+        assert suspect.client.places == (Place("web", 7),) and suspect.server.places == (Place("db", 1),)
+
+
 def ends(addresses: st.SearchStrategy[bytes]) -> st.SearchStrategy[tuple[bytes, int]]:
     return st.tuples(addresses.filter(lambda one: not address.is_loopback(one) and any(one)), PORTS)
 

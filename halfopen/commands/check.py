@@ -44,9 +44,11 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
     )
     with Session(inventory, plans, options, environment.say) as session:
         report = session.report()
-        if args.save:
-            save_hosts(environment.folder / args.save, session.saved())
-    return deliver(report, args, environment)
+        files = session.saved() if args.save else {}
+    code = deliver(report, args, environment)
+    if args.save:
+        save_hosts(environment.folder / args.save, files)
+    return code
 
 
 def choose(names: list[str], inventory: Inventory) -> tuple[Inventory, list[CheckPlan]]:

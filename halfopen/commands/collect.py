@@ -24,6 +24,7 @@ from halfopen.judge.analyse import stamp
 from halfopen.judge.case import HostEvidence
 from halfopen.model import Namespace, Snapshot
 from halfopen.options import add_reach
+from halfopen.report.escape import terminal
 
 if TYPE_CHECKING:
     from halfopen.session import Session
@@ -58,10 +59,13 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
     found = take(args, environment, inventory, names)
     if args.local:
         found = {one.facts.hostname if one.facts else name: named_by_itself(one) for name, one in found.items()}
-    if secret is not None:
-        found = {one.host: one for one in redacted(list(found.values()), secret)}
-    deliver(found, args, environment)
     failed = [one for one in found.values() if one.error is not None]
+    if secret is not None:
+        hidden = redacted(list(found.values()), secret)
+        for before, after in zip(found, hidden, strict=True):
+            print(f"{terminal(before)} is {after.host} in its file", file=environment.stderr)
+        found = {one.host: one for one in hidden}
+    deliver(found, args, environment)
     for one in failed:
         complain(one, environment)
     return Exit.INCOMPLETE if failed else Exit.CLEAN
@@ -187,8 +191,6 @@ def shown(path: Path, folder: Path) -> str:
 
 def complain(one: Saved, environment: Environment) -> None:
     """Why a host could not be read."""
-    from halfopen.report.escape import terminal
-
     assert one.error is not None
     print(f"halfopen: {terminal(f'{one.host}: {one.error.code}: {one.error.message}')}", file=environment.stderr)
     if one.error.hint:

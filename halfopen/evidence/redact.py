@@ -47,8 +47,8 @@ class Cipher:
         return blake2b(data, digest_size=size, key=self.key, person=purpose.encode()).digest()
 
     def word(self, kind: str, text: str) -> str:
-        """`host-3fa29c01` for a name; the same name of the same kind is always the same."""
-        return f"{kind}-{self.digest(kind, text.encode('utf-8', 'surrogateescape'), 4).hex()}"
+        """`host-3fa29c01d27e` for a name; the same name of the same kind is always the same."""
+        return f"{kind}-{self.digest(kind, text.encode('utf-8', 'surrogateescape'), 6).hex()}"
 
     def address(self, packed: bytes) -> bytes:
         """4 or 16 packed bytes -> others of the same family and class."""

@@ -180,6 +180,16 @@ def snapshot_of(saved: Saved) -> Snapshot:
     return Snapshot(saved.host, saved.facts, saved.namespaces, error=error, transport=saved.transport)
 
 
+def run_of(files: Sequence[Saved | None]) -> Run | None:
+    """The run that all these files come from (None: a file of another kind), if they are all that its checks need."""
+    runs = [one.run for one in files if one is not None and one.run is not None]
+    if len(runs) < len(files) or len({one.id for one in runs}) != 1 or not runs[0].checks:
+        return None
+    here = {one.host for one in files if one is not None}
+    needed = {name for plan in runs[0].checks for name in (*plan.clients, *plan.servers)}
+    return runs[0] if here >= needed else None
+
+
 def check_schema(saved: Saved, name: str) -> Saved:
     """Refuses a file of another version."""
     if saved.schema_ != SCHEMA:

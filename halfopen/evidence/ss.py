@@ -8,16 +8,22 @@ was given at all: no timer, and uid 0.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 
-from halfopen.evidence.told import ANY6, Draft, Form, Row, end_of, endpoint, number
+from halfopen.evidence.told import ANY4, ANY6, Draft, Form, Row, end_of, endpoint, number
 from halfopen.model import Collector, Process, Socket
 from halfopen.tcp import State, Timer
 
 
-def row(line: str) -> Row | None:
-    """One line, its continuation joined."""
+def rows(text: str) -> Callable[[str], Row | None]:
+    """How the lines of this text are read: `*` is any IPv4 address where `::` is written out, as it was before 4.16."""
+    return partial(row, any_of=ANY4 if re.search(r"\s:::(?:\d|\*)", text) else ANY6)
+
+
+def row(line: str, any_of: bytes) -> Row | None:
+    """One line, its continuation joined. `any_of`: the address that `*` stands for."""
     if HEADING.match(line):
         return None
     found = ROW.match(line)
@@ -30,25 +36,25 @@ def row(line: str) -> Row | None:
     if found["netid"] not in (None, "tcp"):
         return Row(None)
     queues = number(found["recv"], 1 << 32), number(found["send"], 1 << 32)
-    local, peer = endpoint(found["local"], ":", ANY6), endpoint(found["peer"], ":", ANY6)
-    family = 10 if ":" in found["local"].rpartition(":")[0] or found["local"].startswith("*") else 2
+    local, peer = endpoint(found["local"], ":", any_of), endpoint(found["peer"], ":", any_of)
+    family = 10 if ":" in found["local"].rpartition(":")[0] or local[0] == ANY6 else 2
     end = end_of(STATES[found["state"]], local, peer, family, *queues)
-    rest = found["rest"]
-    who = USERS.search(rest)
-    process = Process(int(who["pid"]), who["name"]) if who else None
-    # Whoever is named there chose the name: nothing within is believed.
-    start = rest.find("users:((")
-    words = rest if start < 0 else rest[:start] + rest[rest.rfind("))") + 2 :]
-    inode, cookie = INODE.search(words), COOKIE.search(words)
-    uid = UID.search(words)
     if end is None:
         return Row(None)
-    end = replace(
-        end,
-        inode=number(inode[1]) if inode else None,
-        cookie=int(cookie[1], 16) if cookie else None,
-        uid=number(uid[1], 1 << 32) if uid else 0 if inode else None,
-    )
+    # Whoever is named in users:((...)) chose the name: nothing within is believed.
+    rest = found["rest"]
+    start = rest.find("users:((")
+    who = USERS.search(rest, start) if start >= 0 else None
+    words = rest if start < 0 else rest[:start] + rest[rest.rfind("))") + 2 :]
+    process = Process(int(who["pid"]), who["name"]) if who else None
+    if "ino:" in words:
+        inode, cookie, uid = INODE.search(words), COOKIE.search(words), UID.search(words)
+        end = replace(
+            end,
+            inode=number(inode[1]) if inode else None,
+            cookie=int(cookie[1], 16) if cookie else None,
+            uid=number(uid[1], 1 << 32) if uid else 0,
+        )
     if isinstance(end, Socket):
         end = with_timer(end, words)
     return Row(end, process)
@@ -56,7 +62,7 @@ def row(line: str) -> Row | None:
 
 def with_timer(end: Socket, words: str) -> Socket:
     """The timer that `-o` shows."""
-    timer = TIMER.search(words)
+    timer = TIMER.search(words) if "timer:(" in words else None
     if timer is None:
         return end
     return replace(
@@ -154,7 +160,7 @@ USERS = re.compile(r'users:\(\("(?P<name>.{0,15})",(?:pid=)?(?P<pid>\d{1,10}),(?
 INODE = re.compile(r"(?:^|\s)ino:(\d{1,20})(?=\s|$)")
 UID = re.compile(r"(?:^|[\s(])uid:(\d{1,10})(?=\s|$)")
 COOKIE = re.compile(r"(?:^|\s)sk:([0-9a-fA-F]{1,16})(?=\s|$)")
-TIMER = re.compile(r"timer:\((?P<name>[a-z]{1,12}),(?P<time>[^,)]{1,20}),(?P<count>\d{1,4})\)")
+TIMER = re.compile(r"timer:\((?P<name>[a-z]{1,12}),(?P<time>[^,)]{0,20}),(?P<count>\d{1,4})\)")
 TIME = re.compile(r"(?:(?P<min>\d{1,9})min)?(?:(?P<sec>\d{1,9})sec|(?:(?P<point>\d{1,9})\.)?(?P<ms>\d{1,3})ms)?")
 
 SS = Form(
@@ -164,7 +170,7 @@ SS = Form(
         rf"(?m)^\s*(?:[a-z0-9_?]+\s+)?(?:{STATE})\s+\d+\s+\d+\s+\S+[:*]|"
         r"^\s*(?:Netid\s+)?(?:State\s+)?Recv-Q\s*Send-Q\s+Local Address:Port"
     ),
-    lambda _: row,
+    rows,
     joined,
     gaps,
     filtered=filtered,

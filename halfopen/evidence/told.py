@@ -150,6 +150,10 @@ def read(text: str, form: Form, command_known: bool = False) -> Told:
             draft.dropped += 1
             break
     form.complete(draft)
+    gaps = tuple(form.gaps(draft, text))
+    families = {one.family for one in draft.sockets.values()} | {one.family for one in draft.listeners.values()}
+    if not command_known and 10 not in families:
+        gaps = (*gaps, "it has no IPv6 socket: printed with -4 it would lack what dual-stack listeners have accepted")
     holes = (*form.holes(draft, text), *(() if command_known else form.filtered(draft, text)))
     hidden = sum(one.hides for one in draft.problems) + draft.dropped
     if hidden:
@@ -161,7 +165,7 @@ def read(text: str, form: Form, command_known: bool = False) -> Told:
         tuple(draft.listeners.values()),
         draft.holders,
         tuple(draft.problems),
-        (*holes, *form.gaps(draft, text)),
+        (*holes, *gaps),
         not holes,
     )
 

@@ -21,8 +21,7 @@ from dataclasses import dataclass, field, replace
 
 from halfopen import address
 from halfopen.inventory import CheckPlan
-from halfopen.judge.match import Ask, Ground, Matching, Suspect, elsewhere
-from halfopen.judge.translate import shares_link
+from halfopen.judge.match import Ask, Ground, Matching, Suspect, elsewhere, shares_link
 from halfopen.judge.verdict import THE_TABLE, Accord
 from halfopen.model import Namespace, Place, Snapshot, show_connection
 from halfopen.table import NO_INODE, RETRANSMITS

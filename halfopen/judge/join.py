@@ -7,11 +7,12 @@ clean pair a tenth of its time.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from halfopen.inventory import CheckPlan
 from halfopen.judge.match import Ground, Matching, match, survey
-from halfopen.model import Snapshot
+from halfopen.model import Namespace, Snapshot
 
 if TYPE_CHECKING:
     from halfopen.judge.translate import Tables
@@ -22,10 +23,10 @@ Extra = Mapping[str, Sequence[bytes]]
 
 def join(plan: CheckPlan, snapshots: Mapping[str, Snapshot], extra: Extra, limit: int | None = 0) -> Matching:
     """The matching of a check: what the evidence says by itself. `limit`: as `match` has it."""
-    roles = compared(plan)
+    roles, snapshots = compared(plan), once_each(snapshots)
     hosts = [snapshots[name] for name in roles]
     if not any(space.rewrites for one in everybody(plan, snapshots) for space in one.namespaces):
-        return match(ground_of(plan, snapshots, extra), limit)
+        return match(survey(hosts, plan.clients, plan.servers, plan.ports, extra), limit)
     from halfopen.judge.translate import names_of, restore
 
     names = names_of(hosts, translations(plan, snapshots, extra), frozenset(roles))
@@ -40,12 +41,13 @@ def conclude(plan: CheckPlan, snapshots: Mapping[str, Snapshot], extra: Extra, m
         return matching
     from halfopen.judge.infer import infer
 
-    return infer(plan, snapshots, ground_of(plan, snapshots, extra), matching)
+    return infer(plan, once_each(snapshots), ground_of(plan, snapshots, extra), matching)
 
 
 def ground_of(plan: CheckPlan, snapshots: Mapping[str, Snapshot], extra: Extra) -> Ground:
     """What the join stands on where nothing translates."""
-    return survey([snapshots[name] for name in compared(plan)], plan.clients, plan.servers, plan.ports, extra)
+    hosts = [once_each(snapshots)[name] for name in compared(plan)]
+    return survey(hosts, plan.clients, plan.servers, plan.ports, extra)
 
 
 def translations(plan: CheckPlan, snapshots: Mapping[str, Snapshot], extra: Extra) -> Tables:
@@ -70,6 +72,33 @@ def may_translate(plan: CheckPlan, snapshots: Mapping[str, Snapshot], matching: 
     if not matching.suspects and not matching.external:
         return []
     return [one.host for one in everybody(plan, snapshots) if any(space.tracked for space in one.namespaces)]
+
+
+def once_each(snapshots: Mapping[str, Snapshot]) -> Mapping[str, Snapshot]:
+    """The snapshots without namespaces that two of them have: two names of one machine, or a container and its host.
+
+    A namespace stays with the host whose own it is, else with the first that has it. Two own ones are two hosts.
+    """
+    owns = {kernel_name(one, one.namespaces[0]) for one in snapshots.values() if one.namespaces}
+    seen: set[tuple[str, int]] = set()
+    found = {}
+    for name, one in snapshots.items():
+        kept = list(one.namespaces[:1])
+        for space in one.namespaces[1:]:
+            known = kernel_name(one, space)
+            if known is None or (known not in owns and known not in seen):
+                kept.append(space)
+            if known is not None:
+                seen.add(known)
+        found[name] = one if len(kept) == len(one.namespaces) else replace(one, namespaces=tuple(kept))
+    return found
+
+
+def kernel_name(snapshot: Snapshot, space: Namespace) -> tuple[str, int] | None:
+    """What tells a namespace from all others: the boot of its kernel and its inode; None if either is unknown."""
+    if snapshot.facts is None or snapshot.facts.boot_id is None or space.netns is None:
+        return None
+    return snapshot.facts.boot_id, space.netns
 
 
 def everybody(plan: CheckPlan, snapshots: Mapping[str, Snapshot]) -> list[Snapshot]:

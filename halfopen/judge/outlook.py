@@ -192,7 +192,7 @@ def retransmission_left(end: Socket, sysctls: Mapping[str, int]) -> float | None
     The kernel compares the time since the first repetition when the timer fires, so the end comes with a tick of it.
     """
     info, expires = end.info, end.timer_expires_s
-    boundary = orphan_retries(sysctls) if end.inode == 0 and end.state in ORPHANS else sysctls.get("tcp_retries2")
+    boundary = orphan_retries(sysctls) if end.inode == 0 and end.state in ORPHANS else tries(sysctls, "tcp_retries2")
     if info is None or expires is None or boundary is None:
         return None
     most, step, again = rto_max(sysctls), info.rto_us / 1e6, end.retransmits
@@ -202,7 +202,7 @@ def retransmission_left(end: Socket, sysctls: Mapping[str, int]) -> float | None
         first_repetition, step = expires, min(step * 2, most)
         left += step
     while left - first_repetition < limit:
-        step = min(step * 2, most)
+        step = max(min(step * 2, most), TICK)
         left += step
     return left
 
@@ -215,13 +215,13 @@ def model_timeout(boundary: int, most: float) -> float:
 
 def orphan_retries(sysctls: Mapping[str, int]) -> int | None:
     """tcp_orphan_retries: 0 means 8 while the peer may be alive."""
-    found = sysctls.get("tcp_orphan_retries")
+    found = tries(sysctls, "tcp_orphan_retries")
     return None if found is None else found or 8
 
 
 def probes_left(end: Socket, sysctls: Mapping[str, int]) -> float | None:
     """Seconds until zero-window probes that nobody answers are given up: after tcp_retries2 of them."""
-    limit, expires, info = sysctls.get("tcp_retries2"), end.timer_expires_s, end.info
+    limit, expires, info = tries(sysctls, "tcp_retries2"), end.timer_expires_s, end.info
     if limit is None or expires is None or info is None:
         return None
     most = rto_max(sysctls)
@@ -237,12 +237,12 @@ def keepalive_left(end: Socket, sysctls: Mapping[str, int]) -> float | None:
     sent = end.retransmits or 0
     if sent and end.timer_expires_s > interval:
         return None  # the program has set times of its own, and they are longer
-    return end.timer_expires_s + interval * max(0, probes - sent)
+    return end.timer_expires_s + max(0, interval) * max(0, probes - sent)
 
 
 def request_left(end: Socket, sysctls: Mapping[str, int]) -> float | None:
     """Seconds until a request socket is forgotten: tcp_synack_retries, each wait twice the last."""
-    limit, expires = sysctls.get("tcp_synack_retries"), end.timer_expires_s
+    limit, expires = tries(sysctls, "tcp_synack_retries"), end.timer_expires_s
     if limit is None or expires is None or end.retransmits is None:
         return None
     most = rto_max(sysctls)
@@ -251,10 +251,10 @@ def request_left(end: Socket, sysctls: Mapping[str, int]) -> float | None:
 
 def connect_left(end: Socket, sysctls: Mapping[str, int]) -> float | None:
     """Seconds until connect() fails: tcp_syn_retries, after tcp_syn_linear_timeouts of one second (Linux 6.5)."""
-    limit, expires, info = sysctls.get("tcp_syn_retries"), end.timer_expires_s, end.info
+    limit, expires, info = tries(sysctls, "tcp_syn_retries"), end.timer_expires_s, end.info
     if limit is None or expires is None or info is None:
         return None
-    linear = sysctls.get("tcp_syn_linear_timeouts", 0)
+    linear = tries(sysctls, "tcp_syn_linear_timeouts") or 0
     left, step, sent = expires, info.rto_us / 1e6, end.retransmits or 0
     while sent < limit + linear:
         sent += 1
@@ -262,6 +262,12 @@ def connect_left(end: Socket, sysctls: Mapping[str, int]) -> float | None:
             step = min(step * 2, rto_max(sysctls))
         left += step
     return left
+
+
+def tries(sysctls: Mapping[str, int], name: str) -> int | None:
+    """A setting that counts tries: a byte in the kernel (net/ipv4/sysctl_net_ipv4.c), anything from a broken host."""
+    found = sysctls.get(name)
+    return None if found is None else max(0, min(found, 255))
 
 
 def rto_max(sysctls: Mapping[str, int]) -> float:
@@ -294,6 +300,7 @@ UNHEARD = (Verdict.STALLED, Verdict.CLOSE_LOST, Verdict.DESYNCHRONIZED, Verdict.
 """Verdicts in which an end is not answered although the other end is there."""
 
 ORPHANS = (State.FIN_WAIT1, State.CLOSING, State.LAST_ACK)
+TICK = 0.001  # seconds; no timer is faster
 COOKIE_LIFE = 120.0  # seconds; net/ipv4/syncookies.c MAX_SYNCOOKIE_AGE
 
 OUTLOOKS: dict[OutlookCode, str] = {

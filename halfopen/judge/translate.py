@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from halfopen import address
-from halfopen.judge.match import Ground, Matching, Suspect
+from halfopen.judge.match import Ground, Matching, Suspect, shares_link
 from halfopen.model import InterfaceAddress, Namespace, Place, Snapshot
 from halfopen.table import Block, Table
 from halfopen.words import plural
@@ -219,14 +219,6 @@ class Names:
             translation=str(client[1]),
             ambiguous=client[1].ambiguous or server[1].ambiguous,
         )
-
-
-def shares_link(own: bytes, prefix: int | None, packed: bytes) -> bool:
-    """Whether an address is within the prefix of an interface's own."""
-    if prefix is None or len(own) != len(packed):
-        return False
-    shift = 8 * len(own) - prefix
-    return int.from_bytes(own, "big") >> shift == int.from_bytes(packed, "big") >> shift
 
 
 def renamed_rows(block: Block, names: Mapping[bytes, bytes]) -> Iterable[Block]:

@@ -30,7 +30,7 @@ from halfopen.model import (
     Snapshot,
     Wanted,
 )
-from halfopen.reach.channel import Channel
+from halfopen.reach.channel import Channel, Connection
 from halfopen.table import CountBlock
 
 
@@ -72,6 +72,7 @@ class Agent:
     last_deadline: float = float("inf")
     python: str | None = None
     note: str | None = None
+    connection: Connection | None = None
     reader: wire.FrameReader = field(init=False)
     facts: HostFacts | None = field(init=False, default=None)
     addresses: tuple[InterfaceAddress, ...] = field(init=False, default=())
@@ -252,7 +253,23 @@ class Agent:
                 f"sudo -n was refused{said}",
                 "allow it for this user in sudoers, or drop sudo = true",
             )
-        if status == 127 or "no python3 found" in complaint:
+        if missing := self._no_interpreter():
+            return missing
+        if self.reader.sequence == 0:
+            ended = f" (exit status {status})" if status is not None else ""
+            # A Python that starts and fails: a broken one, or one on a system that the probe does not know.
+            failed = status is not None and 0 < status < 126
+            return HostError(
+                ErrorCode.NO_INTERPRETER if failed else ErrorCode.PROTOCOL_ERROR,
+                f"the probe ended before its first word{ended}{said}",
+                wire.RETRY,
+            )
+        return HostError(ErrorCode.TRUNCATED, f"the probe's answer ends in the middle{said}", wire.RETRY)
+
+    def _no_interpreter(self) -> HostError | None:
+        """Whether the channel ended because no Python was found, or only one that is too old."""
+        status, complaint = self.channel.exit_status(), self.channel.complaint()
+        if status in (126, 127) or "no python3 found" in complaint:
             asked = self.python or "python3 (nor platform-python, nor python3.6 to python3.14)"
             return HostError(
                 ErrorCode.NO_INTERPRETER,
@@ -264,12 +281,7 @@ class Agent:
             return HostError(
                 ErrorCode.NO_INTERPRETER, "the host's python is older than 3.6", "set python = ... in the inventory"
             )
-        if self.reader.sequence == 0:
-            ended = f" (exit status {status})" if status is not None else ""
-            return HostError(
-                ErrorCode.PROTOCOL_ERROR, f"the probe ended before its first word{ended}{said}", wire.RETRY
-            )
-        return HostError(ErrorCode.TRUNCATED, f"the probe's answer ends in the middle{said}", wire.RETRY)
+        return None
 
 
 def request(verb: int, payload: bytes = b"") -> bytes:
@@ -285,7 +297,8 @@ def pack_ports(ports: Sequence[int]) -> bytes:
 SUDO_SAYS = (
     "a password is required",
     "is not in the sudoers file",
-    "is not allowed to",
+    "is not allowed to execute",
+    "is not allowed to run sudo",
     "may not run sudo",
     "you must have a tty to run sudo",
     "sudo: not found",

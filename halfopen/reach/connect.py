@@ -5,11 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from halfopen.errors import ErrorCode, HostError, UsageError
 from halfopen.inventory import Host, Inventory
-from halfopen.reach.channel import Channel
+from halfopen.reach.channel import Channel, Connection
 from halfopen.reach.local import ExecConnection, LocalConnection
 from halfopen.reach.openssh import OpensshConnection, Stop
 from halfopen.reach.settings import Lookup, Settings, beyond_us, check_name, split_target
@@ -26,24 +25,6 @@ class ReachOptions:
     transport: str | None = None
     interactive: bool = False
     config: str | None = None  # another ssh_config, for tests
-
-
-class Connection(Protocol):
-    """A host that was reached."""
-
-    @property
-    def transport(self) -> str:
-        """The way that was taken."""
-
-    @property
-    def note(self) -> str | None:
-        """Why it was taken, where that is worth a word."""
-
-    def run(self, command: str) -> Channel:
-        """Start `command` there by a POSIX shell."""
-
-    def close(self) -> None:
-        """Give the connection back. Never raises."""
 
 
 @dataclass

@@ -38,6 +38,7 @@ def open_agent(
         last_deadline=options.deadline,
         python=host.python,
         note=connection.note,
+        connection=connection,
     )
     keep(agent)
     return agent

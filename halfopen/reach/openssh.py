@@ -10,7 +10,7 @@ import os
 import re
 import shlex
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from halfopen.errors import ErrorCode, HostError
 from halfopen.reach import places
@@ -44,23 +44,24 @@ class OpensshConnection:
     config: str | None = None
     note: str | None = None
     transport: str = "openssh"
+    started: list[ProcessChannel] = field(default_factory=list)
 
     def run(self, command: str) -> ProcessChannel:
         """Start `command` by the user's login shell over there, and wait until it or the login says something."""
+        *jumps, last = (one.address for one in self.stops)
         for attempt in range(places.TRIES):
-            *jumps, last = (one.address for one in self.stops)
-            with places.way_through(jumps, self.deadline), places.place_at(last, self.deadline):
-                try:
+            try:
+                with places.way_through(jumps, self.deadline), places.place_at(last, self.deadline):
                     return self.start(command)
-                except HostError as error:
-                    if error.code is not ErrorCode.THROTTLED or attempt == places.TRIES - 1:
-                        raise
-            places.pause(attempt, self.deadline)
+            except HostError as error:
+                if not places.again(error, attempt, self.deadline):
+                    raise
         raise AssertionError("the last attempt raises")
 
     def start(self, command: str) -> ProcessChannel:
         """One attempt."""
         channel = ProcessChannel([*self.argv(), command], self.deadline, self.explain, {**os.environ, **QUIET})
+        self.started.append(channel)
         # Beside its own limit for the handshake (ConnectTimeout), so that no login hangs until the end of the run.
         channel.deadline = min(self.deadline, time.monotonic() + PATIENCE * self.connect_timeout)
         try:
@@ -163,7 +164,9 @@ class OpensshConnection:
         return shlex.join([*argv, f"{stop.user}@{stop.host}" if stop.user else stop.host])
 
     def close(self) -> None:
-        """Each channel ends its own ssh."""
+        """Ends every ssh, one that still knocks too."""
+        for channel in self.started:
+            channel.close()
 
 
 PATIENCE = 3

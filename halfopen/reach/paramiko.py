@@ -207,20 +207,33 @@ def open_hop(
     if known.has_ca(hop.host_key_alias or hop.host, hop.port):
         raise HostError(ErrorCode.UNSUPPORTED, "its host key is vouched for by a certificate authority", USE_OPENSSH)
     for attempt in range(places.TRIES):
-        with places.place_at((hop.host, hop.port), patience.deadline):
-            transport = None
-            try:
-                transport = handshake(paramiko, before, hop, known, patience)
-                check_host_key(transport.get_remote_server_key(), hop, known, accept_new)
-                authenticate(paramiko, transport, hop, patience, interactive)
-                return transport
-            except HostError as error:
-                if transport is not None:
-                    transport.close()
-                if error.code is not ErrorCode.THROTTLED or attempt == places.TRIES - 1:
-                    raise
-        places.pause(attempt, patience.deadline)
+        try:
+            with places.place_at((hop.host, hop.port), patience.deadline):
+                return try_hop(paramiko, before, hop, known, patience, accept_new, interactive)
+        except HostError as error:
+            if not places.again(error, attempt, patience.deadline):
+                raise
     raise AssertionError("the last attempt raises")
+
+
+def try_hop(
+    paramiko: Any,
+    before: Sequence[Any],
+    hop: Settings,
+    known: KnownHosts,
+    patience: Patience,
+    accept_new: bool,
+    interactive: bool,
+) -> Any:
+    """One attempt."""
+    transport = handshake(paramiko, before, hop, known, patience)
+    try:
+        check_host_key(transport.get_remote_server_key(), hop, known, accept_new)
+        authenticate(paramiko, transport, hop, patience, interactive)
+    except BaseException:
+        transport.close()
+        raise
+    return transport
 
 
 def handshake(paramiko: Any, before: Sequence[Any], hop: Settings, known: KnownHosts, patience: Patience) -> Any:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -172,6 +176,36 @@ def test_a_server_that_throttles_is_tried_again(site: Lab, transport: str) -> No
         code, found, _ = run(site, db, "--timeout", "30")
     assert (code, found["complete"], found["error"]) == (0, True, None)
     assert next(count) == 3
+
+
+def test_an_interrupt_leaves_no_ssh_behind(site: Lab) -> None:
+    knocked = threading.Event()
+
+    def behaviour(sock: socket.socket) -> None:
+        knocked.set()
+        mute(sock)
+
+    with answering(behaviour) as port:
+        inventory = site.folder / "interrupted.toml"
+        inventory.write_text(f"[hosts.db]\n{by_ssh(site, address='127.0.0.1', port=str(port))}\n")
+        argv = [sys.executable, "-m", "halfopen", "check", "db", "db", "--inventory", str(inventory)]
+        process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert knocked.wait(20)
+        assert left_over(port)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (130, "") and "Traceback" not in err
+    assert not left_over(port)
+
+
+def left_over(port: int) -> list[str]:
+    """Command lines of ssh programs to this port."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            found += [path.parent.name] if words[0] == b"ssh" and str(port).encode() in words else []
+    return found
 
 
 def pump(one: socket.socket, two: socket.socket) -> None:

@@ -1,0 +1,109 @@
+"""This machine where it is no Linux: psutil answers what the probe's `Agent` answers, from whole tables."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from halfopen import address
+from halfopen.errors import ErrorCode, HostError
+from halfopen.evidence import psutil as rows
+from halfopen.evidence.told import Told
+from halfopen.model import HostFacts, InterfaceAddress, Look, Process, Snapshot, Wanted
+from halfopen.reach.tables import look_in
+
+
+def is_foreign() -> bool:
+    """Whether the probe cannot run on this machine."""
+    return platform.system() != "Linux"
+
+
+@dataclass
+class MachineAgent:
+    """This machine. Every method raises HostError and nothing else."""
+
+    host: str
+    transport: str = "local"
+    facts: HostFacts | None = field(init=False, default=None)
+
+    def first_look(self, ports: Sequence[int]) -> Snapshot:
+        """Who this is, and its table."""
+        return self.snapshot(ports)
+
+    def snapshot(self, ports: Sequence[int]) -> Snapshot:
+        """One table."""
+        told = self._table()
+        name = platform.uname()
+        uid = os.getuid() if hasattr(os, "getuid") else None
+        self.facts = HostFacts(
+            hostname=name.node,
+            kernel=name.release,
+            boot_id=None,
+            uptime_s=uptime(),
+            privileged=None if uid is None else uid == 0,
+            collector=told.collector,
+            uid=uid,
+            python=platform.python_version(),
+            gaps=told.gaps,
+        )
+        return Snapshot(self.host, self.facts, (told.namespace(addresses(), frozenset(ports)),), transport="local")
+
+    def look(self, wanted: Sequence[Wanted]) -> Look:
+        """The sockets that were asked for, out of one more table, or of two where one is not there."""
+        return look_in(self.host, wanted, self._table)
+
+    def evidence(self) -> tuple[dict[str, int], dict[str, int]]:
+        """psutil has no counters of TCP."""
+        return {}, {}
+
+    def owners(self, _: Sequence[int]) -> tuple[dict[int, Process], int]:
+        """psutil has no inodes to ask by."""
+        return {}, 0
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _table(self) -> Told:
+        import psutil
+
+        try:
+            found = psutil.net_connections("tcp")
+            names = {one.pid: one.info["name"] or "" for one in psutil.process_iter(["name"])}
+        except psutil.AccessDenied as error:
+            raise HostError(
+                ErrorCode.NEEDS_PRIVILEGE,
+                "this system shows its sockets to an administrator only",
+                "run halfopen as root, or save netstat -an and read it with halfopen analyse",
+            ) from error
+        except (psutil.Error, OSError, RuntimeError) as error:
+            raise HostError(
+                ErrorCode.UNSUPPORTED, f"psutil cannot read the sockets of this machine: {error}"
+            ) from error
+        return rows.decode(found, names, platform.system())
+
+
+def addresses() -> tuple[InterfaceAddress, ...]:
+    """The addresses of this machine's interfaces."""
+    import psutil
+
+    found = set()
+    for listed in psutil.net_if_addrs().values():
+        for one in listed:
+            try:
+                found.add(address.parse(one.address))
+            except ValueError:
+                continue  # a hardware address
+    return tuple(InterfaceAddress(packed, ()) for packed in sorted(found))
+
+
+def uptime() -> float | None:
+    """Seconds since this machine booted, None where nobody tells."""
+    import psutil
+
+    try:
+        return max(0.0, time.time() - psutil.boot_time())
+    except (psutil.Error, OSError):
+        return None

@@ -1,0 +1,108 @@
+"""Reads a host that has no Python, by a shell script over stdin and what the host has: ss, /proc, netstat, lsof.
+
+It answers what the probe's `Agent` answers, from whole tables: a look-up is one more table. A table is no instant and
+may skip a socket, so what is not there is looked for twice, and a finding is `observed` and never `proven`.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+
+from halfopen.errors import ErrorCode, HostError
+from halfopen.evidence import shell, wire
+from halfopen.evidence.told import Told
+from halfopen.model import HostFacts, InterfaceAddress, Look, Process, Snapshot, Wanted
+from halfopen.reach.channel import Channel
+from halfopen.reach.tables import look_in
+
+READY = b"halfopen-shell\n"
+COMMAND = "exec /bin/sh -c 'echo halfopen-shell; exec /bin/sh'"
+"""Quoted for every login shell, csh included."""
+
+
+def script() -> bytes:
+    """The text of the script, as it is sent."""
+    return resources.files("halfopen.reach").joinpath("collect.sh").read_bytes()
+
+
+@dataclass
+class ShellAgent:
+    """An open conversation with the shell of one host. Every method raises HostError and nothing else.
+
+    `timeout` and `last_deadline` as of `Agent`.
+    """
+
+    host: str
+    channel: Channel
+    transport: str
+    timeout: float = 60.0
+    last_deadline: float = float("inf")
+    facts: HostFacts | None = field(init=False, default=None)
+    addresses: tuple[InterfaceAddress, ...] = field(init=False, default=())
+    netns: int | None = field(init=False, default=None)
+
+    def start(self, wait: bool = False) -> None:
+        """Sends the script. `wait`: nothing before the shell has said that it reads, for one that reads ahead."""
+        if wait:
+            seen = b""
+            while READY not in seen:
+                seen = (seen + self._receive())[-shell.PREAMBLE_LIMIT :]
+        # Blank lines first: a login script that reads a line of stdin takes one of them.
+        self.channel.send(b"\n" * 4 + script())
+
+    def first_look(self, ports: Sequence[int]) -> Snapshot:
+        """Who the host is, and its table."""
+        sections = self._ask("facts table")
+        told = shell.table_of(sections)
+        self.facts, self.addresses, self.netns = shell.facts_of(sections, told)
+        return self._snapshot(told, ports)
+
+    def snapshot(self, ports: Sequence[int]) -> Snapshot:
+        """One more table on the open session."""
+        return self._snapshot(self._table(), ports)
+
+    def look(self, wanted: Sequence[Wanted]) -> Look:
+        """The sockets that were asked for, out of one more table, or of two where one is not there."""
+        return look_in(self.host, wanted, self._table)
+
+    def evidence(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Counters and sysctls of the host's network namespace, now."""
+        return shell.counters_of(self._ask("counters"))
+
+    def owners(self, inodes: Sequence[int]) -> tuple[dict[int, Process], int]:
+        """Inode -> process that holds it; the number says whether some may be closed to us."""
+        found = shell.owners_of(self._ask("owners"), inodes)
+        return found, 0 if self.facts is not None and self.facts.privileged else 1
+
+    def close(self) -> None:
+        """Ends the shell with its channel."""
+        self.channel.close()
+
+    def _table(self) -> Told:
+        return shell.table_of(self._ask("table"))
+
+    def _snapshot(self, told: Told, ports: Sequence[int]) -> Snapshot:
+        namespace = told.namespace(self.addresses, frozenset(ports), self.netns)
+        return Snapshot(self.host, self.facts, (namespace,), transport=self.transport)
+
+    def _ask(self, words: str) -> list[shell.Section]:
+        """One request and its sections."""
+        nonce = secrets.token_hex(8)
+        reader = shell.SectionReader(nonce.encode())
+        self.channel.deadline = min(time.monotonic() + self.timeout, self.last_deadline)
+        self.channel.send(f"ask {nonce} {words}\n".encode())
+        while not reader.done:
+            reader.feed(self._receive())
+        return reader.sections
+
+    def _receive(self) -> bytes:
+        data = self.channel.receive()
+        if not data:
+            said = self.channel.complaint().strip().splitlines()
+            last = f": {said[-1][:300]}" if said else ""
+            raise HostError(ErrorCode.TRUNCATED, f"the answer of the shell ends in the middle{last}", wire.RETRY)
+        return data
