@@ -176,6 +176,10 @@ FIRES: dict[str, tuple[Given, set[CauseCode]]] = {
         Given(V.MISSING_ON_SERVER, RETRYING, counters={"OutRsts": 9}, deltas={"OutRsts": 1}),
         {C.RESET_LOST, C.PATH_DEAD},
     ),
+    "the missing end may have timed out": (
+        GONE.without(counters={"EstabResets": 3, "TCPAbortOnTimeout": 3}),
+        {C.PATH_DEAD},
+    ),
     "silent beyond 350 s": (SILENT, {C.MIDDLEBOX_FORGOT}),
     "silent beyond the host's own conntrack": (
         GONE.without(sysctls={"nf_conntrack_tcp_timeout_established": 30}),
@@ -276,6 +280,7 @@ SILENCE: dict[str, tuple[Given, CauseCode]] = {
         C.MIDDLEBOX_FORGOT,
     ),
     "nothing is outstanding": (GONE, C.PATH_DEAD),
+    "timeouts before a reboot": (REBOOTED.without(counters={"TCPAbortOnTimeout": 3}), C.PATH_DEAD),
     "one repetition is no dead path": (
         Given(V.STALLED, replace(RETRYING, retransmits=1), far(end())),
         C.PATH_DEAD,
@@ -322,6 +327,7 @@ def test_what_merely_fits_is_not_told_as_a_fact() -> None:
         "sockets were dropped without a RST",
         "nothing listens any more",
         "RSTs were sent",
+        "the missing end may have timed out",
         "silent beyond 350 s",
         "silent beyond the host's own conntrack",
         "byte counts of two lives",
@@ -365,6 +371,13 @@ def test_the_limit_of_the_queue_is_named() -> None:
 def test_keepalive_is_advised_below_the_limit_that_was_seen() -> None:
     (text,) = [one for one in SILENT.diagnosis().remedies if "SO_KEEPALIVE on web" in one]
     assert "TCP_KEEPIDLE=60" in text and "below the limit of 240 s" in text and "2h 11m" in text
+
+
+def test_where_several_fit_it_is_said_what_tells_them_apart() -> None:
+    several = GONE.without(counters={"EstabResets": 3, "OutRsts": 3, "TCPAbortOnTimeout": 3}).diagnosis()
+    assert several.codes == ("reset-lost", "path-dead")
+    assert several.remedies[0].startswith("to tell which: the log of the program on db when web last heard of it")
+    assert not [step for step in BY_COOKIE.diagnosis().remedies if "to tell which" in step]
 
 
 def test_the_end_that_waits_is_ended_and_never_a_request_socket() -> None:

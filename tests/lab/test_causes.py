@@ -134,6 +134,17 @@ def resets_that_never_arrive(place: Scene) -> None:
     time.sleep(1)
 
 
+def timed_out(place: Scene) -> None:
+    """The path was dead for a while: the server gave up, and the client never sent anything."""
+    place.server_host.sysctl("ipv4/tcp_retries2", 2)
+    clients, servers = talked(place)
+    assert clients
+    place.to_client("")
+    place.server.send(servers, 100)
+    time.sleep(4)
+    place.client_host.undrop()
+
+
 def forgotten(place: Scene) -> None:
     """The client's own conntrack forgets after 2 s of silence, and drops the RST of what it does not know."""
     host = place.client_host
@@ -172,6 +183,7 @@ MADE: dict[str, tuple[Callable[[Scene], object], str, list[str]]] = {
     "RSTs lost now": (resets_that_never_arrive, "missing-on-server", ["reset-lost", "path-dead"]),
     "forgotten by a firewall": (forgotten, "missing-on-server", ["reset-lost", "middlebox-forgot"]),
     "written into the void": (sends_into_the_void, "missing-on-server", ["path-dead"]),
+    "given up while the path was dead": (timed_out, "missing-on-server", ["path-dead"]),
     "FIN lost": (FAULTS["fin_lost"], "close-lost", ["path-dead"]),
     "SYN-ACK lost": (FAULTS["embryonic"], "embryonic", ["path-dead"]),
     "not accepted": (FAULTS["never_accepted"], "never-accepted", ["application-not-accepting"]),

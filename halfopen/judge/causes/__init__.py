@@ -46,6 +46,10 @@ def remedies_of(case: Case, reasons: Sequence[Reason]) -> tuple[Remedy, ...]:
     found = [remedy for reason in reasons if reason.code in by_code for remedy in by_code[reason.code].remedies(case)]
     last = list(end_it(case))
     kept = [one for one in dict.fromkeys(found) if one not in last]
+    if len(reasons) > 1 and not any(one.decisive for one in reasons) and case.held.verdict in TELLERS:
+        kept.insert(
+            0, Remedy(f"to tell which: {TELLERS[case.held.verdict].format(case.client.name, case.server.name)}")
+        )
     return (*kept, *last)
 
 
@@ -66,6 +70,13 @@ INFOLESS = ("SYN_RECV", "TIME_WAIT")
 CAPTURE = (
     "a capture of one such connection on both hosts at once would tell (tcpdump -ni any host ADDRESS and port PORT)"
 )
+
+TELLERS: dict[Verdict, str] = {
+    Verdict.MISSING_ON_SERVER: "the log of the program on {1} when {0} last heard of it, or a capture on both hosts",
+    Verdict.MISSING_ON_CLIENT: "the log of the program on {0} when {1} last heard of it, or a capture on both hosts",
+    Verdict.CONNECT_UNANSWERED: "tcpdump on {1}: does the SYN arrive there, and is it answered?",
+}
+"""What tells causes apart that all fit; 0 is the client's host, 1 the server's."""
 
 DECIDERS: dict[Verdict, str] = {
     Verdict.MISSING_ON_SERVER: "nothing on the server tells how it lost its end: its program's log at the time this "

@@ -7,47 +7,73 @@ from collections.abc import Iterator
 from halfopen.findings import CauseCode, Verdict
 from halfopen.judge.case import Case, is_full
 from halfopen.judge.causes.remedies import end_it, user_timeout_for
-from halfopen.judge.causes.rule import About, Fact, Reason, Remedy, Rule, idle_fact
+from halfopen.judge.causes.rule import About, Fact, Reason, Remedy, Rule, counted, idle_fact
 from halfopen.judge.sentence import Amount, Sentence, seconds, times
-from halfopen.judge.signs import UNTIMED, ends, heard_s, never_confirmed, trying_s, unanswered
+from halfopen.judge.signs import (
+    UNTIMED,
+    alone,
+    ends,
+    heard_s,
+    is_missing,
+    never_confirmed,
+    rebooted_s,
+    trying_s,
+    unanswered,
+)
 from halfopen.model import Socket
 from halfopen.tcp import State, Timer
 
 
 def path_dead(case: Case) -> Reason | None:
     """What one end sends, or what it is answered, does not get through, though both hosts are alive."""
-    facts = [Fact(host.name, words) for end, host in ends(case) if (words := trying(end))]
     verdict = case.held.verdict
-    if verdict is Verdict.CONNECT_UNANSWERED and case.held.client and case.held.server:
-        facts = [*facts, *answers(case)]
-        summary = f"{case.server.name} answers the SYN, and its SYN-ACK does not reach {case.client.name}"
-        return Reason(CauseCode.PATH_DEAD, summary, tuple(facts), decisive=True) if facts else None
-    if verdict is Verdict.CONNECT_UNANSWERED:
-        if not facts or case.listener is None or is_full(case.listener):
-            return None
-        summary = f"packets from {case.client.name} to {case.server.name}, or back, are lost between these addresses"
-        return Reason(CauseCode.PATH_DEAD, summary, tuple(facts))
-    if verdict is Verdict.EMBRYONIC:
-        facts = answers(case)
-        summary = f"neither an ACK nor a RST comes back: what {case.server.name} sends to {case.client.name}, or its "
-        summary += "answer, is lost"
-        return Reason(CauseCode.PATH_DEAD, summary, tuple(facts), decisive=True) if facts else None
-    if verdict is Verdict.HANDSHAKE_STUCK:
-        client, server = case.held.client, case.held.server
-        once = client is not None and (info := never_confirmed(case)) is not None and info.segs_in == 1
-        facts = [*answers(case), *facts]
-        if not once or server is None or not server.retransmits:
-            return None
-        summary = f"{case.server.name} repeats its SYN-ACK, and none of them reaches {case.client.name} any more"
-        return Reason(CauseCode.PATH_DEAD, summary, tuple(facts), decisive=True)
-    if not facts or verdict in (Verdict.NEVER_ACCEPTED, Verdict.AMBIGUOUS, Verdict.DESYNCHRONIZED):
+    if verdict in (Verdict.CONNECT_UNANSWERED, Verdict.EMBRYONIC, Verdict.HANDSHAKE_STUCK):
+        return handshake_lost(case)
+    if verdict in (Verdict.NEVER_ACCEPTED, Verdict.AMBIGUOUS, Verdict.DESYNCHRONIZED):
         return None
-    return Reason(
-        CauseCode.PATH_DEAD,
-        "what is sent, or its answer, is lost between these addresses, though both hosts are alive",
-        tuple(facts),
-        decisive=True,
-    )
+    facts = in_vain(case)
+    if not facts:
+        return given_up(case)
+    summary = "what is sent, or its answer, is lost between these addresses, though both hosts are alive"
+    return Reason(CauseCode.PATH_DEAD, summary, tuple(facts), decisive=True)
+
+
+def handshake_lost(case: Case) -> Reason | None:
+    """SYNs, or the SYN-ACKs that answer them, do not get through."""
+    client, server, verdict = case.held.client, case.held.server, case.held.verdict
+    near, distant = case.client.name, case.server.name
+    facts, decisive = [*answers(case), *in_vain(case)], True
+    if verdict is Verdict.EMBRYONIC:
+        summary = f"neither an ACK nor a RST comes back: what {distant} sends to {near}, or its answer, is lost"
+    elif verdict is Verdict.HANDSHAKE_STUCK:
+        info = never_confirmed(case)
+        if info is None or info.segs_in != 1 or not answers(case):
+            return None
+        summary = f"{distant} repeats its SYN-ACK, and none of them reaches {near} any more"
+    elif client is not None and server is not None:
+        summary = f"{distant} answers the SYN, and its SYN-ACK does not reach {near}"
+    else:
+        if case.listener is None or is_full(case.listener):
+            return None
+        summary, decisive = f"packets from {near} to {distant}, or back, are lost between these addresses", False
+    return Reason(CauseCode.PATH_DEAD, summary, tuple(facts), decisive) if facts else None
+
+
+def given_up(case: Case) -> Reason | None:
+    """The end that is missing may have been given up while the path was dead: its host has done that to some."""
+    left = alone(case)
+    if left is None or not is_missing(case) or rebooted_s(left.end, left.other) is not None:
+        return None
+    if not left.other.value("TCPAbortOnTimeout"):
+        return None
+    facts = [*counted(left.other, "TCPAbortOnTimeout"), *idle_fact(left.host.name, heard_s(left.end))]
+    summary = f"{left.other.name} has given up connections that did not answer, and this may be one of them"
+    return Reason(CauseCode.PATH_DEAD, summary, tuple(facts))
+
+
+def in_vain(case: Case) -> list[Fact]:
+    """What each end has sent without an answer."""
+    return [Fact(host.name, words) for end, host in ends(case) if (words := trying(end))]
 
 
 def trying(end: Socket) -> Sentence:
@@ -153,7 +179,8 @@ PATH_RULES = (
             "a packet filter, a link or a forgotten state drops it, in one direction or both. The sender doubles its "
             "wait each time and gives up after tcp_retries2, about fifteen minutes by default.",
             "A retransmission or keepalive timer that has run more than once, and nothing heard since; SYN-ACKs that "
-            "are repeated and not received.",
+            "are repeated and not received. Where it is over, TCPAbortOnTimeout of the host that gave up, which only "
+            "fits: it counts all connections of the host.",
             "Look at the way between the addresses of the connection. TCP_USER_TIMEOUT lets a write fail sooner.",
         ),
     ),
