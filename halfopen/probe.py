@@ -479,24 +479,25 @@ def marks(rows, words, length, states):
 
 
 def links():
-    """Interface index -> (kind, index of its master or 0)."""
+    """Index of what is up, but loopback -> (kind, index of its master or 0); one of no kind where that is refused."""
     found = {}
-    for data in Netlink(NETLINK_ROUTE).dump(RTM_GETLINK, struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0)):
-        for offset, length in messages(data):
-            here = attributes(data, offset + 32, offset + length)
-            info = here.get(18, b"")
-            kind = attributes(info, 0, len(info)).get(1, b"").rstrip(b"\0")
-            master = struct.unpack("=I", here.get(10, bytes(4)))[0]
-            found[struct.unpack_from("=i", data, offset + 20)[0]] = kind, master
-    return found
+    try:
+        for data in Netlink(NETLINK_ROUTE).dump(RTM_GETLINK, struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0)):
+            for offset, length in messages(data):
+                here = attributes(data, offset + 32, offset + length)
+                info = here.get(18, b"")
+                kind = attributes(info, 0, len(info)).get(1, b"").rstrip(b"\0")
+                hardware, index, flags = struct.unpack_from("=HiI", data, offset + 18)
+                if hardware != 772 and flags & 1:  # ARPHRD_LOOPBACK, IFF_UP
+                    found[index] = kind, struct.unpack("=I", here.get(10, bytes(4)))[0]
+        return found
+    except Refused:
+        return {0: (b"", 0)}
 
 
 def inner_links():
     """Bridges on which there is nothing but veth: behind them are namespaces of this host, and nobody else."""
-    try:
-        known = links()
-    except Refused:
-        return []
+    known = links()
     others = {master for kind, master in known.values() if kind != b"veth"}
     return [index for index, (kind, _) in known.items() if kind == b"bridge" and index not in others]
 
@@ -556,8 +557,10 @@ def ground():
     for address, prefix, index in known:
         found.append(("address", struct.pack(">BBI", len(address), prefix, index) + address))
     found.append(("tracked", (read_file(TRACKED, 32) or b"").strip()))
-    for path in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
-        found.append(("forwards", (read_file("/proc/sys/net/" + path, 32) or b"").strip()))
+    # A container has forwarding from its host; one with nothing but the way out of it forwards for nobody.
+    if any((read_file("/proc/sys/net/" + path, 32) or b"0").strip() != b"0" for path in FORWARDING):
+        if any(kind != b"veth" or master for kind, master in links().values()):
+            found.append(("forwards", b"1"))
     return found
 
 
@@ -690,35 +693,33 @@ class Inside(object):
     Raises Refused if it may not be entered, or is gone. No process is started for it, so nothing is left behind.
     """
 
+    home = None
+
     def __init__(self, netns, path):
-        self.netns, self.path, self.home = netns, path, None
+        self.netns, self.path = netns, path
 
     def __enter__(self):
         if self.netns == 0:
             return
         try:
-            home, there = os.open("/proc/self/ns/net", os.O_RDONLY), None
+            if Inside.home is None:
+                Inside.home = os.open("/proc/self/ns/net", os.O_RDONLY)
+            there = os.open(self.path, os.O_RDONLY)
             try:
-                there = os.open(self.path, os.O_RDONLY)
                 if os.fstat(there).st_ino != self.netns:
                     raise OSError(2, "another namespace")
                 setns(there)
-                self.home, home = home, None
             finally:
-                for descriptor in (home, there):
-                    if descriptor is not None:
-                        os.close(descriptor)
+                os.close(there)
         except (OSError, ImportError, AttributeError) as error:
             raise Refused(getattr(error, "errno", None) or 1, "namespace")
 
     def __exit__(self, *_):
-        if self.home is None:
-            return
-        try:
-            setns(self.home)
-        except OSError:
-            raise SystemExit("the way back into the host's own network namespace is closed")
-        os.close(self.home)
+        if self.netns:
+            try:
+                setns(Inside.home)
+            except OSError:
+                raise SystemExit("the way back into the host's own network namespace is closed")
 
 
 def has_sockets():
@@ -735,24 +736,24 @@ def has_sockets():
 
 
 def translations():
-    """Connection tracking of the namespace that we are in -> chunks of (family, pairs of tuples), those that translate.
+    """Connection tracking of the namespace that we are in -> lists of pairs of tuples, of entries that translate.
 
-    A pair is the tuple of the first packet as it came and as it went on: addresses and ports of source and destination.
+    A pair is the tuple of the first packet as it came and as it went on: source, destination, and their ports. Since
+    5.15 the kernel sorts out the rest; before, it gives all entries to each of the three questions.
     """
     if int(read_file(TRACKED, 32) or b"0") == 0:
         return
     try:
-        seen = set()
-        for bit in (1 << 4, 1 << 5):  # IPS_SRC_NAT, IPS_DST_NAT: the kernel sorts out the rest since 5.15
-            value = struct.pack(">I", bit)
-            body = bytes(4) + struct.pack("=HH", 8, 3) + value + struct.pack("=HH", 8, 26) + value  # CTA_STATUS, _MASK
-            for data in Netlink(NETLINK_NETFILTER).dump(CONNTRACK_GET, body):
-                yield [one for one in conntrack_pairs(data) if one not in seen and not seen.add(one)]
+        for bits in (0x10, 0x20, 0x30):  # IPS_SRC_NAT, IPS_DST_NAT, both: CTA_STATUS under CTA_STATUS_MASK
+            body = struct.pack("=IHH", 0, 8, 3) + struct.pack(">I", bits) + struct.pack("=HH", 8, 26)
+            for data in Netlink(NETLINK_NETFILTER).dump(CONNTRACK_GET, body + struct.pack(">I", 0x30)):
+                yield conntrack_pairs(data)
     except Refused as refusal:
-        text = read_file("/proc/net/nf_conntrack", 64 << 20)
-        if text is None:
+        try:
+            with open("/proc/net/nf_conntrack", "rb") as file:
+                yield [pair for line in file for pair in conntrack_line(line)]
+        except OSError:
             raise Refused(refusal.args[0], "conntrack")
-        yield [pair for line in text.split(b"\n") for pair in conntrack_line(line)]
 
 
 def conntrack_pairs(data):
@@ -1059,6 +1060,7 @@ def canonical(sockid, family):
 
 
 TRACKED = "/proc/sys/net/netfilter/nf_conntrack_count"
+FORWARDING = ("ipv4/ip_forward", "ipv6/conf/all/forwarding")
 NAMED = ("/run/netns/", "/var/run/netns/", "/run/docker/netns/")
 
 # Of both tuples of a conntrack entry: source, destination, protocol, source port, destination port.

@@ -313,9 +313,10 @@ class Session:
     def involve(self, matchings: Sequence[Matching]) -> None:
         """Tells each host which of its namespaces the suspects are in."""
         asks = [ask for one in matchings for suspect in one.suspects for ask in (suspect.client, suspect.server)]
-        for name, agent in self.agents.items():
+        for place in {place for ask in asks for place in ask.places}:
+            agent = self.agents.get(place.host)
             if isinstance(agent, Agent):
-                agent.involve({place for ask in asks for place in ask.places if place.host == name})
+                agent.involve(place)
 
     def concluded(self, found: Sequence[Matching], snapshots: Mapping[str, Snapshot]) -> list[Matching]:
         """The join of each check with what can be inferred beyond it."""

@@ -187,8 +187,9 @@ IDLE = replace(end(0, 500), key=address.mirror(ONE))
 
 
 def test_retransmissions_without_an_answer_are_a_stall() -> None:
-    assert verdicts(trying(1), IDLE, trying(1)) == (Verdict.STALLED,)
-    assert verdicts(IDLE, trying(1), IDLE) == (Verdict.STALLED,)
+    assert verdicts(trying(2), IDLE, trying(2)) == (Verdict.STALLED,)
+    assert verdicts(IDLE, trying(2), IDLE) == (Verdict.STALLED,)
+    assert verdicts(trying(1), IDLE, trying(1)) == verdicts(IDLE, trying(1), IDLE) == ()  # on its way, perhaps
     assert stays_stuck([(trying(PATIENCE - 1), IDLE), (trying(PATIENCE), IDLE)])
     assert stays_stuck([(IDLE, trying(PATIENCE)), (IDLE, trying(PATIENCE))])
 
@@ -196,7 +197,8 @@ def test_retransmissions_without_an_answer_are_a_stall() -> None:
 @pytest.mark.parametrize(
     ("first", "last"),
     [
-        (trying(1), trying(PATIENCE - 1)),  # too few yet
+        (trying(2), trying(PATIENCE - 1)),  # too few yet
+        (trying(1), trying(PATIENCE)),
         (trying(PATIENCE + 1), trying(PATIENCE)),  # something was acknowledged meanwhile
         (trying(PATIENCE), replace(trying(PATIENCE), info=counted(1001))),  # so here
         (trying(PATIENCE), IDLE),  # it came through
@@ -215,6 +217,7 @@ def test_a_closed_window_is_a_program_that_does_not_read() -> None:
     full = replace(IDLE, recv_q=65536)
     assert not sticks(trying(PATIENCE, snd_wnd=0), full)
     assert not sticks(trying(0, Timer.PROBE), full)  # its probes are answered
+    assert not sticks(trying(1, Timer.PROBE), full)  # a kernel answers two a second at most
     assert sticks(trying(PATIENCE, Timer.PROBE), full)
 
 

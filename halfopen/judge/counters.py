@@ -117,12 +117,13 @@ def coincide(sent: Sequence[int], received: Sequence[int], sender: TcpInfo, rece
 def sticks(sender: Socket, receiver: Socket) -> bool:
     """Whether data of one end gets no answer just now, though the other end is there and could take it.
 
+    One try may well be on its way still, so there must have been more, or every loss would be worth a second round.
     A probe of a closed window counts while it is unanswered (net/ipv4/tcp_input.c: tcp_ack resets icsk_probes_out), so
     it counts whoever does not read: a program that does not read leaves the answers to its kernel. Retransmissions do
     not count into a closed window, nor when they arrive at an end that has unread data and takes no more (kernels
     before 6.7 say nothing when they drop for want of memory): there, too, a program does not read.
     """
-    if not sender.retransmits or not sender.send_q:
+    if (sender.retransmits or 0) < 2 or not sender.send_q:
         return False
     if sender.timer is Timer.PROBE:
         return True

@@ -293,7 +293,8 @@ class Work:
             self.settled[one.suspect] = replace(one.suspect, doubt=UNREAD.format(host=unread[0]))
             return
         if hidden and not (direct and one.client_is_here):
-            self.settled[one.suspect] = replace(one.suspect, doubt=HIDDEN.format(host=hidden[0]))
+            words = SILENT if sees_all(self.snapshots[hidden[0]]) else HIDDEN
+            self.settled[one.suspect] = replace(one.suspect, doubt=words.format(host=hidden[0]))
             return
         if direct or (one.client_is_here and self.on_link(one)):
             return
@@ -348,10 +349,15 @@ def sentence(client: bytes, arrived: bytes) -> str:
 
 def is_hidden(snapshot: Snapshot) -> bool:
     """Whether connections of a host may end in a namespace, or by a translation, that could not be read."""
-    blind = snapshot.facts is not None and snapshot.facts.sees_namespaces is False
+    whole = sees_all(snapshot)
     return any(
-        space.forwards and space.tracked != 0 and (blind or space.rewrites is None) for space in snapshot.namespaces
+        space.forwards and space.tracked != 0 and (not whole or space.rewrites is None) for space in snapshot.namespaces
     )
+
+
+def sees_all(snapshot: Snapshot) -> bool:
+    """Whether a host was read with the right to look into its namespaces."""
+    return snapshot.facts is None or snapshot.facts.sees_namespaces is not False
 
 
 def is_read(snapshot: Snapshot | None) -> bool:
@@ -370,6 +376,10 @@ UNREAD = (
 HIDDEN = (
     "their other end is not on {host}, but {host} forwards packets and may hide it in a container: "
     "to look there needs root (sudo = true)"
+)
+SILENT = (
+    "their other end is not on {host}, but {host} forwards packets and did not tell what it translates: its connection "
+    "tracking could not be read, neither by netlink nor in /proc/net/nf_conntrack"
 )
 STAND_IN = (
     "their other end is not there, but {host} has connections of {far} at {door} that could be theirs behind a box "

@@ -251,8 +251,12 @@ def urgent(numbers: list[int]) -> None:
 
 
 def pump(numbers: list[int], seconds: float) -> None:
-    """Sends and reads as fast as it goes, in both directions, in a thread a socket, until the time is over."""
+    """Sends and reads as fast as it goes, both ways, in two threads a socket, until the time is over.
+
+    It gives way to other programs of the machine, which would starve beside it.
+    """
     end = time.monotonic() + seconds
+    os.nice(10)
 
     def work(one: socket.socket, act: Callable[[], int]) -> None:
         one.settimeout(0.5)

@@ -439,3 +439,18 @@ def test_a_router_that_cannot_be_reached_leaves_the_check_incomplete(three: Lab)
     code, report = through(three, "--settle", "0.3")
     assert (code, report["findings"]) == (3, [])
     assert "router could not be read" in report["headline"]
+
+
+def test_a_container_that_is_reached_without_root_hides_nobody(two: Lab) -> None:
+    """It has forwarding and connection tracking from its engine, and nothing but the way out of it."""
+    for host in two.hosts.values():
+        forward(host)
+        host.run("nft", "add table inet seen; add chain inet seen in { type filter hook input priority 0; }")
+        host.run("nft", "add rule inet seen in ct state established counter")
+    as_nobody(two, "db")
+    as_nobody(two, "web")
+    path = Way(two["web"].driver(), two["db"].driver(), (two.v4("db"), BEHIND), ("0.0.0.0", BEHIND))
+    expected = broken(path)
+    assert int(two["db"].run("cat", "/proc/sys/net/netfilter/nf_conntrack_count"))
+    _, report = check(two, "--settle", "0.3")
+    assert_exactly(report, expected)

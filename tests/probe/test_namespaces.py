@@ -94,7 +94,8 @@ def test_it_looks_into_a_namespace_without_a_name(
     translated = agent.translated(snapshot)
     rewrites = within(translated.namespaces, told["netns"]).rewrites
     assert rewrites is not None and sorted(rewrites.pairs()) == sorted(pairs)
-    agent.involve([here, place])
+    agent.involve(here)
+    agent.involve(place)
     counters, sysctls = agent.evidence()
     assert counters[f"{there.netns}/PassiveOpens"] == 2 != counters["PassiveOpens"]
     assert sysctls[f"{there.netns}/somaxconn"] and sysctls["somaxconn"]
@@ -117,9 +118,11 @@ def test_a_namespace_that_is_gone_is_unseen_and_not_empty(python: str) -> None:
     place = Place(agent.host, told["netns"])
     wanted = [Wanted(place, key(*told["ends"][0][:2])), Wanted(Place(agent.host, None), key(*told["ends"][0][:2]))]
     look = agent.look(wanted)
-    assert [look.sights[one.place, one.key] for one in wanted] == [Absence.UNSEEN, Absence.ABSENT]
-    assert told["netns"] not in {one.netns for one in agent.snapshot(()).namespaces}
+    reused = told["netns"] in {one.netns for one in agent.snapshot(()).namespaces}
     agent.close()
+    if reused:
+        pytest.skip("the kernel has given its number to a namespace that somebody made meanwhile")
+    assert [look.sights[one.place, one.key] for one in wanted] == [Absence.UNSEEN, Absence.ABSENT]
 
 
 def test_without_the_right_to_enter_the_gap_is_named(inner: tuple[subprocess.Popen[str], dict[str, Any]]) -> None:
@@ -142,7 +145,8 @@ def test_no_namespace_outlives_its_last_process_because_of_us() -> None:
         agent.first_look(())
         channel: Any = agent.channel
         targets = [str(one.readlink()) for one in Path(f"/proc/{channel.process.pid}/fd").iterdir()]
-        assert not [one for one in targets if one.startswith("net:")]
+        own = str(Path("/proc/self/ns/net").readlink())
+        assert not [one for one in targets if one.startswith("net:") and one != own]
         assert len([one for one in targets if one.startswith("socket:")]) == 1
         process.kill()
     agent.close()
