@@ -48,7 +48,11 @@ def burst(folder: Path, delay: float) -> Iterator[tuple[Lab, Truth] | None]:
             clients = client.connect(DB, 5000, CONNECTS, 20.0)
             time.sleep(2 * delay)  # until the last ACK is at its end
             local, far = client.local(clients), [f"{DB}:5000"] * CONNECTS
-            if not counter(made, "SyncookiesSent") == counter(made, "ListenOverflows") == CONNECTS - QUEUED:
+            # More would be SYNs that were sent again because this machine was slow to answer: they change nothing.
+            in_one = counter(made, "SyncookiesSent") >= CONNECTS - QUEUED and Counter(db.ss().values()) == {
+                "ESTAB": QUEUED
+            }
+            if not in_one:
                 yield None
                 return
             expected = truth("never-accepted", local[:QUEUED], far[:QUEUED])
@@ -107,7 +111,7 @@ def test_one_listener_is_named_and_its_queue_is_full(found: dict[str, Any]) -> N
 
 def test_the_counters_say_cookies_and_overflows(found: dict[str, Any]) -> None:
     counters = {one["name"]: one["value"] for one in found["counters"] if one["host"] == "db1"}
-    assert counters["SyncookiesSent"] == counters["ListenOverflows"] == 3999
+    assert counters["SyncookiesSent"] >= 3999 and counters["ListenOverflows"] >= 3999
 
 
 def test_both_groups_say_why_and_what_becomes_of_them(found: dict[str, Any]) -> None:
@@ -122,7 +126,7 @@ def test_both_groups_say_why_and_what_becomes_of_them(found: dict[str, Any]) -> 
 
 def test_what_speaks_for_it_are_the_numbers_of_this_case(found: dict[str, Any]) -> None:
     facts = [f"{fact['host']} {fact['fact']}" for fact in found["groups"][0]["evidence"]]
-    for expected in ("1001 of 1000", "listen(1000)", "4096", "ListenOverflows 3999", "SyncookiesSent 3999"):
+    for expected in ("1001 of 1000", "full", "somaxconn 4096", "ListenOverflows ", "SyncookiesSent "):
         assert any(expected in fact for fact in facts if fact.startswith("db1 ")), expected
 
 
@@ -133,7 +137,7 @@ def test_both_remedies_of_the_article_are_named(found: dict[str, Any]) -> None:
         assert expected in steps, expected
 
 
-@pytest.mark.parametrize(("width", "height"), [(80, 55), (120, 45)])
+@pytest.mark.parametrize(("width", "height"), [(80, 45), (120, 40)])
 def test_the_text_of_it_is_one_screen_with_the_answer_first(found: dict[str, Any], width: int, height: int) -> None:
     answer = (
         "3999 half-open connections app1 -> db1:5000, all missing on the server;",
@@ -160,10 +164,10 @@ def test_the_readme_shows_what_is_printed(found: dict[str, Any]) -> None:
 
 
 def bare(report: str) -> str:
-    """A report without what differs from run to run: durations, ports and pids, and with them where lines break."""
+    """A report without what differs from run to run (durations, ports, pids, counters), and so without line breaks."""
     lasting = r"(\d+m \d\ds|[\d.]+ s)"
-    once = re.sub(rf"{lasting}( to {lasting})?", "T", report)
-    return " ".join(re.sub(rf"{APP}:\d+|pid \d+", "N", once).split())
+    once = re.sub(rf"{lasting}( to {lasting})?", "T", " ".join(report.split()))
+    return re.sub(rf"{APP}:\d+|pid \d+|Sent \d+|Overflows \d+", "N", once)
 
 
 def rendered(found: dict[str, Any], view: View) -> str:

@@ -49,7 +49,7 @@ def with_witness(made: Lab) -> str:
     return re.sub(r"\[hosts\.(\w+)\]\n", rf'[hosts.\1]\npython = "{folder}/\1.python"\n', made.inventory.read_text())
 
 
-def record(made: Lab, name: str) -> tuple[list[int], set[str]]:
+def record(made: Lab, name: str) -> tuple[list[int], list[str]]:
     """The verbs that arrived at a host, in order, and what its probe did in /proc or beside its own process."""
     sent = (made.folder / f"{name}.input").read_bytes()
     source = zlib.compress(probe_source(), 9)
@@ -59,14 +59,22 @@ def record(made: Lab, name: str) -> tuple[list[int], set[str]]:
         verb, length = struct.unpack_from(">BI", sent, at)
         verbs.append(verb)
         at += 5 + length
-    did = set((made.folder / f"{name}.events").read_text().splitlines())
+    did = (made.folder / f"{name}.events").read_text().splitlines()
     for kind in ("events", "input"):
         (made.folder / f"{name}.{kind}").unlink()
-    return verbs, {one for one in did if "/proc" in one or one.startswith(("os.fork", "os.exec", "os.posix_spawn"))}
+    return verbs, [one for one in did if "/proc" in one or one.startswith(("os.fork", "os.exec", "os.posix_spawn"))]
 
 
-HELLO_READS = {f"open /proc/{name}" for name in ("self/status", "sys/kernel/random/boot_id", "uptime")}
-"""What the greeting reads, however many sockets there are."""
+GREETING = {
+    "open /proc/self/status",
+    "open /proc/sys/kernel/random/boot_id",
+    "open /proc/sys/net/ipv4/ip_forward",
+    "open /proc/sys/net/ipv6/conf/all/forwarding",
+    "open /proc/sys/net/netfilter/nf_conntrack_count",
+    "open /proc/uptime",
+    "os.listdir /proc/",  # as root: which network namespaces there are, one link a process
+}
+"""What is looked at whatever sockets there are: nothing of any process, and no descriptor."""
 
 
 def test_without_a_finding_a_host_pays_for_nothing_but_the_dump(crowd: Lab) -> None:
@@ -74,7 +82,9 @@ def test_without_a_finding_a_host_pays_for_nothing_but_the_dump(crowd: Lab) -> N
     assert (code, report["outcome"]) == (0, "clean")
     assert report["connections"] == report["agreeing"] == PER_PROGRAM * PROGRAMS
     for name in NAMES:
-        assert record(crowd, name) == ([HELLO, DUMP], HELLO_READS)
+        verbs, did = record(crowd, name)
+        assert verbs == [HELLO, DUMP] and set(did) == GREETING
+        assert did.count("os.listdir /proc/") == 1
 
 
 def test_with_a_finding_its_process_is_looked_for_and_the_record_shows_it(crowd: Lab) -> None:
