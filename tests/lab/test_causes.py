@@ -228,7 +228,7 @@ def test_the_limit_of_the_queue_is_the_one_that_was_set(fresh_pair: Lab) -> None
     time.sleep(1.5)
     _, report = check(fresh_pair, "--port", str(PORT), "--settle", "0.5")
     told = " ".join(step for one in report["groups"] for step in one["remedies"])
-    assert "raise net.core.somaxconn on db" in told and "caps the backlog at 1;" in told
+    assert "raise net.core.somaxconn on db" in told and "caps the backlog at 1:" in told
 
 
 @pytest.mark.parametrize("family", ["v4", "v6", "dual"])
