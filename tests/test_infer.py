@@ -116,6 +116,26 @@ def test_the_two_halves_of_a_redirect_are_one() -> None:
     assert found.agreeing == {(EST, EST): 1} and not found.suspects
 
 
+def test_hosts_on_one_link_that_track_nothing_translate_nothing() -> None:
+    """Then two suspects with one port are two faults."""
+    web = snapshot("web", [CLIENT], [sock(key(40000, 80))])
+    db = snapshot("db", [SERVER], [sock(address.mirror(key(40000, 8080)))])
+    bare = [
+        replace(one, namespaces=(replace(one.namespaces[0], tracked=0, addresses=(InterfaceAddress(own, (1,), 24),)),))
+        for one, own in ((web, CLIENT), (db, SERVER))
+    ]
+    found = concluded(*bare)
+    assert len(found.suspects) == 2 and not found.agreeing and not any(one.doubt for one in found.suspects)
+
+
+def test_ports_that_agree_by_chance_pair_nothing() -> None:
+    """Among so many faults a port in common is to be expected."""
+    web = snapshot("web", [CLIENT], [sock(key(40000 + at, 80)) for at in range(60)])
+    db = snapshot("db", [SERVER], [sock(address.mirror(key(40059 + at, 8080))) for at in range(60)])
+    found = concluded(web, db)
+    assert len(found.suspects) == 120 and not found.agreeing
+
+
 def test_a_pairing_whose_states_disagree_is_asked_about_by_both_keys() -> None:
     web = snapshot("web", [CLIENT], [sock(key(40000), State.FIN_WAIT2)])
     (suspect,) = concluded(web, snapshot("db", [SERVER], [masked(40000)])).suspects

@@ -143,6 +143,21 @@ def test_two_ways_that_fit_are_ambiguous() -> None:
     assert suspect.ambiguous
 
 
+def test_an_entry_that_was_left_behind_on_another_host_misleads_nobody() -> None:
+    """The published address has moved from one host to another, both with the same private addresses."""
+    web = host("web", space(1, [CLIENT], [sock(DIALLED)]))
+    old = host("db1", space(1, [address.parse("10.0.0.3")], [], (DIALLED, PUBLISHED)), space(2, [PRIVATE], []))
+    inner = [sock(address.mirror(PUBLISHED))]
+    plan = CheckPlan("web -> db", ("web",), ("db1", "db2"))
+    for alive in (True, False):
+        new = host("db2", space(1, [SERVER], [], (DIALLED, PUBLISHED)), space(2, [PRIVATE], inner if alive else []))
+        found = joined(web, old, new, plan=plan)
+        if alive:
+            assert found.agreeing == {(EST, EST): 1} and not found.suspects
+        else:
+            assert [one.ambiguous for one in found.suspects] == [True]
+
+
 def test_the_port_of_a_check_may_be_the_published_one_or_the_one_behind() -> None:
     web = host("web", space(1, [CLIENT], [sock(DIALLED)]))
     db = host(

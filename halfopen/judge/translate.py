@@ -96,7 +96,7 @@ def follow(
     taken: list[Step] = []
     ambiguous = False
     while fitting and len(taken) < STEPS:
-        ambiguous = ambiguous or len({result(one) for one in fitting}) > 1
+        ambiguous = ambiguous or len({(one.place.host, result(one)) for one in fitting}) > 1
         taken.append(min(fitting, key=lambda one: (one.place.host, one.place.netns or 0)))
         passed = {one.place for one in taken}
         fitting = [one for one in table.get(result(taken[-1]), ()) if one.place not in passed]
@@ -159,6 +159,17 @@ class Names:
                 self.rename(place, flow.dialled, address.make_key(client, client_port, server, server_port))
             for place in far:
                 self.rename(place, there, address.make_key(server, server_port, client, client_port))
+
+    def has_ends(self, flow: Flow, present: set[tuple[Place, bytes]]) -> bool:
+        """Whether sockets of both of its ends are there."""
+        ends = (
+            (flow.steps[0].place, flow.dialled),
+            (flow.steps[-1].place, address.mirror(flow.arrived)),
+        )
+        return all(
+            any((place, key) in present for place in self.tables.ground.homes(where, key[: (len(key) - 4) // 2]))
+            for where, key in ends
+        )
 
     def rename(self, place: Place, key: bytes, name: bytes) -> bytes:
         """Gives a socket its key for the join, unless it has one: the one that it has."""
@@ -233,14 +244,19 @@ def names_of(snapshots: Sequence[Snapshot], tables: Tables, roles: frozenset[str
     """Names for every translated connection that a socket of these hosts has."""
     names = Names(tables, roles, inner=inner_addresses(snapshots))
     wanted = tables.onward.keys() | {address.mirror(key) for key in tables.back}
+    present: set[tuple[Place, bytes]] = set()
+    flows: dict[Flow, None] = {}
     for one in snapshots if wanted else ():
         for space in one.namespaces:
             place = Place(one.host, space.netns)
             for key, _, _ in space.table.rows():
                 if key in wanted:
-                    for flow in (tables.flow_from(place, key), tables.flow_to(place, key)):
-                        if flow is not None:
-                            names.add(flow)
+                    present.add((place, key))
+                    found = tables.flow_from(place, key), tables.flow_to(place, key)
+                    flows.update((flow, None) for flow in found if flow is not None)
+    # A way that has both ends goes first: a box that the connection left long ago may still have an entry for it.
+    for flow in sorted(flows, key=lambda flow: not names.has_ends(flow, present)):
+        names.add(flow)
     return names
 
 
