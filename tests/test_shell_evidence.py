@@ -29,8 +29,8 @@ def section(name: str, text: str, status: int = 0, nonce: bytes = NONCE) -> byte
 
 
 def answer(**texts: str) -> bytes:
-    named = [section(name.replace("_", "-"), text) for name, text in texts.items()]
-    return b"".join(named) + section("end", str(len(named)))
+    named = {name.replace("_", "-"): text for name, text in texts.items()}
+    return b"".join(section(*one) for one in named.items()) + section("end", " ".join(named))
 
 
 def read(data: bytes, step: int = 0) -> list[shell.Section]:
@@ -132,7 +132,7 @@ class Scripted:
     def send(self, data: bytes) -> None:
         if data.startswith(b"ask "):
             nonce = data.split()[1]
-            self.waiting.append(section("ss", self.tables.pop(0), nonce=nonce) + section("end", "1", nonce=nonce))
+            self.waiting.append(section("ss", self.tables.pop(0), nonce=nonce) + section("end", " ss", nonce=nonce))
 
     def receive(self) -> bytes:
         return self.waiting.pop(0) if self.waiting else b""

@@ -339,6 +339,45 @@ def test_a_timer_that_is_due_is_a_timer() -> None:
     assert (one.timer, one.timer_expires_s, one.retransmits) == (Timer.RETRANSMIT, 0.0, 4)
 
 
+HOSTILE = {
+    "blank lines": "\n" * 100_000,
+    "blanks": "tcp 0 0 1.1.1.1:1 2.2.2.2:2 ESTABLISHED" + " " * 60_000 + "!\n",
+    "blanks in Windows": "  TCP    10.0.0.1:1  10.0.0.2:2  ESTABLISHED  7" + " " * 60_000 + "x\n",
+    "colons": "tcp 0 0 " + ":" * 60_000 + "\n",
+    "dots": "tcp4 0 0 " + "1." * 30_000 + "\n",
+    "fields": "p1\n" * 50_000,
+    "names": "ESTAB 0 0 1.1.1.1:1 2.2.2.2:2 " + 'users:((" ' * 6_000 + "\n",
+    "brackets": "ESTAB 0 0 1.1.1.1:1 2.2.2.2:2 " + "timer:(" * 9_000 + "\n",
+    "one word": "x" * 60_000 + "\n",
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("what", HOSTILE)
+@pytest.mark.parametrize("name", ["iproute2-6.1-ss-tan", "net-tools-2.10-tan", "lsof-4.95", "lsof-4.95-F"])
+def test_hostile_text_takes_no_longer_than_its_length(what: str, name: str) -> None:
+    """Patterns with two ways to share out the same signs would take its square; the timeout is far above either."""
+    good = (CASES / f"{name}.txt").read_text()
+    for text in (good + HOSTILE[what] * 2, HOSTILE[what] * 2 + good):
+        try:
+            told = recognise(text.encode(), "x")
+        except UsageError:
+            continue
+        # Fields of lsof belong to what stands before them, so that a line in between may spoil a socket.
+        assert shown(told) >= shown(case(name)) or told.problems
+
+
+@given(st.sampled_from(sorted(CASES.glob("*.txt"))), st.data())
+def test_a_changed_byte_is_never_a_crash(path: Path, data: st.DataObject) -> None:
+    raw = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 5))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        recognise(bytes(raw), "x").namespace()
+    except UsageError as error:
+        assert error.message
+
+
 @st.composite
 def rows(draw: st.DrawFn) -> Socket:
     """A socket with all that ss -tanoe prints."""

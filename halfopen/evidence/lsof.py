@@ -63,6 +63,9 @@ def field_row(line: str) -> Row | None:
     words = line.split("\t")
     if not words[0].startswith("p") or number(words[0][1:], 1 << 32) is None:
         raise ValueError("no field of lsof -F, or one without a process before it")
+    names = [word[:3] if word.startswith("T") else word[:1] for word in words if word]
+    if len(set(names)) < len(names):
+        raise ValueError("a field of lsof -F stands there twice")
     found = {word[:3] if word.startswith("T") else word[:1]: word for word in words if word}
     if found.get("t", "")[1:] not in ("IPv4", "IPv6") or found.get("P") != "PTCP":
         return Row(None)
@@ -114,14 +117,16 @@ OTHER = re.compile(r"^\S+\s+\d+\s.*\s(?:UDP|UDPLITE|ICMP|SCTP)\s|\s(?:sock|REG|D
 LSOF = Form(
     "lsof",
     Collector.LSOF,
-    re.compile(r"(?m)^\S+\s+\d+\s.*\sIPv[46]\s+\S+\s+(?:\S+\s+)?TCP\s+\S+:\S+|^COMMAND\s+PID\s.*\bNODE\s+NAME"),
+    re.compile(
+        r"(?m)^\S+\s+\d+\s.*\sIPv[46]\s+\S+\s+(?:\S+\s+)?TCP\s+\S{1,100}:\S{1,40}|^COMMAND\s+PID\s.*\bNODE\s+NAME"
+    ),
     lambda _: column_row,
     holes=holes,
 )
 LSOF_FIELDS = Form(
     "lsof -F",
     Collector.LSOF,
-    re.compile(r"(?m)^p\d+$(?=[\s\S]*?^n\S+:\S+$)"),
+    re.compile(r"(?m)^p\d{1,10}\r?\n(?:[a-zA-Z].*\n){0,8}f\d"),
     lambda _: field_row,
     fields,
     holes=holes,

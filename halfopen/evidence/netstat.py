@@ -40,7 +40,7 @@ def linux_row(line: str, cut_at: int | None) -> Row | None:
         return Row(None)
     if isinstance(end, ListenSocket):
         end = replace(end, backlog=None)  # a LISTEN row's Send-Q is 0, whatever the backlog
-    rest = LINUX_REST.fullmatch(found["rest"])
+    rest = LINUX_REST.fullmatch(" ".join(found["rest"].split()))
     if rest is None:
         raise ValueError("what follows the state is none of netstat's columns")
     if rest["inode"]:
@@ -188,7 +188,7 @@ CUT_AT = 23  # columns of an address and port in net-tools without -W (netstat.c
 BSD_CUT_AT = 16  # of an address, without its port, in FreeBSD and macOS without -W (netstat/inet6.c inet6print)
 
 LINUX_ROW = re.compile(
-    r"^\s*(?P<proto>tcp6?)\s+(?P<recv>\d+)\s+(?P<send>\d+)\s+(?P<local>\S+:\S+)\s+(?P<peer>\S+:\S+)"
+    r"^\s*(?P<proto>tcp6?)\s+(?P<recv>\d+)\s+(?P<send>\d+)\s+(?P<local>\S{1,100}:\S{1,40})\s+(?P<peer>\S{1,100}:\S{1,40})"
     r"\s+(?P<state>[A-Z][A-Z_0-9]+)(?P<rest>(?:\s.*)?)$",
     re.DOTALL,
 )
@@ -209,8 +209,8 @@ LINUX = Form(
     "netstat of Linux",
     Collector.NETSTAT,
     re.compile(
-        r"(?m)^\s*tcp6?\s+\d+\s+\d+\s+\S+:(?:[\w-]+|\*)\s+\S+:(?:[\w-]+|\*)(?:\s|$)|"
-        r"^\s*Proto\s+Recv-Q\s+Send-Q\s+Local Address\s+Foreign Address\s+State"
+        r"(?m)^[ \t]*tcp6?\s+\d+\s+\d+\s+\S{1,100}:(?:[\w-]{1,40}|\*)\s+\S{1,100}:(?:[\w-]{1,40}|\*)(?:\s|$)|"
+        r"^[ \t]*Proto\s+Recv-Q\s+Send-Q\s+Local Address\s+Foreign Address\s+State"
     ),
     linux_rows,
     gaps=linux_gaps,
@@ -218,8 +218,8 @@ LINUX = Form(
 )
 
 BSD_ROW = re.compile(
-    r"^\s*(?P<proto>tcp(?:4|6|46)?)\s+(?P<recv>\d+)\s+(?P<send>\d+)\s+(?P<local>\S+\.(?:\d+|\*))"
-    r"\s+(?P<peer>\S+\.(?:\d+|\*))(?:\s+(?P<state>[A-Z][A-Z_0-9]+))?(?:\s.*)?$"
+    r"^\s*(?P<proto>tcp(?:4|6|46)?)\s+(?P<recv>\d+)\s+(?P<send>\d+)\s+(?P<local>\S{1,100}\.(?:\d{1,6}|\*))"
+    r"\s+(?P<peer>\S{1,100}\.(?:\d{1,6}|\*))(?:\s+(?P<state>[A-Z][A-Z_0-9]+))?(?:\s.*)?$"
 )
 BSD_HEADING = re.compile(
     r"^\s*(?:Active (?:Internet|LOCAL|UNIX|kernel|Multipath|IPv[46])|Proto\s|Address\s+Type|Registered kernel|"
@@ -229,8 +229,8 @@ BSD = Form(
     "netstat of a BSD or macOS",
     Collector.NETSTAT,
     re.compile(
-        r"(?m)^\s*tcp(?:4|6|46)?\s+\d+\s+\d+\s+\S+\.(?:\d+|\*)\s+\S+\.(?:\d+|\*)(?:\s|$)|"
-        r"^\s*Proto\s+Recv-Q\s+Send-Q\s+Local Address\s+Foreign Address\s+\(state\)"
+        r"(?m)^[ \t]*tcp(?:4|6|46)?\s+\d+\s+\d+\s+\S{1,100}\.(?:\d{1,6}|\*)\s+\S{1,100}\.(?:\d{1,6}|\*)(?:\s|$)|"
+        r"^[ \t]*Proto\s+Recv-Q\s+Send-Q\s+Local Address\s+Foreign Address\s+\(state\)"
     ),
     bsd_rows,
     gaps=nothing_more,
@@ -238,7 +238,7 @@ BSD = Form(
 )
 
 WINDOWS_ROW = re.compile(
-    r"^\s*TCP\s+(?P<local>\S+:\d+)\s+(?P<peer>\S+:\d+)\s+(?P<state>[^\s\d]\S*)(?:\s+(?P<pid>\d{1,10}))?"
+    r"^\s*TCP\s+(?P<local>\S{1,100}:\d{1,6})\s+(?P<peer>\S{1,100}:\d{1,6})\s+(?P<state>[^\s\d]\S*)(?:\s+(?P<pid>\d{1,10}))?"
     r"(?:\s+(?:InHost|Offload\w*))?(?:\s+.*?\[(?P<program>[^\[\]]{1,80})\]|\s+\D.*)?\s*$"
 )
 WINDOWS_HEADING = re.compile(r"^\s*(?:Active Connections|Proto\s+Local Address)")
@@ -247,7 +247,10 @@ WINDOWS_PROGRAM = re.compile(r"^\s+(?:\[[^\[\]]{1,80}\]|[A-Za-z]\w{0,40}|Can not
 WINDOWS = Form(
     "netstat of Windows",
     Collector.NETSTAT,
-    re.compile(r"(?m)^\s*TCP\s+\S+:\d+\s+\S+:\d+\s+[^\s\d]|^\s*Proto\s+Local Address\s+Foreign Address\s+State"),
+    re.compile(
+        r"(?m)^[ \t]*TCP\s+\S{1,100}:\d{1,6}\s+\S{1,100}:\d{1,6}\s+[^\s\d]|"
+        r"^[ \t]*Proto\s+Local Address\s+Foreign Address\s+State"
+    ),
     lambda _: windows_row,
     with_programs,
     gaps=nothing_more,
@@ -255,7 +258,7 @@ WINDOWS = Form(
 )
 
 ILLUMOS_ROW = re.compile(
-    r"^\s*(?P<local>\S+\.(?:\d+|\*))\s+(?P<peer>\S+\.(?:\d+|\*))\s+"
+    r"^\s*(?P<local>\S{1,100}\.(?:\d{1,6}|\*))\s+(?P<peer>\S{1,100}\.(?:\d{1,6}|\*))\s+"
     r"(?:\S+\s+(?P<pid>\d{1,10})\s+(?P<program>\S+)\s+)?\d+\s+(?P<send>\d+)\s+\d+\s+(?P<recv>\d+)"
     r"\s+(?P<state>[A-Z][A-Z_0-9]+)(?:\s.*)?$"
 )
@@ -264,14 +267,15 @@ ILLUMOS_HEADING = re.compile(
     r"[- ]+$)"
 )
 ILLUMOS_OTHER = re.compile(
-    r"^\s*\S+\.(?:\d+|\*)(?:\s+\S+\.(?:\d+|\*))?\s+(?:Idle|Unbound|Connected)|^[0-9a-f]{8,16}\s+\w+"
+    r"^\s*\S{1,100}\.(?:\d{1,6}|\*)(?:\s+\S{1,100}\.(?:\d{1,6}|\*))?\s+(?:Idle|Unbound|Connected)|^[0-9a-f]{8,16}\s+\w+"
 )
 ILLUMOS = Form(
     "netstat of illumos or Solaris",
     Collector.NETSTAT,
     re.compile(
-        r"(?m)^\s*\S+\.(?:\d+|\*)\s+\S+\.(?:\d+|\*)\s+(?:\S+\s+\d+\s+\S+\s+)?\d+\s+\d+\s+\d+\s+\d+\s+[A-Z]|"
-        r"^\s*Local Address\s+Remote Address\s+(?:User\s+Pid\s+Command\s+)?Swind\s+Send-Q\s+Rwind\s+Recv-Q"
+        r"(?m)^[ \t]*\S{1,100}\.(?:\d{1,6}|\*)\s+\S{1,100}\.(?:\d{1,6}|\*)\s+(?:\S+\s+\d+\s+\S+\s+)?"
+        r"\d+\s+\d+\s+\d+\s+\d+\s+[A-Z]|"
+        r"^[ \t]*Local Address\s+Remote Address\s+(?:User\s+Pid\s+Command\s+)?Swind\s+Send-Q\s+Rwind\s+Recv-Q"
     ),
     lambda _: illumos_row,
     gaps=nothing_more,

@@ -82,7 +82,7 @@ ROW = re.compile(
 PROCFS = Form(
     "/proc/net/tcp",
     Collector.PROCFS,
-    re.compile(r"(?m)^\s*\d+:\s+[0-9A-F]{8}(?:[0-9A-F]{24})?:[0-9A-F]{4}\s|^\s*sl\s+local_address\s"),
+    re.compile(r"(?m)^[ \t]*\d+:\s+[0-9A-F]{8}(?:[0-9A-F]{24})?:[0-9A-F]{4}\s|^[ \t]*sl\s+local_address\s"),
     lambda _: row,
     gaps=gaps,
     holes=holes,

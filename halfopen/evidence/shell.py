@@ -1,6 +1,6 @@
 """Answers of the shell script that reads hosts without Python -> evidence. Pure.
 
-An answer is sections: a line `NONCE name status length`, then so many bytes; the last is called `end` and counts the
+An answer is sections: a line `NONCE name status length`, then so many bytes; the last is called `end` and names the
 others. What is cut off, or has another length than it says, is an error and never a missing socket.
 """
 
@@ -84,9 +84,9 @@ class SectionReader:
         self.sections.append(Section(head[1].decode(), int(head[2]), text))
         del self.buffer[: end + 1 + length]
         if self.sections[-1].name == "end":
-            if text != str(len(self.sections) - 1):
+            if text.split() != [one.name for one in self.sections[:-1]]:
                 raise HostError(
-                    ErrorCode.TRUNCATED, "the answer of the shell has not as many sections as it says", wire.RETRY
+                    ErrorCode.TRUNCATED, "the answer of the shell has not the sections that it says", wire.RETRY
                 )
             self.done = True
         return True

@@ -108,7 +108,7 @@ def filtered(draft: Draft, text: str) -> Iterator[str]:
     """Without -a there are no LISTEN, TIME-WAIT and SYN-RECV rows, so a socket that is not there may be in these."""
     if draft.listeners and not draft.sockets:
         yield "it shows listening sockets only, as ss -l does"
-    elif not re.search(r"(?m)^\s*(?:tcp\s+)?(?:LISTEN|TIME-WAIT|SYN-RECV)\b", text):
+    elif not re.search(r"(?m)^[ \t]*(?:tcp\s+)?(?:LISTEN|TIME-WAIT|SYN-RECV)\b", text):
         yield "it shows no socket that only ss -a would list, so request sockets may be missing (ss -tan)"
 
 
@@ -150,10 +150,10 @@ TIMERS: dict[str, Timer] = {
 STATE = "|".join(STATES)
 ROW = re.compile(
     rf"^\s*(?:(?P<netid>[a-z0-9_?]+)\s+)?(?P<state>{STATE})\s+(?:(?P<recv>\d+)\s+(?P<send>\d+)\s+)?"
-    r"(?P<local>\S+[:*]\S*)\s+(?P<peer>\S+)(?P<rest>.*)$",
+    r"(?P<local>\S{0,100}[:*]\S{0,40})\s+(?P<peer>\S{1,200})(?P<rest>.*)$",
     re.DOTALL,
 )
-STATELESS = re.compile(r"^\s*\d+\s+\d+\s+\S+:\S+\s+\S+:\S+")
+STATELESS = re.compile(r"^\s*\d+\s+\d+\s+\S{1,100}:\S{1,40}\s+\S{1,100}:\S{1,40}")
 HEADING = re.compile(r"^\s*(?:Netid\s+)?(?:State\s+)?(?:Recv-Q\s*Send-Q\s*)?Local Address:Port")
 # The longest name that fits: a name has up to 15 bytes (TASK_COMM_LEN) and may look like the rest of the field.
 USERS = re.compile(r'users:\(\("(?P<name>.{0,15})",(?:pid=)?(?P<pid>\d{1,10}),(?:fd=)?\d{1,10}\)', re.DOTALL)
@@ -167,8 +167,8 @@ SS = Form(
     "ss",
     Collector.SS,
     re.compile(
-        rf"(?m)^\s*(?:[a-z0-9_?]+\s+)?(?:{STATE})\s+\d+\s+\d+\s+\S+[:*]|"
-        r"^\s*(?:Netid\s+)?(?:State\s+)?Recv-Q\s*Send-Q\s+Local Address:Port"
+        rf"(?m)^[ \t]*(?:[a-z0-9_?]+\s+)?(?:{STATE})\s+\d+\s+\d+\s+\S*[:*]|"
+        r"^[ \t]*(?:Netid\s+)?(?:State\s+)?Recv-Q\s*Send-Q\s+Local Address:Port"
     ),
     rows,
     joined,

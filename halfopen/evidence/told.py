@@ -173,8 +173,10 @@ def read(text: str, form: Form, command_known: bool = False) -> Told:
 def numbered(text: str) -> Iterator[tuple[int, str]]:
     """Lines with their numbers, without blank ones. Only newlines end a line: other signs may stand in a name."""
     for number, line in enumerate(text.split("\n"), 1):
-        bare = line.rstrip("\r")
-        if bare.strip():
+        bare = line.rstrip()
+        if WIDE in bare:  # a pattern that tries each way to share out blanks must not get many of them
+            bare = re.sub(r"[ \t]{2,}", " ", bare)
+        if bare:
             yield number, bare
 
 
@@ -246,6 +248,7 @@ def number(text: str | None, limit: int = 1 << 64) -> int | None:
 
 
 ANY4, ANY6 = bytes(4), bytes(16)
+WIDE = " " * 100
 
 SOCKET_LIKE = re.compile(
     r"(?i)\d\.\d+\.\d+\.\d+[.:]\d|\]:\d|::|\*[.:]|:[0-9a-f]{4}\s|"

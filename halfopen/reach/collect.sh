@@ -1,12 +1,12 @@
 # Reads the sockets of a host that has no Python, with what it has: ss, /proc, netstat or lsof. Sent to /bin/sh over its
 # stdin, line by line; then each request is one more line: ask NONCE WORD... It writes nothing and changes nothing.
 # An answer is sections: a line "NONCE name status length", then so many bytes. The last section is called end and
-# counts those before it.
+# names those before it.
 LC_ALL=C
 export LC_ALL
 PATH=$PATH:/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin
 has() { command -v "$1" >/dev/null 2>&1; }
-say() { sections=$((sections + 1)); printf '\n%s %s %s %s\n%s' "$nonce" "$1" "$2" "${#3}" "$3"; }
+say() { sections="$sections $1"; printf '\n%s %s %s %s\n%s' "$nonce" "$1" "$2" "${#3}" "$3"; }
 run() { name=$1; shift; text=$("$@" </dev/null 2>/dev/null); say "$name" "$?" "$text"; }
 got() { text=$("$@" </dev/null 2>/dev/null) && [ -n "$text" ]; }
 facts() {
@@ -59,7 +59,7 @@ owners() {
   fi
 }
 ask() {
-  nonce=$1 sections=0
+  nonce=$1 sections=
   shift
   for word in "$@"; do "$word"; done
   say end 0 "$sections"
