@@ -122,6 +122,7 @@ class Counter(Struct, frozen=True):
     name: str
     value: int
     delta: int | None
+    netns: int | None = None  # of another network namespace of the host than its own
 
 
 class External(Struct, frozen=True):
@@ -265,6 +266,7 @@ class Check(Struct, frozen=True):
     notes: tuple[str, ...]
     elapsed_s: float | None = None
     pairs: tuple[HostPair, ...] = ()
+    nat: tuple[str, ...] = ()  # those of the hosts that were read only for what they translate
 
 
 class Report(Struct, frozen=True, rename={"schema_": "schema"}):

@@ -12,9 +12,11 @@ columns, by strided slices; a loop over sockets would cost the host ten times as
 Frames out: nonce 8 bytes, kind 1, sequence 4, payload length 4, CRC-32 of
 kind to payload 4, payload.
 Requests in: verb 1, length 4, payload. Every answer is any number of frames and one END (or ERROR) frame.
+A FIELDS frame with `netns` among frames of another kind says that what follows is of another network namespace.
 """
 
 import array
+import itertools
 import os
 import struct
 import sys
@@ -27,18 +29,20 @@ SCHEMA = 1
 
 # Kinds of frames, and verbs of requests.
 FIELDS, BLOCK, LISTENERS, ROWS, END, ERROR = range(1, 7)
-HELLO, DUMP, LOOK, EVIDENCE, OWNERS, BYE = range(1, 7)
+HELLO, DUMP, LOOK, EVIDENCE, OWNERS, BYE, TRANSLATIONS = range(1, 8)
 
 IDLE_LIMIT = 900  # seconds without a request after which the probe ends by itself
 BLOCK_ROWS = 16384
 ROW = 88  # netlink header and inet_diag_msg
 REQUEST_LIMIT = 64 << 20
 
-NETLINK_ROUTE, NETLINK_SOCK_DIAG = 0, 4
+NETLINK_ROUTE, NETLINK_SOCK_DIAG, NETLINK_NETFILTER = 0, 4, 12
 TCPDIAG_GETSOCK, SOCK_DIAG_BY_FAMILY = 18, 20
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 RTM_GETLINK, RTM_GETADDR = 18, 22
 NLM_F_REQUEST, NLM_F_DUMP = 1, 0x300
+CONNTRACK_GET = 0x0101  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET
+CLONE_NEWNET = 0x40000000
 ALL_STATES = 0x1FFE  # bits 1 to 12: everything but TCP_BOUND_INACTIVE, which is no connection
 LISTEN = 10
 NO_COOKIE = b"\xff" * 8
@@ -47,6 +51,9 @@ AF_INET, AF_INET6 = 2, 10
 
 # Marks of a row, beside the timer in the low three bits.
 RETRANSMITS, SEND_QUEUE, RECV_QUEUE, NO_INODE = 0x08, 0x10, 0x20, 0x40
+
+
+BUFFER = bytearray(1 << 17)  # of all netlink sockets: only one of them is in use at a time
 
 
 class Refused(Exception):
@@ -65,7 +72,7 @@ class Netlink(object):
             self.socket.bind((0, 0))
         except OSError as error:
             raise Refused(error.errno or 0, "netlink")
-        self.buffer = bytearray(1 << 17)
+        self.buffer = BUFFER
         self.view = memoryview(self.buffer)
 
     def send(self, kind, flags, body):
@@ -184,6 +191,23 @@ def look_netlink(netlink, family, scope, sockid):
     if data[17] == LISTEN or data[20:24] != sockid[:4]:
         return None
     return bytes(data[16:length])
+
+
+def look_netlink_links(netlink, links_of):
+    """A look-up as asked, then on each interface that a socket with this local address may be bound to.
+
+    A socket that is bound to a device is not found without its index, and the asker sees only the other end.
+    """
+
+    def look(family, scope, sockid):
+        local = sockid[4:8] if family == AF_INET else sockid[4:20]
+        for candidate in [scope] + sorted(links_of.get(local, set()) - {scope}) + ([0] if scope else []):
+            message = look_netlink(netlink, family, candidate, sockid)
+            if message is not None:
+                return message
+        return None
+
+    return look
 
 
 # ---------------------------------------------------------------------------------------------------- /proc
@@ -384,63 +408,94 @@ def marks(rows, words, length, states):
 
 
 def links():
-    """Interface index -> (name, index of its master or 0)."""
+    """Interface index -> (kind, index of its master or 0)."""
     found = {}
     for data in Netlink(NETLINK_ROUTE).dump(RTM_GETLINK, struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0)):
         for offset, length in messages(data):
-            index = struct.unpack_from("=i", data, offset + 20)[0]
-            found_here = attributes(data, offset + 32, offset + length)
-            master = found_here.get(10, bytes(4))
-            found[index] = (found_here.get(3, b"").rstrip(b"\0"), struct.unpack("=I", master)[0])
+            here = attributes(data, offset + 32, offset + length)
+            info = here.get(18, b"")
+            kind = attributes(info, 0, len(info)).get(1, b"").rstrip(b"\0")
+            master = struct.unpack("=I", here.get(10, bytes(4)))[0]
+            found[struct.unpack_from("=i", data, offset + 20)[0]] = kind, master
     return found
 
 
+def inner_links():
+    """Bridges on which there is nothing but veth: behind them are namespaces of this host, and nobody else."""
+    try:
+        known = links()
+    except Refused:
+        return []
+    others = {master for kind, master in known.values() if kind != b"veth"}
+    return [index for index, (kind, _) in known.items() if kind == b"bridge" and index not in others]
+
+
 def interface_addresses():
-    """Packed addresses of every interface: (address, interface index, master index, interface name)."""
-    known, found = links(), []
+    """Addresses of every interface: (packed address, prefix length, interface index)."""
+    found = []
     for data in Netlink(NETLINK_ROUTE).dump(RTM_GETADDR, struct.pack("=BBBBI", 0, 0, 0, 0, 0)):
         for offset, length in messages(data):
             index = struct.unpack_from("=I", data, offset + 20)[0]
             here = attributes(data, offset + 24, offset + length)
             address = here.get(2) or here.get(1)  # IFA_LOCAL differs from IFA_ADDRESS on point-to-point links
             if address:
-                name, master = known.get(index, (b"", 0))
-                found.append((address, index, master, name))
+                found.append((address, data[offset + 17], index))
+    return found
+
+
+def interfaces_of():
+    """Address -> interfaces that a socket with it may be bound to; never empty, so that it is read once."""
+    found = {b"": set()}
+    try:
+        above = links()
+        for address, _, index in interface_addresses():
+            found.setdefault(address, set()).update({index, above.get(index, (b"", 0))[1]} - {0})
+    except Refused:
+        pass
     return found
 
 
 def addresses_by_proc():
-    """The same without netlink: /proc/net/fib_trie (local routes) and /proc/net/if_inet6; index 0 where unknown."""
+    """The same without netlink: /proc/net/fib_trie (local routes) and /proc/net/if_inet6; 0 is an unknown index.
+
+    A prefix of the whole address is what a host's own route has: nothing beside it is on the link.
+    """
     found, candidate = [], None
     for line in (read_file("/proc/net/fib_trie", 16 << 20) or b"").split(b"\n"):
         word = line.strip()
         if word.startswith(b"|-- "):
             candidate = word[4:]
         elif word.startswith(b"/32 host LOCAL") and candidate:
-            found.append((bytes(bytearray(int(part) for part in candidate.split(b"."))), 0, 0, b""))
+            found.append((bytes(bytearray(int(part) for part in candidate.split(b"."))), 32, 0))
     for line in (read_file("/proc/net/if_inet6") or b"").split(b"\n"):
         parts = line.split()
         if len(parts) == 6:
-            found.append((bytes(bytearray.fromhex(parts[0].decode())), int(parts[1], 16), 0, parts[5]))
+            packed = bytes(bytearray.fromhex(parts[0].decode()))
+            found.append((packed, int(parts[2], 16), int(parts[1], 16)))
     return sorted(set(found))
 
 
-def hello(use_netlink):
-    """What this host is: names and values, and one `address` field for each address."""
-    name = os.uname()
+def ground():
+    """Of the network namespace that we are in: an `address` field for each address, and what it tracks and forwards."""
     found = []
     try:
-        listed = interface_addresses()
+        known = interface_addresses()
     except Refused:
-        listed = addresses_by_proc()
-    for address, index, master, link in listed:
-        found.append(("address", struct.pack(">BII", len(address), index, master) + address + link))
+        known = addresses_by_proc()
+    for address, prefix, index in known:
+        found.append(("address", struct.pack(">BBI", len(address), prefix, index) + address))
+    found.append(("tracked", (read_file(TRACKED, 32) or b"").strip()))
+    for path in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+        found.append(("forwards", (read_file("/proc/sys/net/" + path, 32) or b"").strip()))
+    return found
+
+
+def hello(use_netlink):
+    """What this host is: names and values."""
+    name = os.uname()
+    found = ground()
     status = read_file("/proc/self/status") or b""
     capabilities = [line.split()[1] for line in status.split(b"\n") if line.startswith(b"CapEff:")]
-    try:
-        netns = os.stat("/proc/self/ns/net").st_ino
-    except OSError:
-        netns = 0
     found += [
         ("schema", b"%d" % SCHEMA),
         ("hostname", os.fsencode(name.nodename)),
@@ -450,7 +505,7 @@ def hello(use_netlink):
         ("uptime", (read_file("/proc/uptime") or b"").split(b" ")[0]),
         ("euid", b"%d" % os.geteuid()),
         ("capabilities", capabilities[0] if capabilities else b""),
-        ("netns", b"%d" % netns),
+        ("netns", b"%d" % inode("/proc/self/ns/net")),
         ("python", b"%d.%d.%d" % sys.version_info[:3]),
         ("byteorder", sys.byteorder.encode()),
         ("collector", b"netlink" if use_netlink else b"procfs"),
@@ -479,11 +534,7 @@ def owners(wanted):
     the field `unreadable` counts them.
     """
     missing, found, unreadable = set(wanted), [], 0
-    try:
-        pids = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
-    except OSError:
-        pids = []
-    for pid in pids:
+    for pid in sorted(int(name) for name in listed("/proc/") if name.isdigit()):
         if not missing:
             break
         folder = "/proc/%d/" % pid
@@ -510,6 +561,168 @@ def owners(wanted):
     return found
 
 
+# ---------------------------------------------------------------------------------------------------- namespaces
+
+
+def inode(path):
+    """The inode that a path leads to, 0 if it leads nowhere: of /proc/self/ns/net, the name of our namespace."""
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return 0
+
+
+def namespaces():
+    """Inode -> path of every network namespace but our own that we may see, by process or by name.
+
+    One readlink a process is all that this costs a host without containers.
+    """
+    found, own = {}, inode("/proc/self/ns/net")
+    for name in listed("/proc/"):
+        if name.isdigit():
+            try:
+                target = os.readlink("/proc/" + name + "/ns/net")
+            except OSError:
+                continue
+            found.setdefault(target, "/proc/" + name + "/ns/net")
+    found = {int(target[5:-1]): path for target, path in found.items() if target.startswith("net:[")}
+    for folder in NAMED:
+        for name in listed(folder):
+            found.setdefault(inode(folder + name), folder + name)
+    return {netns: path for netns, path in found.items() if netns not in (0, own)}
+
+
+def listed(folder):
+    """Names in a folder, none where it is not to be had."""
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def setns(descriptor):
+    """Moves this thread, our only one, into the network namespace of a descriptor."""
+    known = getattr(os, "setns", None)  # Python 3.12
+    if known:
+        known(descriptor, CLONE_NEWNET)
+        return
+    import _ctypes
+
+    function = _ctypes.dlsym(_ctypes.dlopen(None, 2), "setns")
+    if _ctypes.call_function(function, (descriptor, CLONE_NEWNET)) != 0:
+        raise OSError(1, "setns")
+
+
+class Inside(object):
+    """As long as it lasts we are in another network namespace (0: our own): its sockets, /proc/net and /proc/sys/net.
+
+    Raises Refused if it may not be entered, or is gone. No process is started for it, so nothing is left behind.
+    """
+
+    home = None
+
+    def __init__(self, netns, path):
+        self.netns, self.path = netns, path
+
+    def __enter__(self):
+        if self.netns == 0:
+            return
+        try:
+            if Inside.home is None:
+                Inside.home = os.open("/proc/self/ns/net", os.O_RDONLY)
+            there = os.open(self.path, os.O_RDONLY)
+            try:
+                if os.fstat(there).st_ino != self.netns:
+                    raise OSError(2, "another namespace")
+                setns(there)
+            finally:
+                os.close(there)
+        except (OSError, ImportError, AttributeError) as error:
+            raise Refused(getattr(error, "errno", None) or 1, "namespace")
+
+    def __exit__(self, *_):
+        if self.netns:
+            try:
+                setns(Inside.home)
+            except OSError:
+                raise SystemExit("the way back into the host's own network namespace is closed")
+
+
+def has_sockets():
+    """Whether the namespace that we are in has TCP sockets beyond TIME_WAIT, without walking the socket table."""
+    for path in ("/proc/net/sockstat", "/proc/net/sockstat6"):
+        for line in (read_file(path, 4096) or b"").split(b"\n"):
+            words = line.split()
+            if words[:2] in ([b"TCP:", b"inuse"], [b"TCP6:", b"inuse"]) and words[2] != b"0":
+                return True
+    return False
+
+
+# ---------------------------------------------------------------------------------------------------- translation
+
+
+def translations():
+    """Connection tracking of the namespace that we are in -> lists of pairs of tuples, of entries that translate.
+
+    A pair is the tuple of the first packet as it came and as it went on: source, destination, and their ports. Since
+    5.15 the kernel sorts out the rest; before, it gives all entries to each of the three questions.
+    """
+    if int(read_file(TRACKED, 32) or b"0") == 0:
+        return
+    try:
+        for bits in (0x10, 0x20, 0x30):  # IPS_SRC_NAT, IPS_DST_NAT, both: CTA_STATUS under CTA_STATUS_MASK
+            body = struct.pack("=IHH", 0, 8, 3) + struct.pack(">I", bits) + struct.pack("=HH", 8, 26)
+            for data in Netlink(NETLINK_NETFILTER).dump(CONNTRACK_GET, body + struct.pack(">I", 0x30)):
+                yield conntrack_pairs(data)
+    except Refused as refusal:
+        try:
+            with open("/proc/net/nf_conntrack", "rb") as file:
+                yield [pair for line in file for pair in conntrack_line(line)]
+        except OSError:
+            raise Refused(refusal.args[0], "conntrack")
+
+
+def conntrack_pairs(data):
+    """A datagram of ctnetlink -> pairs. Both tuples have one layout (nf_conntrack_netlink.c ctnetlink_dump_tuples)."""
+    found = []
+    for offset, length in messages(data):
+        layout = TUPLES.get(data[offset + 16])
+        at = offset + 20
+        size = struct.unpack_from("=H", data, at)[0]
+        if layout is None or at + size + layout.size > offset + length:
+            continue
+        one, two = layout.unpack_from(data, at), layout.unpack_from(data, at + size)
+        if one[2] != 6 or two[2] != 6:
+            continue
+        before, after = one[0] + one[1] + one[3] + one[4], two[1] + two[0] + two[4] + two[3]
+        if before != after:
+            found.append((before, after))
+    return found
+
+
+def conntrack_line(line):
+    """A line of /proc/net/nf_conntrack -> its pair, if it is TCP and translates."""
+    words = line.split()
+    if words[2:3] != [b"tcp"]:
+        return []
+    values = {}
+    for word in words:
+        name, _, value = word.partition(b"=")
+        values.setdefault(name, []).append(value.decode())
+    family = AF_INET if words[0] == b"ipv4" else AF_INET6
+    try:
+        ends = [
+            [_socket.inet_pton(family, values[name][at]) for name in (b"src", b"dst")]
+            + [struct.pack(">H", int(values[name][at])) for name in (b"sport", b"dport")]
+            for at in (0, 1)
+        ]
+    except (KeyError, IndexError, ValueError, OSError, struct.error):
+        raise Refused(74, "/proc/net/nf_conntrack")
+    before = b"".join(ends[0])
+    after = ends[1][1] + ends[1][0] + ends[1][3] + ends[1][2]
+    return [(before, after)] if before != after else []
+
+
 # ---------------------------------------------------------------------------------------------------- the conversation
 
 
@@ -521,12 +734,34 @@ class Probe(object):
         self.nonce = reader.read(8)
         self.sequence = 0
         self.links_of = {}
+        self.paths = {}
         try:
             self.netlink = Netlink(NETLINK_SOCK_DIAG)
             for _ in self.netlink.dump(SOCK_DIAG_BY_FAMILY, struct.pack("=BBBBI48s", AF_INET, 6, 0, 0, 1 << 7, b"")):
                 pass
         except Refused:
             self.netlink = None
+
+    def spaces(self):
+        """0, which is our own namespace, then the inodes of all others."""
+        yield 0
+        self.paths = namespaces()
+        for netns in sorted(self.paths):
+            yield netns
+
+    def enter(self, netns):
+        """The way into a namespace, found anew if the process that led there is gone."""
+        path = self.paths.get(netns)
+        if netns and (path is None or inode(path) != netns):
+            self.paths = namespaces()
+            path = self.paths.get(netns)
+            if path is None:
+                raise Refused(2, "namespace")
+        return Inside(netns, path)
+
+    def diag(self, netns):
+        """A netlink socket of the namespace that we are in, None where the kernel refuses them."""
+        return self.netlink if netns == 0 or not self.netlink else Netlink(NETLINK_SOCK_DIAG)
 
     def frame(self, kind, payload):
         head = struct.pack(">BII", kind, self.sequence, len(payload))
@@ -545,9 +780,30 @@ class Probe(object):
         return len(parts)
 
     def dump(self, payload):
-        """Every TCP socket of this namespace with one of the ports (all, if none): BLOCK and LISTENERS frames."""
+        """Every TCP socket with one of the ports (all, if none), of our namespace first, then of each other.
+
+        Of another namespace, a FIELDS frame comes first: its inode and ground, or `refused` with an errno.
+        """
         ports = struct.unpack(">%dH" % (len(payload) // 2), payload)
-        chunks = diag_dumps(self.netlink, ports) if self.netlink else proc_rows(ports)
+        total = 0
+        for netns in self.spaces():
+            fields = [("netns", b"%d" % netns)]
+            try:
+                with self.enter(netns):
+                    if netns:
+                        self.fields(fields + ground())
+                    if netns == 0 or has_sockets():
+                        total += self.dump_here(ports, self.diag(netns))
+            except Refused as refusal:
+                if netns == 0:
+                    raise
+                if refusal.args[0] != 2:  # ENOENT: it went away meanwhile
+                    self.fields(fields + [("refused", b"%d" % refusal.args[0])])
+        return total
+
+    def dump_here(self, ports, netlink):
+        """The namespace that we are in: BLOCK and LISTENERS frames; the number of rows."""
+        chunks = diag_dumps(netlink, ports) if netlink else proc_rows(ports)
         growing, listeners, total = {}, [], 0
         for data in chunks:
             for length, rows in classes(data):
@@ -576,14 +832,29 @@ class Probe(object):
         self.frame(BLOCK, head + zlib.compress(columns.take(), 1))
 
     def look(self, payload):
-        """Exact look-ups: requests of 44 bytes (family, scope, then 40 of inet_diag_sockid) -> ROWS frames.
+        """Exact look-ups: requests of 52 bytes (namespace, family, scope, 36 of inet_diag_sockid) -> ROWS frames.
 
-        An answer is: status (0 absent, 1 found, 2 the kernel refused), length, message.
+        Those of one namespace stand together; 0 is our own. An answer is: status (0 absent, 1 found, 2 the kernel
+        refused), length, message.
         """
-        count = len(payload) // 44
-        asked = [struct.unpack_from("=II36s", payload, 44 * index) for index in range(count)]
-        look = self.look_one if self.netlink else self.proc_looks(asked)
-        answers, size = [], 0
+        count = len(payload) // 52
+        asked, answers = [struct.unpack_from("=QII36s", payload, 52 * index) for index in range(count)], []
+        for netns, group in itertools.groupby(asked, lambda one: one[0]):
+            group = [one[1:] for one in group]
+            try:
+                with self.enter(netns):
+                    answers = self.look_here(group, self.diag(netns), {} if netns else self.links_of, answers)
+            except Refused as refusal:
+                # Whether a namespace that cannot be found has lost its sockets with it is not for us to say.
+                answers += [struct.pack(">BHI", 2, 4, refusal.args[0])] * len(group)
+        self.frame(ROWS, zlib.compress(b"".join(answers), 1))
+        return count
+
+    def look_here(self, asked, netlink, links_of, answers):
+        """Looks in the namespace that we are in and adds to the answers, which are sent when they have grown."""
+        if netlink and not links_of:
+            links_of.update(interfaces_of())
+        look = look_netlink_links(netlink, links_of) if netlink else self.proc_looks(asked)
         for family, scope, sockid in asked:
             status, message = 0, None
             try:
@@ -592,32 +863,10 @@ class Probe(object):
             except Refused as refusal:
                 status, message = 2, struct.pack("=I", refusal.args[0])
             answers.append(struct.pack(">BH", status, len(message or b"")) + (message or b""))
-            size += len(answers[-1])
-            if size > 1 << 20:
+            if len(answers) > 4096:
                 self.frame(ROWS, zlib.compress(b"".join(answers), 1))
-                answers, size = [], 0
-        self.frame(ROWS, zlib.compress(b"".join(answers), 1))
-        return count
-
-    def look_one(self, family, scope, sockid):
-        """By netlink: as asked, then on each interface that a socket with this local address may be bound to.
-
-        A socket that is bound to a device is not found without its index, and the asker sees only the other end.
-        """
-        if not self.links_of:
-            try:
-                listed = interface_addresses()
-            except Refused:
-                listed = []
-            for address, index, master, _ in listed:
-                self.links_of.setdefault(address, set()).update({index, master} - {0})
-            self.links_of.setdefault(b"", set())
-        local = sockid[4:8] if family == AF_INET else sockid[4:20]
-        for candidate in [scope] + sorted(self.links_of.get(local, set()) - {scope}) + ([0] if scope else []):
-            message = look_netlink(self.netlink, family, candidate, sockid)
-            if message is not None:
-                return message
-        return None
+                answers = []
+        return answers
 
     def proc_looks(self, asked):
         """By /proc: one pass over both tables for all that is asked."""
@@ -629,6 +878,38 @@ class Probe(object):
                     found[key] = bytes(data[offset + 16 : offset + ROW])
         return lambda family, scope, sockid: found.get(canonical(sockid, family))
 
+    def evidence(self, payload):
+        """Counters and settings of our namespace, or of those that are asked for; 0 is our own. FIELDS frames."""
+        total = 0
+        for netns in struct.unpack(">%dQ" % (len(payload) // 8), payload) or (0,):
+            try:
+                with self.enter(netns):
+                    total += self.fields([("netns", b"%d" % netns)] + evidence())
+            except Refused:
+                pass  # what was not read is not in the answer
+        return total
+
+    def translations(self):
+        """Entries that translate, of our namespace and of each other: FIELDS with `netns`, then ROWS for each.
+
+        ROWS here: length of a tuple, then pairs of them, compressed. `refused` has an errno where there is no table.
+        """
+        total = 0
+        for netns in self.spaces():
+            fields = [("netns", b"%d" % netns)]
+            try:
+                with self.enter(netns):
+                    for number, pairs in enumerate(translations()):
+                        if number == 0:
+                            self.fields(fields + [("inner", b"%d" % index) for index in inner_links()])
+                        for width in (12, 36):
+                            rows = [before + after for before, after in pairs if len(before) == width]
+                            self.frame(ROWS, struct.pack(">B", width) + zlib.compress(b"".join(rows), 1))
+                        total += len(pairs)
+            except Refused as refusal:
+                self.fields(fields + [("refused", b"%d" % refusal.args[0])])
+        return total
+
     def answer(self, verb, payload):
         """Does what was asked; the number that END carries: rows, fields or look-ups."""
         if verb == HELLO:
@@ -638,7 +919,9 @@ class Probe(object):
         if verb == LOOK:
             return self.look(payload)
         if verb == EVIDENCE:
-            return self.fields(evidence())
+            return self.evidence(payload)
+        if verb == TRANSLATIONS:
+            return self.translations()
         if verb == OWNERS:
             return self.fields(owners(struct.unpack(">%dQ" % (len(payload) // 8), payload)))
         raise Refused(22, "request %d" % verb)
@@ -670,6 +953,15 @@ def canonical(sockid, family):
     at = 16 if family == AF_INET6 else 4
     return sockid[:4] + sockid[at : at + 4] + sockid[at + 16 : at + 20]
 
+
+TRACKED = "/proc/sys/net/netfilter/nf_conntrack_count"
+NAMED = ("/run/netns/", "/var/run/netns/", "/run/docker/netns/")
+
+# Of both tuples of a conntrack entry: source, destination, protocol, source port, destination port.
+TUPLES = {
+    AF_INET: struct.Struct("=12x4s4x4s8xB7x2s6x2s2x"),
+    AF_INET6: struct.Struct("=12x16s4x16s8xB7x2s6x2s2x"),
+}
 
 SYSCTLS = (
     "core/somaxconn",

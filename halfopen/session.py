@@ -35,13 +35,15 @@ from halfopen.judge.analyse import (
     wanted_inodes,
 )
 from halfopen.judge.case import HostEvidence
-from halfopen.judge.match import Matching, Suspect, match, survey
+from halfopen.judge.join import conclude, join, may_translate, wider_ports
+from halfopen.judge.match import Matching, Suspect
 from halfopen.judge.rounds import Bracket, merge, questions, through
 from halfopen.model import Look, Place, Process, Sight, Snapshot, Wanted
 from halfopen.reach.agent import Agent, remote_command
 from halfopen.reach.connect import Connection, ReachOptions, connect, refuse_untrusted
 from halfopen.reach.machine import MachineAgent, is_foreign
 from halfopen.reach.shell import COMMAND, ShellAgent
+from halfopen.words import plural
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -93,6 +95,7 @@ class Session:
         self.connections: list[Closing] = []
         self.pool = ThreadPoolExecutor(max(1, options.forks), thread_name_prefix="host")
         self.ports = {name: ports_of(name, plans) for name in hosts_of(plans)}
+        self.extra = {name: [address.parse(one) for one in inventory.hosts[name].addresses] for name in self.ports}
         self.notes: list[tuple[str, str]] = []
         self.evidence: list[Evidence] = []
         self.hosts: Mapping[str, HostEvidence] = {}
@@ -207,8 +210,12 @@ class Session:
 
     def judge(self, snapshots: Mapping[str, Snapshot], began: float) -> list[Check]:
         """Matching, brackets around what is suspect, and the report of each check."""
-        matchings = [self.matching(plan, snapshots) for plan in self.plans]
+        matchings, snapshots = self.matchings(snapshots)
         before: Mapping[str, tuple[dict[str, int], dict[str, int]]] = {}
+        asks = [ask for one in matchings for suspect in one.suspects for ask in (suspect.client, suspect.server)]
+        for name, agent in self.agents.items():
+            if isinstance(agent, Agent):  # the others know one namespace alone
+                agent.involve({place for ask in asks for place in ask.places if place.host == name})
         if any(one.suspects for one in matchings):
             before = self.counters(snapshots)
         brackets: list[Bracket] = []
@@ -242,11 +249,49 @@ class Session:
         ]
         return list(dict.fromkeys(one for some in asked for one in some))
 
-    def matching(self, plan: CheckPlan, snapshots: Mapping[str, Snapshot]) -> Matching:
-        """The join of one check."""
-        names = list(dict.fromkeys((*plan.clients, *plan.servers)))
-        extra = {name: [address.parse(one) for one in self.inventory.hosts[name].addresses] for name in names}
-        return match(survey([snapshots[name] for name in names], plan.clients, plan.servers, plan.ports, extra))
+    def matchings(self, snapshots: Mapping[str, Snapshot]) -> tuple[list[Matching], Mapping[str, Snapshot]]:
+        """The join of each check. Connection tracking is read only where something is left that it could explain."""
+        found = [join(plan, snapshots, self.extra) for plan in self.plans]
+        names = [may_translate(plan, snapshots, one) for plan, one in zip(self.plans, found, strict=True)]
+        asked = dict.fromkeys(name for some in names for name in some if name in self.agents)
+        if not asked:
+            return self.concluded(found, snapshots), snapshots
+        self.say(f"reading what {plural(len(asked), 'host')} translates")
+        snapshots = {**snapshots, **dict(self.each({name: snapshots[name] for name in asked}, self.translated))}
+        wider: dict[str, set[int]] = {}
+        for plan in self.plans:
+            for name, ports in wider_ports(plan, snapshots, self.extra).items():
+                if self.ports.get(name):
+                    wider.setdefault(name, set()).update(ports)
+        for name, ports in wider.items():
+            self.ports[name] = tuple(sorted({*self.ports[name], *ports}))
+        snapshots = {**snapshots, **dict(self.each({name: snapshots[name] for name in wider}, self.read_again))}
+        found = [join(plan, snapshots, self.extra) for plan in self.plans]
+        # A container that seems gone may have come since its host was read, which was before its peer's perhaps.
+        gone = {name: snapshots[name] for one in found for name in one.gone if name in self.agents}
+        if gone:
+            snapshots = {**snapshots, **dict(self.each(gone, self.read_again))}
+            found = [join(plan, snapshots, self.extra) for plan in self.plans]
+        return self.concluded(found, snapshots), snapshots
+
+    def concluded(self, found: Sequence[Matching], snapshots: Mapping[str, Snapshot]) -> list[Matching]:
+        """The join of each check with what can be inferred beyond it."""
+        return [conclude(plan, snapshots, self.extra, one) for plan, one in zip(self.plans, found, strict=True)]
+
+    def translated(self, name: str, snapshot: Snapshot) -> Snapshot:
+        """The snapshot with what translates on its host."""
+        agent = self.agents[name]
+        try:
+            return agent.translated(snapshot) if isinstance(agent, Agent) else snapshot
+        except HostError as error:
+            self.agents.pop(name, None)
+            return replace(snapshot, error=error)
+
+    def read_again(self, name: str, snapshot: Snapshot) -> Snapshot:
+        """A wider dump, with the translations that are known already."""
+        again = self.snapshot_of(name)
+        known = {space.netns: space.rewrites for space in snapshot.namespaces}
+        return replace(again, namespaces=tuple(replace(one, rewrites=known.get(one.netns)) for one in again.namespaces))
 
     def settle(self, count: int) -> None:
         """Waits before the next round, but never past the end of the run."""
@@ -371,12 +416,12 @@ class Session:
 
 def hosts_of(plans: Iterable[CheckPlan]) -> list[str]:
     """Every host that a check names, once."""
-    return list(dict.fromkeys(name for plan in plans for name in (*plan.clients, *plan.servers)))
+    return list(dict.fromkeys(name for plan in plans for name in (*plan.clients, *plan.servers, *plan.nat)))
 
 
 def ports_of(name: str, plans: Iterable[CheckPlan]) -> tuple[int, ...]:
     """The ports that a host's dump is limited to: all that its checks name, or none if one of them names none."""
-    asked = [plan.ports for plan in plans if name in (*plan.clients, *plan.servers)]
+    asked = [plan.ports for plan in plans if name in (*plan.clients, *plan.servers, *plan.nat)]
     if not all(asked):
         return ()
     return tuple(sorted({port for ports in asked for port in ports}))

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from halfopen import address
 from halfopen.commands.check import adjusted
 from halfopen.commands.deliver import check_formats, deliver
-from halfopen.commands.exhibits import Exhibit, exhibits, judge_moments
+from halfopen.commands.exhibits import Exhibit, exhibits, judge_moments, read_file
 from halfopen.environment import Environment
 from halfopen.evidence.saved import Saved, run_of, snapshot_of, unpack_sights
 from halfopen.findings import Check, Severity
@@ -17,7 +17,7 @@ from halfopen.inventory import CheckPlan
 from halfopen.inventory import read as read_inventory
 from halfopen.judge.analyse import Evidence, Policy, analyse, involved, notes_of, report_of
 from halfopen.judge.case import HostEvidence
-from halfopen.judge.match import match, survey
+from halfopen.judge.join import conclude, join
 from halfopen.judge.moments import Moment, brackets
 from halfopen.judge.rounds import Bracket, through
 from halfopen.options import add_common
@@ -35,6 +35,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     role = "of the client; twice for two moments of it"
     parser.add_argument("--client", metavar="FILE", action="append", default=[], help=role)
     parser.add_argument("--server", metavar="FILE", action="append", default=[], help=role.replace("client", "server"))
+    parser.add_argument("--nat", metavar="FILE", action="append", default=[], help="of a host that translates between")
 
 
 def run(args: argparse.Namespace, environment: Environment) -> int:
@@ -43,14 +44,15 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
     clients, servers = exhibits(args.files, args.client, args.server, environment)
     policy = Policy(None if args.fail_on == "never" else Severity(args.fail_on))
     files = [*clients, *servers]
-    saved = {one.saved.host: one.saved for one in files if one.saved is not None}
-    origin = None if args.client or args.server else run_of([one.saved for one in files])
+    nat = [found for name in args.nat if isinstance(found := read_file(name, environment), Saved)]
+    saved = {one.host: one for one in (*(file.saved for file in files), *nat) if one is not None}
+    origin = None if args.client or args.server else run_of([*(one.saved for one in files), *nat])
     if origin is not None:
         plans = [adjusted(plan, args) for plan in origin.checks]
         checks = [judge(of_check(plan, saved), plan, policy, origin.elapsed_s) for plan in plans]
         return deliver(report_of(checks, moment(origin.started_at), moment(origin.finished_at)), args, environment)
-    plan = adjusted(plan_of(clients, servers), args)
-    if len(saved) == len({id(one) for one in files}):
+    plan = replace(adjusted(plan_of(clients, servers), args), nat=tuple(one.host for one in nat))
+    if len(saved) == len({id(one) for one in (*files, *nat)}):
         check = judge(saved, plan, policy)
     else:
         inventory = read_inventory(args.inventory, environment.variables, environment.folder)
@@ -81,7 +83,7 @@ def judge(saved: dict[str, Saved], plan: CheckPlan, policy: Policy, elapsed_s: f
     """The judgement over what the files hold, as the run did it that they come from."""
     snapshots = {name: snapshot_of(one) for name, one in saved.items()}
     extra = {name: [address.parse(text) for text in one.addresses] for name, one in saved.items()}
-    matching = match(survey(list(snapshots.values()), plan.clients, plan.servers, plan.ports, extra))
+    matching = conclude(plan, snapshots, extra, join(plan, snapshots, extra))
     looks = brackets_of(saved) or brackets(moments_of(saved), matching.suspects)
     suspects, used = through(matching.suspects, looks[: plan.rounds])
     asked = involved(suspects)
@@ -90,7 +92,7 @@ def judge(saved: dict[str, Saved], plan: CheckPlan, policy: Policy, elapsed_s: f
         for name, one in saved.items()
         if name in asked
     }
-    left = type(matching)(matching.agreeing, tuple(suspects), matching.external, matching.unjudged)
+    left = replace(matching, suspects=tuple(suspects))
     notes = notes_of(plan, snapshots, [(name, note) for name, one in saved.items() for note in one.notes])
     return analyse(plan, Evidence(snapshots, left, used, hosts, notes, elapsed_s), policy)
 

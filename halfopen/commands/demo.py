@@ -47,6 +47,7 @@ def recorded(args: argparse.Namespace, environment: Environment) -> int:
     tell(environment, "Connections can only be broken this way on Linux; this is the analysis of a recorded pair.")
     folder = resources.files("halfopen.demo").joinpath("recorded")
     with resources.as_file(folder) as path:
+        args.nat = []
         args.files, args.client, args.server = [], [str(path / "app1.halfopen")], [str(path / "db1.halfopen")]
         analyse_command.run(args, environment)
     return Exit.CLEAN

@@ -39,7 +39,7 @@ from halfopen.judge.case import Case, HostEvidence, is_full, listener_of
 from halfopen.judge.match import Matching, Suspect
 from halfopen.judge.rounds import Bracket, Held, held
 from halfopen.judge.verdict import SEVERITY, in_accept_queue
-from halfopen.model import Collector, Snapshot, Socket
+from halfopen.model import Collector, Place, Snapshot, Socket
 from halfopen.tcp import State, state_of
 from halfopen.words import duration, plural
 
@@ -87,13 +87,17 @@ def analyse(
         (finding_of(case, one, plan) for case, one in zip(cases, diagnoses, strict=True)),
         key=lambda one: (SEVERITIES.index(one.severity), VERDICTS.index(one.verdict), one.connection.client),
     )
-    names = tuple(dict.fromkeys((*plan.clients, *plan.servers)))
+    names = tuple(dict.fromkeys((*plan.clients, *plan.servers, *plan.nat)))
     errors = {name: error for name in names if (error := host_error(name, evidence)) is not None}
     hosts = {name: host_report(name, evidence, errors.get(name)) for name in names}
     connections = sum(evidence.matching.agreeing.values()) + len(findings)
     missing = [f"{name} could not be read" for name in errors]
-    if unseen and not errors:
-        missing.append(f"{plural(len(unseen), 'connection')} could not be looked at again")
+    doubts = Tally(one.doubt for one in unseen)
+    missing += [
+        f"{plural(count, 'connection')} could not be judged: {doubt}" for doubt, count in doubts.items() if doubt
+    ]
+    if doubts[None] and not errors:
+        missing.append(f"{plural(doubts[None], 'connection')} could not be looked at again")
     if evidence.matching.unjudged and not errors:
         missing.append(f"{plural(evidence.matching.unjudged, 'connection')} could not be judged")
     missing += [f"{name} was read in part" for name in names if name not in errors and is_partial(name, evidence)]
@@ -121,9 +125,10 @@ def analyse(
         external=externals(evidence.matching),
         findings=tuple(findings),
         groups=groups_of(cases, diagnoses, plan),
-        notes=tuple(evidence.notes) + tuple(missing if outcome is Outcome.FINDINGS else ()),
+        notes=tuple(evidence.notes) + evidence.matching.notes + tuple(missing if outcome is Outcome.FINDINGS else ()),
         elapsed_s=evidence.elapsed_s,
-        pairs=pairs_of(cases, plan) if len(names) > 2 else (),
+        pairs=pairs_of(cases, plan) if len({*plan.clients, *plan.servers}) > 2 else (),
+        nat=tuple(plan.nat),
     )
 
 
@@ -146,11 +151,17 @@ def is_partial(name: str, evidence: Evidence) -> bool:
 
 def case_of(one: Held, evidence: Evidence) -> Case:
     """A finding with what is known of its two hosts."""
-    sides = [
-        evidence.hosts.get(place.host) or HostEvidence(place.host) for place in (one.client_place, one.server_place)
-    ]
+    sides = [evidence_at(place, evidence) for place in (one.client_place, one.server_place)]
     snapshot = evidence.snapshots.get(one.server_place.host)
     return Case(one, sides[0], sides[1], listener_of(snapshot, one.server_place, one.suspect.server.key))
+
+
+def evidence_at(place: Place, evidence: Evidence) -> HostEvidence:
+    """What is known of a host, as it is in one of its namespaces: the first is the host's own."""
+    host = evidence.hosts.get(place.host) or HostEvidence(place.host)
+    snapshot = evidence.snapshots.get(place.host)
+    own = snapshot is None or not snapshot.namespaces or snapshot.namespaces[0].netns == place.netns
+    return host if own else host.within(place.netns)
 
 
 def finding_of(case: Case, diagnosis: Diagnosis, plan: CheckPlan) -> Finding:
@@ -170,6 +181,7 @@ def finding_of(case: Case, diagnosis: Diagnosis, plan: CheckPlan) -> Finding:
         ),
         client=end_of(case.client, one.client, one.client_place.netns),
         server=end_of(case.server, one.server, one.server_place.netns),
+        translation=one.suspect.translation,
         cause=diagnosis.causes[0] if diagnosis.causes else None,
         outlook=diagnosis.outlook,
         remedies=diagnosis.remedies,
@@ -379,11 +391,18 @@ def pairs_of(cases: Sequence[Case], plan: CheckPlan) -> tuple[HostPair, ...]:
 def counters_of(evidence: Evidence) -> tuple[Counter, ...]:
     """The counters that tell of dropped handshakes and lost peers, of each host that was asked for them."""
     return tuple(
-        Counter(host=name, name=counter, value=value, delta=host.delta(counter))
+        Counter(host=name, name=counter, value=value, delta=there.delta(counter), netns=netns)
         for name, host in sorted(evidence.hosts.items())
+        for netns in (None, *other_namespaces(host))
+        for there in (host if netns is None else host.within(netns),)
         for counter in COUNTERS
-        if (value := host.value(counter)) is not None
+        if (value := there.value(counter)) is not None
     )
+
+
+def other_namespaces(host: HostEvidence) -> list[int]:
+    """The network namespaces beside the host's own of which there are counters."""
+    return sorted({int(name.partition("/")[0]) for name in host.after if "/" in name})
 
 
 def externals(matching: Matching) -> tuple[External, ...]:
@@ -466,7 +485,7 @@ def wanted_inodes(plan_suspects: Sequence[Suspect], evidence: Evidence) -> dict[
 def notes_of(plan: CheckPlan, snapshots: Mapping[str, Snapshot], notes: Sequence[tuple[str, str]]) -> tuple[str, ...]:
     """What a reader should know about how the hosts of a check were read, host by host."""
     found = []
-    for name in dict.fromkeys((*plan.clients, *plan.servers)):
+    for name in dict.fromkeys((*plan.clients, *plan.servers, *plan.nat)):
         facts = snapshots[name].facts
         found += [f"{name}: {gap}" for gap in (facts.gaps if facts else ())]
         found += [f"{name}: {note}" for host, note in notes if host == name]

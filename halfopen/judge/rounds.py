@@ -58,9 +58,9 @@ def questions(suspects: Iterable[Suspect], second: bool) -> dict[str, list[Wante
     """Host -> what to look up there, for the first end of each suspect or the second."""
     found: dict[str, dict[tuple[Place, bytes], Wanted]] = {}
     for suspect in suspects:
-        ask = ends(suspect)[second]
-        for place in ask.places:
-            found.setdefault(place.host, {})[place, ask.key] = Wanted(place, ask.key, ask.scope)
+        for ask in (ends(suspect)[second], *(suspect.standins if second else ())):
+            for place in ask.places:
+                found.setdefault(place.host, {})[place, ask.key] = Wanted(place, ask.key, ask.scope)
     return {host: list(wanted.values()) for host, wanted in found.items()}
 
 
@@ -108,7 +108,36 @@ def shown(suspect: Suspect, bracket: Bracket) -> Shown:
         verdict = Verdict.AMBIGUOUS
     else:
         verdict = judge_pair(after, between) if suspect.client_first else judge_pair(between, after)
+        if isinstance(verdict, Verdict) and suspect.ambiguous:
+            verdict = Verdict.AMBIGUOUS
+        if isinstance(verdict, Verdict) and Absence.ABSENT in (after, between) and in_doubt(suspect, after, bracket):
+            verdict = Accord.UNJUDGED
     return Shown(verdict, after, between, first_place, second_place)
+
+
+def in_doubt(suspect: Suspect, survivor: Sight, bracket: Bracket) -> bool:
+    """Whether an end that is not there may be somewhere all the same."""
+    if suspect.doubt is None or not suspect.standins or not isinstance(survivor, Socket):
+        return suspect.doubt is not None
+    return any(fits(survivor, sight_at(ask, bracket.between)[0]) for ask in suspect.standins)
+
+
+def fits(one: Socket, other: Sight) -> bool:
+    """Whether two sockets could be the ends of one connection, by their byte counters, as far as they are known.
+
+    What one has received lies between what the other knows to be acknowledged and what it has sent. The SYN of the end
+    that connected, and a FIN, count as acknowledged bytes (net/ipv4/tcp_input.c tcp_snd_una_update).
+    """
+    if not isinstance(other, Socket):
+        return other is Absence.UNSEEN
+    for sender, receiver in ((one.info, other.info), (other.info, one.info)):
+        if sender is None or receiver is None or sender.bytes_acked is None or receiver.bytes_received is None:
+            continue
+        if receiver.bytes_received + 2 < sender.bytes_acked:
+            return False
+        if sender.bytes_sent is not None and receiver.bytes_received > sender.bytes_sent:
+            return False
+    return True
 
 
 def same_socket(one: Sight, two: Sight) -> bool:
@@ -164,7 +193,7 @@ def through(suspects: Sequence[Suspect], brackets: Sequence[Bracket]) -> tuple[S
 def finding(suspect: Suspect, last: Shown, rounds: int) -> Held:
     """A suspect that held -> its verdict, ends and confidence."""
     sockets = [one for one in (last.first, last.second) if isinstance(one, Socket)]
-    if rounds < 2:
+    if rounds < 2 or suspect.inferred:
         confidence = Confidence.INFERRED
     elif all(one.cookie is not None for one in sockets):
         confidence = Confidence.PROVEN

@@ -12,13 +12,24 @@ import re
 import struct
 import time
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import resources
 
 from halfopen.errors import ErrorCode, HostError, UsageError
 from halfopen.evidence import wire
-from halfopen.model import HostFacts, InterfaceAddress, Look, Namespace, Place, Process, Sight, Snapshot, Wanted
+from halfopen.model import (
+    HostFacts,
+    InterfaceAddress,
+    Look,
+    Namespace,
+    Place,
+    Process,
+    Rewrites,
+    Sight,
+    Snapshot,
+    Wanted,
+)
 from halfopen.reach.channel import Channel
 
 
@@ -58,6 +69,9 @@ class Agent:
     facts: HostFacts | None = field(init=False, default=None)
     addresses: tuple[InterfaceAddress, ...] = field(init=False, default=())
     netns: int | None = field(init=False, default=None)
+    tracked: int | None = field(init=False, default=None)
+    forwards: bool = field(init=False, default=False)
+    involved: set[int] = field(init=False, default_factory=set)
 
     def start(self, ports: Sequence[int], wait: bool = False) -> None:
         """Sends the probe and the first questions in one go, so that a long way costs one round trip.
@@ -91,16 +105,38 @@ class Agent:
 
     def look(self, wanted: Sequence[Wanted]) -> Look:
         """Exact look-ups, answered in order by the kernel itself."""
-        self._ask(wire.LOOK, b"".join(wire.encode_look(one.key, one.scope) for one in wanted))
+        wanted = sorted(wanted, key=lambda one: self._netns(one.place))  # the probe enters each namespace once
+        asked = (wire.encode_look(one.key, one.scope, self._netns(one.place)) for one in wanted)
+        self._ask(wire.LOOK, b"".join(asked))
         frames, count = self._answer(wire.LOOK)
         sights: list[Sight] = wire.decode_looks(frames, count, [one.key for one in wanted])
         return Look(self.host, {(one.place, one.key): sight for one, sight in zip(wanted, sights, strict=True)})
 
     def evidence(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Counters and sysctls of the host's network namespace, now."""
-        self._ask(wire.EVIDENCE)
+        """Counters and sysctls of the host's network namespace, now; also of the others that are `involved`.
+
+        Those of another namespace have its inode and a slash before their name; one that is gone is left out.
+        """
+        others = sorted(self.involved - {0})
+        self._ask(wire.EVIDENCE, struct.pack(f">{len(others) + 1}Q", 0, *others))
         frames, count = self._answer(wire.EVIDENCE)
         return wire.decode_evidence(wire.decode_fields(frames, count))
+
+    def involve(self, places: Iterable[Place]) -> None:
+        """Says in which namespaces of the host there is something to explain."""
+        self.involved.update(self._netns(place) for place in places)
+
+    def translated(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot with what the connection tracking of each of its namespaces translates, now."""
+        self._ask(wire.TRANSLATIONS)
+        frames, count = self._answer(wire.TRANSLATIONS)
+        found, refused = wire.decode_translations(frames, count)
+        spaces = tuple(
+            replace(one, rewrites=None if where in refused else found.get(where, Rewrites()))
+            for one in snapshot.namespaces
+            for where in (self._netns(Place(self.host, one.netns)),)
+        )
+        return replace(snapshot, namespaces=spaces)
 
     def owners(self, inodes: Sequence[int]) -> tuple[dict[int, Process], int]:
         """Inode -> process that holds it, and how many processes were closed to us."""
@@ -117,20 +153,31 @@ class Agent:
         """The namespace that the probe runs in."""
         return Place(self.host, self.netns)
 
+    def _netns(self, place: Place) -> int:
+        """How the probe calls a namespace: 0 is its own."""
+        return 0 if place.netns is None or place.netns == self.netns else place.netns
+
     def _greet(self) -> None:
         frames, count = self._answer(wire.HELLO)
-        self.facts, self.addresses, self.netns = wire.decode_hello(wire.decode_fields(frames, count))
+        fields = wire.decode_fields(frames, count)
+        self.facts, self.addresses, self.netns = wire.decode_hello(fields)
+        _, self.tracked, self.forwards = wire.decode_ground(fields)
 
-    def _snapshot(self, namespace: Namespace) -> Snapshot:
-        return Snapshot(self.host, self.facts, (namespace,), transport=self.transport)
+    def _snapshot(self, namespaces: tuple[Namespace, ...]) -> Snapshot:
+        return Snapshot(self.host, self.facts, namespaces, transport=self.transport)
 
-    def _read_dump(self, ports: Sequence[int]) -> Namespace:
+    def _read_dump(self, ports: Sequence[int]) -> tuple[Namespace, ...]:
         assert self.facts is not None
         decoder = wire.DumpDecoder(frozenset(ports))
         for frame in self._frames():
             if frame.kind in (wire.END, wire.ERROR):
                 count = wire.end_of(frame, wire.DUMP)
-                return decoder.end(count, self.netns, self.addresses, self.facts.collector)
+                own = decoder.end(count, self.netns, self.addresses, self.facts.collector)
+                own = replace(own, tracked=self.tracked, forwards=self.forwards)
+                if decoder.refused and self.facts.sees_namespaces:
+                    gap = f"{decoder.refused} other network namespaces could not be entered"
+                    self.facts = replace(self.facts, gaps=(*self.facts.gaps, gap))
+                return (own, *decoder.others)
             decoder.add(frame)
         raise AssertionError("frames end with an exception")
 

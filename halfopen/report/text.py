@@ -116,7 +116,7 @@ def heading(check: Check, role: str) -> str:
     name = (check.client if role == "client" else check.server).name
     if check.client.name == check.server.name:
         return f"{name} ({role})"
-    return name if len(check.hosts) == 2 else role
+    return name if len(check.hosts) - len(check.nat) == 2 else role
 
 
 def agreeing(rows: Sequence[MatrixRow]) -> str:
@@ -155,7 +155,7 @@ def paragraph(check: Check, group: Group, number: int | None, view: View) -> lis
         lines += labelled("Do", steps, view)
     members = [one for one in check.findings if belongs(one, group, by_id)] if view.all else []
     examples = members or [by_id[one] for one in group.examples if one in by_id][:EXAMPLES]
-    lines += [example(one) for one in examples]
+    lines += [line for one in examples for line in (example(one), *way(one, view))]
     if group.count > len(examples):
         lines.append(terminal(f"        and {group.count - len(examples)} more: --all, or -o report.json"))
     return lines
@@ -212,6 +212,11 @@ def example(finding: Finding) -> Terminal:
         if end is not None:
             parts.append(f"{end.host}: {told(end)}")
     return terminal("        " + "   ".join(parts))
+
+
+def way(finding: Finding, view: View) -> list[Terminal]:
+    """How the tuples of the two ends correspond, where they differ."""
+    return wrapped(finding.translation, view, " " * 10) if finding.translation else []
 
 
 def told(end: End) -> str:
