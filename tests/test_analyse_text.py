@@ -151,6 +151,18 @@ def test_an_inventory_says_which_addresses_are_whose(tmp_path: Path) -> None:
     assert told(check) == {("missing-on-server", "10.0.1.5:1", "inferred")}
 
 
+def test_an_address_that_only_the_second_moment_shows_is_known(tmp_path: Path) -> None:
+    files = {
+        "a1": HEAD + SSH + pair([1, 2]),
+        "a2": HEAD + SSH + pair([1, 2]) + "\n",
+        "b1": SERVER + ss("10.0.3.3:22", "10.0.4.4:9") + ss("10.0.3.3:5432", "10.0.4.4:8"),
+        "b2": SERVER + mirrored([2]),
+    }
+    argv = ["--client", "a1.txt", "--client", "a2.txt", "--server", "b1.txt", "--server", "b2.txt"]
+    _, check = run(tmp_path, *argv, **files)
+    assert told(check) == {("missing-on-server", "10.0.1.5:1", "observed")}
+
+
 def test_time_wait_at_one_end_is_no_finding(tmp_path: Path) -> None:
     code, check = run(tmp_path, "a.txt", "b.txt", a=HEAD + SSH + pair([1], "TIME-WAIT"), b=SERVER + mirrored([2]))
     assert all(one[1] != "10.0.1.5:1" for one in told(check)) and code in (0, 1)

@@ -190,6 +190,29 @@ def test_netstat_of_other_systems_is_read_as_its_manual_says(system: str) -> Non
         assert socket_of(told, "10.0.0.1:5432", "10.0.0.2:40002").send_q == 36
 
 
+def test_illumos_names_processes_with_u() -> None:
+    text = (
+        "   Local Address        Remote Address      User    Pid       Command     Swind Send-Q Rwind Recv-Q    State\n"
+        "-------------------- --------------------  ------ ------- --------------- ----- ------ ----- ------ --------\n"
+        "10.0.0.1.22          10.0.0.2.40001        root     531 sshd    134664     51  128872     7 ESTABLISHED\n"
+        "10.0.0.1.22          10.0.0.2.40001        af       533 sshd    134664     51  128872     7 ESTABLISHED\n"
+        "      *.*                  *.*             root          9 x                0      0  49152      0 IDLE\n"
+    )
+    told = recognise(text.encode(), "x")
+    (one,), (who,) = told.sockets.values(), told.holders.values()
+    assert (one.send_q, one.recv_q, who.pid, who.name) == (51, 7, 531, "sshd") and told.problems == ()
+
+
+@pytest.mark.parametrize("address", ["2001:db8:1:2::ab", "fe80::1234:56%em"])
+def test_an_address_that_bsd_may_have_cut_is_a_hole(address: str) -> None:
+    """inet6print cuts the address to sixteen signs and then adds the port."""
+    row = f"tcp6 0 0 {address}.5432 2001:db8::2.40004 ESTABLISHED\n"
+    told = recognise((FREEBSD + row).encode(), "x")
+    assert not told.whole and "may be cut" in told.problems[0].why
+    wide = FREEBSD + row + "tcp6 0 0 2001:db8:1111:2222::1.5432 2001:db8::2.40005 ESTABLISHED\n"
+    assert recognise(wide.encode(), "x").problems == ()
+
+
 def test_windows_names_processes_by_number_or_by_the_line_below() -> None:
     told = recognise(WINDOWS.encode("utf-16"), "powershell")
     (who,) = {one for key, one in told.holders.items() if len(key) == address.V4_KEY}

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from halfopen import address
 from halfopen.commands.check import adjusted
 from halfopen.commands.deliver import check_formats, deliver
-from halfopen.commands.exhibits import Exhibit, exhibits, judge_moments, read_file
+from halfopen.commands.exhibits import Exhibit, exhibits, how_compared, judge_moments, read_file
 from halfopen.environment import Environment
 from halfopen.evidence.saved import Saved, run_of, snapshot_of, unpack_sights
 from halfopen.findings import Check, Severity
@@ -84,7 +84,9 @@ def judge(saved: dict[str, Saved], plan: CheckPlan, policy: Policy, elapsed_s: f
     snapshots = {name: snapshot_of(one) for name, one in saved.items()}
     extra = {name: [address.parse(text) for text in one.addresses] for name, one in saved.items()}
     matching = conclude(plan, snapshots, extra, join(plan, snapshots, extra))
-    looks = brackets_of(saved) or brackets(moments_of(saved), matching.suspects)
+    looked = brackets_of(saved)
+    # Files without looks have their tables alone, which are moments.
+    looks = looked or brackets(moments_of(saved), matching.suspects)
     suspects, used = through(matching.suspects, looks[: plan.rounds])
     asked = involved(suspects)
     hosts = {
@@ -94,6 +96,8 @@ def judge(saved: dict[str, Saved], plan: CheckPlan, policy: Policy, elapsed_s: f
     }
     left = replace(matching, suspects=tuple(suspects))
     notes = notes_of(plan, snapshots, [(name, note) for name, one in saved.items() for note in one.notes])
+    if matching.suspects and not looked:
+        notes = (how_compared(len(looks)), *notes)
     return analyse(plan, Evidence(snapshots, left, used, hosts, notes, elapsed_s), policy)
 
 

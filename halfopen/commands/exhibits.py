@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from halfopen import address
@@ -35,7 +36,7 @@ class Exhibit:
     saved: Saved | None = None
     told: Told | None = None
 
-    @property
+    @cached_property
     def snapshot(self) -> Snapshot:
         """What it says of its host."""
         if self.saved is not None:
@@ -121,7 +122,7 @@ def judge_moments(
         for name, some in by_host.items()
     }
     moments = {name: [moment_of(one) for one in some] for name, some in by_host.items()}
-    snapshots = {name: some[0].snapshot for name, some in moments.items()}
+    snapshots = {name: first_of(some) for name, some in moments.items()}
     notes = [note for some in by_host.values() for one in some for note in notes_of(one)]
     guessed = False
     for name in plan.servers:
@@ -158,6 +159,13 @@ def judge_moments(
 def moment_of(one: Exhibit) -> Moment:
     """What a file says of its moment."""
     return Moment(one.snapshot, one.told.sockets if one.told is not None else {})
+
+
+def first_of(moments: Sequence[Moment]) -> Snapshot:
+    """The first moment of a host, with the addresses that any of its moments shows."""
+    later = [one for moment in moments[1:] for space in moment.snapshot.namespaces for one in space.addresses]
+    known = {one.address for space in moments[0].snapshot.namespaces for one in space.addresses}
+    return with_addresses(moments[0].snapshot, sorted({one.address for one in later} - known))
 
 
 def host_evidence(name: str, files: Sequence[Exhibit]) -> HostEvidence:

@@ -58,7 +58,8 @@ def linux_row(line: str, cut_at: int | None) -> Row | None:
 
 def bsd_rows(text: str) -> Callable[[str], Row | None]:
     """How the lines of this text are read."""
-    wide = any(len(word) > BSD_CUT_AT and word.count(":") > 1 for word in text.split())
+    hosts = (word.rpartition(".")[0] for word in text.split() if word.count(":") > 1)
+    wide = any(len(host) > BSD_CUT_AT for host in hosts)
     return partial(bsd_row, cut_at=None if wide else BSD_CUT_AT)
 
 
@@ -71,7 +72,7 @@ def bsd_row(line: str, cut_at: int | None) -> Row | None:
         raise ValueError("no line of netstat")
     four = found["proto"] == "tcp4"
     for text in (found["local"], found["peer"]):
-        if len(text) == cut_at and text.count(":") > 1:
+        if len(text.rpartition(".")[0]) == cut_at and text.count(":") > 1:
             raise ValueError(f"{text} is as long as the column, so it may be cut: netstat -W prints it whole")
     any_of = ANY4 if four else ANY6
     local, peer = endpoint(found["local"], ".", any_of), endpoint(found["peer"], ".", any_of)
@@ -125,7 +126,7 @@ def illumos_row(line: str) -> Row | None:
     end = end_of(state_of(found["state"]), local, peer, family, *queues(found["recv"], found["send"]))
     if isinstance(end, ListenSocket):
         end = replace(end, queue=None, backlog=None)
-    return Row(end)
+    return Row(end, Process(int(found["pid"]), found["program"]) if found["pid"] else None)
 
 
 def state_of(text: str) -> State:
@@ -184,7 +185,7 @@ LINUX_TIMERS: dict[str, Timer] = {
     "probe": Timer.PROBE,
 }
 CUT_AT = 23  # columns of an address and port in net-tools without -W (netstat.c addr_do_one)
-BSD_CUT_AT = 22  # in FreeBSD and macOS (netstat/inet.c inetprint), 45 with -W
+BSD_CUT_AT = 16  # of an address, without its port, in FreeBSD and macOS without -W (netstat/inet6.c inet6print)
 
 LINUX_ROW = re.compile(
     r"^\s*(?P<proto>tcp6?)\s+(?P<recv>\d+)\s+(?P<send>\d+)\s+(?P<local>\S+:\S+)\s+(?P<peer>\S+:\S+)"
@@ -254,7 +255,8 @@ WINDOWS = Form(
 )
 
 ILLUMOS_ROW = re.compile(
-    r"^\s*(?P<local>\S+\.(?:\d+|\*))\s+(?P<peer>\S+\.(?:\d+|\*))\s+\d+\s+(?P<send>\d+)\s+\d+\s+(?P<recv>\d+)"
+    r"^\s*(?P<local>\S+\.(?:\d+|\*))\s+(?P<peer>\S+\.(?:\d+|\*))\s+"
+    r"(?:\S+\s+(?P<pid>\d{1,10})\s+(?P<program>\S+)\s+)?\d+\s+(?P<send>\d+)\s+\d+\s+(?P<recv>\d+)"
     r"\s+(?P<state>[A-Z][A-Z_0-9]+)(?:\s.*)?$"
 )
 ILLUMOS_HEADING = re.compile(
@@ -268,8 +270,8 @@ ILLUMOS = Form(
     "netstat of illumos or Solaris",
     Collector.NETSTAT,
     re.compile(
-        r"(?m)^\s*\S+\.(?:\d+|\*)\s+\S+\.(?:\d+|\*)\s+\d+\s+\d+\s+\d+\s+\d+\s+[A-Z]|"
-        r"^\s*Local Address\s+Remote Address\s+Swind\s+Send-Q\s+Rwind\s+Recv-Q"
+        r"(?m)^\s*\S+\.(?:\d+|\*)\s+\S+\.(?:\d+|\*)\s+(?:\S+\s+\d+\s+\S+\s+)?\d+\s+\d+\s+\d+\s+\d+\s+[A-Z]|"
+        r"^\s*Local Address\s+Remote Address\s+(?:User\s+Pid\s+Command\s+)?Swind\s+Send-Q\s+Rwind\s+Recv-Q"
     ),
     lambda _: illumos_row,
     gaps=nothing_more,
