@@ -408,24 +408,25 @@ def marks(rows, words, length, states):
 
 
 def links():
-    """Interface index -> (kind, index of its master or 0)."""
+    """Index of what is up, but loopback -> (kind, index of its master or 0); one of no kind where that is refused."""
     found = {}
-    for data in Netlink(NETLINK_ROUTE).dump(RTM_GETLINK, struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0)):
-        for offset, length in messages(data):
-            here = attributes(data, offset + 32, offset + length)
-            info = here.get(18, b"")
-            kind = attributes(info, 0, len(info)).get(1, b"").rstrip(b"\0")
-            master = struct.unpack("=I", here.get(10, bytes(4)))[0]
-            found[struct.unpack_from("=i", data, offset + 20)[0]] = kind, master
-    return found
+    try:
+        for data in Netlink(NETLINK_ROUTE).dump(RTM_GETLINK, struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0)):
+            for offset, length in messages(data):
+                here = attributes(data, offset + 32, offset + length)
+                info = here.get(18, b"")
+                kind = attributes(info, 0, len(info)).get(1, b"").rstrip(b"\0")
+                hardware, index, flags = struct.unpack_from("=HiI", data, offset + 18)
+                if hardware != 772 and flags & 1:  # ARPHRD_LOOPBACK, IFF_UP
+                    found[index] = kind, struct.unpack("=I", here.get(10, bytes(4)))[0]
+        return found
+    except Refused:
+        return {0: (b"", 0)}
 
 
 def inner_links():
     """Bridges on which there is nothing but veth: behind them are namespaces of this host, and nobody else."""
-    try:
-        known = links()
-    except Refused:
-        return []
+    known = links()
     others = {master for kind, master in known.values() if kind != b"veth"}
     return [index for index, (kind, _) in known.items() if kind == b"bridge" and index not in others]
 
@@ -485,8 +486,10 @@ def ground():
     for address, prefix, index in known:
         found.append(("address", struct.pack(">BBI", len(address), prefix, index) + address))
     found.append(("tracked", (read_file(TRACKED, 32) or b"").strip()))
-    for path in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
-        found.append(("forwards", (read_file("/proc/sys/net/" + path, 32) or b"").strip()))
+    # A container has forwarding from its host; one with nothing but the way out of it forwards for nobody.
+    if any((read_file("/proc/sys/net/" + path, 32) or b"0").strip() != b"0" for path in FORWARDING):
+        if any(kind != b"veth" or master for kind, master in links().values()):
+            found.append(("forwards", b"1"))
     return found
 
 
@@ -955,6 +958,7 @@ def canonical(sockid, family):
 
 
 TRACKED = "/proc/sys/net/netfilter/nf_conntrack_count"
+FORWARDING = ("ipv4/ip_forward", "ipv6/conf/all/forwarding")
 NAMED = ("/run/netns/", "/var/run/netns/", "/run/docker/netns/")
 
 # Of both tuples of a conntrack entry: source, destination, protocol, source port, destination port.

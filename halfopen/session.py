@@ -213,9 +213,10 @@ class Session:
         matchings, snapshots = self.matchings(snapshots)
         before: Mapping[str, tuple[dict[str, int], dict[str, int]]] = {}
         asks = [ask for one in matchings for suspect in one.suspects for ask in (suspect.client, suspect.server)]
-        for name, agent in self.agents.items():
+        for place in {place for ask in asks for place in ask.places}:
+            agent = self.agents.get(place.host)
             if isinstance(agent, Agent):  # the others know one namespace alone
-                agent.involve({place for ask in asks for place in ask.places if place.host == name})
+                agent.involve(place)
         if any(one.suspects for one in matchings):
             before = self.counters(snapshots)
         brackets: list[Bracket] = []

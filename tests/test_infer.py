@@ -141,6 +141,16 @@ def test_without_root_a_missing_end_may_be_in_a_container_only_where_packets_are
     assert len(held([replace(suspect, doubt="who knows")], [bracket(seen)] * 2)[1]) == 1
 
 
+def test_a_host_whose_connection_tracking_cannot_be_read_may_hide_an_end_from_root_too() -> None:
+    web, db = snapshot("web", [CLIENT], [sock(key(40000))]), hidden(snapshot("db", [SERVER], []))
+    assert db.facts is not None
+    db = replace(db, facts=replace(db.facts, sees_namespaces=True))
+    (suspect,) = concluded(web, db).suspects
+    assert suspect.doubt and "nf_conntrack" in suspect.doubt
+    read = replace(db, namespaces=(replace(db.namespaces[0], rewrites=Rewrites()),))
+    assert concluded(web, read).suspects[0].doubt is None
+
+
 def test_a_router_that_did_not_tell_leaves_a_doubt() -> None:
     web, db = snapshot("web", [CLIENT], [sock(key(40000))]), snapshot("db", [SERVER], [])
     plan = replace(PLAN, nat=("router",))

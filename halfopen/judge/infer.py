@@ -4,7 +4,7 @@ A box in between may put an address of its own in the place of the client's (mas
 (a published address). Then each end shows a tuple that the other does not have, and two healthy ends look like two
 half-open connections. So a missing end is a finding only if nothing that was seen could be it:
 
-* The same client endpoint in two connections that lack their other end is one connection whose target is translated.
+* The same client's port in two connections between two hosts that lack an end each is one connection, translated there.
 * Where one far address stands in for the client's, with the client's own ports, the ports say which end is whose.
 * Else the sockets that could be the missing end are looked at too, and their byte counters tell whether one fits.
 
@@ -172,19 +172,37 @@ class Work:
         return client in self.seen.dialled.get(one.door, ())
 
     def by_client(self, lone: Sequence[Lone]) -> None:
-        """Two suspects that share the client's endpoint, one with each end: the target is translated."""
-        near: dict[Endpoint, list[Lone]] = {}
+        """Two suspects with the client's port in common, one with each end, on two hosts that may translate.
+
+        A published port or `redirect` changes the target, masquerade of a container the client's address; where the
+        entry was forgotten, both ends are there all the same.
+        """
+        groups: dict[tuple[str, str], list[Lone]] = {}
         for one in lone:
-            if one.client_is_here:
-                near.setdefault(one.client, []).append(one)
-        far: dict[Endpoint, list[Lone]] = {}
-        for one in lone:
-            if not one.client_is_here:
-                far.setdefault(one.client, []).append(one)
-        for client, servers in far.items():
-            clients = near.get(client, [])
-            if len(clients) == len(servers) == 1:
-                self.pair(clients[0].here, servers[0].here, clients[0].suspect, servers[0].suspect)
+            if self.may_translate(one):
+                client, server = (self.host_of(one, role) for role in (True, False))
+                groups.setdefault((client, server), []).append(one)
+        for members in groups.values():
+            sides = [[one for one in members if one.client_is_here is here] for here in (True, False)]
+            ports = [Counter(one.client[1] for one in side) for side in sides]
+            common = {port for port in ports[0].keys() & ports[1].keys() if ports[0][port] == ports[1][port] == 1}
+            if is_chance(len(common), len(sides[0]) * len(sides[1]) / PORTS):
+                continue
+            near, far = ({one.client[1]: one for one in side} for side in sides)
+            for port in sorted(common):
+                self.pair(near[port].here, far[port].here, near[port].suspect, far[port].suspect)
+
+    def host_of(self, one: Lone, client: bool) -> str:
+        """The host where an end of a suspect is, or would be."""
+        if one.client_is_here is client:
+            return one.here.place.host
+        return (one.suspect.client if client else one.suspect.server).places[0].host
+
+    def may_translate(self, one: Lone) -> bool:
+        """Whether something between the two ends may translate: a host that tracks connections, or a box in between."""
+        hosts = {self.host_of(one, role) for role in (True, False)}
+        tracked = any(space.tracked != 0 for place, space in spaces(self.ground) if place.host in hosts)
+        return tracked or not self.on_link(one)
 
     def by_target(self, lone: Sequence[Lone]) -> None:
         """The client's endpoints lead to one far address that stands in for the server: a published address."""
@@ -293,7 +311,8 @@ class Work:
             self.settled[one.suspect] = replace(one.suspect, doubt=UNREAD.format(host=unread[0]))
             return
         if hidden and not (direct and one.client_is_here):
-            self.settled[one.suspect] = replace(one.suspect, doubt=HIDDEN.format(host=hidden[0]))
+            words = SILENT if sees_all(self.snapshots[hidden[0]]) else HIDDEN
+            self.settled[one.suspect] = replace(one.suspect, doubt=words.format(host=hidden[0]))
             return
         if direct or (one.client_is_here and self.on_link(one)):
             return
@@ -348,10 +367,15 @@ def sentence(client: bytes, arrived: bytes) -> str:
 
 def is_hidden(snapshot: Snapshot) -> bool:
     """Whether connections of a host may end in a namespace, or by a translation, that could not be read."""
-    blind = snapshot.facts is not None and snapshot.facts.sees_namespaces is False
+    whole = sees_all(snapshot)
     return any(
-        space.forwards and space.tracked != 0 and (blind or space.rewrites is None) for space in snapshot.namespaces
+        space.forwards and space.tracked != 0 and (not whole or space.rewrites is None) for space in snapshot.namespaces
     )
+
+
+def sees_all(snapshot: Snapshot) -> bool:
+    """Whether a host was read with the right to look into its namespaces."""
+    return snapshot.facts is None or snapshot.facts.sees_namespaces is not False
 
 
 def is_read(snapshot: Snapshot | None) -> bool:
@@ -370,6 +394,10 @@ UNREAD = (
 HIDDEN = (
     "their other end is not on {host}, but {host} forwards packets and may hide it in a container: "
     "to look there needs root (sudo = true)"
+)
+SILENT = (
+    "their other end is not on {host}, but {host} forwards packets and did not tell what it translates: its connection "
+    "tracking could not be read, neither by netlink nor in /proc/net/nf_conntrack"
 )
 STAND_IN = (
     "their other end is not there, but {host} has connections of {far} at {door} that could be theirs behind a box "

@@ -12,7 +12,7 @@ import re
 import struct
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 
@@ -122,9 +122,9 @@ class Agent:
         frames, count = self._answer(wire.EVIDENCE)
         return wire.decode_evidence(wire.decode_fields(frames, count))
 
-    def involve(self, places: Iterable[Place]) -> None:
-        """Says in which namespaces of the host there is something to explain."""
-        self.involved.update(self._netns(place) for place in places)
+    def involve(self, place: Place) -> None:
+        """Says that there is something to explain in a namespace of the host."""
+        self.involved.add(self._netns(place))
 
     def translated(self, snapshot: Snapshot) -> Snapshot:
         """The snapshot with what the connection tracking of each of its namespaces translates, now."""

@@ -147,6 +147,22 @@ def test_healthy_translated_connections_are_silent(way: str, two: Lab) -> None:
     assert code == 0 and report["outcome"] == "clean" and report["connections"] == COUNT
 
 
+@pytest.mark.parametrize("way", ["published", "masqueraded", "both", "both, IPv6"])
+def test_a_translation_that_was_forgotten_leaves_both_ends_alive(way: str, two: Lab) -> None:
+    """Its entries have expired, as they do for idle connections: nothing healthy is reported, and it is said why."""
+    WAYS[way](two).connected()
+    for host in two.hosts.values():
+        host.run("conntrack", "-F", check=False)
+    code, report = check(two, "--settle", "0.3")
+    assert_exactly(report, set())
+    assert code == 0
+    if way.startswith("both"):  # two containers with one address, and nothing that says which is which
+        assert report["connections"] == 0 and "nothing was compared" in report["headline"]
+    else:
+        assert report["connections"] == COUNT
+        assert any("inferred" in note for note in report["notes"])
+
+
 def routed(made: Lab, rule: str = "masquerade") -> Way:
     """A router between client and server that puts its own address in the place of the client's."""
     router_between(made, "web", "router", rule)
@@ -439,3 +455,18 @@ def test_a_router_that_cannot_be_reached_leaves_the_check_incomplete(three: Lab)
     code, report = through(three, "--settle", "0.3")
     assert (code, report["findings"]) == (3, [])
     assert "router could not be read" in report["headline"]
+
+
+def test_a_container_that_is_reached_without_root_hides_nobody(two: Lab) -> None:
+    """It has forwarding and connection tracking from its engine, and nothing but the way out of it."""
+    for host in two.hosts.values():
+        forward(host)
+        host.run("nft", "add table inet seen; add chain inet seen in { type filter hook input priority 0; }")
+        host.run("nft", "add rule inet seen in ct state established counter")
+    as_nobody(two, "db")
+    as_nobody(two, "web")
+    path = Way(two["web"].driver(), two["db"].driver(), (two.v4("db"), BEHIND), ("0.0.0.0", BEHIND))
+    expected = broken(path)
+    assert int(two["db"].run("cat", "/proc/sys/net/netfilter/nf_conntrack_count"))
+    _, report = check(two, "--settle", "0.3")
+    assert_exactly(report, expected)

@@ -94,7 +94,8 @@ def test_it_looks_into_a_namespace_without_a_name(
     translated = agent.translated(snapshot)
     rewrites = within(translated.namespaces, told["netns"]).rewrites
     assert rewrites is not None and sorted(rewrites.pairs()) == sorted(pairs)
-    agent.involve([here, place])
+    agent.involve(here)
+    agent.involve(place)
     counters, sysctls = agent.evidence()
     assert counters[f"{there.netns}/PassiveOpens"] == 2 != counters["PassiveOpens"]
     assert sysctls[f"{there.netns}/somaxconn"] and sysctls["somaxconn"]
