@@ -157,6 +157,11 @@ def key(value: bytes, cipher: Cipher) -> bytes:
     return address.make_key(cipher.address(local), local_port, cipher.address(peer), peer_port)
 
 
+def keys_of(width: int) -> Callable[[bytes, Cipher], bytes]:
+    """Keys of one width, one after the other."""
+    return lambda value, cipher: b"".join(key(value[at : at + width], cipher) for at in range(0, len(value), width))
+
+
 def shown_addresses(value: Sequence[str], cipher: Cipher) -> tuple[str, ...]:
     """Addresses as text."""
     return tuple(address.show(cipher.address(address.parse(one))) for one in value)
@@ -247,6 +252,8 @@ HOW: dict[tuple[str, str], Callable[[Any, Cipher], Any]] = {
     ("Sighting", "key"): key,
     ("Socket", "key"): key,
     ("Socket", "uid"): user,
+    ("Rewrites", "narrow"): keys_of(address.V4_KEY),
+    ("Rewrites", "wide"): keys_of(address.V6_KEY),
     ("Process", "name"): named("process"),
     ("Process", "command"): nothing,
     ("Process", "unit"): named("unit"),

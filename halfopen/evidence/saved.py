@@ -186,7 +186,7 @@ def run_of(files: Sequence[Saved | None]) -> Run | None:
     if len(runs) < len(files) or len({one.id for one in runs}) != 1 or not runs[0].checks:
         return None
     here = {one.host for one in files if one is not None}
-    needed = {name for plan in runs[0].checks for name in (*plan.clients, *plan.servers)}
+    needed = {name for plan in runs[0].checks for name in (*plan.clients, *plan.servers, *plan.nat)}
     return runs[0] if here >= needed else None
 
 

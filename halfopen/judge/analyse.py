@@ -490,7 +490,7 @@ def wanted_inodes(plan_suspects: Sequence[Suspect], evidence: Evidence) -> dict[
 def notes_of(plan: CheckPlan, snapshots: Mapping[str, Snapshot], notes: Sequence[tuple[str, str]]) -> tuple[str, ...]:
     """What a reader should know about how the hosts of a check were read, host by host."""
     found = []
-    for name in dict.fromkeys((*plan.clients, *plan.servers)):
+    for name in dict.fromkeys((*plan.clients, *plan.servers, *plan.nat)):
         facts = snapshots[name].facts
         found += [f"{name}: {gap}" for gap in (facts.gaps if facts else ())]
         found += [f"{name}: {note}" for host, note in notes if host == name]
