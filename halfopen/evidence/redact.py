@@ -23,7 +23,6 @@ import msgspec
 
 from halfopen import address
 from halfopen.evidence.saved import Saved
-from halfopen.model import Rewrites
 from halfopen.table import Block
 
 ROUNDS = 8
@@ -100,8 +99,6 @@ def walk(value: Any, cipher: Cipher) -> Any:
     """Any part of the evidence, redacted. Text and bytes that no row of HOW speaks for are hidden."""
     if isinstance(value, Block):
         return block(value, cipher)
-    if isinstance(value, Rewrites):
-        return rewrites(value, cipher)
     if isinstance(value, msgspec.Struct):
         names = value.__struct_fields__
         return msgspec.structs.replace(value, **{name: treated(value, name, cipher) for name in names})
@@ -131,14 +128,6 @@ def block(one: Block, cipher: Cipher) -> Block:
         return b"".join(map(cipher.address, rows))
 
     return replace(one, local=column(one.local), peer=column(one.peer))
-
-
-def rewrites(one: Rewrites, cipher: Cipher) -> Rewrites:
-    """The keys of translated connections."""
-    packed = {address.V4_KEY: b"", address.V6_KEY: b""}
-    for pair in one.pairs():
-        packed[len(pair[0])] += b"".join(key(end, cipher) for end in pair)
-    return Rewrites(packed[address.V4_KEY], packed[address.V6_KEY])
 
 
 def keep(value: Any, _: Cipher) -> Any:
@@ -263,8 +252,6 @@ HOW: dict[tuple[str, str], Callable[[Any, Cipher], Any]] = {
     ("Block", "peer_ports"): keep,
     ("Block", "states"): keep,
     ("Block", "marks"): keep,
-    ("Rewrites", "narrow"): keep,  # by `rewrites`, which knows their width
-    ("Rewrites", "wide"): keep,
     ("CountBlock", "acked"): keep,
     ("CountBlock", "received"): keep,
     ("CountBlock", "queued"): keep,
