@@ -191,6 +191,7 @@ class End(Struct, frozen=True):
     timer_expires_s: float | None = None
     retransmits: int | None = None
     bytes_sent: int | None = None
+    bytes_acked: int | None = None  # with the SYN of the end that connected
     bytes_received: int | None = None
     idle_s: float | None = None
 

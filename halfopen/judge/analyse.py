@@ -227,6 +227,7 @@ def end_of(host: HostEvidence, socket: Socket | None, netns: int | None) -> End 
         timer_expires_s=socket.timer_expires_s,
         retransmits=socket.retransmits,
         bytes_sent=info.bytes_sent if info else None,
+        bytes_acked=info.bytes_acked if info else None,
         bytes_received=info.bytes_received if info else None,
         idle_s=idle,
     )
