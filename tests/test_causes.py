@@ -380,6 +380,13 @@ def test_where_several_fit_it_is_said_what_tells_them_apart() -> None:
     assert not [step for step in BY_COOKIE.diagnosis().remedies if "to tell which" in step]
 
 
+def test_what_two_causes_advise_is_said_once() -> None:
+    both = SILENT.without(counters={"EstabResets": 3, "OutRsts": 3}).diagnosis()
+    assert both.codes == ("reset-lost", "middlebox-forgot")
+    (keepalive,) = [step for step in both.remedies if "SO_KEEPALIVE" in step]
+    assert "below the limit of 240 s" in keepalive
+
+
 def test_the_end_that_waits_is_ended_and_never_a_request_socket() -> None:
     said = REPEATED.diagnosis().remedies
     assert any("as root on web: ss -K src 10.0.0.1:40000 dst 10.0.0.2:5432" in one for one in said)

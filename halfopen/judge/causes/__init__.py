@@ -45,7 +45,12 @@ def remedies_of(case: Case, reasons: Sequence[Reason]) -> tuple[Remedy, ...]:
     by_code = {rule.code: rule for rule in RULES}
     found = [remedy for reason in reasons if reason.code in by_code for remedy in by_code[reason.code].remedies(case)]
     last = list(end_it(case))
-    kept = [one for one in dict.fromkeys(found) if one not in last]
+    by_topic: dict[str, Remedy] = {}
+    for one in found:
+        topic = one.topic or one.text
+        if topic not in by_topic or len(one.text) > len(by_topic[topic].text):
+            by_topic[topic] = one
+    kept = [one for one in by_topic.values() if one not in last]
     if len(reasons) > 1 and not any(one.decisive for one in reasons) and case.held.verdict in TELLERS:
         kept.insert(
             0, Remedy(f"to tell which: {TELLERS[case.held.verdict].format(case.client.name, case.server.name)}")

@@ -50,7 +50,8 @@ def keepalive_for(host: HostEvidence, limit_s: float | None) -> Remedy:
         now = f", not {duration(first + interval * probes)}"
     return Remedy(
         f"SO_KEEPALIVE on {host.name} (TCP_KEEPIDLE={idle} TCP_KEEPINTVL=10 TCP_KEEPCNT=3{below}) and "
-        f"TCP_USER_TIMEOUT={(idle + 30) * 1000}: noticed in {idle + 30} s{now}"
+        f"TCP_USER_TIMEOUT={(idle + 30) * 1000}: noticed in {idle + 30} s{now}",
+        topic=f"keepalive {host.name}",
     )
 
 

@@ -43,10 +43,14 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """Something to do. `many`: how it reads for a group of findings, where it names a connection; None where alike."""
+    """Something to do. `many`: how it reads for a group of findings, where it names a connection; None where alike.
+
+    `topic`: what two causes may both advise; the one that says more, because it knows more, stands for both.
+    """
 
     text: str
     many: str | None = None
+    topic: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
