@@ -7,7 +7,7 @@ beyond the state: which timer runs, and whether there are retransmissions, queue
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, replace
 
 TIMER_MASK = 0x07
@@ -72,15 +72,56 @@ class Block:
 
     def peers(self) -> set[bytes]:
         """The distinct peer addresses."""
-        return {one for (one,) in struct.iter_unpack(f"{self.width}s", self.peer)}
+        return distinct(self.peer, self.width)
 
     def locals(self) -> set[bytes]:
         """The distinct local addresses."""
-        return {one for (one,) in struct.iter_unpack(f"{self.width}s", self.local)}
+        return distinct(self.local, self.width)
+
+    def having(self, local: Set[bytes], peer: Set[bytes]) -> list[int]:
+        """The rows with one of these local addresses or one of these peer addresses."""
+        wanted = [set(numbers(b"".join(some), self.width)) for some in (local, peer)]
+        columns = zip(numbers(self.local, self.width), numbers(self.peer, self.width), strict=True)
+        return [row for row, (one, two) in enumerate(columns) if one in wanted[0] or two in wanted[1]]
+
+    def only(self, ports: Iterable[int]) -> Block:
+        """The rows with one of these ports at either side."""
+        wanted = {struct.unpack("=H", struct.pack(">H", one))[0] for one in ports}
+        columns = (memoryview(column).cast("H") for column in (self.local_ports, self.peer_ports))
+        kept = [row for row, pair in enumerate(zip(*columns, strict=True)) if not wanted.isdisjoint(pair)]
+        if len(kept) == len(self):
+            return self
+
+        def those(column: bytes, width: int) -> bytes:
+            return b"".join(column[width * row : width * (row + 1)] for row in kept)
+
+        return replace(
+            self,
+            local=those(self.local, self.width),
+            peer=those(self.peer, self.width),
+            local_ports=those(self.local_ports, 2),
+            peer_ports=those(self.peer_ports, 2),
+            states=those(self.states, 1),
+            marks=those(self.marks, 1),
+        )
 
     def oddities(self, translation: bytes) -> Block:
         """The same rows with each mark replaced by its byte of `translation`."""
         return replace(self, marks=self.marks.translate(translation))
+
+
+def numbers(column: bytes, width: int) -> Iterable[int | tuple[int, int]]:
+    """The values of a column of 4 or 16 bytes a row as numbers, which cost a tenth of what byte strings do."""
+    if width == 4:
+        return memoryview(column).cast("I")
+    words = memoryview(column).cast("Q")
+    return zip(words[::2], words[1::2], strict=True)
+
+
+def distinct(column: bytes, width: int) -> set[bytes]:
+    """The different values of a column of 4 or 16 bytes a row."""
+    found = set(numbers(column, width))
+    return {struct.pack("=I", one) if isinstance(one, int) else struct.pack("=QQ", *one) for one in found}
 
 
 @dataclass(frozen=True, slots=True)

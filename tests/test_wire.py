@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import encode_socket, frame, sockets
 
+from halfopen import address
 from halfopen.errors import ErrorCode, HostError
 from halfopen.evidence import wire
 from halfopen.model import Absence, Socket
@@ -38,9 +39,9 @@ def stream(rows: list[Socket], noise: bytes = b"") -> bytes:
     return noise + b"".join(frame(NONCE, number, *one) for number, one in enumerate(kinds))
 
 
-def read(data: bytes, step: int = 0) -> list[bytes]:
+def read(data: bytes, step: int = 0, ports: frozenset[int] = frozenset()) -> list[bytes]:
     """What a reader makes of a stream: the keys, or HostError. An end that never comes is truncation."""
-    reader, decoder = wire.FrameReader(NONCE), wire.DumpDecoder(frozenset())
+    reader, decoder = wire.FrameReader(NONCE), wire.DumpDecoder(ports)
     parts = [data[at : at + step] for at in range(0, len(data), step)] if step else [data]
     for part in parts:
         for one in reader.feed(part):
@@ -54,6 +55,14 @@ def read(data: bytes, step: int = 0) -> list[bytes]:
 @given(st.lists(sockets(), max_size=8), st.integers(0, 50))
 def test_what_is_sent_is_what_is_read(rows: list[Socket], step: int) -> None:
     assert sorted(read(stream(rows, b"Welcome!\r\n\x1b[0m"), step)) == sorted(one.key for one in rows)
+
+
+@given(st.lists(sockets(), min_size=1, max_size=8))
+def test_rows_with_another_port_than_was_asked_for_are_left_out(rows: list[Socket]) -> None:
+    """Kernels before 4.16 do not know the filter, and send them all."""
+    port = address.split_key(rows[0].key)[1]
+    wanted = [one.key for one in rows if port in address.split_key(one.key)[1::2]]
+    assert sorted(read(stream(rows), ports=frozenset({port}))) == sorted(wanted)
 
 
 @given(sockets())

@@ -287,7 +287,7 @@ class DumpDecoder:
         elif frame.kind == BLOCK:
             block = decode_block(frame.payload)
             self.rows += len(block)
-            self.blocks.append(block)
+            self.blocks.append(block.only(self.ports) if self.ports else block)
         elif frame.kind == LISTENERS:
             data = inflate(frame.payload)
             if len(data) % MESSAGE.size:
