@@ -22,7 +22,7 @@ class Severity(StrEnum):
 
 
 class Confidence(StrEnum):
-    """How sure: see the contract of each word in docs/reference."""
+    """How sure: what each word promises is in judge/meaning.py and docs/verdicts.md."""
 
     PROVEN = "proven"
     OBSERVED = "observed"

@@ -15,20 +15,30 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     add("-o", dest="outputs", metavar="FILE", action="append", default=[], help="write there too, format by suffix")
     add("--rounds", metavar="N", type=positive, help="how often a suspect must hold (default 2)")
     add("--settle", metavar="SECONDS", type=duration, help="between rounds (default 1.5)")
-    add("--connect-timeout", metavar="SECONDS", type=duration, default=10.0)
+    add("--connect-timeout", metavar="SECONDS", type=duration, default=10.0, help="each host and hop (default 10)")
     add("--timeout", metavar="SECONDS", type=duration, default=120.0, help="the whole run (default 120)")
     add("--forks", metavar="N", type=positive, default=16, help="hosts at a time (default 16)")
-    add("--fail-on", choices=("critical", "warning", "info", "never"), default="critical")
+    add(
+        "--fail-on",
+        choices=("critical", "warning", "info", "never"),
+        default="critical",
+        help="exit 1 for findings this grave or graver (default critical)",
+    )
     add("--max", metavar="VERDICT=N", action="append", default=[], help="tolerate up to N of it")
     add("--allow", metavar="VERDICT", action="append", default=[], help="show it, but do not fail for it")
     add("--require-connections", metavar="N", type=positive, help="fewer compared is incomplete, not clean")
     add("--jump", metavar="HOST", help="jump host, or several with commas")
-    add("--transport", choices=("auto", "paramiko", "openssh"))
-    add("--host-keys", choices=("strict", "accept-new"), default="strict")
+    add("--transport", choices=("auto", "paramiko", "openssh"), help="the way to all hosts that are reached by SSH")
+    add(
+        "--host-keys",
+        choices=("strict", "accept-new"),
+        default="strict",
+        help="whether keys of hosts that are not known yet are refused or added (default strict)",
+    )
     add("--all", action="store_true", help="print every finding")
-    add("-v", dest="verbose", action="count", default=0)
+    add("-v", dest="verbose", action="count", default=0, help="every note, and the states of a clean check")
     add("-q", dest="quiet", action="store_true", help="the headline only")
-    add("--no-color", dest="colour", action="store_false", default=True)
+    add("--no-color", dest="colour", action="store_false", default=True, help="as NO_COLOR does")
 
 
 def port(text: str) -> int:

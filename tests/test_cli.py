@@ -86,6 +86,18 @@ def test_known_hosts_of_such_an_inventory_are_not_taken(tmp_path: Path) -> None:
     (tmp_path / "inventory.toml").write_text('[hosts.a]\naddress = "127.0.0.1"\nknown_hosts = "mine"\n')
     code, _, err = run("check", "a", "a", folder=tmp_path)
     assert code == 2 and "known_hosts" in err
+    text = '[hosts.b]\naddress = "127.0.0.1"\nport = 1\njump = "a"\n'
+    with (tmp_path / "inventory.toml").open("a") as file:
+        file.write(text)
+    code, _, err = run("check", "b", "b", folder=tmp_path)
+    assert code == 2 and "hosts.a: known_hosts" in err
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="local hosts are read by the probe on Linux")
+def test_a_command_that_ends_before_it_has_read_its_input_says_why(tmp_path: Path) -> None:
+    (tmp_path / "inventory.toml").write_text('[hosts.x]\ntransport = "local"\npython = "python9"\n')
+    code, out, _ = run("check", "x", "x", folder=tmp_path)
+    assert code == 3 and "no-interpreter: no python9 on the host" in out
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="local hosts are read by the probe on Linux")
@@ -170,7 +182,9 @@ def test_readme_and_ci_run_the_same_test_command() -> None:
     commands = re.findall(r"<!-- (demo|tests) -->\n```\n(.+)\n```", readme)
     assert [name for name, _ in commands] == ["demo", "tests"]
     assert "halfopen demo" in commands[0][1] and "pytest" in commands[1][1]
-    assert "/<!-- tests -->/" in script and 'bash -c "$test_command"' in script
+    (found,) = re.findall(r"^test_command=.+$", script, re.MULTILINE)
+    said = subprocess.run(["bash", "-c", f'{found}; echo "$test_command"'], capture_output=True, text=True, cwd=ROOT)
+    assert said.stdout == commands[1][1] + "\n" and 'bash -c "$test_command"' in script
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="breaks connections by Linux's rules")

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from halfopen.errors import HostError, UsageError
+from halfopen.inventory import load
+from halfopen.reach.connect import ReachOptions, openssh
 from halfopen.reach.settings import Lookup, from_options, split_target, subset
 
 
@@ -86,3 +88,10 @@ def test_without_an_ssh_the_subset_is_read(tmp_path: Path, monkeypatch: pytest.M
     config = tmp_path / "config"
     config.write_text(CONFIG.replace("%h", "web1"))
     assert Lookup("web1", str(config)).settings().host == "web1.example.net"
+
+
+def test_the_ssh_program_is_told_where_the_jump_hosts_of_the_inventory_are() -> None:
+    gate = '[hosts.gate]\naddress = "2001:db8::1"\nuser = "me"\nport = 2222'
+    found = load(f'[hosts.db]\naddress = "db1"\njump = "gate,ops@far"\n{gate}')
+    arguments = openssh(found.hosts["db"], found, ReachOptions(10, 10)).arguments
+    assert arguments == ("-J", "me@[2001:db8::1]:2222,ops@far")

@@ -12,8 +12,10 @@ from halfopen.inventory import find, read
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """show | validate."""
-    parser.add_argument("action", choices=("show", "validate"))
-    parser.add_argument("--inventory", metavar="FILE")
+    parser.add_argument(
+        "action", choices=("show", "validate"), help="print what it says after defaults, or only test it"
+    )
+    parser.add_argument("--inventory", metavar="FILE", help="default: as for check")
 
 
 def run(args: argparse.Namespace, environment: Environment) -> int:

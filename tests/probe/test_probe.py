@@ -132,8 +132,11 @@ def test_netlink_and_proc_agree(
 ) -> None:
     agent, one = started(python)
     agent.close()
-    without_netlink(monkeypatch)
-    agent, two = started(python)
+    with monkeypatch.context() as patch:
+        without_netlink(patch)
+        agent, two = started(python)
+        agent.close()
+    agent, three = started(python)
     agent.close()
     expected = {key_of(end) for pair in pairs for end in pair}
     rows = [
@@ -151,8 +154,12 @@ def test_netlink_and_proc_agree(
     ]
     assert len(listeners[0]) == 3 and listeners[0] == listeners[1]
     # Loopback and global addresses are the same by both ways, so that the same connections are judged.
-    addresses = [{found.address for found in snapshot.namespaces[0].addresses} for snapshot in (one, two)]  # type: ignore[attr-defined]
-    assert addresses[0] == addresses[1]
+    # Links may come and go meanwhile: what was there before and after was there for the other way too.
+    before, by_proc, after = (
+        {found.address for found in snapshot.namespaces[0].addresses}  # type: ignore[attr-defined]
+        for snapshot in (one, two, three)
+    )
+    assert before & after <= by_proc <= before | after and b"\x7f\0\0\1" in before & after
 
 
 @pytest.mark.parametrize("way", ["netlink", "procfs"])
@@ -166,7 +173,8 @@ def test_a_port_filter_passes_either_side(
     agent.close()
     rows = {key for key, _, _ in snapshot.namespaces[0].table.rows()}  # type: ignore[attr-defined]
     expected = {key_of(one) for pair in pairs if pair[1].getsockname()[1] in ports for one in pair}
-    assert rows == expected
+    assert rows >= expected  # a neighbour's connection may have had the port before us
+    assert all({address.split_key(key)[1], address.split_key(key)[3]} & set(ports) for key in rows)
     assert {one.port for one in snapshot.namespaces[0].listeners} == set(ports)  # type: ignore[attr-defined]
 
 

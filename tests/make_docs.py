@@ -1,0 +1,236 @@
+"""Writes the parts of docs/ that are made from tables: `python tests/make_docs.py`.
+
+test_docs holds what is committed to it, so that documentation cannot drift.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import textwrap
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from halfopen import cli
+from halfopen.findings import Severity, Verdict
+from halfopen.judge.meaning import CONFIDENCES, MEANINGS
+from halfopen.judge.summary import meaning
+from halfopen.judge.verdict import ABSENT, NO_END, SEVERITY, THE_TABLE, Accord, Answer, Seen
+from halfopen.report import schema
+from halfopen.tcp import State
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+ENDS: tuple[Seen, ...] = (*(state for state in State if state not in NO_END), ABSENT)
+
+
+def verdicts(_: str) -> str:
+    """The whole of verdicts.md."""
+    parts = [HEAD, "| verdict | severity | in one clause |\n| --- | --- | --- |"]
+    ranked = sorted(Verdict, key=lambda one: list(Severity).index(SEVERITY[one]))
+    for one in ranked:
+        parts[-1] += f"\n| [{one}](#{one}) | {SEVERITY[one]} | {meaning(one, None, None)} |"
+    parts += [section(one) for one in ranked]
+    parts += [MATRIX_HEAD, matrix(), CONFIDENCE_HEAD]
+    parts += ["\n".join(f"- `{word}`: {text}" for word, text in CONFIDENCES.items())]
+    return "\n\n".join(wrapped(part) for part in parts) + "\n"
+
+
+def section(verdict: Verdict) -> str:
+    """One verdict: severity, states, meaning, how it comes about, what to look at."""
+    one = MEANINGS[verdict]
+    parts = [f"## {verdict}", f"Severity: {SEVERITY[verdict]}."]
+    parts += [one.beside] if one.beside else []
+    parts += [states(verdict)] if verdict in THE_TABLE.values() else []
+    parts += [one.says, "How it comes about:", bullets(one.arises), "What to look at next:", bullets(one.next)]
+    return "\n\n".join(parts)
+
+
+def states(verdict: Verdict) -> str:
+    """The pairs of states that mean it, as sentences."""
+    pairs = {(a, b) for a in ENDS for b in ENDS if THE_TABLE[a, b] is verdict}
+    both = {pair for pair in pairs if pair[::-1] in pairs}
+    lines = [f"- client {name(a)}, server {name(b)}" for a, b in ordered(pairs - both)]
+    rest: dict[Seen, list[Seen]] = {}
+    for a, b in ordered(both):
+        if (b, a) not in ((x, y) for x, many in rest.items() for y in many):
+            rest.setdefault(a, []).append(b)
+    lines += [f"- {name(a)} with {' or '.join(map(name, many))}, in either order" for a, many in rest.items()]
+    return "\n".join(["The two ends:", "", *lines])
+
+
+def ordered(pairs: Iterable[tuple[Seen, Seen]]) -> list[tuple[Seen, Seen]]:
+    """In the order of the states."""
+    return sorted(pairs, key=lambda pair: (ENDS.index(pair[0]), ENDS.index(pair[1])))
+
+
+def matrix() -> str:
+    """THE TABLE as a table: the client's end downwards, the server's across."""
+    lines = ["| client \\ server | " + " | ".join(name(one) for one in ENDS) + " |"]
+    lines.append("|" + " --- |" * (len(ENDS) + 1))
+    for client in ENDS:
+        cells = [cell(THE_TABLE[client, server]) for server in ENDS]
+        lines.append(f"| **{name(client)}** | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def cell(answer: Answer) -> str:
+    """One answer in the matrix."""
+    if isinstance(answer, Accord):
+        return {Accord.AGREE: "agree", Accord.UNJUDGED: "not judged"}[answer]
+    return f"[{answer}](#{answer})"
+
+
+def name(seen: Seen) -> str:
+    """A state as the reports spell it."""
+    return "none" if seen is ABSENT else str(seen)
+
+
+def bullets(sentences: Iterable[str]) -> str:
+    """A list."""
+    return "\n".join(f"- {one}" for one in sentences)
+
+
+def wrapped(text: str) -> str:
+    """Prose at 120 columns; tables and what is indented stay as they are."""
+    out = []
+    for line in text.split("\n"):
+        indent = "  " if line.startswith("- ") else ""
+        prose = line and not line.startswith(("|", "#", " "))
+        out.append(textwrap.fill(line, 120, subsequent_indent=indent, **UNBROKEN) if prose else line)
+    return "\n".join(out)
+
+
+def reference(text: str) -> str:
+    """reference.md with its marked blocks made anew."""
+    for word, make in BLOCKS.items():
+        text = re.sub(rf"(?s)(<!-- made: {word} -->\n).*?(<!-- end -->)", rf"\1\n{escaped(make())}\n\n\2", text)
+    return text
+
+
+def escaped(text: str) -> str:
+    """As the replacement of re.sub takes it."""
+    return text.replace("\\", "\\\\")
+
+
+def options() -> str:
+    """Every command with its arguments and options, as argparse knows them."""
+    shared = {key(one) for one in actions("check")} & {key(one) for one in actions("analyse")}
+    parts = ["### Common options", rows(one for one in actions("check") if key(one) in shared)]
+    for command, purpose in cli.COMMANDS.items():
+        own = actions(command)
+        common = shared <= {key(one) for one in own}
+        parts += [f"### `{usage(command, common, shared)}`", f"{purpose[0].upper()}{purpose[1:]}."]
+        parts += ["Takes the common options."] if common else []
+        parts += [rows(one for one in own if not (common and key(one) in shared))]
+    return "\n\n".join(part for part in parts if part)
+
+
+def actions(command: str) -> list[argparse.Action]:
+    """The arguments of a command, without --help."""
+    parser = cli.build([command]).chosen()[list(cli.COMMANDS).index(command)]
+    return [one for one in parser._actions if one.dest != "help"]
+
+
+def key(action: argparse.Action) -> tuple[str, ...]:
+    """What makes two actions of two commands one option."""
+    return tuple(action.option_strings) or (f"<{action.dest}>",)
+
+
+def usage(command: str, common: bool, shared: set[tuple[str, ...]]) -> str:
+    """The command with its own arguments."""
+    words = [f"halfopen {command}"]
+    words += ["[options]"] if common else []
+    for one in actions(command):
+        if not one.option_strings:
+            what = "|".join(one.choices) if one.choices else str(one.metavar)
+            words.append(f"[{what}...]" if one.nargs == "*" else what)
+    return " ".join(words)
+
+
+def rows(found: Iterable[argparse.Action]) -> str:
+    """A table of options."""
+    lines = []
+    for one in found:
+        words = "\\|".join(one.choices) if one.choices else str(one.metavar or one.dest)
+        value = "" if one.nargs == 0 else f" {words}"
+        shown = ", ".join(f"`{option}{value}`" for option in one.option_strings) or f"`{words}`"
+        lines.append(f"| {shown} | {one.help or ''} |")
+    return "\n".join(["| option | meaning |", "| --- | --- |", *lines]) if lines else ""
+
+
+def fields() -> str:
+    """Every object of the JSON report with its fields and their types."""
+    definitions = schema.report()["$defs"]
+    parts = []
+    for title in sorted(definitions, key=lambda one: one != "Report"):
+        one = definitions[title]
+        if "properties" not in one:
+            continue
+        said = " ".join(one.get("description", "").split()).replace("None", "null")
+        parts += [f"### {title}", *([wrapped(said)] if said and "Base of" not in said else [])]
+        table = [f"| `{field}` | {kind(of)} |" for field, of in one["properties"].items()]
+        parts.append("\n".join(["| field | type |", "| --- | --- |", *table]))
+    return "\n\n".join(parts)
+
+
+def kind(of: dict[str, Any]) -> str:
+    """A type of the schema in a few words."""
+    if "anyOf" in of:
+        return " or ".join(kind(one) for one in of["anyOf"])
+    if "$ref" in of:
+        target = of["$ref"].rpartition("/")[2]
+        if target == "Verdict":
+            return "[verdict](verdicts.md)"
+        values = schema.report()["$defs"][target].get("enum")
+        return ", ".join(f"`{one}`" for one in values) if values else f"[{target}](#{target.lower()})"
+    if of.get("type") == "array":
+        return f"list of {kind(of['items'])}" if "items" in of else "list"
+    if "const" in of:
+        return f"`{of['const']}`"
+    if of.get("type") == "object":
+        return f"object of {kind(of['additionalProperties'])}" if of.get("additionalProperties") else "object"
+    return str(of.get("type", "anything"))
+
+
+def made() -> dict[Path, str]:
+    """Every file that is made, or has parts that are: its path and what it should hold."""
+    return {
+        DOCS / file: make((DOCS / file).read_text() if (DOCS / file).exists() else "") for file, make in FILES.items()
+    }
+
+
+def write() -> None:
+    """Brings docs/ up to date."""
+    for path, text in made().items():
+        path.write_text(text)
+
+
+UNBROKEN: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+
+HEAD = """\
+# Verdicts
+
+<!-- Made by tests/make_docs.py from the tables that judge (halfopen/judge). Do not edit it here. -->
+
+A verdict is about one connection, seen from both ends. "none" means that the host was asked for exactly this socket \
+and has it not. A socket that could not be looked for gives no verdict: the check is then incomplete. How a verdict is \
+reached is told in [How it knows](how-it-knows.md).
+
+A run fails (exit 1) for findings at or above `--fail-on`, which is `critical` unless told otherwise."""
+
+MATRIX_HEAD = """\
+## All pairs of states
+
+The client's end is in the first column, the server's in the first line. "agree" is no finding, except that two \
+ESTABLISHED ends are `never-accepted` where the server's is still in the accept queue. A LISTEN or CLOSE socket is no \
+end of a connection and counts as none. Only what lasts is a finding: a pair that changes from look to look is none."""
+
+CONFIDENCE_HEAD = "## Confidence"
+
+BLOCKS: dict[str, Callable[[], str]] = {"options": options, "fields": fields}
+FILES: dict[str, Callable[[str], str]] = {"verdicts.md": verdicts, "reference.md": reference}
+
+if __name__ == "__main__":
+    write()
