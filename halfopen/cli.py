@@ -69,8 +69,12 @@ def main(argv: Sequence[str], environment: Environment) -> int:
 
 COMMANDS: dict[str, str] = {
     "check": "compare the two ends of every connection between hosts, and report what does not agree",
+    "collect": "save what hosts say of their sockets, one file each, for analyse",
     "analyse": "give the same report from saved evidence, without a network",
+    "count": "count one host's sockets by process, port and state, and what waits in accept queues",
+    "doctor": "say what evidence is to be had on hosts, and which conclusions its absence rules out",
     "demo": "break connections on this machine, without root, and run the real check on them",
+    "explain": "say what a verdict, cause, outlook or confidence means, how it comes about, and what to do",
     "config": "show or validate the inventory",
-    "schema": "print the JSON Schema of the report or the inventory",
+    "schema": "print the JSON Schema of what halfopen reads and writes",
 }

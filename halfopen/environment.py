@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -32,12 +33,31 @@ class Environment:
         return wanted and self.stdout.isatty() and not self.variables.get("NO_COLOR")
 
     def say(self, text: str) -> None:
-        """A line of progress, for a terminal only."""
+        """What is under way, on one line of a terminal that the next word replaces and "" clears; else nothing."""
         if self.stderr.isatty():
-            print(text, file=self.stderr, flush=True)
+            print(f"\r\x1b[K{text[: max(20, self.width - 1)]}", end="", file=self.stderr, flush=True)
 
 
 def here() -> Environment:
     """The process's own."""
     width = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 100
     return Environment(os.environ, Path.cwd(), sys.stdin, sys.stdout, sys.stderr, width)
+
+
+class Progress:
+    """How many hosts have answered, and which are waited for when few are left."""
+
+    def __init__(self, names: Iterable[str], say: Callable[[str], None]) -> None:
+        self.waiting, self.say, self.lock = dict.fromkeys(names), say, threading.Lock()
+        self.total = len(self.waiting)
+        say(f"reading {self.total} host{'s' * (self.total != 1)}")
+
+    def done(self, name: str) -> None:
+        """A host has answered, or failed."""
+        with self.lock:
+            self.waiting.pop(name, None)
+            left = f"; waiting for {', '.join(self.waiting)}" if 0 < len(self.waiting) <= WAITED_FOR else ""
+            self.say(f"{self.total - len(self.waiting)} of {self.total} hosts read{left}")
+
+
+WAITED_FOR = 4

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 from halfopen.errors import UsageError
@@ -23,3 +25,18 @@ def write_private(path: Path, data: bytes) -> None:
             raise
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}", "another -o FILE, or make room") from error
+
+
+def save_hosts(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
+    """Host -> its evidence, each in `folder`/HOST.halfopen; two hosts never share a file."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be made: {error.strerror}", "another folder") from error
+    written: list[Path] = []
+    for name, data in files.items():
+        stem = re.sub(r"[^A-Za-z0-9_.@-]", "_", name).lstrip(".-")[:100] or "host"
+        paths = (folder / f"{stem}{'' if number == 1 else f'-{number}'}.halfopen" for number in range(1, 100_000))
+        written.append(next(path for path in paths if path not in written))
+        write_private(written[-1], data)
+    return written

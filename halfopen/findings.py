@@ -47,6 +47,35 @@ class Verdict(StrEnum):
     AMBIGUOUS = "ambiguous"
 
 
+class CauseCode(StrEnum):
+    """Why a connection is as it is."""
+
+    ACCEPT_QUEUE_OVERFLOW = "accept-queue-overflow"
+    SYN_COOKIE_ACK_LOST = "syn-cookie-ack-lost"
+    FINAL_ACK_LOST = "final-ack-lost"
+    DEFERRED_ACCEPT = "deferred-accept"
+    PEER_REBOOTED = "peer-rebooted"
+    PEER_VANISHED = "peer-vanished"
+    RESET_LOST = "reset-lost"
+    MIDDLEBOX_FORGOT = "middlebox-forgot"
+    PATH_DEAD = "path-dead"
+    APPLICATION_NOT_ACCEPTING = "application-not-accepting"
+    APPLICATION_NOT_CLOSING = "application-not-closing"
+    APPLICATION_NOT_READING = "application-not-reading"
+    CONNECTION_REFUSED_SILENTLY = "connection-refused-silently"
+    TUPLE_REUSED = "tuple-reused"
+    UNKNOWN = "unknown"
+
+
+class OutlookCode(StrEnum):
+    """What becomes of a connection if nobody acts."""
+
+    HEALS = "heals-by-itself"
+    FAILS_ON_WRITE = "fails-on-next-write"
+    NEVER = "never"
+    UNKNOWN = "unknown"
+
+
 class Outcome(StrEnum):
     """The answer in one word."""
 
@@ -122,6 +151,7 @@ class Counter(Struct, frozen=True):
     name: str
     value: int
     delta: int | None
+    netns: int | None = None  # of another network namespace of the host than its own
 
 
 class External(Struct, frozen=True):
@@ -161,12 +191,16 @@ class End(Struct, frozen=True):
     timer_expires_s: float | None = None
     retransmits: int | None = None
     bytes_sent: int | None = None
+    bytes_acked: int | None = None  # with the SYN of the end that connected
     bytes_received: int | None = None
     idle_s: float | None = None
 
 
 class Evidence(Struct, frozen=True):
-    """One fact for a cause: `fact` is a sentence or the name of a counter, `value` its number if it has one."""
+    """One fact for a cause: `fact` is a sentence, `value` the number in it if it has one.
+
+    In a group the numbers of a sentence are ranges over its findings, and `value` is None where they differ.
+    """
 
     host: str
     fact: str
@@ -174,15 +208,21 @@ class Evidence(Struct, frozen=True):
 
 
 class Cause(Struct, frozen=True):
-    code: str
+    """What made it so, with the facts that speak for it; `unknown` with what would decide.
+
+    `decisive`: it was seen in the act, or nothing else explains it. Otherwise it fits, and so may others.
+    """
+
+    code: CauseCode
     summary: str
     evidence: tuple[Evidence, ...] = ()
+    decisive: bool = False
 
 
 class Outlook(Struct, frozen=True):
     """What becomes of the connection if nobody acts. `within_s` only where a running timer tells."""
 
-    code: str
+    code: OutlookCode
     within_s: float | None
     summary: str
 
@@ -199,9 +239,11 @@ class Finding(Struct, frozen=True):
     server: End | None
     translation: str | None = None
     cause: Cause | None = None
+    other_causes: tuple[Cause, ...] = ()  # that fit as well
     outlook: Outlook | None = None
     remedies: tuple[str, ...] = ()
     allowed: bool = False  # named in `allow`: shown, but counts for nothing
+    group: int | None = None  # index among the check's groups
 
 
 class Group(Struct, frozen=True):
@@ -224,7 +266,18 @@ class Group(Struct, frozen=True):
     remedies: tuple[str, ...] = ()
     evidence: tuple[Evidence, ...] = ()
     causes: tuple[str, ...] = ()  # all that fit, where more than one does
+    why: tuple[Cause, ...] = ()  # the same with the numbers of all members; `evidence` is theirs in one list
     allowed: bool = False
+
+
+class HostPair(Struct, frozen=True):
+    """The findings between one client's host and one server's, those that are allowed left out."""
+
+    client: str
+    server: str
+    critical: int
+    warning: int
+    info: int
 
 
 class Check(Struct, frozen=True):
@@ -232,6 +285,7 @@ class Check(Struct, frozen=True):
 
     `headline` is the answer in one line, `details` the lines that must not be missed beside it.
     `client` and `server` are the first host of each role; `hosts` holds all.
+    `pairs` are those with findings, the worst first, where the check has more than two hosts.
     """
 
     name: str
@@ -253,6 +307,8 @@ class Check(Struct, frozen=True):
     groups: tuple[Group, ...]
     notes: tuple[str, ...]
     elapsed_s: float | None = None
+    pairs: tuple[HostPair, ...] = ()
+    nat: tuple[str, ...] = ()  # those of the hosts that were read only for what they translate
 
 
 class Report(Struct, frozen=True, rename={"schema_": "schema"}):

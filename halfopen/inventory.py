@@ -168,14 +168,13 @@ def select(selectors: Sequence[str], hosts: Mapping[str, Host], where: str) -> t
     return tuple(dict.fromkeys(found))
 
 
-def check_jump(host: Host, hosts: Mapping[str, Host], name: str) -> None:
-    """A chain of jump hosts must end."""
-    seen, at = [host.name], host.jump
-    while at is not None and at in hosts:
-        if at in seen:
-            raise UsageError(f"{name}: hosts.{host.name}.jump leads in a circle: {' -> '.join([*seen, at])}")
-        seen.append(at)
-        at = hosts[at].jump
+def check_jump(host: Host, hosts: Mapping[str, Host], name: str, seen: tuple[str, ...] = ()) -> None:
+    """Every chain of jump hosts must end. `seen`: those that led here."""
+    if host.name in seen:
+        raise UsageError(f"{name}: hosts.{seen[0]}.jump leads in a circle: {' -> '.join([*seen, host.name])}")
+    for one in host.jump.split(",") if host.jump else []:
+        if one.strip() in hosts:
+            check_jump(hosts[one.strip()], hosts, name, (*seen, host.name))
 
 
 def known(given: Mapping[str, Any], keys: Iterable[str], name: str, path: str) -> None:

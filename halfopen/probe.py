@@ -12,9 +12,11 @@ columns, by strided slices; a loop over sockets would cost the host ten times as
 Frames out: nonce 8 bytes, kind 1, sequence 4, payload length 4, CRC-32 of
 kind to payload 4, payload.
 Requests in: verb 1, length 4, payload. Every answer is any number of frames and one END (or ERROR) frame.
+A FIELDS frame with `netns` among frames of another kind says that what follows is of another network namespace.
 """
 
 import array
+import itertools
 import os
 import struct
 import sys
@@ -27,19 +29,24 @@ SCHEMA = 1
 
 # Kinds of frames, and verbs of requests.
 FIELDS, BLOCK, LISTENERS, ROWS, END, ERROR = range(1, 7)
-HELLO, DUMP, LOOK, EVIDENCE, OWNERS, BYE = range(1, 7)
+HELLO, DUMP, LOOK, EVIDENCE, OWNERS, BYE, TRANSLATIONS = range(1, 8)
+COUNT = 16
 
 IDLE_LIMIT = 900  # seconds without a request after which the probe ends by itself
 BLOCK_ROWS = 16384
 ROW = 88  # netlink header and inet_diag_msg
 REQUEST_LIMIT = 64 << 20
 
-NETLINK_ROUTE, NETLINK_SOCK_DIAG = 0, 4
+NETLINK_ROUTE, NETLINK_SOCK_DIAG, NETLINK_NETFILTER = 0, 4, 12
 TCPDIAG_GETSOCK, SOCK_DIAG_BY_FAMILY = 18, 20
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 RTM_GETLINK, RTM_GETADDR = 18, 22
 NLM_F_REQUEST, NLM_F_DUMP = 1, 0x300
+CONNTRACK_GET = 0x0101  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET
+CLONE_NEWNET = 0x40000000
 ALL_STATES = 0x1FFE  # bits 1 to 12: everything but TCP_BOUND_INACTIVE, which is no connection
+ESTABLISHED_ONLY = 1 << 1
+INFO = 2  # INET_DIAG_INFO: the attribute with tcp_info, and its bit in what is asked for
 LISTEN = 10
 NO_COOKIE = b"\xff" * 8
 MAPPED = bytes(10) + b"\xff\xff"
@@ -47,6 +54,9 @@ AF_INET, AF_INET6 = 2, 10
 
 # Marks of a row, beside the timer in the low three bits.
 RETRANSMITS, SEND_QUEUE, RECV_QUEUE, NO_INODE = 0x08, 0x10, 0x20, 0x40
+
+
+BUFFER = bytearray(1 << 17)  # of all netlink sockets: only one of them is in use at a time
 
 
 class Refused(Exception):
@@ -65,12 +75,15 @@ class Netlink(object):
             self.socket.bind((0, 0))
         except OSError as error:
             raise Refused(error.errno or 0, "netlink")
-        self.buffer = bytearray(1 << 17)
+        self.buffer = BUFFER
         self.view = memoryview(self.buffer)
 
     def send(self, kind, flags, body):
+        self.write(struct.pack("=IHHII", 16 + len(body), kind, flags, 1, 0) + body)
+
+    def write(self, data):
         try:
-            self.socket.send(struct.pack("=IHHII", 16 + len(body), kind, flags, 1, 0) + body)
+            self.socket.send(data)
         except OSError as error:
             raise Refused(error.errno or 0, "netlink")
 
@@ -140,7 +153,7 @@ def port_filter(ports):
     return struct.pack("=HH", 4 + len(code), 1) + code
 
 
-def diag_dumps(netlink, ports):
+def diag_dumps(netlink, ports, states=ALL_STATES, extensions=0):
     """Datagrams of rows of both families, in one walk if the kernel still has the older interface.
 
     A kernel that does not know the filter (before 4.16) gives all ports; the receiver leaves out what it did not ask for.
@@ -148,7 +161,8 @@ def diag_dumps(netlink, ports):
     extra = port_filter(ports) if ports else b""
     start = True
     try:
-        for data in netlink.dump(TCPDIAG_GETSOCK, struct.pack("=BBBB48sII", 0, 0, 0, 0, b"", ALL_STATES, 0) + extra):
+        request = struct.pack("=BBBB48sII", 0, 0, 0, extensions, b"", states, 0)
+        for data in netlink.dump(TCPDIAG_GETSOCK, request + extra):
             start = False
             yield data
         return
@@ -156,7 +170,7 @@ def diag_dumps(netlink, ports):
         if not start:
             raise
     for family in (AF_INET, AF_INET6):
-        request = struct.pack("=BBBBI48s", family, 6, 0, 0, ALL_STATES, b"")
+        request = struct.pack("=BBBBI48s", family, 6, extensions, 0, states, b"")
         try:
             for data in netlink.dump(SOCK_DIAG_BY_FAMILY, request):
                 yield data
@@ -165,20 +179,76 @@ def diag_dumps(netlink, ports):
                 raise
 
 
-def look_netlink(netlink, family, scope, sockid):
-    """One exact look-up -> message (72 bytes and attributes) or None if there is no such socket.
+def looks_netlink(netlink, links_of, asked):
+    """Exact look-ups of (family, scope, sockid) -> a function that gives the message of each, in the same order.
+
+    A message is 72 bytes and attributes, or None if there is no such socket; the function raises Refused.
+
+    Each is looked for as asked, then on each interface that a socket with this local address may be bound to: such a
+    socket is not found without its index, and the asker sees only the other end.
+    """
+    slices = (asked[at : at + 1024] for at in range(0, len(asked), 1024))
+    answers = (answer for some in slices for answer in look_some(netlink, links_of, some))
+
+    def look(family, scope, sockid):
+        answer = next(answers)
+        if isinstance(answer, Refused):
+            raise answer
+        return answer
+
+    return look
+
+
+def look_some(netlink, links_of, asked):
+    """The same as a list, where an answer may be a Refused."""
+    found, ways = [None] * len(asked), []
+    for family, scope, sockid in asked:
+        local = sockid[4:8] if family == AF_INET else sockid[4:20]
+        ways.append([scope] + sorted(links_of.get(local, set()) - {scope}) + ([0] if scope else []))
+    for turn in range(max(len(way) for way in ways)):
+        left = [index for index, way in enumerate(ways) if found[index] is None and turn < len(way)]
+        wanted = [(asked[index][0], ways[index][turn], asked[index][2]) for index in left]
+        for index, answer in zip(left, look_each(netlink, wanted)):
+            found[index] = answer
+    return found
+
+
+def look_each(netlink, wanted):
+    """Exactly these. Many requests go in one write, which saves half of what one costs.
+
+    The kernel answers each in order, by a datagram of its own; no more are sent than answers fit into the socket.
+    """
+    found = []
+    at_once = max(1, min(32, netlink.socket.getsockopt(1, 8) >> 13))  # SO_RCVBUF; an answer takes 2 to 4 KiB of it
+    for start in range(0, len(wanted), at_once):
+        some = wanted[start : start + at_once]
+        requests = b"".join(
+            struct.pack("=IHHIIBBBBI", 72, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, number, 0, family, 6, 2, 0, ALL_STATES)
+            + sockid
+            + struct.pack("=I8s", scope, NO_COOKIE)
+            for number, (family, scope, sockid) in enumerate(some)
+        )
+        try:
+            netlink.write(requests)
+            for number, (_, _, sockid) in enumerate(some):
+                found.append(looked_up(netlink.receive(), number, sockid))
+        except Refused as refusal:
+            netlink.__init__(NETLINK_SOCK_DIAG)  # answers that are still on their way belong to nobody
+            found += [refusal] * (start + len(some) - len(found))
+    return found
+
+
+def looked_up(data, number, sockid):
+    """The answer to the look-up of this number -> message, None if there is no such socket, or Refused.
 
     Where the tuple is absent the kernel returns the LISTEN socket that would take it, which is not it.
     """
-    request = struct.pack("=BBBBI", family, 6, 2, 0, ALL_STATES) + sockid[:36] + struct.pack("=I", scope) + NO_COOKIE
-    netlink.send(SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, request)
-    data = netlink.receive()
-    length, kind = struct.unpack_from("=IH", data)
+    length, kind, _, answered = struct.unpack_from("=IHHI", data)
+    if answered != number or length < 20:
+        raise Refused(74, "netlink")
     if kind == NLMSG_ERROR:
         code = -struct.unpack_from("=i", data, 16)[0]
-        if code == 2:  # ENOENT
-            return None
-        raise Refused(code, "netlink")
+        return None if code == 2 else Refused(code, "netlink")  # ENOENT
     if length < ROW:
         raise Refused(74, "netlink")
     if data[17] == LISTEN or data[20:24] != sockid[:4]:
@@ -317,14 +387,36 @@ def sorted_rows(rows, length):
     return [(key, memoryview(b"".join(parts))) for key, parts in found.items()]
 
 
+def info_of(rows, length):
+    """Where the tcp_info of these rows begins; None if not all have it there, or if it is too old to count bytes."""
+    at = ROW
+    while at + 4 <= length:
+        head = rows[at : at + 4].tobytes()
+        size, kind = struct.unpack("=HH", head)
+        if kind == INFO:
+            same = rows.cast("I")[at // 4 :: length // 4].tobytes() == head * (len(rows) // length)
+            return at + 4 if same and size >= 4 + 136 else None
+        at += max(4, size + 3 & ~3)
+    return None
+
+
+def with_info(rows, length):
+    """Rows of one length -> pairs of (where their tcp_info begins, rows that have it there)."""
+    info = info_of(rows, length)
+    if info is not None:
+        return [(info, rows)]
+    single = [rows[at : at + length] for at in range(0, len(rows), length)]
+    return [(info_of(row, length), row) for row in single if info_of(row, length) is not None]
+
+
 class Columns(object):
     """Rows of one family, scope and address width, as columns that grow until they are sent."""
 
     def __init__(self):
-        self.parts = [[], [], [], [], [], []]
+        self.parts = [[] for _ in range(11)]
         self.rows = 0
 
-    def add(self, rows, length, family, width):
+    def add(self, rows, length, family, width, info=None):
         words, halves, step = rows.cast("I"), rows.cast("H"), length // 4
         states = rows[17::length].tobytes()
         columns = (
@@ -335,6 +427,9 @@ class Columns(object):
             addresses(words, 6, step, family, width),
             addresses(words, 10, step, family, width),
         )
+        if info is not None:  # bytes acknowledged and received, two words each, and the send queue
+            at = info // 4 + 30
+            columns += tuple(words[word::step].tobytes() for word in (at, at + 1, at + 2, at + 3, 19))
         for part, column in zip(self.parts, columns):
             part.append(column)
         self.rows += len(states)
@@ -384,63 +479,97 @@ def marks(rows, words, length, states):
 
 
 def links():
-    """Interface index -> (name, index of its master or 0)."""
+    """Index of what is up, but loopback -> (kind, index of its master or 0); one of no kind where that is refused."""
     found = {}
-    for data in Netlink(NETLINK_ROUTE).dump(RTM_GETLINK, struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0)):
-        for offset, length in messages(data):
-            index = struct.unpack_from("=i", data, offset + 20)[0]
-            found_here = attributes(data, offset + 32, offset + length)
-            master = found_here.get(10, bytes(4))
-            found[index] = (found_here.get(3, b"").rstrip(b"\0"), struct.unpack("=I", master)[0])
-    return found
+    try:
+        for data in Netlink(NETLINK_ROUTE).dump(RTM_GETLINK, struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0)):
+            for offset, length in messages(data):
+                here = attributes(data, offset + 32, offset + length)
+                info = here.get(18, b"")
+                kind = attributes(info, 0, len(info)).get(1, b"").rstrip(b"\0")
+                hardware, index, flags = struct.unpack_from("=HiI", data, offset + 18)
+                if hardware != 772 and flags & 1:  # ARPHRD_LOOPBACK, IFF_UP
+                    found[index] = kind, struct.unpack("=I", here.get(10, bytes(4)))[0]
+        return found
+    except Refused:
+        return {0: (b"", 0)}
+
+
+def inner_links():
+    """Bridges on which there is nothing but veth: behind them are namespaces of this host, and nobody else."""
+    known = links()
+    others = {master for kind, master in known.values() if kind != b"veth"}
+    return [index for index, (kind, _) in known.items() if kind == b"bridge" and index not in others]
 
 
 def interface_addresses():
-    """Packed addresses of every interface: (address, interface index, master index, interface name)."""
-    known, found = links(), []
+    """Addresses of every interface: (packed address, prefix length, interface index)."""
+    found = []
     for data in Netlink(NETLINK_ROUTE).dump(RTM_GETADDR, struct.pack("=BBBBI", 0, 0, 0, 0, 0)):
         for offset, length in messages(data):
             index = struct.unpack_from("=I", data, offset + 20)[0]
             here = attributes(data, offset + 24, offset + length)
             address = here.get(2) or here.get(1)  # IFA_LOCAL differs from IFA_ADDRESS on point-to-point links
             if address:
-                name, master = known.get(index, (b"", 0))
-                found.append((address, index, master, name))
+                found.append((address, data[offset + 17], index))
+    return found
+
+
+def interfaces_of():
+    """Address -> interfaces that a socket with it may be bound to; never empty, so that it is read once."""
+    found = {b"": set()}
+    try:
+        above = links()
+        for address, _, index in interface_addresses():
+            found.setdefault(address, set()).update({index, above.get(index, (b"", 0))[1]} - {0})
+    except Refused:
+        pass
     return found
 
 
 def addresses_by_proc():
-    """The same without netlink: /proc/net/fib_trie (local routes) and /proc/net/if_inet6; index 0 where unknown."""
+    """The same without netlink: /proc/net/fib_trie (local routes) and /proc/net/if_inet6; 0 is an unknown index.
+
+    A prefix of the whole address is what a host's own route has: nothing beside it is on the link.
+    """
     found, candidate = [], None
     for line in (read_file("/proc/net/fib_trie", 16 << 20) or b"").split(b"\n"):
         word = line.strip()
         if word.startswith(b"|-- "):
             candidate = word[4:]
         elif word.startswith(b"/32 host LOCAL") and candidate:
-            found.append((bytes(bytearray(int(part) for part in candidate.split(b"."))), 0, 0, b""))
+            found.append((bytes(bytearray(int(part) for part in candidate.split(b"."))), 32, 0))
     for line in (read_file("/proc/net/if_inet6") or b"").split(b"\n"):
         parts = line.split()
         if len(parts) == 6:
-            found.append((bytes(bytearray.fromhex(parts[0].decode())), int(parts[1], 16), 0, parts[5]))
+            packed = bytes(bytearray.fromhex(parts[0].decode()))
+            found.append((packed, int(parts[2], 16), int(parts[1], 16)))
     return sorted(set(found))
 
 
-def hello(use_netlink):
-    """What this host is: names and values, and one `address` field for each address."""
-    name = os.uname()
+def ground():
+    """Of the network namespace that we are in: an `address` field for each address, and what it tracks and forwards."""
     found = []
     try:
-        listed = interface_addresses()
+        known = interface_addresses()
     except Refused:
-        listed = addresses_by_proc()
-    for address, index, master, link in listed:
-        found.append(("address", struct.pack(">BII", len(address), index, master) + address + link))
+        known = addresses_by_proc()
+    for address, prefix, index in known:
+        found.append(("address", struct.pack(">BBI", len(address), prefix, index) + address))
+    found.append(("tracked", (read_file(TRACKED, 32) or b"").strip()))
+    # A container has forwarding from its host; one with nothing but the way out of it forwards for nobody.
+    if any((read_file("/proc/sys/net/" + path, 32) or b"0").strip() != b"0" for path in FORWARDING):
+        if any(kind != b"veth" or master for kind, master in links().values()):
+            found.append(("forwards", b"1"))
+    return found
+
+
+def hello(use_netlink):
+    """What this host is: names and values."""
+    name = os.uname()
+    found = ground()
     status = read_file("/proc/self/status") or b""
     capabilities = [line.split()[1] for line in status.split(b"\n") if line.startswith(b"CapEff:")]
-    try:
-        netns = os.stat("/proc/self/ns/net").st_ino
-    except OSError:
-        netns = 0
     found += [
         ("schema", b"%d" % SCHEMA),
         ("hostname", os.fsencode(name.nodename)),
@@ -450,7 +579,7 @@ def hello(use_netlink):
         ("uptime", (read_file("/proc/uptime") or b"").split(b" ")[0]),
         ("euid", b"%d" % os.geteuid()),
         ("capabilities", capabilities[0] if capabilities else b""),
-        ("netns", b"%d" % netns),
+        ("netns", b"%d" % inode("/proc/self/ns/net")),
         ("python", b"%d.%d.%d" % sys.version_info[:3]),
         ("byteorder", sys.byteorder.encode()),
         ("collector", b"netlink" if use_netlink else b"procfs"),
@@ -479,11 +608,7 @@ def owners(wanted):
     the field `unreadable` counts them.
     """
     missing, found, unreadable = set(wanted), [], 0
-    try:
-        pids = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
-    except OSError:
-        pids = []
-    for pid in pids:
+    for pid in sorted(int(name) for name in listed("/proc/") if name.isdigit()):
         if not missing:
             break
         folder = "/proc/%d/" % pid
@@ -510,6 +635,168 @@ def owners(wanted):
     return found
 
 
+# ---------------------------------------------------------------------------------------------------- namespaces
+
+
+def inode(path):
+    """The inode that a path leads to, 0 if it leads nowhere: of /proc/self/ns/net, the name of our namespace."""
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return 0
+
+
+def namespaces():
+    """Inode -> path of every network namespace but our own that we may see, by process or by name.
+
+    One readlink a process is all that this costs a host without containers.
+    """
+    found, own = {}, inode("/proc/self/ns/net")
+    for name in listed("/proc/"):
+        if name.isdigit():
+            try:
+                target = os.readlink("/proc/" + name + "/ns/net")
+            except OSError:
+                continue
+            found.setdefault(target, "/proc/" + name + "/ns/net")
+    found = {int(target[5:-1]): path for target, path in found.items() if target.startswith("net:[")}
+    for folder in NAMED:
+        for name in listed(folder):
+            found.setdefault(inode(folder + name), folder + name)
+    return {netns: path for netns, path in found.items() if netns not in (0, own)}
+
+
+def listed(folder):
+    """Names in a folder, none where it is not to be had."""
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def setns(descriptor):
+    """Moves this thread, our only one, into the network namespace of a descriptor."""
+    known = getattr(os, "setns", None)  # Python 3.12
+    if known:
+        known(descriptor, CLONE_NEWNET)
+        return
+    import _ctypes
+
+    function = _ctypes.dlsym(_ctypes.dlopen(None, 2), "setns")
+    if _ctypes.call_function(function, (descriptor, CLONE_NEWNET)) != 0:
+        raise OSError(1, "setns")
+
+
+class Inside(object):
+    """As long as it lasts we are in another network namespace (0: our own): its sockets, /proc/net and /proc/sys/net.
+
+    Raises Refused if it may not be entered, or is gone. No process is started for it, so nothing is left behind.
+    """
+
+    home = None
+
+    def __init__(self, netns, path):
+        self.netns, self.path = netns, path
+
+    def __enter__(self):
+        if self.netns == 0:
+            return
+        try:
+            if Inside.home is None:
+                Inside.home = os.open("/proc/self/ns/net", os.O_RDONLY)
+            there = os.open(self.path, os.O_RDONLY)
+            try:
+                if os.fstat(there).st_ino != self.netns:
+                    raise OSError(2, "another namespace")
+                setns(there)
+            finally:
+                os.close(there)
+        except (OSError, ImportError, AttributeError) as error:
+            raise Refused(getattr(error, "errno", None) or 1, "namespace")
+
+    def __exit__(self, *_):
+        if self.netns:
+            try:
+                setns(Inside.home)
+            except OSError:
+                raise SystemExit("the way back into the host's own network namespace is closed")
+
+
+def has_sockets():
+    """Whether the namespace that we are in has TCP sockets beyond TIME_WAIT, without walking the socket table."""
+    for path in ("/proc/net/sockstat", "/proc/net/sockstat6"):
+        for line in (read_file(path, 4096) or b"").split(b"\n"):
+            words = line.split()
+            if words[:2] in ([b"TCP:", b"inuse"], [b"TCP6:", b"inuse"]) and words[2] != b"0":
+                return True
+    return False
+
+
+# ---------------------------------------------------------------------------------------------------- translation
+
+
+def translations():
+    """Connection tracking of the namespace that we are in -> lists of pairs of tuples, of entries that translate.
+
+    A pair is the tuple of the first packet as it came and as it went on: source, destination, and their ports. Since
+    5.15 the kernel sorts out the rest; before, it gives all entries to each of the three questions.
+    """
+    if int(read_file(TRACKED, 32) or b"0") == 0:
+        return
+    try:
+        for bits in (0x10, 0x20, 0x30):  # IPS_SRC_NAT, IPS_DST_NAT, both: CTA_STATUS under CTA_STATUS_MASK
+            body = struct.pack("=IHH", 0, 8, 3) + struct.pack(">I", bits) + struct.pack("=HH", 8, 26)
+            for data in Netlink(NETLINK_NETFILTER).dump(CONNTRACK_GET, body + struct.pack(">I", 0x30)):
+                yield conntrack_pairs(data)
+    except Refused as refusal:
+        try:
+            with open("/proc/net/nf_conntrack", "rb") as file:
+                yield [pair for line in file for pair in conntrack_line(line)]
+        except OSError:
+            raise Refused(refusal.args[0], "conntrack")
+
+
+def conntrack_pairs(data):
+    """A datagram of ctnetlink -> pairs. Both tuples have one layout (nf_conntrack_netlink.c ctnetlink_dump_tuples)."""
+    found = []
+    for offset, length in messages(data):
+        layout = TUPLES.get(data[offset + 16])
+        at = offset + 20
+        size = struct.unpack_from("=H", data, at)[0]
+        if layout is None or at + size + layout.size > offset + length:
+            continue
+        one, two = layout.unpack_from(data, at), layout.unpack_from(data, at + size)
+        if one[2] != 6 or two[2] != 6:
+            continue
+        before, after = one[0] + one[1] + one[3] + one[4], two[1] + two[0] + two[4] + two[3]
+        if before != after:
+            found.append((before, after))
+    return found
+
+
+def conntrack_line(line):
+    """A line of /proc/net/nf_conntrack -> its pair, if it is TCP and translates."""
+    words = line.split()
+    if words[2:3] != [b"tcp"]:
+        return []
+    values = {}
+    for word in words:
+        name, _, value = word.partition(b"=")
+        values.setdefault(name, []).append(value.decode())
+    family = AF_INET if words[0] == b"ipv4" else AF_INET6
+    try:
+        ends = [
+            [_socket.inet_pton(family, values[name][at]) for name in (b"src", b"dst")]
+            + [struct.pack(">H", int(values[name][at])) for name in (b"sport", b"dport")]
+            for at in (0, 1)
+        ]
+    except (KeyError, IndexError, ValueError, OSError, struct.error):
+        raise Refused(74, "/proc/net/nf_conntrack")
+    before = b"".join(ends[0])
+    after = ends[1][1] + ends[1][0] + ends[1][3] + ends[1][2]
+    return [(before, after)] if before != after else []
+
+
 # ---------------------------------------------------------------------------------------------------- the conversation
 
 
@@ -521,12 +808,34 @@ class Probe(object):
         self.nonce = reader.read(8)
         self.sequence = 0
         self.links_of = {}
+        self.paths = {}
         try:
             self.netlink = Netlink(NETLINK_SOCK_DIAG)
             for _ in self.netlink.dump(SOCK_DIAG_BY_FAMILY, struct.pack("=BBBBI48s", AF_INET, 6, 0, 0, 1 << 7, b"")):
                 pass
         except Refused:
             self.netlink = None
+
+    def spaces(self):
+        """0, which is our own namespace, then the inodes of all others."""
+        yield 0
+        self.paths = namespaces()
+        for netns in sorted(self.paths):
+            yield netns
+
+    def enter(self, netns):
+        """The way into a namespace, found anew if the process that led there is gone."""
+        path = self.paths.get(netns)
+        if netns and (path is None or inode(path) != netns):
+            self.paths = namespaces()
+            path = self.paths.get(netns)
+            if path is None:
+                raise Refused(2, "namespace")
+        return Inside(netns, path)
+
+    def diag(self, netns):
+        """A netlink socket of the namespace that we are in, None where the kernel refuses them."""
+        return self.netlink if netns == 0 or not self.netlink else Netlink(NETLINK_SOCK_DIAG)
 
     def frame(self, kind, payload):
         head = struct.pack(">BII", kind, self.sequence, len(payload))
@@ -545,9 +854,30 @@ class Probe(object):
         return len(parts)
 
     def dump(self, payload):
-        """Every TCP socket of this namespace with one of the ports (all, if none): BLOCK and LISTENERS frames."""
+        """Every TCP socket with one of the ports (all, if none), of our namespace first, then of each other.
+
+        Of another namespace, a FIELDS frame comes first: its inode and ground, or `refused` with an errno.
+        """
         ports = struct.unpack(">%dH" % (len(payload) // 2), payload)
-        chunks = diag_dumps(self.netlink, ports) if self.netlink else proc_rows(ports)
+        total = 0
+        for netns in self.spaces():
+            fields = [("netns", b"%d" % netns)]
+            try:
+                with self.enter(netns):
+                    if netns:
+                        self.fields(fields + ground())
+                    if netns == 0 or has_sockets():
+                        total += self.dump_here(ports, self.diag(netns))
+            except Refused as refusal:
+                if netns == 0:
+                    raise
+                if refusal.args[0] != 2:  # ENOENT: it went away meanwhile
+                    self.fields(fields + [("refused", b"%d" % refusal.args[0])])
+        return total
+
+    def dump_here(self, ports, netlink):
+        """The namespace that we are in: BLOCK and LISTENERS frames; the number of rows."""
+        chunks = diag_dumps(netlink, ports) if netlink else proc_rows(ports)
         growing, listeners, total = {}, [], 0
         for data in chunks:
             for length, rows in classes(data):
@@ -571,19 +901,61 @@ class Probe(object):
         self.frame(LISTENERS, zlib.compress(b"".join(listeners), 1))
         return total
 
+    def count(self, payload):
+        """Byte counters of every ESTABLISHED socket with one of the ports (all, if none): wider BLOCK frames.
+
+        Sockets of a kernel that does not count bytes (before 4.1) are left out.
+        """
+        if not self.netlink:
+            raise Refused(95, "byte counters")  # EOPNOTSUPP: /proc has none
+        ports = struct.unpack(">%dH" % (len(payload) // 2), payload)
+        growing, total = {}, 0
+        for data in diag_dumps(self.netlink, ports, ESTABLISHED_ONLY, INFO):
+            for length, rows in classes(data):
+                kind = alike(rows, length)
+                for key, part in [(kind, rows)] if kind else sorted_rows(rows, length):
+                    family, scope, width = key
+                    if not kind:
+                        width = 4 if family == AF_INET or width else 16
+                    columns = growing.setdefault((family, scope, width), Columns())
+                    for info, some in with_info(part, length):
+                        columns.add(some, length, family, width, info)
+                        total += len(some) // length
+                    if columns.rows >= BLOCK_ROWS:
+                        self.block(family, scope, width, columns)
+        for (family, scope, width), columns in growing.items():
+            if columns.rows:
+                self.block(family, scope, width, columns)
+        return total
+
     def block(self, family, scope, width, columns):
         head = struct.pack(">BBII", family, width, scope, columns.rows)
         self.frame(BLOCK, head + zlib.compress(columns.take(), 1))
 
     def look(self, payload):
-        """Exact look-ups: requests of 44 bytes (family, scope, then 40 of inet_diag_sockid) -> ROWS frames.
+        """Exact look-ups: requests of 52 bytes (namespace, family, scope, 36 of inet_diag_sockid) -> ROWS frames.
 
-        An answer is: status (0 absent, 1 found, 2 the kernel refused), length, message.
+        Those of one namespace stand together; 0 is our own. An answer is: status (0 absent, 1 found, 2 the kernel
+        refused), length, message.
         """
-        count = len(payload) // 44
-        asked = [struct.unpack_from("=II36s", payload, 44 * index) for index in range(count)]
-        look = self.look_one if self.netlink else self.proc_looks(asked)
-        answers, size = [], 0
+        count = len(payload) // 52
+        asked, answers = [struct.unpack_from("=QII36s", payload, 52 * index) for index in range(count)], []
+        for netns, group in itertools.groupby(asked, lambda one: one[0]):
+            group = [one[1:] for one in group]
+            try:
+                with self.enter(netns):
+                    answers = self.look_here(group, self.diag(netns), {} if netns else self.links_of, answers)
+            except Refused as refusal:
+                # Whether a namespace that cannot be found has lost its sockets with it is not for us to say.
+                answers += [struct.pack(">BHI", 2, 4, refusal.args[0])] * len(group)
+        self.frame(ROWS, zlib.compress(b"".join(answers), 1))
+        return count
+
+    def look_here(self, asked, netlink, links_of, answers):
+        """Looks in the namespace that we are in and adds to the answers, which are sent when they have grown."""
+        if netlink and not links_of:
+            links_of.update(interfaces_of())
+        look = looks_netlink(netlink, links_of, asked) if netlink else self.proc_looks(asked)
         for family, scope, sockid in asked:
             status, message = 0, None
             try:
@@ -592,32 +964,10 @@ class Probe(object):
             except Refused as refusal:
                 status, message = 2, struct.pack("=I", refusal.args[0])
             answers.append(struct.pack(">BH", status, len(message or b"")) + (message or b""))
-            size += len(answers[-1])
-            if size > 1 << 20:
+            if len(answers) > 4096:
                 self.frame(ROWS, zlib.compress(b"".join(answers), 1))
-                answers, size = [], 0
-        self.frame(ROWS, zlib.compress(b"".join(answers), 1))
-        return count
-
-    def look_one(self, family, scope, sockid):
-        """By netlink: as asked, then on each interface that a socket with this local address may be bound to.
-
-        A socket that is bound to a device is not found without its index, and the asker sees only the other end.
-        """
-        if not self.links_of:
-            try:
-                listed = interface_addresses()
-            except Refused:
-                listed = []
-            for address, index, master, _ in listed:
-                self.links_of.setdefault(address, set()).update({index, master} - {0})
-            self.links_of.setdefault(b"", set())
-        local = sockid[4:8] if family == AF_INET else sockid[4:20]
-        for candidate in [scope] + sorted(self.links_of.get(local, set()) - {scope}) + ([0] if scope else []):
-            message = look_netlink(self.netlink, family, candidate, sockid)
-            if message is not None:
-                return message
-        return None
+                answers = []
+        return answers
 
     def proc_looks(self, asked):
         """By /proc: one pass over both tables for all that is asked."""
@@ -629,6 +979,38 @@ class Probe(object):
                     found[key] = bytes(data[offset + 16 : offset + ROW])
         return lambda family, scope, sockid: found.get(canonical(sockid, family))
 
+    def evidence(self, payload):
+        """Counters and settings of our namespace, or of those that are asked for; 0 is our own. FIELDS frames."""
+        total = 0
+        for netns in struct.unpack(">%dQ" % (len(payload) // 8), payload) or (0,):
+            try:
+                with self.enter(netns):
+                    total += self.fields([("netns", b"%d" % netns)] + evidence())
+            except Refused:
+                pass  # what was not read is not in the answer
+        return total
+
+    def translations(self):
+        """Entries that translate, of our namespace and of each other: FIELDS with `netns`, then ROWS for each.
+
+        ROWS here: length of a tuple, then pairs of them, compressed. `refused` has an errno where there is no table.
+        """
+        total = 0
+        for netns in self.spaces():
+            fields = [("netns", b"%d" % netns)]
+            try:
+                with self.enter(netns):
+                    for number, pairs in enumerate(translations()):
+                        if number == 0:
+                            self.fields(fields + [("inner", b"%d" % index) for index in inner_links()])
+                        for width in (12, 36):
+                            rows = [before + after for before, after in pairs if len(before) == width]
+                            self.frame(ROWS, struct.pack(">B", width) + zlib.compress(b"".join(rows), 1))
+                        total += len(pairs)
+            except Refused as refusal:
+                self.fields(fields + [("refused", b"%d" % refusal.args[0])])
+        return total
+
     def answer(self, verb, payload):
         """Does what was asked; the number that END carries: rows, fields or look-ups."""
         if verb == HELLO:
@@ -637,10 +1019,16 @@ class Probe(object):
             return self.dump(payload)
         if verb == LOOK:
             return self.look(payload)
+        if verb == COUNT:
+            return self.count(payload)
         if verb == EVIDENCE:
-            return self.fields(evidence())
+            return self.evidence(payload)
+        if verb == TRANSLATIONS:
+            return self.translations()
         if verb == OWNERS:
             return self.fields(owners(struct.unpack(">%dQ" % (len(payload) // 8), payload)))
+        if verb in globals().get("EXTENSION", {}):  # what was sent before this file: see probe_survey.py
+            return self.fields(globals()["EXTENSION"][verb](self.netlink, payload))
         raise Refused(22, "request %d" % verb)
 
     def run(self):
@@ -671,6 +1059,16 @@ def canonical(sockid, family):
     return sockid[:4] + sockid[at : at + 4] + sockid[at + 16 : at + 20]
 
 
+TRACKED = "/proc/sys/net/netfilter/nf_conntrack_count"
+FORWARDING = ("ipv4/ip_forward", "ipv6/conf/all/forwarding")
+NAMED = ("/run/netns/", "/var/run/netns/", "/run/docker/netns/")
+
+# Of both tuples of a conntrack entry: source, destination, protocol, source port, destination port.
+TUPLES = {
+    AF_INET: struct.Struct("=12x4s4x4s8xB7x2s6x2s2x"),
+    AF_INET6: struct.Struct("=12x16s4x16s8xB7x2s6x2s2x"),
+}
+
 SYSCTLS = (
     "core/somaxconn",
     "ipv4/tcp_abort_on_overflow",
@@ -681,6 +1079,8 @@ SYSCTLS = (
     "ipv4/tcp_max_syn_backlog",
     "ipv4/tcp_orphan_retries",
     "ipv4/tcp_retries2",
+    "ipv4/tcp_rto_max_ms",
+    "ipv4/tcp_syn_linear_timeouts",
     "ipv4/tcp_syn_retries",
     "ipv4/tcp_synack_retries",
     "ipv4/tcp_syncookies",

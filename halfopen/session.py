@@ -1,204 +1,84 @@
 """Rounds over open hosts -> Report. A check is two rounds; nothing here judges.
 
-All hosts at once, each by a thread that waits for it. A host that fails is a value in the report. Clean pairs cost one
-dump each; only suspects are asked about again, and only then are counters and processes read.
+Clean pairs cost one dump each; only suspects are asked about again, and only then are counters and processes read.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Protocol, TypeVar
 
-from halfopen import __version__, address
-from halfopen.errors import ErrorCode, HostError
-from halfopen.evidence.saved import SCHEMA as SNAPSHOT_SCHEMA
-from halfopen.evidence.saved import Said, Saved, encode, pack_sights
+from halfopen import address
+from halfopen.errors import HostError
 from halfopen.findings import Check, Report
-from halfopen.inventory import CheckPlan, Host, Inventory
-from halfopen.judge.analyse import Evidence, Policy, analyse, host_error, report_of, stamp, wanted_inodes
+from halfopen.hosts import Hosts, Known
+from halfopen.judge.analyse import Evidence, Policy, analyse, involved, notes_of, report_of, wanted_inodes
 from halfopen.judge.case import HostEvidence
-from halfopen.judge.match import Matching, Suspect, match, survey
+from halfopen.judge.join import conclude, ground_of, join, may_translate, wider_ports
+from halfopen.judge.match import Matching, Suspect
 from halfopen.judge.rounds import Bracket, merge, questions, through
-from halfopen.model import Look, Place, Process, Sight, Snapshot, Wanted
-from halfopen.reach.agent import Agent, remote_command
-from halfopen.reach.connect import Connection, ReachOptions, connect, refuse_untrusted
-from halfopen.reach.machine import MachineAgent, is_foreign
-from halfopen.reach.shell import COMMAND, ShellAgent
-
-T = TypeVar("T")
-R = TypeVar("R")
-
-
-AnyAgent = Agent | ShellAgent | MachineAgent
-
-
-class Closing(Protocol):
-    """What a session must close on its way out."""
-
-    def close(self) -> None: ...
-
-
-QUESTION_LIMIT = 100_000  # exact look-ups of one request
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a run reaches hosts and how long it takes. Durations in seconds."""
-
-    connect_timeout: float = 10.0
-    timeout: float = 120.0
-    forks: int = 16
-    host_keys: str = "strict"
-    jump: str | None = None
-    transport: str | None = None
-    interactive: bool = False
-    policy: Policy = field(default_factory=Policy)
+from halfopen.judge.wide import WIDE_LIMIT, CountAsk, Counts, asks, counts_in, widened
+from halfopen.model import Collector, Place, Process, Snapshot
+from halfopen.table import CountBlock
+from halfopen.words import plural
 
 
 class Session:
-    """Open probes on the hosts of some checks. A context manager: on its way out every probe ends.
+    """The checks of a run over its hosts. What they rest on stays in `evidence` and `told`, to be saved.
 
-    `say` is told what is under way, for a terminal.
+    `deep`: byte counters of every pair, however many.
     """
 
-    def __init__(
-        self,
-        inventory: Inventory,
-        plans: Sequence[CheckPlan],
-        options: Options,
-        say: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        self.inventory, self.plans, self.options, self.say = inventory, plans, options, say
-        self.deadline = time.monotonic() + options.timeout
-        self.agents: dict[str, AnyAgent] = {}
-        self.reached: dict[str, Connection] = {}
-        self.connections: list[Closing] = []
-        self.pool = ThreadPoolExecutor(max(1, options.forks), thread_name_prefix="host")
-        self.ports = {name: ports_of(name, plans) for name in hosts_of(plans)}
-        self.notes: list[str] = []
+    def __init__(self, hosts: Hosts, policy: Policy | None = None, deep: bool = False) -> None:
+        self.hosts, self.plans, self.policy, self.deep = hosts, hosts.plans, policy or Policy(), deep
+        inventory = hosts.inventory
+        self.extra = {name: [address.parse(one) for one in inventory.hosts[name].addresses] for name in hosts.ports}
         self.evidence: list[Evidence] = []
-
-    def __enter__(self) -> Session:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for one in self.connections:
-            one.close()
-        self.pool.shutdown(wait=False, cancel_futures=True)
+        self.told: Mapping[str, HostEvidence] = {}
+        self.finished_at = hosts.started_at
+        self.elapsed_s = 0.0
 
     def report(self) -> Report:
         """One whole run over all checks."""
-        started, began = datetime.now(UTC), time.monotonic()
-        snapshots = self.first_look()
-        checks = self.judge(snapshots, began)
-        return report_of(checks, started, datetime.now(UTC))
+        checks = self.judge(self.hosts.first_look())
+        self.finished_at = datetime.now(UTC)
+        self.hosts.say("")
+        return report_of(checks, self.hosts.started_at, self.finished_at)
 
-    def first_look(self) -> dict[str, Snapshot]:
-        """Every host's first snapshot; the hosts that were not reached yet are reached now."""
-        for name in self.ports:
-            refuse_untrusted(self.inventory.hosts[name], self.inventory)
-        self.say(f"reading {len(self.ports)} host{'s' * (len(self.ports) != 1)}")
-        return dict(self.each({name: name for name in self.ports}, self.snapshot_of))
-
-    def snapshot_of(self, name: str, _: str) -> Snapshot:
-        """A dump of one host, on its open probe or a new one; an error is a snapshot too."""
-        transport = self.inventory.hosts[name].transport
-        try:
-            if name in self.agents:
-                return self.agents[name].snapshot(self.ports[name])
-            agent, snapshot = self.reach(self.inventory.hosts[name])
-            transport = agent.transport
-        except HostError as error:
-            self.agents.pop(name, None)
-            return Snapshot(name, None, error=error, transport=transport)
-        self.agents[name] = agent
-        return snapshot
-
-    def reach(self, host: Host) -> tuple[AnyAgent, Snapshot]:
-        """A host's first snapshot by the probe, or by what its shell has where it has no Python that could run it."""
-        ports = self.ports[host.name]
-        if host.transport == "local" and is_foreign():
-            machine = MachineAgent(host.name)
-            return machine, machine.first_look(ports)
-        try:
-            agent = self.open(host)
-            return agent, agent.first_look(ports)
-        except HostError as error:
-            # An interpreter that the user named is missed, not replaced.
-            if error.code is not ErrorCode.NO_INTERPRETER or host.python is not None:
-                raise
-            missing = error
-        try:
-            by_shell = self.open_shell(host)
-            return by_shell, by_shell.first_look(ports)
-        except HostError as error:
-            # A login that runs no command, or only its own, tells more by what it said first.
-            raise missing if error.code in (ErrorCode.TRUNCATED, ErrorCode.PROTOCOL_ERROR) else error from None
-
-    def open_shell(self, host: Host) -> ShellAgent:
-        """Starts the shell script on a connection that stands."""
-        connection = self.reached[host.name]
-        channel = connection.run(COMMAND)
-        channel.deadline = self.deadline
-        agent = ShellAgent(host.name, channel, connection.transport, self.options.timeout, self.deadline)
-        self.connections.append(agent)
-        agent.start(wait=host.transport == "exec")
-        return agent
-
-    def open(self, host: Host) -> Agent:
-        """Reaches a host and starts the probe there."""
-        began = time.monotonic()
-        reach = ReachOptions(
-            connect_timeout=self.options.connect_timeout,
-            deadline=self.deadline,
-            host_keys=self.options.host_keys,
-            jump=self.options.jump,
-            transport=self.options.transport,
-            interactive=self.options.interactive,
-        )
-        connection = connect(host, self.inventory, reach)
-        self.connections.append(connection)
-        self.reached[host.name] = connection
-        if connection.note:
-            self.notes.append(f"{host.name}: {connection.note}")
-        channel = connection.run(remote_command(host.python))
-        channel.deadline = min(self.deadline, began + max(self.options.timeout, self.options.connect_timeout))
-        agent = Agent(
-            host.name,
-            channel,
-            connection.transport,
-            self.options.timeout,
-            last_deadline=self.deadline,
-            python=host.python,
-        )
-        self.connections.append(agent)
-        agent.start(self.ports[host.name], wait=host.transport == "exec")
-        return agent
-
-    def judge(self, snapshots: Mapping[str, Snapshot], began: float) -> list[Check]:
+    def judge(self, first: Mapping[str, Snapshot]) -> list[Check]:
         """Matching, brackets around what is suspect, and the report of each check."""
-        matchings = [self.matching(plan, snapshots) for plan in self.plans]
-        before: Mapping[str, tuple[dict[str, int], dict[str, int]]] = {}
+        matchings, snapshots = self.matchings(first)
+        before: Mapping[str, Known] = {}
         if any(one.suspects for one in matchings):
-            before = self.counters(snapshots)
+            self.involve(matchings)
+            before = self.hosts.counters(snapshots)
+        matchings, snapshots, counts = self.wide_look(matchings, snapshots)
+        matchings = self.concluded(matchings, snapshots)
+        self.involve(matchings)
         brackets: list[Bracket] = []
         while left := self.open_questions(matchings, brackets):
             if brackets:
+                before = before or self.hosts.counters(snapshots)
                 self.settle(len(left))
             brackets.append(self.bracket(left))
-        checks = []
         self.evidence = []
         for plan, matching in zip(self.plans, matchings, strict=True):
             suspects, used = through(matching.suspects, brackets[: plan.rounds])
-            evidence = Evidence(snapshots, replace(matching, suspects=tuple(suspects)), used)
-            evidence = self.explained(evidence, before)
-            evidence = replace(evidence, notes=self.notes_of(snapshots), elapsed_s=time.monotonic() - began)
-            self.evidence.append(evidence)
-            checks.append(analyse(plan, evidence, self.options.policy))
+            self.evidence.append(Evidence(snapshots, replace(matching, suspects=tuple(suspects)), used, counts=counts))
+        self.told = self.explained(snapshots, before)
+        self.elapsed_s = time.monotonic() - self.hosts.began
+        checks = []
+        for plan, evidence in zip(self.plans, self.evidence, strict=True):
+            asked = involved(evidence.matching.suspects)
+            known = replace(
+                evidence,
+                hosts={name: one for name, one in self.told.items() if name in asked},
+                notes=notes_of(plan, snapshots, self.hosts.notes),
+                elapsed_s=self.elapsed_s,
+            )
+            checks.append(analyse(plan, known, self.policy))
         return checks
 
     def open_questions(self, matchings: Sequence[Matching], brackets: Sequence[Bracket]) -> list[Suspect]:
@@ -209,148 +89,136 @@ class Session:
         ]
         return list(dict.fromkeys(one for some in asked for one in some))
 
-    def matching(self, plan: CheckPlan, snapshots: Mapping[str, Snapshot]) -> Matching:
-        """The join of one check."""
-        names = list(dict.fromkeys((*plan.clients, *plan.servers)))
-        extra = {name: [address.parse(one) for one in self.inventory.hosts[name].addresses] for name in names}
-        return match(survey([snapshots[name] for name in names], plan.clients, plan.servers, plan.ports, extra))
+    def wide_look(
+        self, matchings: Sequence[Matching], snapshots: Mapping[str, Snapshot]
+    ) -> tuple[list[Matching], Mapping[str, Snapshot], Counts]:
+        """Byte counters of the pairs that agree: by a wider dump, or one by one where they are few among the sockets.
+
+        A host that breaks off here keeps its snapshot, with the error.
+        """
+        able = {
+            name
+            for name, one in snapshots.items()
+            if name in self.hosts.agents and one.facts is not None and one.facts.collector is Collector.NETLINK
+        }
+        grounds = [ground_of(plan, snapshots, self.extra) for plan in self.plans]
+        counts: dict[Place, Sequence[CountBlock]] = {}
+        failed: dict[str, Snapshot] = {}
+        asked = asks(list(zip(grounds, matchings, strict=True)), able)
+        for name, (found, error) in self.hosts.each(asked, self.counts_of):
+            if error is not None:
+                failed[name] = replace(snapshots[name], error=error)
+            places = [Place(name, one.netns) for one in snapshots[name].namespaces]
+            counts.update({place: () for place in places if asked[name].answered(place, places[0])})
+            counts.update(found)
+        wider = [widened(ground, one, counts) for ground, one in zip(grounds, matchings, strict=True)]
+        return wider, {**snapshots, **failed}, counts
+
+    def counts_of(self, name: str, ask: CountAsk) -> tuple[Counts, HostError | None]:
+        """The wide look at one host."""
+        found: dict[Place, Sequence[CountBlock]] = {}
+        if ask.single:
+            look = self.hosts.look(name, ask.single)
+            found.update(counts_in(look.sights))
+            if look.error is not None:
+                return found, look.error
+        if ask.dump:
+            place, blocks, error = self.hosts.counts(name)
+            if error is not None:
+                return found, error
+            if place is not None and blocks:
+                found[place] = blocks
+        return found, None
+
+    def matchings(self, snapshots: Mapping[str, Snapshot]) -> tuple[list[Matching], Mapping[str, Snapshot]]:
+        """The join of each check. Connection tracking is read only where something is left that it could explain."""
+        found = self.joined(snapshots)
+        names = [may_translate(plan, snapshots, one) for plan, one in zip(self.plans, found, strict=True)]
+        asked = dict.fromkeys(name for some in names for name in some if name in self.hosts.agents)
+        if not asked:
+            return found, snapshots
+        hosts = self.hosts
+        hosts.say(f"reading what {plural(len(asked), 'host')} translates")
+        snapshots = {
+            **snapshots,
+            **dict(hosts.each({name: snapshots[name] for name in asked}, hosts.translated)),
+        }
+        wider: dict[str, set[int]] = {}
+        for plan in self.plans:
+            for name, ports in wider_ports(plan, snapshots, self.extra).items():
+                if self.hosts.ports.get(name):
+                    wider.setdefault(name, set()).update(ports)
+        for name, ports in wider.items():
+            self.hosts.ports[name] = tuple(sorted({*self.hosts.ports[name], *ports}))
+        snapshots = {
+            **snapshots,
+            **dict(hosts.each({name: snapshots[name] for name in wider}, hosts.read_again)),
+        }
+        found = self.joined(snapshots)
+        # A container that seems gone may have come since its host was read, which was before its peer's perhaps.
+        gone = {name: snapshots[name] for one in found for name in one.gone if name in self.hosts.agents}
+        if gone:
+            snapshots = {**snapshots, **dict(hosts.each(gone, hosts.read_again))}
+            found = self.joined(snapshots)
+        return found, snapshots
+
+    def joined(self, snapshots: Mapping[str, Snapshot]) -> list[Matching]:
+        """The join of each check."""
+        limit = None if self.deep else WIDE_LIMIT
+        return [join(plan, snapshots, self.extra, limit) for plan in self.plans]
+
+    def involve(self, matchings: Sequence[Matching]) -> None:
+        """Tells each host which of its namespaces the suspects are in."""
+        asked = [ask for one in matchings for suspect in one.suspects for ask in (suspect.client, suspect.server)]
+        self.hosts.involve({place for ask in asked for place in ask.places})
+
+    def concluded(self, found: Sequence[Matching], snapshots: Mapping[str, Snapshot]) -> list[Matching]:
+        """The join of each check with what can be inferred beyond it."""
+        return [conclude(plan, snapshots, self.extra, one) for plan, one in zip(self.plans, found, strict=True)]
 
     def settle(self, count: int) -> None:
         """Waits before the next round, but never past the end of the run."""
-        self.say(
+        self.hosts.say(
             f"{count} suspect{'s' * (count != 1)}: looking again after {max(plan.settle for plan in self.plans)} s"
         )
-        time.sleep(max(0.0, min(max(plan.settle for plan in self.plans), self.deadline - time.monotonic())))
+        time.sleep(max(0.0, min(max(plan.settle for plan in self.plans), self.hosts.deadline - time.monotonic())))
 
     def bracket(self, suspects: Sequence[Suspect]) -> Bracket:
         """Three looks in order: first ends, second ends, first ends."""
         first, second = questions(suspects, second=False), questions(suspects, second=True)
-        before, errors = merge(self.looks(first))
-        between, errors_between = merge(self.looks(second))
-        after, errors_after = merge(self.looks(first))
+        before, errors = merge(self.hosts.looks(first))
+        between, errors_between = merge(self.hosts.looks(second))
+        after, errors_after = merge(self.hosts.looks(first))
         return Bracket(before, between, after, {**errors, **errors_between, **errors_after})
 
-    def looks(self, asked: Mapping[str, Sequence[Wanted]]) -> list[Look]:
-        """One look at each host that is asked, all at once."""
-        return [look for _, look in self.each(asked, self.look)]
-
-    def look(self, name: str, wanted: Sequence[Wanted]) -> Look:
-        """Exact look-ups on one host; an error is a look without sights."""
-        agent = self.agents.get(name)
-        if agent is None:
-            return Look(name, {})
-        sights: dict[tuple[Place, bytes], Sight] = {}
-        try:
-            for at in range(0, len(wanted), QUESTION_LIMIT):
-                sights.update(agent.look(wanted[at : at + QUESTION_LIMIT]).sights)
-        except HostError as error:
-            self.agents.pop(name, None)
-            return Look(name, {}, error)
-        return Look(name, sights)
-
-    def counters(self, names: Iterable[str]) -> dict[str, tuple[dict[str, int], dict[str, int]]]:
-        """Counters and sysctls of each open host; a host that fails here gives none."""
-        return {name: found for name, found in self.each(dict.fromkeys(names, ""), self.counters_of) if found}
-
-    def counters_of(self, name: str, _: str) -> tuple[dict[str, int], dict[str, int]] | None:
-        """Counters and sysctls of one host."""
-        agent = self.agents.get(name)
-        try:
-            return agent.evidence() if agent else None
-        except HostError as error:
-            self.agents.pop(name, None)
-            self.notes.append(f"{name}: its counters could not be read: {error.message}")
-            return None
-
-    def explained(self, evidence: Evidence, before: Mapping[str, tuple[dict[str, int], dict[str, int]]]) -> Evidence:
-        """Adds counters and the processes of what is reported, if anything is."""
-        inodes = wanted_inodes(evidence.matching.suspects, evidence)
-        asks = [ask for one in evidence.matching.suspects for ask in (one.client, one.server)]
-        names = {place.host for ask in asks for place in ask.places}
-        if not names:
-            return evidence
-        after = self.counters(sorted(names))
-        owners = dict(self.each({name: sorted(found) for name, found in inodes.items()}, self.owners_of))
-        hosts = {}
-        for name in sorted(names):
-            facts = evidence.snapshots[name].facts
-            first, last = before.get(name), after.get(name)
-            hosts[name] = HostEvidence(
-                name,
-                facts,
-                first[0] if first else {},
-                last[0] if last else {},
-                (last or first or ({}, {}))[1],
-                owners.get(name, {}),
-            )
-        return replace(evidence, hosts=hosts)
-
-    def owners_of(self, name: str, inodes: Sequence[int]) -> dict[int, Process]:
-        """Processes that hold these sockets of one host."""
-        agent = self.agents.get(name)
-        if agent is None or not inodes:
-            return {}
-        try:
-            found, unreadable = agent.owners(inodes)
-        except HostError as error:
-            self.agents.pop(name, None)
-            self.notes.append(f"{name}: the processes could not be read: {error.message}")
-            return {}
-        if unreadable and len(found) < len(inodes):
-            self.notes.append(
-                f"{name}: some processes belong to other users and could not be named; as root they could"
-            )
-        return found
-
-    def saved(self) -> dict[str, bytes]:
-        """Host -> the file that holds its evidence of this run."""
-        return {name: encode(self.saved_host(name)) for name in self.ports}
-
-    def saved_host(self, name: str) -> Saved:
-        """One host's evidence; of the checks that name it, the one that looked most often."""
-        own = [one for one in self.evidence if name in one.snapshots]
-        evidence = max(own, key=lambda one: len(one.brackets))
-        snapshot, host = evidence.snapshots[name], evidence.hosts.get(name) or HostEvidence(name)
-        error = host_error(name, evidence)
-        return Saved(
-            schema_=SNAPSHOT_SCHEMA,
-            version=__version__,
-            host=name,
-            transport=snapshot.transport,
-            taken_at=stamp(datetime.now(UTC)),
-            facts=snapshot.facts,
-            error=Said(code=error.code, message=error.message, hint=error.hint) if error else None,
-            namespaces=snapshot.namespaces,
-            addresses=self.inventory.hosts[name].addresses,
-            looks=tuple(
-                (pack_sights(name, one.before), pack_sights(name, one.between), pack_sights(name, one.after))
-                for one in evidence.brackets
-            ),
-            before=dict(host.before),
-            after=dict(host.after),
-            sysctls=dict(host.sysctls),
-            owners=dict(host.owners),
-        )
-
-    def notes_of(self, snapshots: Mapping[str, Snapshot]) -> tuple[str, ...]:
-        """What a reader should know about how this was read."""
-        gaps = [f"{name}: {gap}" for name, one in snapshots.items() if one.facts for gap in one.facts.gaps]
-        return tuple(dict.fromkeys((*gaps, *self.notes)))
-
-    def each(self, asked: Mapping[str, T], do: Callable[[str, T], R]) -> list[tuple[str, R]]:
-        """Does something for every host at once; the answers in the order asked."""
-        futures = [(name, self.pool.submit(do, name, what)) for name, what in asked.items()]
-        return [(name, future.result()) for name, future in futures]
+    def explained(self, snapshots: Mapping[str, Snapshot], before: Mapping[str, Known]) -> dict[str, HostEvidence]:
+        """Counters, and the processes of what is reported, of every host that a check reports something of."""
+        names = sorted({name for one in self.evidence for name in involved(one.matching.suspects)})
+        inodes: dict[str, set[int]] = {}
+        for one in self.evidence:
+            for name, found in wanted_inodes(one.matching.suspects, one).items():
+                inodes.setdefault(name, set()).update(found)
+        after = self.hosts.counters(names)
+        owners = dict(self.hosts.each({name: sorted(found) for name, found in inodes.items()}, self.hosts.owners_of))
+        return {
+            name: host_evidence(name, snapshots[name], before.get(name), after.get(name), owners.get(name))
+            for name in names
+        }
 
 
-def hosts_of(plans: Iterable[CheckPlan]) -> list[str]:
-    """Every host that a check names, once."""
-    return list(dict.fromkeys(name for plan in plans for name in (*plan.clients, *plan.servers)))
-
-
-def ports_of(name: str, plans: Iterable[CheckPlan]) -> tuple[int, ...]:
-    """The ports that a host's dump is limited to: all that its checks name, or none if one of them names none."""
-    asked = [plan.ports for plan in plans if name in (*plan.clients, *plan.servers)]
-    if not all(asked):
-        return ()
-    return tuple(sorted({port for ports in asked for port in ports}))
+def host_evidence(
+    name: str,
+    snapshot: Snapshot,
+    first: Known | None,
+    last: Known | None,
+    owners: Mapping[int, Process] | None,
+) -> HostEvidence:
+    """What is known of a host beside its sockets. `first`, `last`: its counters and sysctls around the looks."""
+    return HostEvidence(
+        name,
+        snapshot.facts,
+        first[0] if first else {},
+        last[0] if last else {},
+        (last or first or ({}, {}))[1],
+        owners or {},
+    )

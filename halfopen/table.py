@@ -127,3 +127,49 @@ class Table:
                 for (family, scope, width), found in groups.items()
             )
         )
+
+
+Count = tuple[int, int, int]
+"""(bytes acknowledged, bytes received, bytes written and not acknowledged): tcp_info and send queue of one socket"""
+
+
+@dataclass(frozen=True, slots=True)
+class CountBlock:
+    """Byte counters of established sockets beside their rows: 8, 8 and 4 bytes a row, little-endian.
+
+    acked and received as tcp_info has them (include/uapi/linux/tcp.h), queued as idiag_wqueue.
+    """
+
+    block: Block
+    acked: bytes
+    received: bytes
+    queued: bytes
+
+    def __post_init__(self) -> None:
+        if not len(self.block) == len(self.acked) / 8 == len(self.received) / 8 == len(self.queued) / 4:
+            raise ValueError("the columns of a table are of different lengths")
+
+    def counts(self, mirrored: bool = False) -> Iterator[tuple[bytes, Count]]:
+        """Key, mirrored if asked, and counters of each row."""
+        rows = len(self.block)
+        numbers = (struct.unpack(f"<{rows}Q", column) for column in (self.acked, self.received))
+        for (key, _, _), *count in zip(
+            self.block.rows(mirrored), *numbers, struct.unpack(f"<{rows}I", self.queued), strict=True
+        ):
+            yield key, (count[0], count[1], count[2])
+
+    @staticmethod
+    def of(rows: Iterable[tuple[int, int, bytes, int, Count]]) -> tuple[CountBlock, ...]:
+        """Rows as (family, scope, key, state number, counters) -> blocks."""
+        groups: dict[tuple[int, int, int], list[tuple[bytes, int, Count]]] = {}
+        for family, scope, key, state, count in rows:
+            groups.setdefault((family, scope, len(key)), []).append((key, state, count))
+        return tuple(
+            CountBlock(
+                Table.of((family, scope, key, state, 0) for key, state, _ in found).blocks[0],
+                struct.pack(f"<{len(found)}Q", *(count[0] for _, _, count in found)),
+                struct.pack(f"<{len(found)}Q", *(count[1] for _, _, count in found)),
+                struct.pack(f"<{len(found)}I", *(count[2] for _, _, count in found)),
+            )
+            for (family, scope, _), found in groups.items()
+        )

@@ -10,7 +10,7 @@ def plural(count: int, noun: str) -> str:
 
 def duration(seconds: float) -> str:
     """`0.3 s`, `12 s`, `5m 12s`, `3h 04m`, `2d 5h`."""
-    if seconds < 10:
+    if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:

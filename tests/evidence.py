@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from halfopen import address
 from halfopen.judge.match import Suspect
@@ -18,11 +20,13 @@ from halfopen.model import (
     Sight,
     Snapshot,
     Socket,
+    TcpInfo,
 )
 from halfopen.table import NO_INODE, Table
 from halfopen.tcp import State, number_of
 
 CLIENT, SERVER = address.parse("10.0.0.1"), address.parse("10.0.0.2")
+LONG_AGO, JUST_NOW = 1_000_000, 0  # milliseconds
 
 
 def key(port: int, server_port: int = 5432, client: bytes = CLIENT, server: bytes = SERVER) -> bytes:
@@ -33,6 +37,34 @@ def key(port: int, server_port: int = 5432, client: bytes = CLIENT, server: byte
 def sock(one: bytes, state: State = State.ESTABLISHED, cookie: int | None = 1, inode: int = 77) -> Socket:
     """A socket with nothing remarkable about it."""
     return Socket(key=one, state=state, family=2, cookie=cookie, inode=inode, recv_q=0, send_q=0, retransmits=0)
+
+
+def info(idle_ms: int = 0, **fields: Any) -> TcpInfo:
+    """The numbers of a client that has had the SYN-ACK `idle_ms` ago and nothing since, with these fields changed."""
+    fresh: dict[str, Any] = dict.fromkeys(TcpInfo.__struct_fields__, 0)
+    fresh |= {f"last_{what}_ms": idle_ms for what in ("data_sent", "data_recv", "ack_recv")}
+    fresh |= {"rto_us": 200_000, "rtt_us": 500, "bytes_acked": 1, "segs_out": 2, "segs_in": 1}
+    return TcpInfo(**{**fresh, **fields})
+
+
+def counted(acked: int | None = 1, received: int | None = 0, **more: int | None) -> TcpInfo:
+    """Counters of a socket that measured a round trip. Its last data were sent just now, and received long ago."""
+    plain = dict.fromkeys(("ca_state", "retransmits", "probes", "backoff", "options", "unacked", "total_retrans"), 0)
+    plain |= {
+        "rto_us": 204_000,
+        "rtt_us": 40,
+        "rttvar_us": 20,
+        "snd_mss": 1448,
+        "last_ack_recv_ms": JUST_NOW,
+        "snd_wnd": 65536,
+    }
+    plain |= {"last_data_sent_ms": JUST_NOW, "last_data_recv_ms": LONG_AGO}
+    return TcpInfo(**(plain | {"bytes_acked": acked, "bytes_received": received} | more))  # type: ignore[arg-type]
+
+
+def end(acked: int | None = 1, received: int | None = 0, queued: int | None = 0, **more: int | None) -> Socket:
+    """An established socket with these counters."""
+    return replace(sock(key(40000)), send_q=queued, info=counted(acked, received, **more))
 
 
 def facts(name: str, collector: Collector = Collector.NETLINK) -> HostFacts:

@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from halfopen import cli
-from halfopen.findings import Severity, Verdict
+from halfopen.findings import CauseCode, Severity, Verdict
+from halfopen.judge.causes import ABOUT
+from halfopen.judge.kinds import KINDS
 from halfopen.judge.meaning import CONFIDENCES, MEANINGS
+from halfopen.judge.outlook import OUTLOOKS
 from halfopen.judge.summary import meaning
 from halfopen.judge.verdict import ABSENT, NO_END, SEVERITY, THE_TABLE, Accord, Answer, Seen
 from halfopen.report import schema
@@ -45,6 +48,24 @@ def section(verdict: Verdict) -> str:
     parts += [states(verdict)] if verdict in THE_TABLE.values() else []
     parts += [one.says, "How it comes about:", bullets(one.arises), "What to look at next:", bullets(one.next)]
     return "\n\n".join(parts)
+
+
+def causes(_: str) -> str:
+    """The whole of causes.md."""
+    parts = [CAUSES_HEAD, "| cause | in one sentence |\n| --- | --- |"]
+    parts[-1] += "".join(f"\n| [{one}](#{one}) | {ABOUT[one].meaning} |" for one in CauseCode)
+    for one in CauseCode:
+        about = ABOUT[one]
+        parts += [f"## {one}", about.meaning, about.story, f"Told by: {lowered(about.evidence)}"]
+        parts += [f"What to do: {lowered(about.remedy)}"]
+    parts += [OUTLOOK_HEAD, "\n".join(f"- `{word}`: {text}" for word, text in OUTLOOKS.items())]
+    return "\n\n".join(wrapped(part) for part in parts) + "\n"
+
+
+def lowered(text: str) -> str:
+    """A sentence that goes on after a colon; names such as ListenOverflows keep their capitals."""
+    word = text.partition(" ")[0]
+    return text[0].lower() + text[1:] if word[1:].islower() or len(word) == 1 else text
 
 
 def states(verdict: Verdict) -> str:
@@ -103,7 +124,7 @@ def wrapped(text: str) -> str:
 
 
 def reference(text: str) -> str:
-    """reference.md with its marked blocks made anew."""
+    """reference.md, or another page, with its marked blocks made anew."""
     for word, make in BLOCKS.items():
         text = re.sub(rf"(?s)(<!-- made: {word} -->\n).*?(<!-- end -->)", rf"\1\n{escaped(make())}\n\n\2", text)
     return text
@@ -145,7 +166,7 @@ def usage(command: str, common: bool, shared: set[tuple[str, ...]]) -> str:
     for one in actions(command):
         if not one.option_strings:
             what = "|".join(one.choices) if one.choices else str(one.metavar)
-            words.append(f"[{what}...]" if one.nargs == "*" else what)
+            words.append({"*": f"[{what}...]", "+": f"{what}..."}.get(str(one.nargs), what))
     return " ".join(words)
 
 
@@ -181,8 +202,8 @@ def kind(of: dict[str, Any]) -> str:
         return " or ".join(kind(one) for one in of["anyOf"])
     if "$ref" in of:
         target = of["$ref"].rpartition("/")[2]
-        if target == "Verdict":
-            return "[verdict](verdicts.md)"
+        if target in PAGES_OF:
+            return PAGES_OF[target]
         values = schema.report()["$defs"][target].get("enum")
         return ", ".join(f"`{one}`" for one in values) if values else f"[{target}](#{target.lower()})"
     if of.get("type") == "array":
@@ -192,6 +213,15 @@ def kind(of: dict[str, Any]) -> str:
     if of.get("type") == "object":
         return f"object of {kind(of['additionalProperties'])}" if of.get("additionalProperties") else "object"
     return str(of.get("type", "anything"))
+
+
+def evidence() -> str:
+    """What `doctor` looks for, and what its absence costs."""
+    lines = ["| evidence | where it is missing | rules out |", "| --- | --- | --- |"]
+    for one in KINDS:
+        ruled = ", ".join(f"`{code}`" for code in one.rules_out)
+        lines.append(f"| {one.evidence} | {one.costs} | {ruled} |")
+    return "\n".join(lines)
 
 
 def made() -> dict[Path, str]:
@@ -229,8 +259,34 @@ end of a connection and counts as none. Only what lasts is a finding: a pair tha
 
 CONFIDENCE_HEAD = "## Confidence"
 
-BLOCKS: dict[str, Callable[[], str]] = {"options": options, "fields": fields}
-FILES: dict[str, Callable[[str], str]] = {"verdicts.md": verdicts, "reference.md": reference}
+CAUSES_HEAD = """\
+# Causes
+
+<!-- Made by tests/make_docs.py from the rules (halfopen/judge/causes). Do not edit it here. -->
+
+A cause says why a connection is as the [verdict](verdicts.md) says. Each has one rule, and a rule that lacks its \
+evidence stays silent: counters that could not be read, or a kernel that does not tell, make no cause. Where more than \
+one fits, all are named with what speaks for each; where one was seen in the act, those that merely fit are left out. \
+`halfopen explain CAUSE` prints the same."""
+
+OUTLOOK_HEAD = """\
+## Outlook
+
+What becomes of a connection if nobody acts, reckoned from the timers of both ends and the sysctls of their hosts as \
+the kernel does. A program's own TCP_USER_TIMEOUT, TCP_SYNCNT or TCP_KEEPINTVL is not to be seen from outside."""
+
+PAGES_OF = {
+    "Verdict": "[verdict](verdicts.md)",
+    "CauseCode": "[cause](causes.md)",
+    "OutlookCode": "[outlook](causes.md#outlook)",
+}
+BLOCKS: dict[str, Callable[[], str]] = {"options": options, "fields": fields, "evidence": evidence}
+FILES: dict[str, Callable[[str], str]] = {
+    "verdicts.md": verdicts,
+    "causes.md": causes,
+    "reference.md": reference,
+    "commands.md": reference,
+}
 
 if __name__ == "__main__":
     write()

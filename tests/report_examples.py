@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from evidence import CLIENT, SERVER, bracket, key, sights, snapshot, sock
+from evidence import CLIENT, SERVER, bracket, info, key, sights, snapshot, sock
 
 from halfopen import address
 from halfopen.errors import ErrorCode, HostError
@@ -15,7 +15,7 @@ from halfopen.judge.analyse import Evidence, Policy, analyse, report_of
 from halfopen.judge.case import HostEvidence
 from halfopen.judge.match import match, survey
 from halfopen.model import ListenSocket, Process, Snapshot, Socket
-from halfopen.tcp import State
+from halfopen.tcp import State, Timer
 
 HOSTILE = "ev\n\x1b[2J\udcff<script>`|::error::[red]\u202e=cmd @all"
 PLAN = CheckPlan("web -> db", ("web",), ("db",), (5432,))
@@ -40,10 +40,12 @@ def check(
     matching = match(survey(list(snapshots.values()), plan.clients, plan.servers, plan.ports, {}))
     seen = bracket(sights([one for one in (web, db) if one.namespaces], {"web": near, "db": far}, matching.suspects))
     brackets = [seen, seen] if matching.suspects else []
+    after = {"ListenOverflows": 12, "SyncookiesSent": 9, "SyncookiesRecv": 9}
+    settings = {"tcp_keepalive_time": 7200, "tcp_keepalive_intvl": 75, "tcp_keepalive_probes": 9, "somaxconn": 4096}
     hosts = {
-        "web": HostEvidence("web", web.facts, owners={77: Process(4211, process)}),
+        "web": HostEvidence("web", web.facts, sysctls=settings, owners={77: Process(4211, process)}),
         "db": HostEvidence(
-            "db", db.facts, {"ListenOverflows": 10}, {"ListenOverflows": 12}, owners={500: Process(812, "postgres")}
+            "db", db.facts, {**after, "ListenOverflows": 10}, after, settings, owners={500: Process(812, "postgres")}
         ),
     }
     used = hosts if matching.suspects else {}
@@ -55,7 +57,7 @@ def check(
 def article(count: int = 3999, queued: int = 1001, process: str = "app") -> Check:
     """Established on the client and unknown to the server, beside those that nobody accepts."""
     keys = [key(20000 + number) for number in range(count + queued)]
-    near = [sock(one, cookie=number) for number, one in enumerate(keys)]
+    near = [replace(sock(one, cookie=at), info=info(300_000 + at), timer=Timer.OFF) for at, one in enumerate(keys)]
     far = [sock(address.mirror(one), cookie=number, inode=0) for number, one in enumerate(keys[count:])]
     return check(near, far, process=process)
 
@@ -90,6 +92,29 @@ def mixed() -> Check:
     return check(near, far, replace(PLAN, allow=("half-closed",)))
 
 
+def fleet(clients: int = 12) -> Check:
+    """Clients of two servers, each with a fault more than the one before it; the last client cannot be read."""
+    names = [f"web{number}" for number in range(1, clients + 1)]
+    homes = {name: address.parse(f"10.0.1.{number}") for number, name in enumerate(names, 1)}
+    servers = {"db1": address.parse("10.0.2.1"), "db2": address.parse("10.0.2.2")}
+    sockets: dict[str, list[Socket]] = {name: [] for name in (*names, *servers)}
+    for number, name in enumerate(names[:-1]):
+        for server, home in servers.items():
+            for port in range(20000, 20010):
+                one = key(port, client=homes[name], server=home)
+                sockets[name].append(sock(one, cookie=port))
+                if port - 20000 >= number * (server == "db1"):
+                    sockets[server].append(sock(address.mirror(one), cookie=port + 1))
+    snapshots = {name: snapshot(name, [home], sockets[name]) for name, home in {**homes, **servers}.items()}
+    error = HostError(ErrorCode.TIMEOUT, "10.213.0.50 port 22 did not answer", "is the host up, and port right?")
+    snapshots[names[-1]] = Snapshot(names[-1], None, error=error)
+    plan = CheckPlan("fleet", tuple(names), tuple(servers), (5432,))
+    matching = match(survey(list(snapshots.values()), plan.clients, plan.servers, plan.ports, {}))
+    read = [one for one in snapshots.values() if one.namespaces]
+    seen = bracket(sights(read, {one.host: sockets[one.host] for one in read}, matching.suspects))
+    return analyse(plan, Evidence(snapshots, matching, [seen, seen], elapsed_s=3.0), Policy(Severity.CRITICAL))
+
+
 def report(*checks: Check) -> Report:
     """Checks as one report."""
     return report_of(checks, MOMENT, MOMENT)
@@ -102,5 +127,6 @@ EXAMPLES = {
     "nothing-compared": lambda: report(nothing_compared()),
     "mixed": lambda: report(mixed()),
     "two-checks": lambda: report(clean(), incomplete()),
+    "fleet": lambda: report(fleet()),
     "hostile": lambda: report(article(2, 1, HOSTILE)),
 }

@@ -16,6 +16,7 @@ import pytest
 
 from halfopen.__main__ import main
 from halfopen.environment import Environment
+from halfopen.findings import CauseCode, Confidence, OutlookCode, Verdict
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -54,6 +55,14 @@ USAGE = {
     ("analyse", "missing.halfopen"): "cannot be read",
     ("analyse",): "name the client's file",
     ("schema", "reprot"): "invalid choice",
+    ("explain", "sny-cookie-ack-lost"): "did you mean 'syn-cookie-ack-lost'?",
+    ("explain", "xyz"): "halfopen explain lists all",
+    ("count",): "required: HOST",
+    ("count", "web1", "--pid", "0"): "no number from 1 on",
+    ("count", "web1", "--format", "junit"): "one of text, json",
+    ("count", "web1", "-o", "x.md"): "names no format",
+    ("doctor",): "required: HOST",
+    ("doctor", "--", "-oProxyCommand=id"): "is no host name",
 }
 
 
@@ -63,6 +72,16 @@ def test_wrong_usage_is_exit_2_with_a_word_that_helps(argv: tuple[str, ...], tmp
     code, out, err = run(*argv, folder=tmp_path)
     assert (code, out) == (2, "")
     assert USAGE[argv] in err and "Traceback" not in err and err.startswith("halfopen: ")
+
+
+def test_every_word_of_a_report_is_explained(tmp_path: Path) -> None:
+    code, everything, _ = run("explain", folder=tmp_path)
+    assert code == 0
+    for word in (*Verdict, *CauseCode, *OutlookCode, *Confidence):
+        assert f"  {word} " in everything
+        code, out, _ = run("explain", word, folder=tmp_path)
+        assert code == 0 and out.startswith(f"{word}  (") and "`" not in out
+    assert run("explain", "unknown", folder=tmp_path)[1].count("unknown  (") == 2
 
 
 def test_with_nothing_to_check_it_says_what_to_type(tmp_path: Path) -> None:
@@ -100,6 +119,14 @@ def test_a_command_that_ends_before_it_has_read_its_input_says_why(tmp_path: Pat
     assert code == 3 and "no-interpreter: no python9 on the host" in out
 
 
+def test_nor_those_of_a_jump_host_that_it_names(tmp_path: Path) -> None:
+    text = '[hosts.a]\naddress = "127.0.0.1"\njump = "x, b"\n[hosts.b]\naddress = "127.0.0.1"\nknown_hosts = "mine"\n'
+    (tmp_path / "inventory.toml").write_text(text)
+    for argv in (["check", "a", "a"], ["check", "127.0.0.1", "127.0.0.1", "--jump", "b"]):
+        code, _, err = run(*argv, folder=tmp_path)
+        assert code == 2 and "hosts.b: known_hosts is not taken" in err
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="local hosts are read by the probe on Linux")
 def test_local_is_read_without_ssh_and_files_are_private(tmp_path: Path) -> None:
     outputs = [str(tmp_path / name) for name in ("a.md", "b.json", "c.xml")]
@@ -111,6 +138,32 @@ def test_local_is_read_without_ssh_and_files_are_private(tmp_path: Path) -> None
     assert json.loads(Path(outputs[1]).read_text())["outcome"] == "clean"
     assert sorted(one.name for one in tmp_path.iterdir()) == ["a.md", "b.json", "c.xml"]
     assert run("check", "local", "local", "--port", "1", "--require-connections", "1", folder=tmp_path)[0] == 3
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="local hosts are read by the probe on Linux")
+@pytest.mark.parametrize("command", ["count", "doctor"])
+def test_count_and_doctor_work_on_this_machine_without_ssh(command: str, tmp_path: Path) -> None:
+    outputs = [str(tmp_path / name) for name in ("a.txt", "b.json")]
+    code, out, err = run(command, "local", *(word for name in outputs for word in ("-o", name)), folder=tmp_path)
+    assert (code, err) == (0, "") and out.startswith("local") and out == Path(outputs[0]).read_text()
+    assert json.loads(Path(outputs[1]).read_text())["schema"] == f"halfopen.{command}/1"
+    assert [stat.S_IMODE(Path(name).stat().st_mode) for name in outputs] == [0o600] * 2
+
+
+def test_a_host_that_cannot_be_counted_is_exit_3_and_no_number(tmp_path: Path) -> None:
+    code, out, err = run("count", "nosuch.invalid", "--connect-timeout", "5", folder=tmp_path)
+    assert (code, out) == (3, "") and "nosuch.invalid" in err and "Traceback" not in err
+
+
+def test_globs_and_tags_name_many_hosts_of_the_command_line(tmp_path: Path) -> None:
+    tables = [f'[hosts.here{number}]\ntransport = "local"\ntags = ["odd"]' for number in (1, 3)]
+    (tmp_path / "inventory.toml").write_text("\n".join(tables))
+    code, out, _ = run("check", "here*", "tag:odd", "--port", "1", "--format", "json", folder=tmp_path)
+    (check,) = json.loads(out)["checks"]
+    assert code == 0 and check["name"] == "here* -> tag:odd"
+    assert [one["name"] for one in check["hosts"]] == ["here1", "here3"]
+    code, _, err = run("check", "here1", "tag:od", folder=tmp_path)
+    assert code == 2 and "selects no host" in err and "did you mean 'odd'" in err
 
 
 def test_a_full_disk_is_a_sentence(tmp_path: Path) -> None:
@@ -141,7 +194,18 @@ def test_config_shows_and_validates(tmp_path: Path) -> None:
 HEAVY = {"paramiko", "cryptography", "tabulate", "psutil", "junitparser", "asyncio"}
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["check", "--help"], ["analyse", "missing"], ["schema", "report"]])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--help"],
+        ["check", "--help"],
+        ["analyse", "missing"],
+        ["schema", "report"],
+        ["count", "--help"],
+        ["doctor", "--help"],
+        ["explain"],
+    ],
+)
 def test_what_needs_no_host_imports_no_ssh(argv: list[str]) -> None:
     code = (
         "import sys\nfrom halfopen.__main__ import main\nfrom halfopen.environment import here\n"
@@ -152,8 +216,9 @@ def test_what_needs_no_host_imports_no_ssh(argv: list[str]) -> None:
     assert done.stderr.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize("command", ["check", "doctor"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_is_130_without_a_traceback(number: int, tmp_path: Path) -> None:
+def test_interrupted_is_130_without_a_traceback(number: int, command: str, tmp_path: Path) -> None:
     """Even while it waits for a host that does not speak."""
     import socket
 
@@ -161,7 +226,7 @@ def test_interrupted_is_130_without_a_traceback(number: int, tmp_path: Path) -> 
         mute.bind(("127.0.0.1", 0))
         mute.listen()
         target = f"127.0.0.1:{mute.getsockname()[1]}"
-        argv = [sys.executable, "-m", "halfopen", "check", target, target]
+        argv = [sys.executable, "-m", "halfopen", command, target, target]
         process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
         mute.accept()
         time.sleep(0.2)

@@ -11,9 +11,11 @@ import pytest
 
 from halfopen import cli
 from halfopen.errors import ErrorCode, Exit
-from halfopen.findings import Confidence, Verdict
+from halfopen.findings import CauseCode, Confidence, OutlookCode, Verdict
 from halfopen.inventory import CHECK_KEYS, HOST_KEYS
+from halfopen.judge.causes import ABOUT, RULES
 from halfopen.judge.meaning import CONFIDENCES, MEANINGS
+from halfopen.judge.outlook import OUTLOOKS
 from halfopen.report.formats import FORMATS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,6 +42,13 @@ def test_every_verdict_and_confidence_is_explained() -> None:
     assert set(MEANINGS) == set(Verdict) and set(CONFIDENCES) == set(Confidence)
     for one in MEANINGS.values():
         assert one.says.endswith(".") and one.arises and one.next
+
+
+def test_every_cause_has_one_rule_and_every_outlook_a_meaning() -> None:
+    codes = [rule.code for rule in RULES]
+    assert sorted([*codes, CauseCode.UNKNOWN]) == sorted(CauseCode) and set(OUTLOOKS) == set(OutlookCode)
+    for about in ABOUT.values():
+        assert all(text.endswith(".") for text in (about.meaning, about.story, about.evidence, about.remedy))
 
 
 def test_what_no_pair_of_states_means_says_what_decides() -> None:

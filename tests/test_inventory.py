@@ -46,6 +46,12 @@ max = { never-accepted = 10 }
     assert check.max == {"never-accepted": 10} and check.rounds == 2 and check.settle == 1.5
 
 
+def test_a_side_may_be_a_list_of_names_globs_and_tags_each_host_once() -> None:
+    found = load(GOOD + '[checks.one]\nclient = ["web2", "tag:web", "w*"]\nserver = ["db?", "web1"]\nnat = "web*"\n')
+    check = found.checks["one"]
+    assert (check.clients, check.servers, check.nat) == (("web2", "web1"), ("db1", "web1"), ("web1", "web2"))
+
+
 WRONG = {
     "hosts.web1.adress": ('[hosts.web1]\nadress = "x"', "did you mean 'address'?"),
     "hosts.web1.port must be a number from 1 to 65535, not 70000": ('[hosts.web1]\naddress="x"\nport=70000', None),
@@ -61,6 +67,10 @@ WRONG = {
     "hosts.web1.user must be a string": ('[hosts.web1]\naddress="x"\nuser=""', None),
     "unknown key host": ('[host.web1]\naddress="x"', "did you mean 'hosts'?"),
     "leads in a circle": ('[hosts.a]\naddress="x"\njump="b"\n[hosts.b]\naddress="y"\njump="a"', None),
+    "leads in a circle: a -> b -> a": (
+        '[hosts.a]\naddress="x"\njump="c,b"\n[hosts.b]\naddress="y"\njump="c, a"\n[hosts.c]\naddress="z"',
+        None,
+    ),
     "checks.c.client: 'web3' selects no host": (GOOD + '[checks.c]\nclient="web3"\nserver="db1"', "did you mean 'web"),
     "checks.c.client: 'tag:wbe' selects no host": (GOOD + '[checks.c]\nclient="tag:wbe"\nserver="db1"', "'web'"),
     "checks.c.server is missing": (GOOD + '[checks.c]\nclient="web1"', None),

@@ -107,7 +107,7 @@ def test_a_socket_that_was_not_accepted_is_a_suspect() -> None:
     one = key(40000)
     queued = sock(address.mirror(one), inode=0)
     found = joined(snapshot("web", [CLIENT], [sock(one)]), snapshot("db", [SERVER], [queued]))
-    assert client_keys(found) == {one} and not found.agreeing
+    assert client_keys(found) == {one} and found.suspects[0].agreed == (EST, EST)
 
 
 def test_a_connection_the_other_way_is_judged_from_its_own_client() -> None:

@@ -15,10 +15,22 @@ import pytest
 from evidence import key, sock
 from hypothesis import given
 from hypothesis import strategies as st
-from report_examples import EXAMPLES, HOSTILE, PLAN, article, check, clean, incomplete, mixed, nothing_compared, report
+from report_examples import (
+    EXAMPLES,
+    HOSTILE,
+    PLAN,
+    article,
+    check,
+    clean,
+    fleet,
+    incomplete,
+    mixed,
+    nothing_compared,
+    report,
+)
 
 from halfopen.errors import UsageError
-from halfopen.findings import Outcome, Report, Severity
+from halfopen.findings import Confidence, Outcome, Report, Severity
 from halfopen.judge.analyse import Policy
 from halfopen.report import escape
 from halfopen.report.formats import FORMATS, format_for, named
@@ -58,18 +70,49 @@ def test_the_first_line_is_the_answer() -> None:
 
 def test_five_thousand_findings_are_less_than_a_screen_unless_asked() -> None:
     made = report(article())
-    assert len(FORMATS["text"].render(made, View()).splitlines()) < 30
+    assert len(FORMATS["text"].render(made, View()).splitlines()) < 48
     assert len(FORMATS["text"].render(made, View(all=True)).splitlines()) > 5000
     assert len(FORMATS["text"].render(made, View(quiet=True)).splitlines()) == 1
+
+
+def test_a_fleet_names_its_worst_pairs_first_and_still_fits() -> None:
+    check = fleet()
+    assert [(one.client, one.server, one.critical) for one in check.pairs[:2]] == [
+        ("web11", "db1", 10),
+        ("web10", "db1", 9),
+    ]
+    assert sum(one.critical for one in check.pairs) == len(check.findings) == sum(range(11))
+    assert check.exit_code == 1 and "web12 could not be read" in " ".join(check.details)
+    many = FORMATS["text"].render(report(fleet(40)), View())
+    assert len(many.splitlines()) < 65
+    assert [line.split()[3:] for line in many.splitlines()[7:17]] == [["10", "0", "0"]] * 10
+    assert not clean().pairs
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
 def test_the_width_is_kept_and_no_address_is_cut(width: int) -> None:
     text = FORMATS["text"].render(report(article(), incomplete()), View(width=width))
-    assert "10.0.0.1:20000 -> 10.0.0.2:5432" in text
-    tables = ("->", "connections", "ESTAB", "more:")
+    assert " 10.0.0.1:20000 " in text and "10.0.0.2:5432:" in text
+    assert "10.0.0.1:20000 -> 10.0.0.2:5432" in FORMATS["text"].render(report(article()), View(width=width, all=True))
+    tables = ("->", "connections", "ESTAB", "more:", "   web: ")
     prose = [line for line in text.splitlines() if not any(word in line for word in tables)]
     assert all(len(line) <= max(width, 40) or " " not in line.strip() for line in prose)
+
+
+def test_what_is_not_proven_says_so_in_its_title() -> None:
+    made = report(article(3, 0))
+    assert "proven" not in titles(made)[0]
+    (one,) = made.checks
+    for word in (Confidence.OBSERVED, Confidence.INFERRED):
+        groups = tuple(msgspec.structs.replace(group, confidence=word) for group in one.groups)
+        weaker = msgspec.structs.replace(made, checks=(msgspec.structs.replace(one, groups=groups),))
+        assert f"({word})" in titles(weaker)[0]
+
+
+def titles(made: Report) -> list[str]:
+    """The first line of each group."""
+    text = FORMATS["text"].render(made, View())
+    return [line for line in text.splitlines() if "missing-on-server 10.0.0.2:5432" in line]
 
 
 def test_colour_only_where_it_is_wanted_and_never_alone() -> None:
@@ -132,6 +175,9 @@ CONTRACT = {
     "check": "name client server rounds connections state_matrix listeners counters external findings groups notes",
     "host": "name hostname addresses kernel uptime_s transport collector complete privileged error sockets states gaps",
     "finding": "id verdict severity confidence connection client server translation cause outlook remedies",
+    "cause": "code summary evidence",
+    "evidence": "host fact value",
+    "outlook": "code within_s summary",
     "end": "host local peer state pid process netns cookie recv_q send_q timer bytes_sent bytes_received idle_s",
     "listener": "host address port process pid queue backlog full",
     "group": "verdict cause listener process count examples",
@@ -147,6 +193,9 @@ def test_every_name_of_the_contract_is_there() -> None:
         "check": one,
         "host": one["client"],
         "finding": one["findings"][0],
+        "cause": one["findings"][0]["cause"],
+        "evidence": one["findings"][0]["cause"]["evidence"][0],
+        "outlook": one["findings"][0]["outlook"],
         "end": one["findings"][0]["client"],
         "listener": one["listeners"][0],
         "group": one["groups"][0],
@@ -154,7 +203,7 @@ def test_every_name_of_the_contract_is_there() -> None:
     }
     assert {name for name, words in CONTRACT.items() if not set(words.split()) <= parts[name].keys()} == set()
     assert one["state_matrix"][0] | {"client": "ESTABLISHED", "server": None, "count": 3999} == one["state_matrix"][0]
-    assert one["counters"] == [{"host": "db", "name": "ListenOverflows", "value": 12, "delta": 2}]
+    assert one["counters"][0] == {"host": "db", "name": "ListenOverflows", "value": 12, "delta": 2, "netns": None}
     assert one["listeners"][0]["full"] is True
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from evidence import CLIENT, SERVER, bracket, key, sights, snapshot, sock
+from evidence import CLIENT, SERVER, bracket, end, key, sights, snapshot, sock
 
 from halfopen import address
 from halfopen.findings import Confidence, Verdict
 from halfopen.judge.match import Suspect, match, survey
 from halfopen.judge.rounds import Held, held, lasting, questions
 from halfopen.model import Absence, Place, Socket
-from halfopen.tcp import State
+from halfopen.tcp import State, Timer
 
 ONE = key(40000)
 OTHER = address.mirror(ONE)
@@ -127,3 +127,40 @@ def test_two_sockets_that_claim_one_end_are_ambiguous() -> None:
     seen = {(Place("web", 1), ONE): sock(ONE), (Place("db", 1), OTHER): sock(OTHER), (twin, OTHER): sock(OTHER)}
     ((found,), _) = held([twins], [bracket(seen)] * 2)
     assert found.verdict is Verdict.AMBIGUOUS
+
+
+QUEUED = replace(sock(OTHER, inode=0), send_q=0)
+
+
+def trying(times: int, acked: int = 1) -> Socket:
+    """A client's end whose data was sent again so many times."""
+    return replace(end(acked, 0, 100, retransmits=times), timer=Timer.RETRANSMIT, retransmits=times)
+
+
+def test_a_stall_lasts_without_progress() -> None:
+    suspects, hosts = suspect_of([sock(ONE)], [])
+    looks = [bracket(sights(hosts, {"web": [trying(times)], "db": [sock(OTHER)]}, suspects)) for times in (2, 3)]  # type: ignore[arg-type]
+    ((found,), _) = held(suspects, looks)
+    assert (found.verdict, found.confidence) == (Verdict.STALLED, Confidence.PROVEN)
+    assert lasting(suspects, looks[0]) == suspects
+    moved = bracket(sights(hosts, {"web": [trying(3, acked=5)], "db": [sock(OTHER)]}, suspects))  # type: ignore[arg-type]
+    assert held(suspects, [looks[0], moved]) == ([], [])
+
+
+def test_a_loss_that_heals_does_not_hide_what_lasts() -> None:
+    """Retransmitting in one round, not in the other, and in the accept queue in both."""
+    suspects, hosts = suspect_of([sock(ONE)], [])
+    looks = [bracket(sights(hosts, {"web": [one], "db": [QUEUED]}, suspects)) for one in (trying(3), sock(ONE))]  # type: ignore[arg-type]
+    for order in (looks, looks[::-1]):
+        ((found,), _) = held(suspects, order)
+        assert found.verdict is Verdict.NEVER_ACCEPTED
+
+
+def test_the_gravest_of_what_lasts_is_told() -> None:
+    suspects, hosts = suspect_of([sock(ONE)], [])
+    other = replace(QUEUED, info=end(9000, 0).info)
+    stuck = bracket(sights(hosts, {"web": [trying(3)], "db": [QUEUED]}, suspects))  # type: ignore[arg-type]
+    worse = bracket(sights(hosts, {"web": [trying(3)], "db": [other]}, suspects))  # type: ignore[arg-type]
+    assert [one.verdict for one in held(suspects, [stuck, stuck])[0]] == [Verdict.STALLED]
+    assert [one.verdict for one in held(suspects, [worse, worse])[0]] == [Verdict.DESYNCHRONIZED]
+    assert [one.verdict for one in held(suspects, [worse, stuck])[0]] == [Verdict.STALLED]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -93,5 +94,32 @@ def test_without_an_ssh_the_subset_is_read(tmp_path: Path, monkeypatch: pytest.M
 def test_the_ssh_program_is_told_where_the_jump_hosts_of_the_inventory_are() -> None:
     gate = '[hosts.gate]\naddress = "2001:db8::1"\nuser = "me"\nport = 2222'
     found = load(f'[hosts.db]\naddress = "db1"\njump = "gate,ops@far"\n{gate}')
-    arguments = openssh(found.hosts["db"], found, ReachOptions(10, 10)).arguments
-    assert arguments == ("-J", "me@[2001:db8::1]:2222,ops@far")
+    made = openssh(found.hosts["db"], found, ReachOptions(10, 10))
+    assert [(one.user, one.host, one.port) for one in made.stops] == [
+        ("me", "2001:db8::1", 2222),
+        ("ops", "far", None),
+        (None, "db1", None),
+    ]
+    argv = made.argv()
+    assert argv[-2:] == ["--", "db1"] and "-J" not in argv
+
+
+def test_every_ssh_on_the_way_is_as_strict_as_the_last(tmp_path: Path) -> None:
+    """Spelled out as ProxyCommand, one inside the other, through the quoting of a shell and the % of ssh."""
+    text = "".join(
+        f'[hosts.{name}]\naddress = "{name}.example"\nidentity_file = "/k e%y/{name}"\nknown_hosts = "/known {name}"\n'
+        for name in ("one", "two", "db")
+    )
+    found = load(text.replace('address = "db.example"', 'address = "db.example"\njump = "one,two"'))
+    argv = openssh(found.hosts["db"], found, ReachOptions(10, 10)).argv()
+    for depth, name in enumerate(("db", "two", "one")):
+        assert {"BatchMode=yes", "StrictHostKeyChecking=yes", "IdentitiesOnly=yes"} <= set(argv)
+        assert argv[argv.index("-i") + 1] == f"/k e%%y/{name}" and f'UserKnownHostsFile="/known {name}"' in argv
+        assert f"{name}.example" in argv and ("-W" in argv) == (depth > 0)
+        proxies = [one.removeprefix("ProxyCommand=") for one in argv if one.startswith("ProxyCommand=")]
+        assert len(proxies) == (name != "one")
+        if proxies:
+            # What ssh does with it: the % of its own level, then a shell.
+            said = proxies[0].replace("%%", "\0").replace("%h", "H").replace("%p", "P").replace("\0", "%")
+            argv = shlex.split(said)
+            assert argv[argv.index("-W") + 1] == "[H]:P"

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import re
 from dataclasses import replace
 
 from halfopen.commands.deliver import check_formats, deliver
 from halfopen.environment import Environment
 from halfopen.errors import UsageError
-from halfopen.files import write_private
+from halfopen.files import save_hosts
 from halfopen.findings import Severity
-from halfopen.inventory import VERDICTS, CheckPlan, Host, Inventory, did_you_mean, read
-from halfopen.judge.analyse import Policy
+from halfopen.inventory import VERDICTS, CheckPlan, Host, Inventory, did_you_mean, read, select
 from halfopen.options import add_common
 from halfopen.reach.settings import split_target
 
@@ -26,7 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, environment: Environment) -> int:
     """One run over a pair of hosts or over checks; the exit code of its report."""
-    from halfopen.session import Options, Session
+    from halfopen.hosts import Hosts, Options
 
     check_formats(args)
     inventory = read(args.inventory, environment.variables, environment.folder)
@@ -40,21 +38,21 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
         jump=args.jump,
         transport=args.transport,
         interactive=environment.interactive,
-        policy=Policy(None if args.fail_on == "never" else Severity(args.fail_on)),
     )
-    with Session(inventory, plans, options, environment.say) as session:
+    with Hosts(inventory, plans, options, environment.say) as hosts:
+        hosts.begin()
+        # While they answer, because the judgement takes as long to import as a host takes to be reached.
+        from halfopen.judge.analyse import Policy
+        from halfopen.session import Session
+
+        session = Session(hosts, Policy(None if args.fail_on == "never" else Severity(args.fail_on)), args.deep)
         report = session.report()
-        if args.save:
-            folder = environment.folder / args.save
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for name, data in session.saved().items():
-                write_private(folder / f"{file_name(name)}.halfopen", data)
-    return deliver(report, args, environment)
+    code = deliver(report, args, environment)
+    if args.save:
+        from halfopen.archive import saved
 
-
-def file_name(host: str) -> str:
-    """A host's name as that of a file."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", host)
+        save_hosts(environment.folder / args.save, saved(session))
+    return code
 
 
 def choose(names: list[str], inventory: Inventory) -> tuple[Inventory, list[CheckPlan]]:
@@ -76,14 +74,17 @@ def choose(names: list[str], inventory: Inventory) -> tuple[Inventory, list[Chec
             f"{names[0]!r} is no check, and a pair of hosts is two names, not {len(names)}",
             did_you_mean(names[0], [*inventory.checks, *inventory.hosts]) or "halfopen check CLIENT SERVER",
         )
-    hosts = dict(inventory.hosts)
-    pair = []
-    for name in names:
-        host = host_of(name, inventory)
-        hosts[host.name] = host
-        pair.append(host.name)
-    plan = CheckPlan(f"{pair[0]} -> {pair[1]}", (pair[0],), (pair[1],))
-    return replace(inventory, hosts=hosts), [plan]
+    sides = [hosts_named(name, inventory) for name in names]
+    hosts = {**inventory.hosts, **{host.name: host for side in sides for host in side}}
+    clients, servers = (tuple(host.name for host in side) for side in sides)
+    return replace(inventory, hosts=hosts), [CheckPlan(f"{names[0]} -> {names[1]}", clients, servers)]
+
+
+def hosts_named(word: str, inventory: Inventory) -> list[Host]:
+    """A word of the command line -> the hosts it means: a glob or a tag of the inventory, or one host."""
+    if word.startswith("tag:") or "*" in word or "?" in word:
+        return [inventory.hosts[name] for name in select([word], inventory.hosts, "the inventory")]
+    return [host_of(word, inventory)]
 
 
 def host_of(name: str, inventory: Inventory) -> Host:

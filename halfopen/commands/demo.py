@@ -14,6 +14,7 @@ from halfopen.commands import analyse as analyse_command
 from halfopen.commands.deliver import deliver
 from halfopen.environment import Environment
 from halfopen.errors import Exit
+from halfopen.files import save_hosts
 from halfopen.inventory import CheckPlan, Host, Inventory
 from halfopen.options import add_common
 
@@ -46,6 +47,7 @@ def recorded(args: argparse.Namespace, environment: Environment) -> int:
     tell(environment, "Connections can only be broken this way on Linux; this is the analysis of a recorded pair.")
     folder = resources.files("halfopen.demo").joinpath("recorded")
     with resources.as_file(folder) as path:
+        args.nat = []
         args.files, args.client, args.server = [], [str(path / "app1.halfopen")], [str(path / "db1.halfopen")]
         analyse_command.run(args, environment)
     return Exit.CLEAN
@@ -53,10 +55,12 @@ def recorded(args: argparse.Namespace, environment: Environment) -> int:
 
 def examine(args: argparse.Namespace, environment: Environment, stage: Stage) -> int:
     """Runs the check through two embedded SSH servers, shows its report, and compares."""
+    from halfopen.archive import saved
     from halfopen.demo.breaks import CLIENT, SERVER, found_of
     from halfopen.demo.server import EmbeddedServer
+    from halfopen.hosts import Hosts, Options
     from halfopen.reach.paramiko import load_paramiko
-    from halfopen.session import Options, Session
+    from halfopen.session import Session
 
     with tempfile.TemporaryDirectory(prefix="halfopen-demo-") as name:
         folder = Path(name)
@@ -81,10 +85,11 @@ def examine(args: argparse.Namespace, environment: Environment, stage: Stage) ->
             }
             plan = CheckPlan("demo", ("app1",), ("db1",), tuple(stage.ports))
             tell(environment, "Looking from both sides, through an SSH server for each.\n")
-            with Session(Inventory(hosts), [plan], Options(), environment.say) as session:
+            with Hosts(Inventory(hosts), [plan], Options(), environment.say) as reached:
+                session = Session(reached)
                 report = session.report()
-                if args.save:
-                    save(session.saved(), environment.folder / args.save)
+            if args.save:
+                save_hosts(environment.folder / args.save, saved(session))
         finally:
             for server, _ in servers.values():
                 server.close()
@@ -95,15 +100,6 @@ def examine(args: argparse.Namespace, environment: Environment, stage: Stage) ->
     right = +stage.made == found and all(one.confidence == "proven" for one in check.findings)
     tell(environment, "The report found exactly what was made." if right else "These differ, and should not.")
     return Exit.CLEAN if right else Exit.FINDINGS
-
-
-def save(files: dict[str, bytes], folder: Path) -> None:
-    """Each host's evidence, for halfopen analyse."""
-    from halfopen.files import write_private
-
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name, data in files.items():
-        write_private(folder / f"{name}.halfopen", data)
 
 
 def words(counts: Counter[str]) -> str:

@@ -17,7 +17,8 @@ from halfopen.findings import Check
 from halfopen.inventory import CheckPlan
 from halfopen.judge.analyse import Evidence, Policy, analyse
 from halfopen.judge.case import HostEvidence
-from halfopen.judge.match import Matching, match, survey
+from halfopen.judge.join import conclude, join
+from halfopen.judge.match import Matching
 from halfopen.judge.moments import Moment, brackets, dialled, with_addresses
 from halfopen.judge.rounds import through
 from halfopen.model import HostFacts, Snapshot
@@ -93,6 +94,14 @@ def title(names: Sequence[str], read: Mapping[str, Saved | Told]) -> str:
     return "stdin" if texts[0] == "-" else Path(texts[0]).stem or texts[0]
 
 
+def snapshot_file(name: str, environment: Environment) -> Saved:
+    """One file that must be a snapshot, because no text tells what it is wanted for."""
+    found = read_file(name, environment)
+    if not isinstance(found, Saved):
+        raise UsageError(f"{name} is no snapshot, and nothing else tells what a host translates", "halfopen collect")
+    return found
+
+
 def read_file(name: str, environment: Environment) -> Saved | Told:
     """One file, or stdin as `-`."""
     try:
@@ -141,7 +150,7 @@ def judge_moments(
             f"{one.port} and no other is dialled there"
             for one in taken
         ]
-    matching = match(survey(list(snapshots.values()), plan.clients, plan.servers, plan.ports, extra))
+    matching = conclude(plan, snapshots, extra, join(plan, snapshots, extra))
     looks = brackets(moments, matching.suspects)
     # With an address that was guessed, no number of moments makes more than a guess of it.
     suspects, used = through(matching.suspects, looks[:1] if guessed else looks)

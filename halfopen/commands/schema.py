@@ -11,7 +11,7 @@ from halfopen.report.schema import SCHEMAS
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Which schema."""
-    parser.add_argument("what", choices=tuple(SCHEMAS), help="of the report, of saved evidence, or of the inventory")
+    parser.add_argument("what", choices=tuple(SCHEMAS), help="what the schema describes")
 
 
 def run(args: argparse.Namespace, environment: Environment) -> int:

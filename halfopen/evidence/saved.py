@@ -2,7 +2,10 @@
 
 `halfopen.snapshot/1` is gzip over JSON. Addresses and keys are base64 of their packed bytes, columns of a table are
 base64 of their bytes. A file holds what one host said: its first dump, and its answers in every look of every bracket.
-`addresses` are those that the inventory said lead to it.
+`addresses` are those that the inventory said lead to it. Bytes of a host that are no UTF-8 travel as private-use
+characters (see `CARRIED`), because JSON cannot hold them.
+
+Fields may be added, each with a default, so that a file of any version of this schema can be read for ever.
 """
 
 from __future__ import annotations
@@ -11,11 +14,14 @@ import gzip
 import io
 import zlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from halfopen.errors import ErrorCode, HostError, UsageError
+from halfopen.inventory import CheckPlan
 from halfopen.model import Absence, HostFacts, Namespace, Place, Process, Sight, Snapshot, Socket
+from halfopen.table import CountBlock
 
 SCHEMA = "halfopen.snapshot/1"
 LIMIT = 1 << 30  # bytes after decompression
@@ -38,8 +44,26 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
     hint: str | None
 
 
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """The run that a file comes from: files with one `id` were taken together, by one clock.
+
+    `checks` are those that the run judged, empty where it only collected. `elapsed_s` as its report says.
+    """
+
+    id: str
+    started_at: str
+    finished_at: str
+    elapsed_s: float | None = None
+    checks: tuple[CheckPlan, ...] = ()
+
+
 class Saved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"schema_": "schema"}):
-    """One host's evidence. `looks`: for each bracket, the sights of its first, second and third look."""
+    """One host's evidence. `looks`: for each bracket, the sights of its first, second and third look.
+
+    `counts`: byte counters of the wide look, for each network namespace that gave them.
+    `later`: whole dumps after the first, each begun when every host of the run had ended the one before.
+    `notes`: what the run had to say about this host.
+    """
 
     schema_: str
     version: str
@@ -51,10 +75,15 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     namespaces: tuple[Namespace, ...]
     addresses: tuple[str, ...] = ()
     looks: tuple[tuple[tuple[Sighting, ...], tuple[Sighting, ...], tuple[Sighting, ...]], ...] = ()
+    counts: tuple[tuple[int | None, tuple[CountBlock, ...]], ...] = ()
     before: dict[str, int] = {}
     after: dict[str, int] = {}
     sysctls: dict[str, int] = {}
     owners: dict[int, Process] = {}
+    later: tuple[tuple[Namespace, ...], ...] = ()
+    notes: tuple[str, ...] = ()
+    run: Run | None = None
+    redacted: bool = False
 
 
 def pack_sights(host: str, sights: Mapping[tuple[Place, bytes], Sight]) -> tuple[Sighting, ...]:
@@ -79,12 +108,54 @@ def unpack_sights(host: str, sightings: Sequence[Sighting]) -> dict[tuple[Place,
     }
 
 
+def pack_counts(
+    host: str, counts: Mapping[Place, Sequence[CountBlock]]
+) -> tuple[tuple[int | None, tuple[CountBlock, ...]], ...]:
+    """What the wide look found at one host."""
+    return tuple((place.netns, tuple(blocks)) for place, blocks in counts.items() if place.host == host)
+
+
+def unpack_counts(saved: Saved) -> dict[Place, tuple[CountBlock, ...]]:
+    """The inverse."""
+    return {Place(saved.host, netns): blocks for netns, blocks in saved.counts}
+
+
 def encode(saved: Saved) -> bytes:
     """A file's bytes; the same evidence gives the same bytes."""
     out = io.BytesIO()
     with gzip.GzipFile(fileobj=out, mode="wb", compresslevel=6, mtime=0, filename="") as file:
-        file.write(msgspec.json.encode(saved))
+        file.write(to_json(saved))
     return out.getvalue()
+
+
+def to_json(saved: Saved) -> bytes:
+    """The text of a file."""
+    try:
+        return msgspec.json.encode(saved)
+    except UnicodeEncodeError:  # bytes of a host that are no text
+        return msgspec.json.encode(translated(msgspec.to_builtins(saved, builtin_types=(bytes,)), CARRIED))
+
+
+def from_json(text: bytes) -> Saved:
+    """The inverse."""
+    saved = msgspec.json.decode(text, type=Saved)
+    if not any(sign in text for sign in CARRIED_UTF8):
+        return saved
+    plain = translated(
+        msgspec.to_builtins(saved, builtin_types=(bytes,)), {there: here for here, there in CARRIED.items()}
+    )
+    return msgspec.convert(plain, Saved, builtin_types=(bytes,))
+
+
+def translated(value: Any, table: Mapping[int, int]) -> Any:
+    """The same with the characters of every string replaced by a table."""
+    if isinstance(value, str):
+        return value.translate(table)
+    if isinstance(value, dict):
+        return {translated(key, table): translated(one, table) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [translated(one, table) for one in value]
+    return value
 
 
 def decode(data: bytes, name: str) -> Saved:
@@ -96,9 +167,9 @@ def decode(data: bytes, name: str) -> Saved:
             raise UsageError(f"{name}: more than {LIMIT >> 30} GiB when unpacked", "is it a snapshot of halfopen?")
         if not unpacker.eof:
             raise UsageError(f"{name}: the file is cut off", "copy it again")
-        return msgspec.json.decode(text, type=Saved)
+        return from_json(text)
     except zlib.error as error:
-        raise UsageError(f"{name} is no snapshot: {error}", "snapshots are written by halfopen check --save") from error
+        raise UsageError(f"{name} is no snapshot: {error}", "snapshots are written by halfopen collect") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{name}: {error}", f"it should be {SCHEMA}; a newer halfopen may have written it") from error
 
@@ -109,8 +180,23 @@ def snapshot_of(saved: Saved) -> Snapshot:
     return Snapshot(saved.host, saved.facts, saved.namespaces, error=error, transport=saved.transport)
 
 
+def run_of(files: Sequence[Saved | None]) -> Run | None:
+    """The run that all these files come from (None: a file of another kind), if they are all that its checks need."""
+    runs = [one.run for one in files if one is not None and one.run is not None]
+    if len(runs) < len(files) or len({one.id for one in runs}) != 1 or not runs[0].checks:
+        return None
+    here = {one.host for one in files if one is not None}
+    needed = {name for plan in runs[0].checks for name in (*plan.clients, *plan.servers, *plan.nat)}
+    return runs[0] if here >= needed else None
+
+
 def check_schema(saved: Saved, name: str) -> Saved:
     """Refuses a file of another version."""
     if saved.schema_ != SCHEMA:
         raise UsageError(f"{name} is {saved.schema_!r}, this halfopen reads {SCHEMA}", "a newer halfopen may read it")
     return saved
+
+
+CARRIED = {0xDC00 + byte: 0x10FF00 + byte for byte in range(0x80, 0x100)}
+"""Lone surrogates, which stand for bytes that are no UTF-8 (surrogateescape) -> the last private-use characters."""
+CARRIED_UTF8 = (b"\xf4\x8f\xbe", b"\xf4\x8f\xbf", b"\\udbff", b"\\uDBFF")

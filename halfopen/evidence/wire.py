@@ -11,8 +11,9 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any
 
 from halfopen import address
@@ -25,19 +26,22 @@ from halfopen.model import (
     ListenSocket,
     Namespace,
     Process,
+    Rewrites,
     Sight,
     Socket,
     TcpInfo,
 )
-from halfopen.table import Block, Table
+from halfopen.table import Block, CountBlock, Table
 from halfopen.tcp import TIMER_NUMBERS, State, state_of
 
 SCHEMA = 1
 FIELDS, BLOCK, LISTENERS, ROWS, END, ERROR = range(1, 7)
-HELLO, DUMP, LOOK, EVIDENCE, OWNERS, BYE = range(1, 7)
+HELLO, DUMP, LOOK, EVIDENCE, OWNERS, BYE, TRANSLATIONS = range(1, 8)
+COUNT = 16
 
 HEAD = struct.Struct(">8sBIII")
 MESSAGE = struct.Struct("=BBBB2s2s16s16sI8sIIIII")  # inet_diag_msg, 72 bytes
+ATTRIBUTE = struct.Struct("=HH")  # nlattr: length and type
 NO_COOKIE = b"\xff" * 8
 
 PREAMBLE_LIMIT = 1 << 18  # greetings before the first frame
@@ -142,18 +146,25 @@ def decode_fields(frames: Sequence[Frame], count: int) -> list[tuple[str, bytes]
     for frame in frames:
         if frame.kind != FIELDS:
             raise broken("a frame of another kind among fields")
-        data, at = inflate(frame.payload), 0
-        while at < len(data):
-            if at + 5 > len(data):
-                raise broken("a field without its value")
-            name, length = struct.unpack_from(">BI", data, at)
-            end = at + 5 + name + length
-            if end > len(data):
-                raise broken("a field longer than its frame")
-            found.append((data[at + 5 : at + 5 + name].decode("ascii", "replace"), data[at + 5 + name : end]))
-            at = end
+        found += split_fields(frame.payload)
     if len(found) != count:
         raise missing_rows(len(found), count)
+    return found
+
+
+def split_fields(payload: bytes) -> list[tuple[str, bytes]]:
+    """One FIELDS frame -> names and values in order."""
+    found: list[tuple[str, bytes]] = []
+    data, at = inflate(payload), 0
+    while at < len(data):
+        if at + 5 > len(data):
+            raise broken("a field without its value")
+        name, length = struct.unpack_from(">BI", data, at)
+        end = at + 5 + name + length
+        if end > len(data):
+            raise broken("a field longer than its frame")
+        found.append((data[at + 5 : at + 5 + name].decode("ascii", "replace"), data[at + 5 + name : end]))
+        at = end
     return found
 
 
@@ -171,14 +182,7 @@ def decode_hello(fields: Sequence[tuple[str, bytes]]) -> tuple[HostFacts, tuple[
         raise HostError(ErrorCode.UNSUPPORTED, "the host is big-endian; only little-endian hosts can be read")
     if values.get("collector") not in (b"netlink", b"procfs"):
         raise broken("it names no collector")
-    links: dict[bytes, set[int]] = {}
-    for name, value in fields:
-        if name != "address":
-            continue
-        if len(value) < 9 or value[0] not in (4, 16) or len(value) < 9 + value[0]:
-            raise broken("an address of the wrong size")
-        _, index, master = struct.unpack_from(">BII", value)
-        links.setdefault(address.canonical(value[9 : 9 + value[0]]), set()).update({index, master} - {0})
+    addresses, _, _ = decode_ground(fields)
     euid = number(values.get("euid"))
     collector = Collector.NETLINK if values["collector"] == b"netlink" else Collector.PROCFS
     capabilities = number(values.get("capabilities"), 16) or 0
@@ -188,6 +192,10 @@ def decode_hello(fields: Sequence[tuple[str, bytes]]) -> tuple[HostFacts, tuple[
         gaps.append(
             "sock_diag is refused here, so sockets come from /proc/net/tcp: no cookies, no backlogs, no TCP_INFO"
         )
+    # CAP_NET_ADMIN and CAP_SYS_ADMIN: to read what translates, and to enter the namespaces of containers.
+    sees_namespaces = capabilities >> 12 & 1 == 1 and capabilities >> 21 & 1 == 1
+    if not sees_namespaces:
+        gaps.append("network namespaces of containers, and the table of translations (NAT): needs root")
     facts = HostFacts(
         hostname=text(values.get("hostname", b"")),
         kernel=text(values.get("kernel", b"")),
@@ -198,9 +206,38 @@ def decode_hello(fields: Sequence[tuple[str, bytes]]) -> tuple[HostFacts, tuple[
         uid=euid,
         python=text(values.get("python", b"")),
         gaps=tuple(gaps),
+        sees_namespaces=sees_namespaces,
     )
-    addresses = tuple(InterfaceAddress(packed, tuple(sorted(found))) for packed, found in sorted(links.items()))
     return facts, addresses, number(values.get("netns")) or None
+
+
+def decode_ground(
+    fields: Sequence[tuple[str, bytes]],
+) -> tuple[tuple[InterfaceAddress, ...], int | None, bool]:
+    """Fields of a namespace -> its addresses, the entries of its connection tracking, and whether it forwards.
+
+    There is no file with the count where connection tracking is not loaded or not used: then it has none.
+    """
+    links: dict[bytes, set[int]] = {}
+    prefixes: dict[bytes, int] = {}
+    tracked: int | None = None
+    forwards = False
+    for name, value in fields:
+        if name == "tracked":
+            tracked = number(value) if value else 0
+        elif name == "forwards":
+            forwards = forwards or value not in (b"", b"0")
+        elif name == "address":
+            if len(value) < 6 or value[0] not in (4, 16) or len(value) != 6 + value[0]:
+                raise broken("an address of the wrong size")
+            _, prefix, index = struct.unpack_from(">BBI", value)
+            packed = address.canonical(value[6:])
+            links.setdefault(packed, set()).update({index} - {0})
+            prefixes[packed] = min(prefix, prefixes.get(packed, 128))
+    addresses = tuple(
+        InterfaceAddress(packed, tuple(sorted(found)), prefixes[packed]) for packed, found in sorted(links.items())
+    )
+    return addresses, tracked, forwards
 
 
 def text(raw: bytes) -> str:
@@ -226,17 +263,28 @@ def decimal(raw: bytes | None) -> float | None:
 
 
 class DumpDecoder:
-    """Frames of the answer to DUMP, as they arrive -> Namespace. Rows with none of `ports` are left out."""
+    """Frames of the answer to DUMP, as they arrive -> Namespace. Rows with none of `ports` are left out.
+
+    What stands behind a FIELDS frame is of another namespace: `others` has them once the answer has ended, and
+    `refused` counts those that could not be entered.
+    """
 
     def __init__(self, ports: frozenset[int]) -> None:
         self.ports = ports
         self.blocks: list[Block] = []
         self.listeners: list[ListenSocket] = []
+        self.first = (self.blocks, self.listeners)
         self.rows = 0
+        self.spaces: list[tuple[list[tuple[str, bytes]], list[Block], list[ListenSocket]]] = []
+        self.others: tuple[Namespace, ...] = ()
+        self.refused = 0
 
     def add(self, frame: Frame) -> None:
-        """One BLOCK or LISTENERS frame."""
-        if frame.kind == BLOCK:
+        """One BLOCK or LISTENERS frame, or the FIELDS of the next namespace."""
+        if frame.kind == FIELDS:
+            self.blocks, self.listeners = [], []
+            self.spaces.append((split_fields(frame.payload), self.blocks, self.listeners))
+        elif frame.kind == BLOCK:
             block = decode_block(frame.payload)
             self.rows += len(block)
             self.blocks.append(block)
@@ -257,12 +305,23 @@ class DumpDecoder:
         """The whole namespace; `count` is what END stated."""
         if self.rows != count:
             raise missing_rows(self.rows, count)
-        listeners = self.listeners
-        if collector is Collector.PROCFS:  # /proc has no backlog: unknown is not 0
-            listeners = [without_backlog(one) for one in listeners]
-        if self.ports:
-            listeners = [one for one in listeners if one.port in self.ports]
-        return Namespace(netns, addresses, Table(tuple(self.blocks)), tuple(listeners), self.ports)
+        own = [("netns", b"%d" % (netns or 0))]
+        found = []
+        for fields, blocks, listeners in [(own, self.first[0], self.first[1]), *self.spaces]:
+            values = dict(fields)
+            if "refused" in values:
+                self.refused += 1
+                continue
+            if collector is Collector.PROCFS:  # /proc has no backlog: unknown is not 0
+                listeners = [without_backlog(one) for one in listeners]
+            if self.ports:
+                listeners = [one for one in listeners if one.port in self.ports]
+            here, tracked, forwards = decode_ground(fields)
+            table = Table(tuple(blocks))
+            inode = number(values.get("netns")) or None
+            found.append(Namespace(inode, here, table, tuple(listeners), self.ports, True, tracked, forwards))
+        self.others = tuple(found[1:])
+        return replace(found[0], addresses=addresses)
 
 
 def without_backlog(one: ListenSocket) -> ListenSocket:
@@ -272,22 +331,48 @@ def without_backlog(one: ListenSocket) -> ListenSocket:
 
 def decode_block(payload: bytes) -> Block:
     """A BLOCK frame -> columns."""
+    return decode_columns(payload, ())[0]
+
+
+def decode_columns(payload: bytes, more: tuple[int, ...]) -> tuple[Block, list[bytes]]:
+    """A BLOCK frame with further columns, so many bytes wide -> columns of the rows, and those."""
     if len(payload) < 10:
         raise broken("a block without a head")
     family, width, scope, rows = struct.unpack_from(">BBII", payload)
     if (family, width) not in ((2, 4), (10, 4), (10, 16)):
         raise broken("a block of an unknown family")
     data = inflate(payload[10:])
-    if len(data) != rows * (6 + 2 * width):
+    if len(data) != rows * (6 + 2 * width + sum(more)):
         raise broken("a block whose columns do not fill it")
     columns, at = [], 0
-    for size in (1, 1, 2, 2, width, width):
+    for size in (1, 1, 2, 2, width, width, *more):
         columns.append(data[at : at + size * rows])
         at += size * rows
-    states, marks, local_ports, peer_ports, local, peer = columns
+    states, marks, local_ports, peer_ports, local, peer, *others = columns
     if not set(states) <= CONNECTION_STATES:
         raise broken("a state that TCP does not have")
-    return Block(family, scope, width, local, peer, local_ports, peer_ports, states, marks)
+    return Block(family, scope, width, local, peer, local_ports, peer_ports, states, marks), others
+
+
+def decode_counts(frames: Sequence[Frame], count: int) -> tuple[CountBlock, ...]:
+    """The answer to COUNT -> the byte counters of established sockets. 64-bit columns come as two of 32 bits each."""
+    found = []
+    for frame in frames:
+        if frame.kind != BLOCK:
+            raise broken("a frame of another kind among counters")
+        block, (acked, acked_high, received, received_high, queued) = decode_columns(frame.payload, (4, 4, 4, 4, 4))
+        found.append(CountBlock(block, interleaved(acked, acked_high), interleaved(received, received_high), queued))
+    if sum(len(one.block) for one in found) != count:
+        raise missing_rows(sum(len(one.block) for one in found), count)
+    return tuple(found)
+
+
+def interleaved(low: bytes, high: bytes) -> bytes:
+    """Two columns of 32-bit words -> one of 64-bit words, little-endian."""
+    out = bytearray(2 * len(low))
+    for byte in range(4):
+        out[byte::8], out[byte + 4 :: 8] = low[byte::4], high[byte::4]
+    return bytes(out)
 
 
 def decode_listener(message: tuple[Any, ...]) -> ListenSocket:
@@ -318,7 +403,8 @@ def decode_socket(data: bytes) -> Socket:
         raise broken("a state or family that TCP does not have")
     if family == 2:
         local, peer = local[:4], peer[:4]
-    local, peer = address.canonical(local), address.canonical(peer)
+    else:
+        local, peer = address.canonical(local), address.canonical(peer)
     identity = decode_cookie(cookie)
     return Socket(
         key=local + peer + sport + dport,
@@ -339,10 +425,10 @@ def decode_socket(data: bytes) -> Socket:
 
 def decode_info(data: bytes) -> TcpInfo | None:
     """The INET_DIAG_INFO attribute (2) of a message: struct tcp_info, read as far as the kernel fills it."""
-    at = MESSAGE.size
-    while at + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, at)
-        if length < 4 or at + length > len(data):
+    at, end = MESSAGE.size, len(data)
+    while at + 4 <= end:
+        length, kind = ATTRIBUTE.unpack_from(data, at)
+        if length < 4 or at + length > end:
             raise broken("an attribute is cut")
         if kind & 0x3FFF == 2:
             return tcp_info(data[at + 4 : at + length])
@@ -352,6 +438,8 @@ def decode_info(data: bytes) -> TcpInfo | None:
 
 def tcp_info(raw: bytes) -> TcpInfo | None:
     """struct tcp_info by its length: a field behind the end is unknown."""
+    if len(raw) >= WHOLE_INFO.size:
+        return TcpInfo(*by_name(WHOLE_INFO.unpack_from(raw)))
     if len(raw) < 104:
         return None
     values: dict[str, Any] = {
@@ -393,12 +481,47 @@ def decode_sight(status: int, message: bytes, key: bytes) -> Sight:
     return found
 
 
-def encode_look(key: bytes, scope: int) -> bytes:
-    """A key -> the request that looks it up. An IPv4 query finds IPv4-mapped sockets too."""
+def encode_look(key: bytes, scope: int, netns: int = 0) -> bytes:
+    """A key -> the request that looks it up, in the probe's own namespace (0) or another.
+
+    An IPv4 query finds IPv4-mapped sockets too.
+    """
     local, local_port, peer, peer_port = address.split_key(key)
-    return struct.pack("=II", 2 if len(local) == 4 else 10, scope) + struct.pack(
+    return struct.pack("=QII", netns, 2 if len(local) == 4 else 10, scope) + struct.pack(
         ">HH16s16s", local_port, peer_port, local, peer
     )
+
+
+def decode_translations(frames: Sequence[Frame], count: int) -> tuple[dict[int, Rewrites], set[int]]:
+    """The answer to TRANSLATIONS -> namespace (0: the probe's own) -> what translates there, and those that refused."""
+    pairs: dict[tuple[int, int], list[bytes]] = {}
+    inner: dict[int, tuple[int, ...]] = {}
+    refused, netns, got = set(), 0, 0
+    for frame in frames:
+        if frame.kind == FIELDS:
+            values = dict(split_fields(frame.payload))
+            netns = number(values.get("netns")) or 0
+            if "refused" in values:
+                refused.add(netns)
+            links = [number(value) for name, value in split_fields(frame.payload) if name == "inner"]
+            inner[netns] = tuple(sorted({link for link in links if link}))
+        elif frame.kind == ROWS and frame.payload and frame.payload[0] in (address.V4_KEY, address.V6_KEY):
+            width, data = frame.payload[0], inflate(frame.payload[1:])
+            if len(data) % (2 * width):
+                raise broken("a translation is cut")
+            got += len(data) // (2 * width)
+            pairs.setdefault((netns, width), []).append(data)
+        else:
+            raise broken("a frame of another kind among translations")
+    if got != count:
+        raise missing_rows(got, count)
+    found = {
+        where: Rewrites(
+            b"".join(pairs.get((where, address.V4_KEY), ())), b"".join(pairs.get((where, address.V6_KEY), ())), links
+        )
+        for where, links in inner.items()
+    }
+    return found, refused
 
 
 def decode_owners(fields: Sequence[tuple[str, bytes]]) -> tuple[dict[int, Process], int]:
@@ -440,16 +563,22 @@ def unit_of(cgroup: str) -> str | None:
 
 
 def decode_evidence(fields: Sequence[tuple[str, bytes]]) -> tuple[dict[str, int], dict[str, int]]:
-    """The answer to EVIDENCE -> counters (names as `nstat` prints them without prefix) and sysctls by last word."""
+    """The answer to EVIDENCE -> counters (names as `nstat` prints them without prefix) and sysctls by last word.
+
+    Behind a field `netns` that is not 0 stands another namespace: its inode and a slash go before the names.
+    """
     counters: dict[str, int] = {}
     sysctls: dict[str, int] = {}
+    where = ""
     for path, value in fields:
-        if path in ("/proc/net/netstat", "/proc/net/snmp"):
-            counters |= decode_counters(value)
+        if path == "netns":
+            where = f"{number(value)}/" if number(value) else ""
+        elif path in ("/proc/net/netstat", "/proc/net/snmp"):
+            counters |= {where + name: count for name, count in decode_counters(value).items()}
         elif path.startswith("/proc/sys/"):
             found = number(value)
             if found is not None:
-                sysctls[path.rpartition("/")[2]] = found
+                sysctls[where + path.rpartition("/")[2]] = found
     return counters, sysctls
 
 
@@ -499,3 +628,18 @@ INFO: tuple[tuple[str, str, int], ...] = (
     ("rcv_wnd", "=I", 232),
 )
 """Field of TcpInfo, struct format, offset. Kernel structs are in the byte order of the host: little-endian only."""
+
+
+def whole_info() -> struct.Struct:
+    """All of INFO in one go, in the order of the offsets: thousands of look-ups want it."""
+    form, at = "=", 0
+    for _, one, offset in sorted(INFO, key=itemgetter(2)):
+        form += f"{offset - at}x{one.lstrip('=')}"
+        at = offset + struct.calcsize(one)
+    return struct.Struct(form)
+
+
+WHOLE_INFO = whole_info()
+NAMES = [name for name, _, _ in sorted(INFO, key=itemgetter(2))]
+by_name = itemgetter(*(NAMES.index(name) for name in TcpInfo.__struct_fields__))
+"""Values in the order of the offsets -> in the order of TcpInfo."""

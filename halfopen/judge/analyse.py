@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter as Tally
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -12,7 +12,6 @@ from halfopen import __version__, address
 from halfopen.errors import Exit, HostError
 from halfopen.findings import (
     SCHEMA,
-    Cause,
     Check,
     Confidence,
     ConnectionName,
@@ -22,11 +21,11 @@ from halfopen.findings import (
     Failure,
     Finding,
     Group,
+    HostPair,
     HostReport,
     Listener,
     MatrixRow,
     Outcome,
-    Outlook,
     Report,
     Severity,
     Tool,
@@ -35,23 +34,17 @@ from halfopen.findings import (
 from halfopen.inventory import CheckPlan
 from halfopen.judge import summary
 from halfopen.judge.case import Case, HostEvidence, is_full, listener_of
+from halfopen.judge.diagnose import Diagnosis, causes_of_all, diagnose, remedies_of_all
 from halfopen.judge.match import Matching, Suspect
+from halfopen.judge.outlook import outlook_of
 from halfopen.judge.rounds import Bracket, Held, held
 from halfopen.judge.verdict import SEVERITY, in_accept_queue
-from halfopen.model import Collector, Snapshot, Socket
+from halfopen.judge.wide import Counts
+from halfopen.model import Collector, Place, Snapshot, Socket
 from halfopen.tcp import State, state_of
 from halfopen.words import duration, plural
 
 EXAMPLES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """Why a finding is as it is, what becomes of it, and what to do. More than one cause where more than one fits."""
-
-    causes: tuple[Cause, ...] = ()
-    outlook: Outlook | None = None
-    remedies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +57,7 @@ class Evidence:
     hosts: Mapping[str, HostEvidence] = field(default_factory=dict)
     notes: Sequence[str] = ()
     elapsed_s: float | None = None
+    counts: Counts = field(default_factory=dict)
     missing: Sequence[str] = ()  # why "clean" cannot be said, beyond what snapshots and brackets show
 
 
@@ -74,25 +68,29 @@ class Policy:
     fail_on: Severity | None = Severity.CRITICAL
 
 
-def analyse(
-    plan: CheckPlan, evidence: Evidence, policy: Policy, diagnose: Callable[[Case], Diagnosis] | None = None
-) -> Check:
-    """One check's report. `diagnose` explains a finding; without it, causes, outlook and remedies stay empty."""
+def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
+    """One check's report."""
     lasting, unseen = held(evidence.matching.suspects, evidence.brackets) if evidence.brackets else ([], [])
+    evidence = replace(evidence, matching=without(evidence.matching, lasting))
     lasting = [capped(one, evidence) for one in lasting]
     cases = [case_of(one, evidence) for one in lasting]
-    diagnoses = diagnose_all(cases, diagnose)
+    diagnoses = [diagnose(case) for case in cases]
+    groups, group_numbers = groups_of(cases, diagnoses, plan)
     findings = sorted(
-        (finding_of(case, one, plan) for case, one in zip(cases, diagnoses, strict=True)),
+        (finding_of(*parts, plan) for parts in zip(cases, diagnoses, group_numbers, strict=True)),
         key=lambda one: (SEVERITIES.index(one.severity), VERDICTS.index(one.verdict), one.connection.client),
     )
-    names = tuple(dict.fromkeys((*plan.clients, *plan.servers)))
+    names = tuple(dict.fromkeys((*plan.clients, *plan.servers, *plan.nat)))
     errors = {name: error for name in names if (error := host_error(name, evidence)) is not None}
     hosts = {name: host_report(name, evidence, errors.get(name)) for name in names}
     connections = sum(evidence.matching.agreeing.values()) + len(findings)
     missing = [f"{name} could not be read" for name in errors]
-    if unseen and not errors:
-        missing.append(f"{plural(len(unseen), 'connection')} could not be looked at again")
+    doubts = Tally(one.doubt for one in unseen)
+    missing += [
+        f"{plural(count, 'connection')} could not be judged: {doubt}" for doubt, count in doubts.items() if doubt
+    ]
+    if doubts[None] and not errors:
+        missing.append(f"{plural(doubts[None], 'connection')} could not be looked at again")
     if evidence.matching.unjudged and not errors:
         missing.append(f"{plural(evidence.matching.unjudged, 'connection')} could not be judged")
     missing += [f"{name} was read in part" for name in names if name not in errors and is_partial(name, evidence)]
@@ -119,15 +117,18 @@ def analyse(
         counters=counters_of(evidence),
         external=externals(evidence.matching),
         findings=tuple(findings),
-        groups=groups_of(cases, diagnoses, plan),
-        notes=tuple(evidence.notes) + tuple(missing if outcome is Outcome.FINDINGS else ()),
+        groups=groups,
+        notes=(*evidence.notes, *evidence.matching.notes, *(missing if outcome is Outcome.FINDINGS else ())),
         elapsed_s=evidence.elapsed_s,
+        pairs=pairs_of(cases, plan) if len({*plan.clients, *plan.servers}) > 2 else (),
+        nat=tuple(plan.nat),
     )
 
 
-def diagnose_all(cases: Sequence[Case], diagnose: Callable[[Case], Diagnosis] | None) -> list[Diagnosis]:
-    """A diagnosis for each case."""
-    return [diagnose(case) if diagnose else Diagnosis() for case in cases]
+def without(matching: Matching, lasting: Sequence[Held]) -> Matching:
+    """The matching when those that agreed in state and are findings no longer count as agreeing."""
+    found = Tally(one.suspect.agreed for one in lasting if one.suspect.agreed is not None)
+    return replace(matching, agreeing=+(Tally(matching.agreeing) - found)) if found else matching
 
 
 def capped(one: Held, evidence: Evidence) -> Held:
@@ -144,18 +145,25 @@ def is_partial(name: str, evidence: Evidence) -> bool:
 
 def case_of(one: Held, evidence: Evidence) -> Case:
     """A finding with what is known of its two hosts."""
-    sides = [
-        evidence.hosts.get(place.host) or HostEvidence(place.host) for place in (one.client_place, one.server_place)
-    ]
+    sides = [evidence_at(place, evidence) for place in (one.client_place, one.server_place)]
     snapshot = evidence.snapshots.get(one.server_place.host)
     return Case(one, sides[0], sides[1], listener_of(snapshot, one.server_place, one.suspect.server.key))
 
 
-def finding_of(case: Case, diagnosis: Diagnosis, plan: CheckPlan) -> Finding:
+def evidence_at(place: Place, evidence: Evidence) -> HostEvidence:
+    """What is known of a host, as it is in one of its namespaces: the first is the host's own."""
+    host = evidence.hosts.get(place.host) or HostEvidence(place.host)
+    snapshot = evidence.snapshots.get(place.host)
+    own = snapshot is None or not snapshot.namespaces or snapshot.namespaces[0].netns == place.netns
+    return host if own else host.within(place.netns)
+
+
+def finding_of(case: Case, diagnosis: Diagnosis, group: int, plan: CheckPlan) -> Finding:
     """A case as the report tells it."""
     one = case.held
     key = one.suspect.client.key
     local, local_port, peer, peer_port = address.split_key(key)
+    cause, *others = diagnosis.causes
     return Finding(
         id=identity(case),
         verdict=one.verdict,
@@ -168,10 +176,13 @@ def finding_of(case: Case, diagnosis: Diagnosis, plan: CheckPlan) -> Finding:
         ),
         client=end_of(case.client, one.client, one.client_place.netns),
         server=end_of(case.server, one.server, one.server_place.netns),
-        cause=diagnosis.causes[0] if diagnosis.causes else None,
+        translation=one.suspect.translation,
+        cause=cause,
+        other_causes=tuple(others),
         outlook=diagnosis.outlook,
         remedies=diagnosis.remedies,
         allowed=one.verdict in plan.allow,
+        group=group,
     )
 
 
@@ -216,6 +227,7 @@ def end_of(host: HostEvidence, socket: Socket | None, netns: int | None) -> End 
         timer_expires_s=socket.timer_expires_s,
         retransmits=socket.retransmits,
         bytes_sent=info.bytes_sent if info else None,
+        bytes_acked=info.bytes_acked if info else None,
         bytes_received=info.bytes_received if info else None,
         idle_s=idle,
     )
@@ -365,14 +377,30 @@ def listeners_of(cases: Sequence[Case], plan: CheckPlan, evidence: Evidence) -> 
     return tuple(found[key] for key in sorted(found))
 
 
+def pairs_of(cases: Sequence[Case], plan: CheckPlan) -> tuple[HostPair, ...]:
+    """Which hosts the findings are between."""
+    return summary.worst_pairs(
+        (case.client.name, case.server.name, SEVERITY[case.held.verdict])
+        for case in cases
+        if case.held.verdict not in plan.allow
+    )
+
+
 def counters_of(evidence: Evidence) -> tuple[Counter, ...]:
     """The counters that tell of dropped handshakes and lost peers, of each host that was asked for them."""
     return tuple(
-        Counter(host=name, name=counter, value=value, delta=host.delta(counter))
+        Counter(host=name, name=counter, value=value, delta=there.delta(counter), netns=netns)
         for name, host in sorted(evidence.hosts.items())
+        for netns in (None, *other_namespaces(host))
+        for there in (host if netns is None else host.within(netns),)
         for counter in COUNTERS
-        if (value := host.value(counter)) is not None
+        if (value := there.value(counter)) is not None
     )
+
+
+def other_namespaces(host: HostEvidence) -> list[int]:
+    """The network namespaces beside the host's own of which there are counters."""
+    return sorted({int(name.partition("/")[0]) for name in host.after if "/" in name})
 
 
 def externals(matching: Matching) -> tuple[External, ...]:
@@ -381,29 +409,36 @@ def externals(matching: Matching) -> tuple[External, ...]:
     return tuple(External(host=host, peer=peer, count=count) for (host, peer), count in ranked)
 
 
-def groups_of(cases: Sequence[Case], diagnoses: Sequence[Diagnosis], plan: CheckPlan) -> tuple[Group, ...]:
-    """Findings with one verdict, cause, listener and process as one paragraph each, the gravest and largest first."""
-    found: dict[tuple[object, ...], list[tuple[Case, Diagnosis]]] = {}
-    for case, diagnosis in zip(cases, diagnoses, strict=True):
-        codes = tuple(cause.code for cause in diagnosis.causes)
-        key = (case.held.verdict, codes, case.client.name, case.server.name, server_name(case), process_of(case))
-        found.setdefault(key, []).append((case, diagnosis))
-    groups = [group_of(members, plan) for members in found.values()]
-    return tuple(sorted(groups, key=lambda one: (SEVERITIES.index(one.severity), -one.count, one.listener or "")))
+def groups_of(
+    cases: Sequence[Case], diagnoses: Sequence[Diagnosis], plan: CheckPlan
+) -> tuple[tuple[Group, ...], list[int]]:
+    """Findings with one verdict, causes, listener and process as one paragraph each, the gravest and largest first.
+
+    Also: for each case the index of its group.
+    """
+    found: dict[tuple[object, ...], list[int]] = {}
+    for at, (case, diagnosis) in enumerate(zip(cases, diagnoses, strict=True)):
+        key = (case.held.verdict, diagnosis.codes, case.client.name, case.server.name, server_name(case))
+        found.setdefault((*key, process_of(case)), []).append(at)
+    made = [(group_of([(cases[at], diagnoses[at]) for at in members], plan), members) for members in found.values()]
+    made.sort(key=lambda one: (SEVERITIES.index(one[0].severity), -one[0].count, one[0].listener or ""))
+    numbers = {at: number for number, (_, members) in enumerate(made) for at in members}
+    return tuple(group for group, _ in made), [numbers[at] for at in range(len(cases))]
 
 
 def group_of(members: Sequence[tuple[Case, Diagnosis]], plan: CheckPlan) -> Group:
-    """One paragraph. Its evidence and remedies are those of its first member: the key holds what would differ."""
+    """One paragraph, true of all its members: what differs among them is told as a range or with its count."""
     case, diagnosis = members[0]
     one = case.held
     order = [member.held.confidence for member, _ in members]
-    remedies = tuple(dict.fromkeys(remedy for _, member in members[:100] for remedy in member.remedies))
+    diagnoses = [member for _, member in members]
+    why = causes_of_all(diagnoses)
     return Group(
         verdict=one.verdict,
         severity=SEVERITY[one.verdict],
         confidence=max(order, key=list(Confidence).index),
-        cause=diagnosis.causes[0].code if diagnosis.causes else None,
-        causes=tuple(cause.code for cause in diagnosis.causes),
+        cause=diagnosis.codes[0],
+        causes=diagnosis.codes,
         listener=server_name(case),
         process=process_of(case),
         count=len(members),
@@ -413,9 +448,10 @@ def group_of(members: Sequence[tuple[Case, Diagnosis]], plan: CheckPlan) -> Grou
         server_state=one.server.state if one.server else None,
         summary=summary.meaning(one.verdict, case.client.name, case.server.name),
         examples=tuple(identity(member) for member, _ in members[:EXAMPLES]),
-        outlook=diagnosis.outlook,
-        remedies=remedies,
-        evidence=tuple(fact for cause in diagnosis.causes for fact in cause.evidence),
+        outlook=outlook_of([member.prospect for member in diagnoses]),
+        remedies=remedies_of_all(diagnoses),
+        evidence=tuple(fact for cause in why for fact in cause.evidence),
+        why=why,
         allowed=one.verdict in plan.allow,
     )
 
@@ -450,6 +486,21 @@ def wanted_inodes(plan_suspects: Sequence[Suspect], evidence: Evidence) -> dict[
             if socket is not None and socket.inode:
                 found.setdefault(host, set()).add(socket.inode)
     return found
+
+
+def notes_of(plan: CheckPlan, snapshots: Mapping[str, Snapshot], notes: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """What a reader should know about how the hosts of a check were read, host by host."""
+    found = []
+    for name in dict.fromkeys((*plan.clients, *plan.servers, *plan.nat)):
+        facts = snapshots[name].facts
+        found += [f"{name}: {gap}" for gap in (facts.gaps if facts else ())]
+        found += [f"{name}: {note}" for host, note in notes if host == name]
+    return tuple(dict.fromkeys(found))
+
+
+def involved(suspects: Sequence[Suspect]) -> set[str]:
+    """The hosts that have an end of one of these, or would have it."""
+    return {place.host for one in suspects for ask in (one.client, one.server) for place in ask.places}
 
 
 def is_by_fallback(snapshot: Snapshot) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from halfopen import address
 from halfopen.judge.rounds import Held
@@ -16,6 +16,8 @@ class HostEvidence:
 
     `owners`: inode -> process, for reported sockets and their listeners only. `holders`: the same where a source tells
     processes and no inodes, by a socket's key or a listener's address and port.
+    Counters and sysctls of another network namespace than the host's own have its inode and a slash before their name.
+    `owners`: inode -> process, for reported sockets and their listeners only.
     """
 
     name: str
@@ -25,6 +27,15 @@ class HostEvidence:
     sysctls: Mapping[str, int] = field(default_factory=dict)
     owners: Mapping[int, Process] = field(default_factory=dict)
     holders: Mapping[bytes, Process] = field(default_factory=dict)
+
+    def within(self, netns: int | None) -> HostEvidence:
+        """The same as it is in another network namespace of the host: what was not read there is unknown."""
+        mark = f"{netns}/"
+        before, after, sysctls = (
+            {name.removeprefix(mark): value for name, value in found.items() if name.startswith(mark)}
+            for found in (self.before, self.after, self.sysctls)
+        )
+        return replace(self, before=before, after=after, sysctls=sysctls)
 
     def value(self, counter: str) -> int | None:
         """The counter at the end of the run, None if the host did not tell."""
@@ -82,7 +93,10 @@ def listener_of(snapshot: Snapshot | None, place: Place, key: bytes) -> ListenSo
         # An IPv6 wildcard takes IPv4 too, unless it is V6ONLY; an IPv4 one never takes IPv6.
         and (len(one.address) == 16 or len(local) == 4)
     ]
-    return min(found, key=lambda one: (one.address != local, len(one.address) != len(local)), default=None)
+    # Of several that share a port (SO_REUSEPORT) the fullest tells most.
+    return min(
+        found, key=lambda one: (one.address != local, len(one.address) != len(local), -(one.queue or 0)), default=None
+    )
 
 
 def is_full(listener: ListenSocket) -> bool | None:

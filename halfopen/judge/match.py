@@ -12,13 +12,13 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from halfopen import address
 from halfopen.judge.verdict import THE_TABLE, Accord, Answer, Seen
-from halfopen.model import Absence, Namespace, Place, Snapshot
+from halfopen.model import Absence, InterfaceAddress, Namespace, Place, Snapshot
 from halfopen.table import NO_INODE, RETRANSMITS, TIMER_MASK, Block
-from halfopen.tcp import State, state_of
+from halfopen.tcp import State, number_of, state_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,26 +32,47 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """A connection whose two ends looked different, or odd, in the dumps. `client_first`: the order of the looks."""
+    """A connection whose two ends looked different, or odd, in the dumps. `client_first`: the order of the looks.
+
+    `agreed`: the states of the two ends where these agree, and something else is odd about it.
+    `translation` says how the keys of the ends correspond where they differ; `ambiguous` that more than one way of it
+    fits, `inferred` that no table says so. `doubt` says why an end that is not there may be somewhere all the same:
+    if one of `standins` fits it, or always if there are none.
+    """
 
     client: Ask
     server: Ask
     client_first: bool
+    agreed: tuple[State | None, State | None] | None = None
+    translation: str | None = None
+    ambiguous: bool = False
+    inferred: bool = False
+    doubt: str | None = None
+    standins: tuple[Ask, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Matching:
     """What one look at all hosts of a check shows.
 
-    agreeing: (client's state, server's state) -> connections where the ends agree; None for no socket.
+    agreeing: (client's state, server's state) -> connections where the ends agree; None for no socket. A suspect that
+    `agreed` is among them, until it is a finding.
     external: (host, peer) -> sockets that lead to no host of the check.
     unjudged: connections with an end on a host that could not be read.
+    established: keys, as the client role sees them, of connections that are established at both ends and not suspect;
+    left empty where they are more than were asked for, and then `uncounted` is their number.
+    notes: what a reader should know about how this was compared, and what was inferred.
+    gone: hosts of whose containers one seems to be gone.
     """
 
     agreeing: Mapping[tuple[State | None, State | None], int]
     suspects: tuple[Suspect, ...]
     external: Mapping[tuple[str, str], int]
     unjudged: int
+    established: frozenset[bytes] = frozenset()
+    uncounted: int = 0
+    notes: tuple[str, ...] = ()
+    gone: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +87,12 @@ class Side:
 class Ground:
     """Who owns which address, and who listens where: all that the matching needs to know beside the rows.
 
+    shared: of the owners, those of addresses that more than one host has. links: the addresses of containers.
     unread: hosts of the check that gave no table; nothing may be said of their ends.
     """
 
     owners: Mapping[bytes, tuple[Place, ...]]
+    shared: Mapping[bytes, tuple[Place, ...]]
     own: Mapping[Place, frozenset[bytes]]
     listening: frozenset[tuple[Place, int]]
     clients: Side
@@ -78,15 +101,40 @@ class Ground:
     unread: frozenset[str]
     unread_addresses: frozenset[bytes] = frozenset()
     partial: frozenset[Place] = frozenset()  # read in part: what is not there may be there all the same
+    links: Mapping[Place, tuple[InterfaceAddress, ...]] = field(default_factory=dict)
 
     def homes(self, place: Place, packed: bytes) -> tuple[Place, ...]:
         """Where a socket with this address lives, from where `place` stands.
 
         The kernel keeps a local address to itself, and loopback is every host's own unless one is said to have it.
+        What a container calls its neighbour is its neighbour on the same host, whoever else has that address.
         """
         if packed in self.own[place]:
             return (place,)
-        return self.owners.get(packed) or ((place,) if address.is_loopback(packed) else ())
+        owners = self.owners.get(packed, ())
+        near = tuple(one for one in owners if one.host == place.host)
+        if not near and owners and place in self.links:
+            owners = tuple(one for one in owners if not self.has_namesake(place, packed, one.host))
+        return near or owners or ((place,) if address.is_loopback(packed) else ())
+
+    def has_namesake(self, place: Place, packed: bytes, host: str) -> bool:
+        """Whether a container's link with this address on it is one that another host has too, under the same prefix.
+
+        Two hosts that have the same address on that link, as the bridge of a container engine has, have two links.
+        """
+        around = [one for one in self.links[place] if shares_link(one.address, one.prefix, packed)]
+        return any(
+            shares_link(one.address, one.prefix, gate) and {place.host, host} <= {owner.host for owner in owners}
+            for one in around
+            for gate, owners in self.shared.items()
+        )
+
+    def is_mutual(self, place: Place, local: bytes, peer: bytes) -> bool:
+        """Whether answers of who has the peer's address come back to this place, as seen from there.
+
+        They do not where the peer's host has the local address too: a private network that two hosts call the same.
+        """
+        return address.is_loopback(peer) or any(place in self.homes(one, local) for one in self.homes(place, peer))
 
 
 def survey(
@@ -103,8 +151,8 @@ def survey(
     sides: dict[str, list[tuple[Place, Namespace]]] = {}
     for snapshot in snapshots:
         sides[snapshot.host] = [(Place(snapshot.host, one.netns), one) for one in snapshot.namespaces]
-        for place, namespace in sides[snapshot.host]:
-            said = set(extra.get(snapshot.host, ()))
+        for number, (place, namespace) in enumerate(sides[snapshot.host]):
+            said = set(extra.get(snapshot.host, ())) if number == 0 else set()
             addresses = {one.address for one in namespace.addresses if not address.is_loopback(one.address)} | said
             own[place] = frozenset(addresses)
             for packed in addresses:
@@ -117,6 +165,7 @@ def survey(
     unread = frozenset(name for name in roles[0] | roles[1] if not sides.get(name))
     return Ground(
         {packed: tuple(places) for packed, places in owners.items()},
+        {packed: tuple(places) for packed, places in owners.items() if len({one.host for one in places}) > 1},
         own,
         frozenset(listening),
         client_side,
@@ -125,11 +174,15 @@ def survey(
         unread,
         frozenset(packed for name in unread for packed in extra.get(name, ())),
         frozenset(place for spaces in sides.values() for place, namespace in spaces if not namespace.whole),
+        {place: space.addresses for spaces in sides.values() for place, space in spaces[1:]},
     )
 
 
-def match(ground: Ground) -> Matching:
-    """The join. One end's rows as they are, the other's mirrored; what is left over is looked at one by one."""
+def match(ground: Ground, most: int | None = 0) -> Matching:
+    """The join. One end's rows as they are, the other's mirrored; what is left over is looked at one by one.
+
+    `most`: name the established pairs if there are no more than this; None: however many.
+    """
     external: Counter[tuple[str, str]] = Counter()
     near, far = Ends(), Ends()
     for side, others, ends, mirrored in (
@@ -149,16 +202,25 @@ def match(ground: Ground) -> Matching:
     agreeing: Counter[tuple[State | None, State | None]] = Counter()
     for number, count in Counter(record[-2] for record in same).items():
         agreeing[state_of(number), state_of(number)] += count
-    suspects, unjudged = [], 0
+    suspects, unjudged, late = [], 0, set()
     for connection in resolve(ground, left):
         answer = connection.answer
         if answer is Accord.UNJUDGED:
             unjudged += 1
-        elif answer is Accord.AGREE and not connection.odd:
-            agreeing[connection.states] += 1
-        else:
+        elif answer is not Accord.AGREE:
             suspects.append(connection.suspect)
-    return Matching(+agreeing, tuple(suspects), external, unjudged)
+        else:
+            agreeing[connection.states] += 1
+            if connection.odd:
+                suspects.append(replace(connection.suspect, agreed=connection.states))
+            elif connection.states == BOTH_ESTABLISHED:
+                key = connection.suspect.client.key
+                late.add(key if key in left else address.mirror(key))
+    pairs = agreeing[BOTH_ESTABLISHED] - sum(one.agreed == BOTH_ESTABLISHED for one in suspects)
+    if most is not None and pairs > most:
+        return Matching(+agreeing, tuple(suspects), external, unjudged, uncounted=pairs)
+    established = {record[:-2] for record in same if record[-2] == number_of(State.ESTABLISHED)} | late
+    return Matching(+agreeing, tuple(suspects), external, unjudged, frozenset(established))
 
 
 @dataclass
@@ -194,7 +256,8 @@ def records(
     width, size = block.width, 2 * block.width + 6
     own = {one for one in block.locals() if place in ground.homes(place, one)}
     rows = block.oddities(FAR_ODD if mirrored else NEAR_ODD).packed(mirrored)
-    whole = not outside and len(inside) == len(block.peers()) and namespace.covered_ports == ground.ports
+    shared = own & ground.shared.keys()
+    whole = not outside and not shared and len(inside) == len(block.peers()) and namespace.covered_ports == ground.ports
     if whole and len(own) == len(block.locals()):
         return {record for (record,) in struct.iter_unpack(f"{size}s", rows)}
     first = width if mirrored else 0
@@ -203,11 +266,19 @@ def records(
         local, peer = record[first : first + width], record[width - first : 2 * width - first]
         if ground.ports and not ports_of(record[: 2 * width + 4]) & ground.ports:
             continue
-        if peer in inside and local in own:
+        if peer in inside and local in own and (local not in shared or ground.is_mutual(place, local, peer)):
             found.add(record)
         elif peer in outside or peer in inside:
             external[place.host, elsewhere(ground, place, record[: 2 * width + 4], mirrored)] += 1
     return found
+
+
+def shares_link(own: bytes, prefix: int | None, packed: bytes) -> bool:
+    """Whether an address is within the prefix of an interface's own."""
+    if prefix is None or len(own) != len(packed):
+        return False
+    shift = 8 * len(own) - prefix
+    return int.from_bytes(own, "big") >> shift == int.from_bytes(packed, "big") >> shift
 
 
 def ports_of(key: bytes) -> frozenset[int]:
@@ -278,7 +349,22 @@ def pairings(ground: Ground, key: bytes, near: Sequence[Row], far: Sequence[Row]
             here = [row for row in near if row.place == place], [row for row in far if row.place == place]
             yield pairing(ground, key, *here)
     else:
-        yield pairing(ground, key, near, far)
+        for one, two in apart(near, far):
+            yield pairing(ground, key, one, two)
+
+
+def apart(near: Sequence[Row], far: Sequence[Row]) -> Iterator[tuple[list[Row], list[Row]]]:
+    """Where one tuple is in many namespaces (private networks overlap), the two ends on one host are a connection."""
+    hosts = []
+    if len({row.place for row in near}) > 1 or len({row.place for row in far}) > 1:
+        for host in sorted({row.place.host for row in near} & {row.place.host for row in far}):
+            here = [[row for row in rows if row.place.host == host] for rows in (near, far)]
+            if all(len({row.place for row in rows}) == 1 for rows in here):
+                hosts.append(host)
+                yield here[0], here[1]
+    rest = [[row for row in rows if row.place.host not in hosts] for rows in (near, far)]
+    if rest[0] or rest[1] or not hosts:
+        yield rest[0], rest[1]
 
 
 def pairing(ground: Ground, key: bytes, near: Sequence[Row], far: Sequence[Row]) -> Pairing:
@@ -304,7 +390,9 @@ def pairing(ground: Ground, key: bytes, near: Sequence[Row], far: Sequence[Row])
         ),
         (known(states[0]), known(states[1])),
         answer,
-        odd=bool(client and server and (is_stalled(client) or is_stalled(server) or server.marks & NO_INODE))
+        odd=bool(
+            client and server and (unanswered(client.marks) or unanswered(server.marks) or server.marks & NO_INODE)
+        )
         or len(near) > 1
         or len(far) > 1,
     )
@@ -319,8 +407,12 @@ def state_at(ground: Ground, row: Row | None, places: Sequence[Place]) -> Seen:
 
 def expected(ground: Ground, key: bytes, others: Sequence[Row]) -> tuple[Place, ...]:
     """Where the missing end with this key would be: the places that own its local address, if all could be read."""
-    local = key[: (len(key) - 4) // 2]
-    return ground.homes(others[0].place, local) if others else ()
+    local, _, peer, _ = address.split_key(key)
+    if not others:
+        return ()
+    there = others[0].place
+    found = ground.homes(there, local)
+    return tuple(one for one in found if there in ground.homes(one, peer)) if peer in ground.shared else found
 
 
 def latest(rows: Sequence[Row]) -> Row | None:
@@ -335,9 +427,9 @@ def known(seen: Seen) -> State | None:
     return seen if isinstance(seen, State) else None
 
 
-def is_stalled(row: Row) -> bool:
-    """Retransmitting now: worth a closer look."""
-    return bool(row.marks & RETRANSMITS) and row.marks & TIMER_MASK == 1
+def unanswered(marks: int) -> bool:
+    """Marks of a socket whose data, or whose probes of a closed window, have been answered by nobody so far."""
+    return bool(marks & RETRANSMITS) and marks & TIMER_MASK in (1, 4)
 
 
 def server_is_first(
@@ -376,11 +468,10 @@ def oddity(near: bool) -> bytes:
     """Marks -> what keeps a row from cancelling: 0 for a plain row, never the same on both sides otherwise."""
     side = 0 if near else 1
     return bytes(
-        2 * (marks & NO_INODE != 0) + 4 * (marks & RETRANSMITS != 0 and marks & TIMER_MASK == 1) + side
-        if marks & NO_INODE or (marks & RETRANSMITS and marks & TIMER_MASK == 1)
-        else 0
+        2 * (marks & NO_INODE != 0) + 4 * unanswered(marks) + side if marks & NO_INODE or unanswered(marks) else 0
         for marks in range(256)
     )
 
 
 NEAR_ODD, FAR_ODD = oddity(True), oddity(False)
+BOTH_ESTABLISHED = (State.ESTABLISHED, State.ESTABLISHED)

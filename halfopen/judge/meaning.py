@@ -69,13 +69,16 @@ MEANINGS: dict[Verdict, Meaning] = {
         ),
     ),
     Verdict.DESYNCHRONIZED: Meaning(
-        "Both ends have a socket, in states that one connection cannot have at its two ends for long. They belong to "
-        "two lives of the same addresses and ports, or one end missed what the other did.",
+        "Both ends have a socket, in states that one connection cannot have at its two ends for long. Or both are "
+        "ESTABLISHED, and one has had more bytes acknowledged than the other received, or has received more than the "
+        "other wrote. They belong to two lives of the same addresses and ports, or one end missed what the other did.",
         (
             "The client's host lost its sockets and dials again from the same port, while the server has the old "
             "connection still.",
             "One end acknowledged the close of the other and then lost it: its state was restored, or a middlebox "
             "answered in its name.",
+            "An address moved to another host and back (a failover), and each end made its connection with whoever had "
+            "the address of the other at that time.",
         ),
         (
             "Reboots, failovers and restored snapshots of one of the hosts.",
@@ -93,8 +96,9 @@ MEANINGS: dict[Verdict, Meaning] = {
             "`retransmits`, `send_q` and `timer` of the end that sends.",
             "The path MTU, and firewalls between the two.",
         ),
-        "No pair of states shows it. Only retransmissions and byte counters do, and this version does not judge them: "
-        "the name is reserved.",
+        "Both ends are ESTABLISHED, and no pair of states shows it: data was sent again three times or more, nothing "
+        "was acknowledged from the first round to the last, and the other end could take it. A program that does not "
+        "read (a closed window) is no stall, as long as its kernel answers the probes.",
     ),
     Verdict.NEVER_ACCEPTED: Meaning(
         "The handshake is complete and both kernels agree, but the server's program has not taken the connection from "

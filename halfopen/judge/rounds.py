@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from halfopen.errors import HostError
 from halfopen.findings import Confidence, Verdict
+from halfopen.judge import counters
 from halfopen.judge.match import Ask, Suspect
 from halfopen.judge.verdict import Accord, judge_pair
 from halfopen.model import Absence, Look, Place, Sight, Socket, Wanted
@@ -45,22 +46,23 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What one bracket proves about a suspect."""
+    """What one bracket proves about a suspect. `also`: verdicts from counters, graver than that of the states."""
 
     verdict: Verdict | Accord
     first: Sight
     second: Sight
     first_place: Place
     second_place: Place
+    also: tuple[Verdict, ...] = ()
 
 
 def questions(suspects: Iterable[Suspect], second: bool) -> dict[str, list[Wanted]]:
     """Host -> what to look up there, for the first end of each suspect or the second."""
     found: dict[str, dict[tuple[Place, bytes], Wanted]] = {}
     for suspect in suspects:
-        ask = ends(suspect)[second]
-        for place in ask.places:
-            found.setdefault(place.host, {})[place, ask.key] = Wanted(place, ask.key, ask.scope)
+        for ask in (ends(suspect)[second], *(suspect.standins if second else ())):
+            for place in ask.places:
+                found.setdefault(place.host, {})[place, ask.key] = Wanted(place, ask.key, ask.scope)
     return {host: list(wanted.values()) for host, wanted in found.items()}
 
 
@@ -83,6 +85,9 @@ def merge(looks: Iterable[Look]) -> tuple[dict[tuple[Place, bytes], Sight], dict
 
 def sight_at(ask: Ask, sights: Sights) -> tuple[Sight, Place, int]:
     """What is to be seen of an end at the places it may be: the sight, where, and how many sockets claim to be it."""
+    if len(ask.places) == 1:
+        sight = sights.get((ask.places[0], ask.key), Absence.UNSEEN)
+        return sight, ask.places[0], int(isinstance(sight, Socket))
     seen = [(sights.get((place, ask.key), Absence.UNSEEN), place) for place in ask.places]
     found = [one for one in seen if isinstance(one[0], Socket)]
     if found:
@@ -100,7 +105,8 @@ def shown(suspect: Suspect, bracket: Bracket) -> Shown:
     between, second_place, claims_second = sight_at(second, bracket.between)
     after, _, _ = sight_at(first, bracket.after)
     verdict: Verdict | Accord
-    if Absence.UNSEEN in (before, between, after):
+    also: tuple[Verdict, ...] = ()
+    if before is Absence.UNSEEN or between is Absence.UNSEEN or after is Absence.UNSEEN:
         verdict = Accord.UNJUDGED
     elif not same_socket(before, after):
         verdict = Accord.AGREE  # it moved while we looked: what moves is not stuck
@@ -108,7 +114,37 @@ def shown(suspect: Suspect, bracket: Bracket) -> Shown:
         verdict = Verdict.AMBIGUOUS
     else:
         verdict = judge_pair(after, between) if suspect.client_first else judge_pair(between, after)
-    return Shown(verdict, after, between, first_place, second_place)
+        also = counters.verdicts(before, between, after)
+        if isinstance(verdict, Verdict) and suspect.ambiguous:
+            verdict = Verdict.AMBIGUOUS
+        if isinstance(verdict, Verdict) and Absence.ABSENT in (after, between) and in_doubt(suspect, after, bracket):
+            verdict = Accord.UNJUDGED
+    return Shown(verdict, after, between, first_place, second_place, also)
+
+
+def in_doubt(suspect: Suspect, survivor: Sight, bracket: Bracket) -> bool:
+    """Whether an end that is not there may be somewhere all the same."""
+    if suspect.doubt is None or not suspect.standins or not isinstance(survivor, Socket):
+        return suspect.doubt is not None
+    return any(fits(survivor, sight_at(ask, bracket.between)[0]) for ask in suspect.standins)
+
+
+def fits(one: Socket, other: Sight) -> bool:
+    """Whether two sockets could be the ends of one connection, by their byte counters, as far as they are known.
+
+    What one has received lies between what the other knows to be acknowledged and what it has sent. The SYN of the end
+    that connected, and a FIN, count as acknowledged bytes (net/ipv4/tcp_input.c tcp_snd_una_update).
+    """
+    if not isinstance(other, Socket):
+        return other is Absence.UNSEEN
+    for sender, receiver in ((one.info, other.info), (other.info, one.info)):
+        if sender is None or receiver is None or sender.bytes_acked is None or receiver.bytes_received is None:
+            continue
+        if receiver.bytes_received + 2 < sender.bytes_acked:
+            return False
+        if sender.bytes_sent is not None and receiver.bytes_received > sender.bytes_sent:
+            return False
+    return True
 
 
 def same_socket(one: Sight, two: Sight) -> bool:
@@ -132,22 +168,30 @@ def held(suspects: Sequence[Suspect], brackets: Sequence[Bracket]) -> tuple[list
     found, unseen = [], []
     for suspect in suspects:
         words = [shown(suspect, bracket) for bracket in brackets]
-        last = words[-1]
         if any(word.verdict is Accord.UNJUDGED for word in words):
             unseen.append(suspect)
-        elif isinstance(last.verdict, Verdict) and all(agrees(word, last) for word in words):
-            found.append(finding(suspect, last, len(brackets)))
+        elif (verdict := throughout(words)) is not None:
+            found.append(finding(suspect, verdict, words[-1], len(brackets)))
     return found, unseen
 
 
-def agrees(word: Shown, last: Shown) -> bool:
-    """The same verdict on the same sockets."""
-    return word.verdict is last.verdict and same_life(word.first, last.first) and same_life(word.second, last.second)
+def throughout(words: Sequence[Shown]) -> Verdict | None:
+    """The gravest verdict that all brackets give, on the same sockets."""
+    last = words[-1]
+    if not all(same_life(word.first, last.first) and same_life(word.second, last.second) for word in words):
+        return None
+    for verdict in (*last.also, last.verdict):
+        if not isinstance(verdict, Verdict) or any(verdict not in (*word.also, word.verdict) for word in words):
+            continue
+        if verdict is not Verdict.STALLED or counters.stays_stuck([(word.first, word.second) for word in words]):
+            return verdict
+    return None
 
 
 def lasting(suspects: Sequence[Suspect], bracket: Bracket) -> list[Suspect]:
     """The suspects that are worth another look after a bracket: those that it did not clear."""
-    return [suspect for suspect in suspects if shown(suspect, bracket).verdict is not Accord.AGREE]
+    words = [(suspect, shown(suspect, bracket)) for suspect in suspects]
+    return [suspect for suspect, word in words if word.verdict is not Accord.AGREE or word.also]
 
 
 def through(suspects: Sequence[Suspect], brackets: Sequence[Bracket]) -> tuple[Sequence[Suspect], list[Bracket]]:
@@ -161,10 +205,10 @@ def through(suspects: Sequence[Suspect], brackets: Sequence[Bracket]) -> tuple[S
     return suspects, used
 
 
-def finding(suspect: Suspect, last: Shown, rounds: int) -> Held:
+def finding(suspect: Suspect, verdict: Verdict, last: Shown, rounds: int) -> Held:
     """A suspect that held -> its verdict, ends and confidence."""
     sockets = [one for one in (last.first, last.second) if isinstance(one, Socket)]
-    if rounds < 2:
+    if rounds < 2 or suspect.inferred:
         confidence = Confidence.INFERRED
     elif all(one.cookie is not None for one in sockets):
         confidence = Confidence.PROVEN
@@ -174,10 +218,9 @@ def finding(suspect: Suspect, last: Shown, rounds: int) -> Held:
     if not suspect.client_first:
         ordered.reverse()
     (client, client_place), (server, server_place) = ordered
-    assert isinstance(last.verdict, Verdict)
     return Held(
         suspect,
-        last.verdict,
+        verdict,
         confidence,
         client if isinstance(client, Socket) else None,
         server if isinstance(server, Socket) else None,

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from halfopen import address
-from halfopen.findings import Finding, HostReport, Severity, Verdict
+from halfopen.findings import Finding, HostPair, HostReport, Severity, Verdict
 from halfopen.words import plural
 
 
@@ -33,6 +33,18 @@ def headline_of_findings(findings: Sequence[Finding], where: str) -> str:
     head = f"{plural(len(grave), 'half-open connection')} {where}, {how}"
     return "; ".join(
         [head, *(more(verdict, count) for verdict, count in Counter(o.verdict for o in rest).most_common())]
+    )
+
+
+def worst_pairs(findings: Iterable[tuple[str, str, Severity]]) -> tuple[HostPair, ...]:
+    """Findings as (client's host, server's host, severity) -> pairs of hosts, those with the gravest and most first."""
+    counts: dict[tuple[str, str], Counter[Severity]] = {}
+    for client, server, severity in findings:
+        counts.setdefault((client, server), Counter())[severity] += 1
+    ranked = sorted(counts.items(), key=lambda one: ([-one[1][severity] for severity in Severity], one[0]))
+    return tuple(
+        HostPair(client=client, server=server, **{str(severity): count[severity] for severity in Severity})
+        for (client, server), count in ranked
     )
 
 

@@ -13,13 +13,25 @@ import struct
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 
 from halfopen.errors import ErrorCode, HostError, UsageError
 from halfopen.evidence import wire
-from halfopen.model import HostFacts, InterfaceAddress, Look, Namespace, Place, Process, Sight, Snapshot, Wanted
-from halfopen.reach.channel import Channel
+from halfopen.model import (
+    HostFacts,
+    InterfaceAddress,
+    Look,
+    Namespace,
+    Place,
+    Process,
+    Rewrites,
+    Sight,
+    Snapshot,
+    Wanted,
+)
+from halfopen.reach.channel import Channel, Connection
+from halfopen.table import CountBlock
 
 
 def remote_command(python: str | None) -> str:
@@ -40,6 +52,11 @@ def probe_source() -> bytes:
     return resources.files("halfopen").joinpath("probe.py").read_bytes()
 
 
+def survey_source() -> bytes:
+    """The text that goes before it where `count` or `doctor` asks."""
+    return resources.files("halfopen").joinpath("probe_survey.py").read_bytes() + b"\n"
+
+
 @dataclass
 class Agent:
     """An open conversation with the probe of one host. Every method raises HostError and nothing else.
@@ -54,30 +71,33 @@ class Agent:
     timeout: float = 60.0
     last_deadline: float = float("inf")
     python: str | None = None
+    note: str | None = None
+    connection: Connection | None = None
     reader: wire.FrameReader = field(init=False)
     facts: HostFacts | None = field(init=False, default=None)
     addresses: tuple[InterfaceAddress, ...] = field(init=False, default=())
     netns: int | None = field(init=False, default=None)
+    tracked: int | None = field(init=False, default=None)
+    forwards: bool = field(init=False, default=False)
+    involved: set[int] = field(init=False, default_factory=set)
 
     def start(self, ports: Sequence[int], wait: bool = False) -> None:
-        """Sends the probe and the first questions in one go, so that a long way costs one round trip.
+        """Sends the probe with the questions of a check: who are you, and which sockets have you."""
+        self.begin(request(wire.DUMP, pack_ports(ports)), wait)
+
+    def begin(self, questions: bytes, wait: bool = False, extension: bytes = b"") -> None:
+        """Sends the probe, HELLO and the first questions in one go, so that a long way costs one round trip.
 
         `wait`: send nothing before the interpreter has said that it reads, for a shell that reads ahead.
+        `extension`: source that goes before the probe's, for questions that a check never asks.
         """
         nonce = os.urandom(8)
         self.reader = wire.FrameReader(nonce)
         if wait:
             self._await_ready()
-        source = zlib.compress(probe_source(), 9)
+        source = zlib.compress(extension + probe_source(), 9)
         # Blank lines first: a login script that reads a line of stdin takes one of them instead of the head.
-        self._send_all(
-            b"\n" * 4
-            + b"%d\n" % len(source)
-            + source
-            + nonce
-            + request(wire.HELLO)
-            + request(wire.DUMP, pack_ports(ports))
-        )
+        self._send_all(b"\n" * 4 + b"%d\n" % len(source) + source + nonce + request(wire.HELLO) + questions)
 
     def first_look(self, ports: Sequence[int]) -> Snapshot:
         """The answers to the questions that `start` sent."""
@@ -91,22 +111,57 @@ class Agent:
 
     def look(self, wanted: Sequence[Wanted]) -> Look:
         """Exact look-ups, answered in order by the kernel itself."""
-        self._ask(wire.LOOK, b"".join(wire.encode_look(one.key, one.scope) for one in wanted))
+        wanted = sorted(wanted, key=lambda one: self._netns(one.place))  # the probe enters each namespace once
+        asked = (wire.encode_look(one.key, one.scope, self._netns(one.place)) for one in wanted)
+        self._ask(wire.LOOK, b"".join(asked))
         frames, count = self._answer(wire.LOOK)
         sights: list[Sight] = wire.decode_looks(frames, count, [one.key for one in wanted])
         return Look(self.host, {(one.place, one.key): sight for one, sight in zip(wanted, sights, strict=True)})
 
+    def counts(self, ports: Sequence[int]) -> tuple[CountBlock, ...]:
+        """Byte counters of all established sockets, by one wider dump."""
+        self._ask(wire.COUNT, pack_ports(ports))
+        frames, count = self._answer(wire.COUNT)
+        return wire.decode_counts(frames, count)
+
     def evidence(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Counters and sysctls of the host's network namespace, now."""
-        self._ask(wire.EVIDENCE)
+        """Counters and sysctls of the host's network namespace, now; also of the others that are `involved`.
+
+        Those of another namespace have its inode and a slash before their name; one that is gone is left out.
+        """
+        others = sorted(self.involved - {0})
+        self._ask(wire.EVIDENCE, struct.pack(f">{len(others) + 1}Q", 0, *others))
         frames, count = self._answer(wire.EVIDENCE)
         return wire.decode_evidence(wire.decode_fields(frames, count))
+
+    def involve(self, place: Place) -> None:
+        """Says that there is something to explain in a namespace of the host."""
+        self.involved.add(self._netns(place))
+
+    def translated(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot with what the connection tracking of each of its namespaces translates, now."""
+        self._ask(wire.TRANSLATIONS)
+        frames, count = self._answer(wire.TRANSLATIONS)
+        found, refused = wire.decode_translations(frames, count)
+        spaces = tuple(
+            replace(one, rewrites=None if where in refused else found.get(where, Rewrites()))
+            for one in snapshot.namespaces
+            for where in (self._netns(Place(self.host, one.netns)),)
+        )
+        return replace(snapshot, namespaces=spaces)
 
     def owners(self, inodes: Sequence[int]) -> tuple[dict[int, Process], int]:
         """Inode -> process that holds it, and how many processes were closed to us."""
         self._ask(wire.OWNERS, struct.pack(f">{len(inodes)}Q", *inodes))
         frames, count = self._answer(wire.OWNERS)
         return wire.decode_owners(wire.decode_fields(frames, count))
+
+    def ask_survey(self, verb: int, payload: bytes = b"", wait: bool = False) -> list[tuple[str, bytes]]:
+        """In place of `start` and `first_look`: HELLO and one question of probe_survey.py, its fields undecoded."""
+        self.begin(request(verb, payload), wait, survey_source())
+        self._greet()
+        frames, count = self._answer(verb)
+        return wire.decode_fields(frames, count)
 
     def close(self) -> None:
         """Ends the probe with its channel."""
@@ -117,20 +172,31 @@ class Agent:
         """The namespace that the probe runs in."""
         return Place(self.host, self.netns)
 
+    def _netns(self, place: Place) -> int:
+        """How the probe calls a namespace: 0 is its own."""
+        return 0 if place.netns is None or place.netns == self.netns else place.netns
+
     def _greet(self) -> None:
         frames, count = self._answer(wire.HELLO)
-        self.facts, self.addresses, self.netns = wire.decode_hello(wire.decode_fields(frames, count))
+        fields = wire.decode_fields(frames, count)
+        self.facts, self.addresses, self.netns = wire.decode_hello(fields)
+        _, self.tracked, self.forwards = wire.decode_ground(fields)
 
-    def _snapshot(self, namespace: Namespace) -> Snapshot:
-        return Snapshot(self.host, self.facts, (namespace,), transport=self.transport)
+    def _snapshot(self, namespaces: tuple[Namespace, ...]) -> Snapshot:
+        return Snapshot(self.host, self.facts, namespaces, transport=self.transport)
 
-    def _read_dump(self, ports: Sequence[int]) -> Namespace:
+    def _read_dump(self, ports: Sequence[int]) -> tuple[Namespace, ...]:
         assert self.facts is not None
         decoder = wire.DumpDecoder(frozenset(ports))
         for frame in self._frames():
             if frame.kind in (wire.END, wire.ERROR):
                 count = wire.end_of(frame, wire.DUMP)
-                return decoder.end(count, self.netns, self.addresses, self.facts.collector)
+                own = decoder.end(count, self.netns, self.addresses, self.facts.collector)
+                own = replace(own, tracked=self.tracked, forwards=self.forwards)
+                if decoder.refused and self.facts.sees_namespaces:
+                    gap = f"{decoder.refused} other network namespaces could not be entered"
+                    self.facts = replace(self.facts, gaps=(*self.facts.gaps, gap))
+                return (own, *decoder.others)
             decoder.add(frame)
         raise AssertionError("frames end with an exception")
 
@@ -173,20 +239,22 @@ class Agent:
             if not data:
                 raise self._ended()
             seen = (seen + data)[-wire.PREAMBLE_LIMIT :]
+            for _ in self.reader.feed(data):  # which bounds what may come before the first frame
+                pass
 
     def _ended(self) -> HostError:
         """Why the channel ended before the answer did."""
-        if missing := self._no_interpreter():
-            return missing
         status, complaint = self.channel.exit_status(), self.channel.complaint().strip()
         words = complaint.splitlines()[-1][:300] if complaint else ""
         said = f": {words}" if words else ""
-        if "password is required" in complaint or "sudo:" in complaint:
+        if any(words in complaint for words in SUDO_SAYS):
             return HostError(
                 ErrorCode.NEEDS_PRIVILEGE,
                 f"sudo -n was refused{said}",
                 "allow it for this user in sudoers, or drop sudo = true",
             )
+        if missing := self._no_interpreter():
+            return missing
         if self.reader.sequence == 0:
             ended = f" (exit status {status})" if status is not None else ""
             # A Python that starts and fails: a broken one, or one on a system that the probe does not know.
@@ -225,6 +293,18 @@ def pack_ports(ports: Sequence[int]) -> bytes:
     """The ports of a DUMP request."""
     return struct.pack(f">{len(ports)}H", *ports)
 
+
+SUDO_SAYS = (
+    "a password is required",
+    "is not in the sudoers file",
+    "is not allowed to execute",
+    "is not allowed to run sudo",
+    "may not run sudo",
+    "you must have a tty to run sudo",
+    "sudo: not found",
+    "sudo: command not found",
+)
+"""What sudo -n says where it lets nobody through, and a shell where there is none."""
 
 READY = b"\nhalfopen-reads\n"
 

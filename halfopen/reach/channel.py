@@ -33,8 +33,16 @@ class Channel(Protocol):
 class Connection(Protocol):
     """A host that was reached and authenticated."""
 
+    @property
+    def transport(self) -> str:
+        """The way that was taken."""
+
+    @property
+    def note(self) -> str | None:
+        """Why it was taken, where that is worth a word."""
+
     def run(self, command: str) -> Channel:
-        """Start `command` by a POSIX shell."""
+        """Start `command` there by a POSIX shell."""
 
     def close(self) -> None:
         """Give the connection back. Never raises."""

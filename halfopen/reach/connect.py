@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from halfopen.errors import ErrorCode, HostError, UsageError
 from halfopen.inventory import Host, Inventory
-from halfopen.reach.channel import Channel
+from halfopen.reach.channel import Channel, Connection
 from halfopen.reach.local import ExecConnection, LocalConnection
-from halfopen.reach.openssh import OpensshConnection
-from halfopen.reach.settings import Lookup, Settings, check_name, split_target
+from halfopen.reach.openssh import OpensshConnection, Stop
+from halfopen.reach.settings import Lookup, Settings, beyond_us, check_name, split_target
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,24 +25,6 @@ class ReachOptions:
     transport: str | None = None
     interactive: bool = False
     config: str | None = None  # another ssh_config, for tests
-
-
-class Connection(Protocol):
-    """A host that was reached."""
-
-    @property
-    def transport(self) -> str:
-        """The way that was taken."""
-
-    @property
-    def note(self) -> str | None:
-        """Why it was taken, where that is worth a word."""
-
-    def run(self, command: str) -> Channel:
-        """Start `command` there by a POSIX shell."""
-
-    def close(self) -> None:
-        """Give the connection back. Never raises."""
 
 
 @dataclass
@@ -74,7 +55,7 @@ class Sudo:
 def connect(host: Host, inventory: Inventory, options: ReachOptions) -> Connection:
     """Reaches a host. HostError with a code of the contract if that fails, UsageError for what is not allowed."""
     way = (options.transport if host.transport not in ("local", "exec") else None) or host.transport
-    refuse_untrusted(host, inventory)
+    refuse_untrusted(replace(host, jump=options.jump or host.jump), inventory)
     connection = TRANSPORTS[way](host, inventory, options)
     if host.sudo:
         return Sudo(connection)
@@ -83,13 +64,28 @@ def connect(host: Host, inventory: Inventory, options: ReachOptions) -> Connecti
 
 def refuse_untrusted(host: Host, inventory: Inventory) -> None:
     """An inventory that merely lies in the working directory cannot widen trust: whoever wrote it runs nothing here."""
-    wide = {'transport = "exec"': host.transport == "exec", "sudo": host.sudo, "known_hosts": host.known_hosts}
-    if not inventory.trusted and host.name in inventory.hosts and any(wide.values()):
-        raise UsageError(
-            f"hosts.{host.name}: {next(key for key, given in wide.items() if given)} is not taken from an inventory "
-            "that merely lies in the working directory",
-            f"if you trust it: --inventory {inventory.source}",
-        )
+    for one in () if inventory.trusted else entries_on_the_way(host, inventory):
+        own = one.name == host.name  # nothing is run on a jump host
+        wide = {
+            'transport = "exec"': own and one.transport == "exec",
+            "sudo": own and one.sudo,
+            "known_hosts": one.known_hosts,
+        }
+        if one.name in inventory.hosts and any(wide.values()):
+            raise UsageError(
+                f"hosts.{one.name}: {next(key for key, given in wide.items() if given)} is not taken from an inventory "
+                "that merely lies in the working directory",
+                f"if you trust it: --inventory {inventory.source}",
+            )
+
+
+def entries_on_the_way(host: Host, inventory: Inventory) -> Iterator[Host]:
+    """A host and the jump hosts of the inventory that lead to it; an inventory has no circles of them."""
+    yield host
+    for name in host.jump.split(",") if host.jump else []:
+        entry = inventory.hosts.get(name.strip())
+        if entry is not None and entry.name != host.name:
+            yield from entries_on_the_way(entry, inventory)
 
 
 def by_local(_: Host, __: Inventory, options: ReachOptions) -> Connection:
@@ -108,29 +104,46 @@ def by_openssh(host: Host, inventory: Inventory, options: ReachOptions) -> Conne
 
 
 def openssh(host: Host, inventory: Inventory, options: ReachOptions) -> OpensshConnection:
-    """How the ssh program is called for this host."""
+    """How the ssh program is called for this host, and for every jump host before it."""
     check_name(host.address, "host name")
-    arguments: list[str] = ["-F", options.config] if options.config else []
-    arguments += ["-l", check_name(host.user, "user name")] if host.user else []
-    arguments += ["-p", str(host.port)] if host.port else []
-    arguments += ["-i", host.identity_file] if host.identity_file else []
-    if host.known_hosts:
-        arguments += ["-o", f"UserKnownHostsFile={host.known_hosts}"]
-    jumps = [
-        target(inventory.hosts[one]) if one in inventory.hosts else one
-        for one in jump_targets(host, inventory, options)
-    ]
-    if jumps:
-        arguments += ["-J", ",".join(jumps)]
-    return OpensshConnection(
-        tuple(arguments), host.address, options.deadline, options.connect_timeout, options.host_keys == "accept-new"
-    )
+    resolved = Lookup(target(host), options.config).settings().jump
+    stops = [stop_of(jump, inventory, host) for jump in route(host, inventory, options, resolved)]
+    own = Stop(host.address, host.port, host.user, host.identity_file, host.known_hosts)
+    accept_new = options.host_keys == "accept-new"
+    return OpensshConnection((*stops, own), options.deadline, options.connect_timeout, accept_new, options.config)
+
+
+def stop_of(jump: str, inventory: Inventory, host: Host) -> Stop:
+    """A jump host for the ssh program: an entry of the inventory, or user@host:port with the host's own known_hosts."""
+    entry = inventory.hosts.get(jump)
+    if entry is not None:
+        check_name(entry.address, "host name")
+        return Stop(entry.address, entry.port, entry.user, entry.identity_file, entry.known_hosts)
+    user, name, port = split_target(jump)
+    return Stop(name, port, user, known_hosts=host.known_hosts)
+
+
+def route(host: Host, inventory: Inventory, options: ReachOptions, resolved: Sequence[str]) -> list[str]:
+    """The jump hosts in order, inventory names or user@host:port: those that are named, else those that ssh resolved.
+
+    The first of them is reached as ssh would, so that its own ProxyJump comes before it.
+    """
+    jumps = jump_targets(host, inventory, options) or list(resolved)
+    while jumps and len(jumps) <= MOST_JUMPS:
+        entry = inventory.hosts.get(jumps[0])
+        before = Lookup(target(entry) if entry else jumps[0], options.config).settings().jump
+        if not before:
+            break
+        jumps = [*before, *jumps]
+    if len(jumps) > MOST_JUMPS:
+        raise UsageError(f"hosts.{host.name}: {len(jumps)} jump hosts are too many", f"{MOST_JUMPS} at the most")
+    return jumps
 
 
 def by_paramiko(host: Host, inventory: Inventory, options: ReachOptions) -> Connection:
     """SSH in this process."""
     hops = hops_of(host, inventory, options)
-    beyond = next((hop.beyond_us for hop in hops if hop.beyond_us), None)
+    beyond = next((why for hop in hops if (why := beyond_us(hop))), None)
     if beyond:
         raise HostError(
             ErrorCode.UNSUPPORTED, f"{beyond}, which only the ssh program can follow", 'transport = "openssh"'
@@ -141,7 +154,7 @@ def by_paramiko(host: Host, inventory: Inventory, options: ReachOptions) -> Conn
 def by_auto(host: Host, inventory: Inventory, options: ReachOptions) -> Connection:
     """SSH in this process where the settings are within its reach, else the ssh program, with a word why."""
     hops = hops_of(host, inventory, options)
-    why = next((hop.beyond_us for hop in hops if hop.beyond_us), None)
+    why = next((why for hop in hops if (why := beyond_us(hop))), None)
     if why is None:
         try:
             return open_hops(hops, options)
@@ -171,14 +184,9 @@ def hops_of(host: Host, inventory: Inventory, options: ReachOptions) -> list[Set
 
         load_paramiko()  # while ssh -G runs
     own = merged(lookup.settings(), host)
-    jumps = jump_targets(host, inventory, options) or list(own.jump)
-    if len(jumps) > 8:
-        raise UsageError(f"hosts.{host.name}: {len(jumps)} jump hosts are too many", "8 at the most")
     hops = []
-    for jump in jumps:
+    for jump in route(host, inventory, options, own.jump):
         entry = inventory.hosts.get(jump)
-        if entry:
-            refuse_untrusted(entry, inventory)
         settings = Lookup(target(entry) if entry else jump, options.config).settings()
         hops.append(merged(settings, entry) if entry else replace_known(settings, host))
     return [*hops, own]
@@ -215,6 +223,8 @@ def replace_known(settings: Settings, host: Host) -> Settings:
     """The inventory's known_hosts in place of the user's."""
     return replace(settings, known_hosts=(host.known_hosts,)) if host.known_hosts else settings
 
+
+MOST_JUMPS = 8
 
 TRANSPORTS: dict[str, Callable[[Host, Inventory, ReachOptions], Connection]] = {
     "auto": by_auto,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
+from halfopen.errors import ErrorCode, HostError
 from halfopen.reach.process import ProcessChannel
 
 
@@ -34,9 +36,21 @@ class ExecConnection:
 
     def run(self, command: str) -> ProcessChannel:
         """Start the shell and type `command` into it."""
-        channel = ProcessChannel(self.argv, self.deadline)
-        channel.send(command.encode() + b"\n")
+        channel = ProcessChannel(self.argv, self.deadline, self.explain)
+        # A word first, which tells a shell that is there from one that never was.
+        channel.send(b"echo halfopen-shell-is-here; " + command.encode() + b"\n")
         return channel
+
+    def explain(self, said: str, status: int | None) -> HostError | None:
+        """There was no shell: what the argv's own program says of it."""
+        if not status:
+            return None
+        lines = said.strip().splitlines()
+        return HostError(
+            ErrorCode.UNREACHABLE,
+            f"{self.argv[0]} started no shell (exit status {status}){': ' + lines[-1][:300] if lines else ''}",
+            f"try: {shlex.join(self.argv)}",
+        )
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -1,56 +1,190 @@
-"""The user's own ssh program: FIDO keys, certificates, ProxyCommand, ControlMaster, anything it can do."""
+"""The user's own ssh program: FIDO keys, certificates, ProxyCommand, ControlMaster, anything it can do.
+
+What is ours is how strict it is, on every hop: no prompt, host keys by our own policy, no forwarding, no command of the
+settings. So jump hosts are not left to `-J`, whose inner ssh knows nothing of these options, but spelled out.
+"""
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
 from halfopen.errors import ErrorCode, HostError
+from halfopen.reach import places
 from halfopen.reach.process import ProcessChannel
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """One host on the way, as ssh is told of it; what is None is left to the user's settings."""
+
+    host: str
+    port: int | None = None
+    user: str | None = None
+    identity_file: str | None = None
+    known_hosts: str | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """What its places are counted by."""
+        return self.host, self.port or 22
 
 
 @dataclass
 class OpensshConnection:
-    """`ssh ARGUMENTS -- HOST`; each command is a run of it."""
+    """The ssh program to the last of `stops` through the others; each command is a run of it."""
 
-    arguments: tuple[str, ...]
-    host: str
+    stops: tuple[Stop, ...]
     deadline: float
     connect_timeout: float
     accept_new: bool
+    config: str | None = None
     note: str | None = None
     transport: str = "openssh"
+    started: list[ProcessChannel] = field(default_factory=list)
 
     def run(self, command: str) -> ProcessChannel:
-        """Start `command` by the user's login shell over there."""
-        argv = ["ssh", *self.arguments, "-T", "-a", "-x"]
-        for option in (
+        """Start `command` by the user's login shell over there, and wait until it or the login says something."""
+        *jumps, last = (one.address for one in self.stops)
+        for attempt in range(places.TRIES):
+            try:
+                with places.way_through(jumps, self.deadline), places.place_at(last, self.deadline):
+                    return self.start(command)
+            except HostError as error:
+                if not places.again(error, attempt, self.deadline):
+                    raise
+        raise AssertionError("the last attempt raises")
+
+    def start(self, command: str) -> ProcessChannel:
+        """One attempt."""
+        channel = ProcessChannel([*self.argv(), command], self.deadline, self.explain, {**os.environ, **QUIET})
+        self.started.append(channel)
+        # Beside its own limit for the handshake (ConnectTimeout), so that no login hangs until the end of the run.
+        channel.deadline = min(self.deadline, time.monotonic() + PATIENCE * self.connect_timeout)
+        try:
+            channel.wait()
+        except HostError as error:
+            channel.close()
+            if error.code is ErrorCode.TIMEOUT and "ssh: " not in error.message:
+                error.message = f"{self.stops[-1].host} did not let us in: {error.message}"
+                error.hint = f"a longer --connect-timeout; try: {self.by_hand()}"
+            raise
+        channel.deadline = self.deadline
+        return channel
+
+    def argv(self) -> list[str]:
+        """The whole command line but for the remote command."""
+        proxy: str | None = None
+        for stop in self.stops[:-1]:
+            argv = [*self.options(stop, proxy), "-W", "[%h]:%p", "--", stop.host]
+            # The ssh that is given it expands %h and %p; what else has a % in it is meant as it stands.
+            proxy = shlex.join([one if one == "[%h]:%p" else one.replace("%", "%%") for one in argv])
+        return [*self.options(self.stops[-1], proxy), "-T", "-a", "-x", "--", self.stops[-1].host]
+
+    def options(self, stop: Stop, proxy: str | None) -> list[str]:
+        """How one stop is to be reached."""
+        argv = ["ssh", *(["-F", self.config] if self.config else [])]
+        argv += ["-l", stop.user] if stop.user else []
+        argv += ["-p", str(stop.port)] if stop.port else []
+        given = [
             "BatchMode=yes",
             f"StrictHostKeyChecking={'accept-new' if self.accept_new else 'yes'}",
             f"ConnectTimeout={max(1, round(self.connect_timeout))}",
-            "ClearAllForwardings=yes",
-            "PermitLocalCommand=no",
-            "RequestTTY=no",
-            "RemoteCommand=none",
-        ):
-            argv += ["-o", option]
-        return ProcessChannel([*argv, "--", self.host, command], self.deadline, self.explain)
+            *ALWAYS,
+        ]
+        if stop.identity_file:
+            argv += ["-i", stop.identity_file.replace("%", "%%")]
+            given.append("IdentitiesOnly=yes")
+        if stop.known_hosts:
+            path = stop.known_hosts.replace("%", "%%")
+            given += [f'UserKnownHostsFile="{path}"', "GlobalKnownHostsFile=none"]
+        if proxy:
+            given.append(f"ProxyCommand={proxy}")
+        return argv + [word for one in given for word in ("-o", one)]
 
-    def explain(self, said: str) -> HostError | None:
-        """What ssh wrote to stderr -> the contract's code, by the table of messages it was seen with."""
-        for words, code in SAID:
-            if words in said:
-                lines = [line for line in said.splitlines() if line.strip("@ \r")]
-                return HostError(
-                    code,
-                    f"ssh: {lines[-1].strip() if lines else words}",
-                    f"try: {shlex.join(['ssh', '-v', self.host])}",
-                )
-        return None
+    def explain(self, said: str, status: int | None) -> HostError | None:
+        """What ssh wrote before it ended with 255, its own exit status -> the contract's code."""
+        if status not in (255, None):
+            return None
+        lines = [line.strip() for line in said.splitlines() if line.strip("@ \r")]
+        found = next(((words, code) for words, code in SAID if words in said), None)
+        if found is None and status is None:
+            return None
+        words, code = found or ("", ErrorCode.UNREACHABLE)
+        offered, other = OFFERED.search(said), OFFENDING.search(said)
+        if offered and other and offered["kind"] != other["kind"]:
+            return HostError(
+                ErrorCode.HOST_KEY_UNKNOWN,
+                f"ssh: {self.stops[-1].host} offers {offered['kind']} {offered['key']}, a type of key that is not "
+                f"known of it; known: {other['kind']} ({other['where']})",
+                self.hint(ErrorCode.HOST_KEY_UNKNOWN, said),
+            )
+        line = next((one for one in lines if words in one), "it says nothing")
+        if not words and lines:
+            line = lines[-1]
+        return HostError(code, f"ssh: {self.told(code, line, said)}", self.hint(code, said))
+
+    def told(self, code: ErrorCode, line: str, said: str) -> str:
+        """The line that tells, with the key and the place in known_hosts where ssh names them."""
+        offered, place = OFFERED.search(said), OFFENDING.search(said)
+        if code is ErrorCode.HOST_KEY_MISMATCH and offered and place:
+            return f"{self.stops[-1].host} offers {offered['kind']} {offered['key']}, but {place['where']} has another"
+        unknown = next((one for one in said.splitlines() if "host key is known for" in one), None)
+        return unknown.strip() if unknown and code is ErrorCode.HOST_KEY_UNKNOWN else line.removeprefix("ssh: ")
+
+    def hint(self, code: ErrorCode, said: str) -> str:
+        """What to type next."""
+        place = OFFENDING.search(said)
+        if code is ErrorCode.HOST_KEY_MISMATCH and place:
+            file = place["where"].rpartition(":")[0]
+            remove = shlex.join(["ssh-keygen", "-f", file, "-R", self.stops[-1].host])
+            return (
+                f"if the host was reinstalled: {remove}, then connect once with ssh; if not, somebody may be in between"
+            )
+        if code is ErrorCode.HOST_KEY_UNKNOWN:
+            return f"compare the fingerprint, then connect once with: {self.by_hand()}, or --host-keys accept-new"
+        if code is ErrorCode.THROTTLED:
+            return "its sshd may be out of MaxStartups or block this address: try again later, or a smaller --forks"
+        return f"try: {self.by_hand('-v')}"
+
+    def by_hand(self, *extra: str) -> str:
+        """What somebody would type to see for himself."""
+        stop = self.stops[-1]
+        jumps = [f"{one.user}@{one.host}" if one.user else one.host for one in self.stops[:-1]]
+        argv = [
+            "ssh",
+            *extra,
+            *(["-J", ",".join(jumps)] if jumps else []),
+            *(["-p", str(stop.port)] if stop.port else []),
+        ]
+        argv += ["-i", stop.identity_file] if stop.identity_file else []
+        return shlex.join([*argv, f"{stop.user}@{stop.host}" if stop.user else stop.host])
 
     def close(self) -> None:
-        """Each channel ends its own ssh."""
+        """Ends every ssh, one that still knocks too."""
+        for channel in self.started:
+            channel.close()
 
+
+PATIENCE = 3
+QUIET = {"LC_ALL": "C", "SSH_ASKPASS_REQUIRE": "never", "SHELL": "/bin/sh"}
+"""ssh speaks English, asks nobody, and runs a ProxyCommand by a shell whose quoting we know."""
+
+ALWAYS = (
+    "ClearAllForwardings=yes",
+    "PermitLocalCommand=no",
+    "RequestTTY=no",
+    "RemoteCommand=none",
+    "UpdateHostKeys=no",
+    "LogLevel=INFO",
+)
+OFFERED = re.compile(
+    r"The fingerprint for the (?P<kind>\S+) key sent by the remote host is\s+(?P<key>SHA256:[A-Za-z0-9+/]+)"
+)
+OFFENDING = re.compile(r"Offending (?P<kind>\S+) key in (?P<where>.+:\d+)")
 
 SAID: tuple[tuple[str, ErrorCode], ...] = (
     ("REMOTE HOST IDENTIFICATION HAS CHANGED", ErrorCode.HOST_KEY_MISMATCH),
@@ -60,13 +194,19 @@ SAID: tuple[tuple[str, ErrorCode], ...] = (
     ("Too many authentication failures", ErrorCode.AUTH_FAILED),
     ("Permission denied (", ErrorCode.AUTH_FAILED),
     ("Could not resolve hostname", ErrorCode.UNREACHABLE),
+    ("open failed: ", ErrorCode.UNREACHABLE),  # a jump host that cannot connect any further
     ("No route to host", ErrorCode.UNREACHABLE),
     ("Network is unreachable", ErrorCode.UNREACHABLE),
     ("Connection refused", ErrorCode.CONNECTION_REFUSED),
     ("Connection timed out", ErrorCode.TIMEOUT),
-    ("timed out during banner exchange", ErrorCode.TIMEOUT),
-    ("Not allowed at this time", ErrorCode.THROTTLED),
-    ("kex_exchange_identification: ", ErrorCode.THROTTLED),
+    ("Operation timed out", ErrorCode.TIMEOUT),
     ("no matching ", ErrorCode.UNSUPPORTED),
     ("Bad configuration option", ErrorCode.UNSUPPORTED),
+    ("Unsupported option", ErrorCode.UNSUPPORTED),
+    ("invalid characters", ErrorCode.PROTOCOL_ERROR),  # what answers is no SSH
+    ("Not allowed at this time", ErrorCode.THROTTLED),
+    ("kex_exchange_identification: ", ErrorCode.THROTTLED),
+    ("Connection closed by ", ErrorCode.THROTTLED),
+    ("Connection reset by ", ErrorCode.THROTTLED),
 )
+"""What ssh was seen to say -> code. It says several lines: the one that stands higher here tells the cause."""

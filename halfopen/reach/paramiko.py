@@ -10,11 +10,9 @@ import contextlib
 import getpass
 import logging
 import os
-import random
 import shutil
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from halfopen.errors import ErrorCode, HostError
-from halfopen.reach import known_hosts
+from halfopen.reach import known_hosts, places
 from halfopen.reach.known_hosts import KnownHosts, Trust, fingerprint
 from halfopen.reach.settings import Settings
 
@@ -186,13 +184,14 @@ def open_ssh(hops: Sequence[Settings], patience: Patience, accept_new: bool, int
     paramiko = load_paramiko()
     transports: list[Any] = []
     try:
-        for number, hop in enumerate(hops):
-            try:
-                transports.append(open_hop(paramiko, transports, hop, patience, accept_new, interactive))
-            except HostError as error:
-                if number < len(hops) - 1:
-                    error.message = f"at the jump host {hop.host}: {error.message}"
-                raise
+        with places.way_through([(hop.host, hop.port) for hop in hops[:-1]], patience.deadline):
+            for number, hop in enumerate(hops):
+                try:
+                    transports.append(open_hop(paramiko, transports, hop, patience, accept_new, interactive))
+                except HostError as error:
+                    if number < len(hops) - 1:
+                        error.message = f"at the jump host {hop.host}: {error.message}"
+                    raise
         return SshConnection(transports, patience.deadline)
     except BaseException:
         for one in reversed(transports):
@@ -207,23 +206,34 @@ def open_hop(
     known = read_known_hosts(hop)
     if known.has_ca(hop.host_key_alias or hop.host, hop.port):
         raise HostError(ErrorCode.UNSUPPORTED, "its host key is vouched for by a certificate authority", USE_OPENSSH)
-    for attempt in range(THROTTLE_TRIES):
-        with place_at(hop, patience):
-            transport = None
-            try:
-                transport = handshake(paramiko, before, hop, known, patience)
-                check_host_key(transport.get_remote_server_key(), hop, known, accept_new)
-                authenticate(paramiko, transport, hop, patience, interactive)
-                return transport
-            except HostError as error:
-                if transport is not None:
-                    transport.close()
-                if error.code is not ErrorCode.THROTTLED or attempt == THROTTLE_TRIES - 1:
-                    raise
-        # Spread, so that the hosts of a fleet do not come back together.
-        pause = random.uniform(0.5, 1.5) * 2**attempt
-        time.sleep(min(pause, max(0.0, patience.deadline - time.monotonic())))
+    for attempt in range(places.TRIES):
+        try:
+            with places.place_at((hop.host, hop.port), patience.deadline):
+                return try_hop(paramiko, before, hop, known, patience, accept_new, interactive)
+        except HostError as error:
+            if not places.again(error, attempt, patience.deadline):
+                raise
     raise AssertionError("the last attempt raises")
+
+
+def try_hop(
+    paramiko: Any,
+    before: Sequence[Any],
+    hop: Settings,
+    known: KnownHosts,
+    patience: Patience,
+    accept_new: bool,
+    interactive: bool,
+) -> Any:
+    """One attempt."""
+    transport = handshake(paramiko, before, hop, known, patience)
+    try:
+        check_host_key(transport.get_remote_server_key(), hop, known, accept_new)
+        authenticate(paramiko, transport, hop, patience, interactive)
+    except BaseException:
+        transport.close()
+        raise
+    return transport
 
 
 def handshake(paramiko: Any, before: Sequence[Any], hop: Settings, known: KnownHosts, patience: Patience) -> Any:
@@ -463,19 +473,6 @@ def load_key(paramiko: Any, path: Path, interactive: bool, tried: list[str]) -> 
 
 
 @contextlib.contextmanager
-def place_at(hop: Settings, patience: Patience) -> Iterator[None]:
-    """One of a few places for connections that one sshd has not authenticated yet (its MaxStartups counts them)."""
-    with GUARD:
-        places = PLACES.setdefault((hop.host, hop.port), threading.BoundedSemaphore(STARTUPS))
-    if not places.acquire(timeout=max(0.0, patience.deadline - time.monotonic())):
-        raise HostError(ErrorCode.THROTTLED, f"too many connections to {hop.host} at once", "a smaller --forks")
-    try:
-        yield
-    finally:
-        places.release()
-
-
-@contextlib.contextmanager
 def spoken(host: str) -> Iterator[None]:
     """Whatever the library raises, as one of our errors. Refused authentication passes: it means the next key."""
     paramiko = load_paramiko()
@@ -518,11 +515,7 @@ def has_openssh() -> bool:
 
 
 USE_OPENSSH = 'transport = "openssh" for this host, or --transport openssh'
-STARTUPS = 8
-THROTTLE_TRIES = 3
 AGENT_PATIENCE = 3.0
-GUARD = threading.Lock()
-PLACES: dict[tuple[str, int], threading.BoundedSemaphore] = {}
 
 CLOSED = ("Error reading SSH protocol banner", "Not allowed at this time", "Exceeded MaxStartups", "Invalid SSH banner")
 

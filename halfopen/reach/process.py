@@ -8,7 +8,7 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from halfopen.errors import ErrorCode, HostError
 
@@ -16,15 +16,25 @@ RECEIVE = 1 << 20
 COMPLAINT = 4096
 
 
+Explain = Callable[[str, int | None], HostError | None]
+"""What stderr says and the exit status (None: unknown) -> a better error, for a child that ended without a word."""
+
+
 class ProcessChannel:
-    """Pipes of a child, all read as they come. `explain` may turn what stderr says at the end into a better error."""
+    """Pipes of a child, all read as they come. `explain` is asked where stdout ends before it has begun."""
 
     def __init__(
-        self, argv: Sequence[str], deadline: float, explain: Callable[[str], HostError | None] = lambda _: None
+        self,
+        argv: Sequence[str],
+        deadline: float,
+        explain: Explain = lambda *_: None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.deadline = deadline
         self.explain = explain
         self.stderr = b""
+        self.silent = True
+        self.ahead = b""
         try:
             self.process = subprocess.Popen(
                 argv,
@@ -33,6 +43,7 @@ class ProcessChannel:
                 stderr=subprocess.PIPE,
                 bufsize=0,
                 start_new_session=True,
+                env=environment,
             )
         except OSError as error:
             raise HostError(
@@ -65,15 +76,21 @@ class ProcessChannel:
 
     def receive(self) -> bytes:
         """The next bytes of stdout, b"" at its end."""
+        if self.ahead:
+            data, self.ahead = self.ahead, b""
+            return data
         while True:
             if self.stdout in self._ready():
-                data = self.stdout.read(RECEIVE)
-                if data is not None:
-                    if not data:
-                        self._drain()
-                        if error := self.explain(self.complaint()):
-                            raise error
-                    return data
+                found = self.stdout.read(RECEIVE)
+                if found is not None:
+                    if not found and (error := self._explained()):
+                        raise error
+                    self.silent = self.silent and not found
+                    return found
+
+    def wait(self) -> None:
+        """Waits for the first bytes of stdout, or its end; `receive` gives them."""
+        self.ahead = self.receive()
 
     def complaint(self) -> str:
         """The tail of stderr."""
@@ -128,8 +145,13 @@ class ProcessChannel:
         return self.process.poll() is None
 
     def _gone(self) -> HostError:
-        self._drain()
-        said = self.complaint()
-        return self.explain(said) or HostError(
-            ErrorCode.PROTOCOL_ERROR, f"the command ended before it had read its input: {said.strip()[-300:]}"
+        return self._explained() or HostError(
+            ErrorCode.PROTOCOL_ERROR,
+            f"the command ended before it had read its input: {self.complaint().strip()[-300:]}",
         )
+
+    def _explained(self) -> HostError | None:
+        """Why a child ended that never said a word."""
+        status = self.exit_status()
+        self._drain()
+        return self.explain(self.complaint(), status) if self.silent else None

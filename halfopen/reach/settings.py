@@ -139,6 +139,20 @@ def from_options(options: Mapping[str, Sequence[str]], name: str, user: str | No
     )
 
 
+def beyond_us(settings: Settings) -> str | None:
+    """Why only the ssh program can reach this host: its settings, or keys that it alone can use."""
+    if settings.beyond_us:
+        return settings.beyond_us
+    for name in settings.identity_files:
+        path = Path(name).expanduser()
+        if path.with_name(f"{path.name}-cert.pub").is_file():
+            return f"{path} has a certificate"
+        public = path.with_name(f"{path.name}.pub")
+        if path.is_file() and public.is_file() and public.read_bytes()[:3] == b"sk-":
+            return f"{path} lives in a security key"
+    return None
+
+
 def subset(text: str, name: str, path: str) -> dict[str, list[str]]:
     """ssh_config without `Match` and `Include` -> options of a host, the first value winning as ssh_config(5) says."""
     options: dict[str, list[str]] = {}
@@ -171,4 +185,6 @@ BEYOND_US: dict[str, str] = {
     "proxycommand": "its settings have a ProxyCommand",
     "pkcs11provider": "its settings have a PKCS11Provider",
     "certificatefile": "its settings have a CertificateFile",
+    "bindaddress": "its settings have a BindAddress",
+    "bindinterface": "its settings have a BindInterface",
 }

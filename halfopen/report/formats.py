@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from halfopen.checkup import Checkup
 from halfopen.errors import UsageError
 from halfopen.findings import Report
 from halfopen.report.view import View
+from halfopen.tally import Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,29 +21,31 @@ class Format:
     function: str
     suffixes: tuple[str, ...]
 
-    def render(self, report: Report, view: View) -> str:
+    def render(self, report: Report | Tally | Checkup, view: View) -> str:
         """The report in this format."""
         text: str = getattr(importlib.import_module(f"halfopen.report.{self.module}"), self.function)(report, view)
         return text
 
 
-def named(name: str) -> Format:
-    """A format by its name. UsageError for one that there is not."""
+def named(name: str, formats: Mapping[str, Format] | None = None) -> Format:
+    """A format by its name, of a check's report or of another table. UsageError for one that there is not."""
+    known = FORMATS if formats is None else formats
     try:
-        return FORMATS[name]
+        return known[name]
     except KeyError:
-        raise UsageError(f"--format {name!r} is unknown", f"one of {', '.join(FORMATS)}") from None
+        raise UsageError(f"--format {name!r} is unknown", f"one of {', '.join(known)}") from None
 
 
-def format_for(path: str, name: str | None) -> Format:
+def format_for(path: str, name: str | None, formats: Mapping[str, Format] | None = None) -> Format:
     """The format of a file: by its suffix, else as named. UsageError where neither tells."""
-    for one in FORMATS.values():
+    known = FORMATS if formats is None else formats
+    for one in known.values():
         if any(path.endswith(suffix) for suffix in one.suffixes):
             return one
     if name is None:
-        suffixes = ", ".join(suffix for one in FORMATS.values() for suffix in one.suffixes)
+        suffixes = ", ".join(suffix for one in known.values() for suffix in one.suffixes)
         raise UsageError(f"-o {path}: its suffix names no format", f"one of {suffixes}, or --format")
-    return named(name)
+    return named(name, formats)
 
 
 FORMATS: dict[str, Format] = {
@@ -49,4 +54,13 @@ FORMATS: dict[str, Format] = {
     "jsonl": Format("json", "render_line", (".jsonl",)),
     "markdown": Format("markdown", "render", (".md",)),
     "junit": Format("junit", "render", (".xml",)),
+}
+
+COUNT_FORMATS: dict[str, Format] = {
+    "text": Format("count", "render", (".txt",)),
+    "json": Format("count", "render_json", (".json",)),
+}
+DOCTOR_FORMATS: dict[str, Format] = {
+    "text": Format("doctor", "render", (".txt",)),
+    "json": Format("doctor", "render_json", (".json",)),
 }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from halfopen.findings import Check, Group, Outcome, Report
 from halfopen.report.escape import Markdown, markdown
-from halfopen.report.text import agreeing, heading, listener, state, told
+from halfopen.report.text import PAIRS, agreeing, counted, heading, named, state, told
 from halfopen.report.view import View
 from halfopen.words import duration, plural
 
@@ -31,7 +31,7 @@ def lines_of(check: Check, report: Report, view: View) -> list[Markdown]:
                 )
             )
     if check.findings:
-        lines += [BLANK, *matrix(check)]
+        lines += [BLANK, *pairs(check), *matrix(check)]
         for group in check.groups:
             lines += [BLANK, *section(check, group, view)]
     lines += [BLANK, *(Markdown(f"- note: {markdown(note)}") for note in check.notes)]
@@ -69,6 +69,19 @@ def matrix(check: Check) -> list[Markdown]:
     return lines
 
 
+def pairs(check: Check) -> list[Markdown]:
+    """The pairs of hosts with the most findings, where there are more than two hosts."""
+    if not check.pairs:
+        return []
+    heads = [Markdown(word) for word in ("worst pairs", "critical", "warning", "info")]
+    rows = [
+        [markdown(f"{one.client} → {one.server}"), *(Markdown(count) for count in counted(one))]
+        for one in check.pairs[:PAIRS]
+    ]
+    more = len(check.pairs) - len(rows)
+    return [*table(heads, rows), *([BLANK, markdown(f"and {plural(more, 'pair')} more")] if more else []), BLANK]
+
+
 def table(heads: Sequence[Markdown], rows: Sequence[Sequence[Markdown]]) -> list[Markdown]:
     """A pipe table; the cells are escaped already, which no table writer does."""
     lines = [Markdown("| " + " | ".join(row) + " |") for row in (heads, *rows)]
@@ -82,15 +95,9 @@ def section(check: Check, group: Group, view: View) -> list[Markdown]:
     lines = [markdown(f"{group.count} {group.verdict}{where}{who}: {group.summary}")]
     lines[0] = Markdown(f"### {lines[0]}")
     lines.append(BLANK)
-    if group.cause:
-        lines.append(Markdown(f"**Why** {markdown(' or '.join(group.causes or (group.cause,)))}"))
-    facts = [
-        listener(one)
-        for one in check.listeners
-        if one.host == group.server_host and (group.listener or "").endswith(f":{one.port}")
-    ]
-    facts += [f"{one.host} {one.fact}{'' if one.value is None else f' {one.value:g}'}" for one in group.evidence]
-    lines += [Markdown(f"- {markdown(fact)}") for fact in facts]
+    for number, cause in enumerate(group.why):
+        lines.append(Markdown(f"**{'or' if number else 'Why'}** {markdown(named(cause))}"))
+        lines += [Markdown(f"- {markdown(f'{fact.host} {fact.fact}')}") for fact in cause.evidence]
     if group.outlook:
         lines += [BLANK, Markdown(f"**Then** {markdown(group.outlook.summary)}")]
     if group.remedies:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from halfopen import findings
+from halfopen import checkup, findings, tally
 from halfopen.evidence import saved
 from halfopen.inventory import CHECK_KEYS, HOST_KEYS, VERDICTS, WAYS
 
@@ -24,6 +24,20 @@ def snapshot() -> dict[str, Any]:
     found = msgspec.json.schema(saved.Saved)
     found["$defs"]["Saved"]["properties"]["schema"] = {"const": saved.SCHEMA}
     return {"$schema": DIALECT, "$id": "urn:halfopen:snapshot:1", **found}
+
+
+def count() -> dict[str, Any]:
+    """The JSON of `halfopen count`."""
+    found = msgspec.json.schema(tally.Tally)
+    found["$defs"]["Tally"]["properties"]["schema"] = {"const": tally.SCHEMA}
+    return {"$schema": DIALECT, "$id": "urn:halfopen:count:1", **found}
+
+
+def doctor() -> dict[str, Any]:
+    """The JSON of `halfopen doctor`."""
+    found = msgspec.json.schema(checkup.Checkup)
+    found["$defs"]["Checkup"]["properties"]["schema"] = {"const": checkup.SCHEMA}
+    return {"$schema": DIALECT, "$id": "urn:halfopen:doctor:1", **found}
 
 
 def inventory() -> dict[str, Any]:
@@ -81,4 +95,10 @@ CHECK_TYPES: dict[str, dict[str, Any]] = {
     "require_connections": {"type": "integer", "minimum": 0},
 }
 
-SCHEMAS: dict[str, Callable[[], dict[str, Any]]] = {"report": report, "snapshot": snapshot, "inventory": inventory}
+SCHEMAS: dict[str, Callable[[], dict[str, Any]]] = {
+    "report": report,
+    "snapshot": snapshot,
+    "inventory": inventory,
+    "count": count,
+    "doctor": doctor,
+}

@@ -5,13 +5,28 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from halfopen.findings import Check, End, Finding, Group, HostReport, Listener, MatrixRow, Outcome, Report
+from halfopen.findings import (
+    Cause,
+    CauseCode,
+    Check,
+    Confidence,
+    End,
+    Finding,
+    Group,
+    HostPair,
+    HostReport,
+    MatrixRow,
+    Outcome,
+    Report,
+)
 from halfopen.report.escape import Terminal, terminal
 from halfopen.report.view import View
 from halfopen.words import duration, plural
 
 EXAMPLES = 3
 NOTES = 6
+PAIRS = 10
+SCREEN = 56
 
 
 def render(report: Report, view: View) -> str:
@@ -26,22 +41,34 @@ def render(report: Report, view: View) -> str:
 
 def lines_of(check: Check, view: View) -> list[Terminal]:
     """One check."""
-    head = coloured(terminal(check.headline), check, view)
     if view.quiet:
-        return [head]
-    lines = [head, *(line for detail in check.details for line in wrapped(detail, view, "  "))]
+        return [coloured(terminal(check.headline), check, view)]
+    told: dict[str, str] = {}
+    lines = [*headline(check, view), *(line for detail in check.details for line in wrapped(detail, view, "  "))]
     failures = [line for host in check.hosts for line in failure(host, view)]
     if failures:
         lines += [BLANK, *failures]
     if check.findings:
-        lines += [BLANK, *matrix(check)]
+        lines += [BLANK, *pairs(check, view), *matrix(check, view)]
         for number, group in enumerate(check.groups, 1):
-            lines += [BLANK, *paragraph(check, group, number if len(check.groups) > 1 else None, view)]
+            part = paragraph(check, group, number if len(check.groups) > 1 else None, view, told)
+            if number > 1 and not view.all and len(lines) + len(part) > SCREEN:
+                rest = plural(sum(group.count for group in check.groups[number - 1 :]), "finding")
+                lines += [BLANK, *wrapped(f"and {rest} more in lesser groups: --all, or -o report.json", view, "")]
+                break
+            lines += [BLANK, *part]
         lines += [BLANK, *footer(check, view)]
     elif view.verbose and check.state_matrix:
-        lines += [BLANK, *matrix(check)]
+        lines += [BLANK, *matrix(check, view)]
     lines += notes(check, view)
     return lines
+
+
+def headline(check: Check, view: View) -> list[Terminal]:
+    """The answer: on one line, or where that is too long for the terminal, one for each of its clauses."""
+    clauses = check.headline.split("; ") if len(check.headline) > view.width else [check.headline]
+    parts = [terminal(clause + ";" * (clause is not clauses[-1])) for clause in clauses]
+    return [coloured(part, check, view) for part in parts]
 
 
 def coloured(head: Terminal, check: Check, view: View) -> Terminal:
@@ -59,7 +86,7 @@ def failure(host: HostReport, view: View) -> list[Terminal]:
     return lines + (wrapped(host.error.hint, view, "    ") if host.error.hint else [])
 
 
-def matrix(check: Check) -> list[Terminal]:
+def matrix(check: Check, view: View) -> list[Terminal]:
     """The states of the two ends: what does not agree row by row, what agrees in one line."""
     from tabulate import tabulate
 
@@ -78,10 +105,32 @@ def matrix(check: Check) -> list[Terminal]:
     ]
     heads = [terminal(heading(check, "client")), terminal(heading(check, "server")), "connections", "", "", ""]
     table = tabulate(rows, heads, tablefmt="plain", disable_numparse=True, colalign=("left", "left", "right"))
-    lines = [Terminal(f"  {line}".rstrip()) for line in table.splitlines()] if wrong else []
+    indent = "" if any(len(line) > view.width - 2 for line in table.splitlines()) else "  "
+    lines = [Terminal(f"{indent}{line}".rstrip()) for line in table.splitlines()] if wrong else []
     if right:
         lines.append(terminal(f"  {plural(check.agreeing, 'connection')} more agree: {agreeing(right)}"))
     return lines
+
+
+def pairs(check: Check, view: View) -> list[Terminal]:
+    """The pairs of hosts with the most findings, where there are more than two hosts."""
+    from tabulate import tabulate
+
+    shown = check.pairs if view.all else check.pairs[:PAIRS]
+    if not shown:
+        return []
+    rows = [[terminal(f"{one.client} -> {one.server}"), *counted(one)] for one in shown]
+    heads = ["worst pairs", "critical", "warning", "info"]
+    table = tabulate(rows, heads, tablefmt="plain", disable_numparse=True, colalign=("left", "right", "right", "right"))
+    lines = [Terminal(f"  {line}".rstrip()) for line in table.splitlines()]
+    if len(check.pairs) > len(shown):
+        lines.append(terminal(f"  and {plural(len(check.pairs) - len(shown), 'pair')} more: --all, or -o report.json"))
+    return [*lines, BLANK]
+
+
+def counted(pair: HostPair) -> list[str]:
+    """Findings of a pair by severity."""
+    return [str(pair.critical), str(pair.warning), str(pair.info)]
 
 
 def heading(check: Check, role: str) -> str:
@@ -89,7 +138,7 @@ def heading(check: Check, role: str) -> str:
     name = (check.client if role == "client" else check.server).name
     if check.client.name == check.server.name:
         return f"{name} ({role})"
-    return name if len(check.hosts) == 2 else role
+    return name if len(check.hosts) - len(check.nat) == 2 else role
 
 
 def agreeing(rows: Sequence[MatrixRow]) -> str:
@@ -106,90 +155,83 @@ def state(name: str | None) -> str:
     return name or "no socket"
 
 
-def paragraph(check: Check, group: Group, number: int | None, view: View) -> list[Terminal]:
-    """One group: what it is, why, what becomes of it, what to do, and a few of its connections."""
+def paragraph(check: Check, group: Group, number: int | None, view: View, told: dict[str, str]) -> list[Terminal]:
+    """One group: what it is, why, what becomes of it, what to do, and a few of its connections.
+
+    `told`: facts and remedies of earlier groups -> where they stand.
+    """
     by_id = {one.id: one for one in check.findings}
+    index = (number or 1) - 1
     mark = f"{number}. " if number else ""
     where = f" {group.listener}" if group.listener else ""
-    who = f", {group.process}" if group.process else ""
-    allowed = ", allowed" if group.allowed else ""
-    grade = f"({group.severity}, {group.confidence}{allowed})"
-    title = f"{mark}{group.count} {group.verdict}{where}{who} {grade}: {group.summary}"
+    # Only where nothing else tells two groups apart; who is at which end stands with the causes and the examples.
+    twins = [one for one in check.groups if (one.verdict, one.listener) == (group.verdict, group.listener)]
+    who = f", {group.process}" if group.process and len(twins) > 1 else ""
+    # What is proven needs no word; what is less must not read as if it were.
+    less = [] if group.confidence is Confidence.PROVEN else [group.confidence]
+    grade = f" ({', '.join([*less, *['allowed'] * group.allowed])})" if less or group.allowed else ""
+    title = f"{mark}{group.count} {group.verdict}{where}{who}{grade}: {group.summary}"
     lines = wrapped(title, view, "", "   ")
-    lines += why(check, group, view)
+    lines += why(group, mark, view, told)
     if group.outlook:
         lines += labelled("Then", [group.outlook.summary], view)
-    if group.remedies:
-        steps = (
-            [f"{at}. {remedy}" for at, remedy in enumerate(group.remedies, 1)]
-            if len(group.remedies) > 1
-            else group.remedies
-        )
-        lines += labelled("Do", steps, view)
-    members = [one for one in check.findings if belongs(one, group, by_id)] if view.all else []
-    examples = members or [by_id[one] for one in group.examples if one in by_id][:EXAMPLES]
-    lines += [example(one) for one in examples]
+    lines += labelled("Do", steps(group, number, told), view, hanging=True)
+    members = [one for one in check.findings if one.group == index] if view.all else []
+    examples = members or [by_id[one] for one in group.examples if one in by_id][: EXAMPLES if number is None else 1]
+    lines += [line for one in examples for line in (example(one, group, view), *way(one, view))]
     if group.count > len(examples):
         lines.append(terminal(f"        and {group.count - len(examples)} more: --all, or -o report.json"))
     return lines
 
 
-def belongs(finding: Finding, group: Group, by_id: dict[str, Finding]) -> bool:
-    """Whether a finding is one of a group's: as its first example in everything that groups are made by."""
-    first = by_id[group.examples[0]]
-
-    def traits(one: Finding) -> tuple[object, ...]:
-        causes = one.cause.code if one.cause else None
-        sides = tuple(end.host if end else None for end in (one.client, one.server))
-        return one.verdict, causes, one.connection.server, sides, held_by(one)
-
-    return traits(finding) == traits(first)
-
-
-def held_by(finding: Finding) -> str | None:
-    """The program at the client's end, else at the server's."""
-    ends = [end.process for end in (finding.client, finding.server) if end is not None and end.process]
-    return ends[0] if ends else None
+def steps(group: Group, number: int | None, told: dict[str, str]) -> list[str]:
+    """What to do, numbered; what stands in an earlier group already is only pointed at."""
+    again = [told[remedy] for remedy in group.remedies if remedy in told]
+    new = [remedy for remedy in group.remedies if remedy not in told]
+    for at, remedy in enumerate(new, 1):
+        told[remedy] = f"{number or 1}.{at}"
+    lines = [f"{told[remedy]} {remedy}" if number else f"{told[remedy][2:]}. {remedy}" for remedy in new]
+    if not number and len(new) == 1:
+        lines = new
+    return [f"as in {', '.join(again)}", *lines] if again else lines
 
 
-def why(check: Check, group: Group, view: View) -> list[Terminal]:
-    """Causes with their numbers, and the listener with its accept queue."""
-    facts = [" or ".join(group.causes or ((group.cause,) if group.cause else ()))] if group.cause else []
-    facts += [listener(one) for one in check.listeners if is_of(one, group)]
-    for fact in group.evidence:
-        value = "" if fact.value is None else f" {fact.value:g}"
-        facts.append(f"{fact.host} {fact.fact}{value}")
-    return labelled("Why", facts, view) if facts else []
+def why(group: Group, mark: str, view: View, told: dict[str, str]) -> list[Terminal]:
+    """Causes, each with what speaks for it; a fact that an earlier group has told is not told again."""
+    lines: list[Terminal] = []
+    for cause in group.why:
+        label = "or" if lines else "Why"
+        lines += wrapped(named(cause), view, f"{label:<8}", " " * 8)
+        for fact in cause.evidence:
+            if told.setdefault(f"{fact.host} {fact.fact}", mark) == mark:
+                lines += wrapped(f"{fact.host} {fact.fact}", view, " " * 10, " " * 12)
+    return lines
 
 
-def is_of(one: Listener, group: Group) -> bool:
-    """Whether a listener is the one of a group: its host and port."""
-    return group.listener is not None and one.host == group.server_host and group.listener.endswith(f":{one.port}")
+def named(cause: Cause) -> str:
+    """A cause in a sentence, hedged where it merely fits."""
+    hedge = "" if cause.decisive or cause.code == CauseCode.UNKNOWN else "perhaps "
+    return f"{hedge}{cause.code}: {cause.summary}"
 
 
-def listener(one: Listener) -> str:
-    """A listener and how full it is."""
-    address = f"[{one.address}]" if ":" in one.address else one.address
-    who = f" ({one.process}, pid {one.pid})" if one.process else ""
-    if one.queue is None:
-        return f"{one.host} listens on {address}:{one.port}{who}"
-    limit = f" of {one.backlog}" if one.backlog is not None else ""
-    full = ": full" if one.full else ""
-    return f"{one.host} {address}:{one.port}{who} has {one.queue}{limit} in its accept queue{full}"
-
-
-def example(finding: Finding) -> Terminal:
-    """One connection on one line."""
-    parts = [f"{finding.connection.client} -> {finding.connection.server}"]
+def example(finding: Finding, group: Group, view: View) -> Terminal:
+    """One connection on one line, without what its group has said; with `--all` whole, for who searches in it."""
+    brief = not view.all and finding.connection.server == group.listener
+    parts = [finding.connection.client if brief else f"{finding.connection.client} -> {finding.connection.server}"]
     for end in (finding.client, finding.server):
         if end is not None:
-            parts.append(f"{end.host}: {told(end)}")
+            parts.append(f"{end.host}: {told(end, brief)}")
     return terminal("        " + "   ".join(parts))
 
 
-def told(end: End) -> str:
-    """What is known of an end, shortly."""
-    words = [end.state]
+def way(finding: Finding, view: View) -> list[Terminal]:
+    """How the tuples of the two ends correspond, where they differ."""
+    return wrapped(finding.translation, view, " " * 10) if finding.translation else []
+
+
+def told(end: End, brief: bool = False) -> str:
+    """What is known of an end, shortly; its state goes without saying where the matrix has it and there is more."""
+    words = []
     if end.process:
         words.append(f"{end.process} pid {end.pid}")
     if end.idle_s is not None:
@@ -199,7 +241,7 @@ def told(end: End) -> str:
     for queue, what in ((end.recv_q, "unread"), (end.send_q, "unacknowledged")):
         if queue is not None and queue > spare:
             words.append(f"{plural(queue - spare, 'byte')} {what}")
-    return " ".join(words)
+    return " ".join([end.state, *words]) if not brief or not words else ", ".join(words)
 
 
 def footer(check: Check, view: View) -> list[Terminal]:
@@ -224,11 +266,11 @@ def notes(check: Check, view: View) -> list[Terminal]:
     return lines
 
 
-def labelled(label: str, facts: Iterable[str], view: View) -> list[Terminal]:
-    """Sentences beside a label in the margin."""
+def labelled(label: str, facts: Iterable[str], view: View, hanging: bool = False) -> list[Terminal]:
+    """Sentences beside a label in the margin; `hanging`: what they go on with stands in by another step."""
     lines: list[Terminal] = []
     for fact in facts:
-        lines += wrapped(fact, view, f"{label:<8}" if not lines else " " * 8, " " * 8)
+        lines += wrapped(fact, view, f"{label:<8}" if not lines else " " * 8, " " * (12 if hanging else 8))
     return lines
 
 

@@ -8,14 +8,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import selectors
 import socket
 import struct
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
-TCP_REPAIR = 19
+TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ, TCP_REPAIR_OPTIONS, TCP_REPAIR_WINDOW = 19, 20, 21, 22, 29
+TCP_FASTOPEN = 23
 held: dict[int, socket.socket] = {}
 
 
@@ -127,6 +132,11 @@ def keepalive(numbers: list[int]) -> None:
         held[one].setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
+def defer(listener: int, seconds: int) -> None:
+    """Nothing is accepted before its client has sent a byte, or this has passed."""
+    held[listener].setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, seconds)
+
+
 def churn_server(host: str, port: int, seconds: float) -> None:
     """Accepts and closes when the client has closed, in a thread, until the time is over."""
     os.nice(-10)  # the load is the premise: it must not fall behind because the machine has other things to do
@@ -219,11 +229,133 @@ def reuse(host: str, port: int, source: list, every: float, seconds: float) -> N
     threading.Thread(target=work, daemon=True).start()
 
 
+def be(name: str) -> None:
+    """Goes by this name in the host's list of processes."""
+    Path("/proc/self/comm").write_text(name)
+
+
+def fill(numbers: list[int]) -> None:
+    """Writes until no more goes in, twice, because the first time the peer's window may still grow."""
+    for _ in range(2):
+        for one in numbers:
+            held[one].setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    held[one].send(b"x" * 65536)
+        time.sleep(0.2)
+
+
+def urgent(numbers: list[int]) -> None:
+    for one in numbers:
+        held[one].send(b"!", socket.MSG_OOB)
+
+
+def pump(numbers: list[int], seconds: float) -> None:
+    """Sends and reads as fast as it goes, both ways, in two threads a socket, until the time is over.
+
+    It gives way to other programs of the machine, which would starve beside it.
+    """
+    end = time.monotonic() + seconds
+    os.nice(10)
+
+    def work(one: socket.socket, act: Callable[[], int]) -> None:
+        one.settimeout(0.5)
+        while time.monotonic() < end:
+            with contextlib.suppress(TimeoutError):
+                moved[0] += act()
+
+    for one in (held[number] for number in numbers):
+        for act in (partial(one.send, b"x" * 65536), partial(receive_some, one)):
+            threading.Thread(target=work, args=(one, act), daemon=True).start()
+
+
+def receive_some(one: socket.socket) -> int:
+    return len(one.recv(1 << 16))
+
+
+moved = [0]
+
+
+def pumped() -> int:
+    """Bytes that went in and out of all pumps so far."""
+    return moved[0]
+
+
+def fast_open(host: str, port: int, size: int) -> int:
+    """Connects with data in the SYN, if there is a cookie for that host."""
+    family, address = resolve(host, port)
+    one = socket.socket(family, socket.SOCK_STREAM)
+    one.sendto(b"x" * size, socket.MSG_FASTOPEN, address)
+    return keep(one)
+
+
+def take_fast_open(listener: int) -> None:
+    held[listener].setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN, 16)
+
+
+def restore(numbers: list[int]) -> list[int]:
+    """Checkpoints each socket, ends it, and makes another that goes on in its place, as CRIU does."""
+    made = []
+    for number in numbers:
+        old = held.pop(number)
+        tcp = socket.IPPROTO_TCP
+        old.setsockopt(tcp, TCP_REPAIR, 1)
+        sequences = []
+        for queue in (1, 2):
+            old.setsockopt(tcp, TCP_REPAIR_QUEUE, queue)
+            sequences.append(old.getsockopt(tcp, TCP_QUEUE_SEQ))
+        family, ends = old.family, (old.getsockname(), old.getpeername())
+        window = old.getsockopt(tcp, TCP_REPAIR_WINDOW, 20)
+        old.close()
+        new = socket.socket(family, socket.SOCK_STREAM)
+        new.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        new.setsockopt(tcp, TCP_REPAIR, 1)
+        new.bind(ends[0])
+        for queue, sequence in zip((1, 2), sequences, strict=True):
+            new.setsockopt(tcp, TCP_REPAIR_QUEUE, queue)
+            new.setsockopt(tcp, TCP_QUEUE_SEQ, sequence)
+        new.setsockopt(tcp, TCP_REPAIR_QUEUE, 0)
+        new.connect(ends[1])
+        new.setsockopt(tcp, TCP_REPAIR_OPTIONS, struct.pack("IIIIII", 2, 1400, 3, 7 | 7 << 16, 4, 0))
+        new.setsockopt(tcp, TCP_REPAIR_WINDOW, window)
+        new.setsockopt(tcp, TCP_REPAIR, 0)
+        made.append(keep(new))
+    return made
+
+
 def pid() -> int:
     return os.getpid()
 
 
+def fork(keep_open: list[int]) -> int:
+    """A child that holds these sockets too, and none of the others; its pid."""
+    child = os.fork()
+    if child:
+        return child
+    for one in set(held) - set(keep_open):
+        os.close(one)
+    while True:
+        time.sleep(3600)
+
+
+def twice(number: int) -> int:
+    """One more descriptor of the same socket."""
+    return keep(held[number].dup())
+
+
+def listen_shared(host: str, port: int, backlog: int) -> int:
+    """One of several listeners on a port (SO_REUSEPORT)."""
+    family, address = resolve(host, port)
+    one = socket.socket(family, socket.SOCK_STREAM)
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    one.bind(address)
+    one.listen(backlog)
+    return keep(one)
+
+
 def main() -> None:
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     for line in sys.stdin:
         request = json.loads(line)
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -20,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 DRIVER = Path(__file__).with_name("driver.py")
-COUNTER = itertools.count()
 
 BOOT = """
 set -e
@@ -158,13 +158,27 @@ class Lab:
 
 
 @contextmanager
+def claimed() -> Iterator[int]:
+    """The third byte of a management network that no other lab on this machine has: an abstract socket is its lock."""
+    for number in itertools.islice(itertools.cycle(range(1, 251)), os.getpid() % 250, os.getpid() % 250 + 250):
+        with socket.socket(socket.AF_UNIX) as lock:
+            try:
+                lock.bind(f"\0halfopen-lab-{number}")
+            except OSError:
+                continue
+            yield number
+            return
+    raise RuntimeError("250 labs are open")
+
+
+@contextmanager
 def lab(folder: Path, *names: str) -> Iterator[Lab]:
     """Builds hosts and takes them down again, whatever happens."""
-    number = (os.getpid() * 3 + next(COUNTER)) % 250 + 1
     for key in ("host_key", "user_key"):
         if not (folder / key).exists():
             sh("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key))
     with ExitStack() as stack:
+        number = stack.enter_context(claimed())
         hosts: dict[str, LabHost] = {}
         switch = stack.enter_context(namespace(folder, "switch"))
         sh(*switch.enter(), "ip", "link", "add", "br0", "type", "bridge")
@@ -172,7 +186,7 @@ def lab(folder: Path, *names: str) -> Iterator[Lab]:
         for index, name in enumerate(names, 1):
             host = stack.enter_context(namespace(folder, name))
             host.management = f"10.213.{number}.{4 * index + 2}"
-            outside = f"ho{os.getpid() % 100000}x{number % 100}{index}"
+            outside = f"ho{os.getpid() % 100000}x{number}i{index}"
             sh("ip", "link", "add", outside, "type", "veth", "peer", "name", "mgmt", "netns", str(host.pid))
             stack.callback(sh, "ip", "link", "del", outside, check=False)
             sh("ip", "addr", "add", f"10.213.{number}.{4 * index + 1}/30", "dev", outside)

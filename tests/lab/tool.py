@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from lab.host import Lab
@@ -37,6 +38,18 @@ def truth(verdict: str, clients: Iterable[str], servers: Iterable[str]) -> Truth
 
 def assert_exactly(report: dict[str, Any], expected: Truth) -> None:
     """Found exactly, no more and no less, and proven; and both hosts read completely."""
+    assert [host["error"] for host in report["hosts"] if host["error"] or not host["complete"]] == []
     assert found(report) == expected
     assert {one["confidence"] for one in report["findings"]} <= {"proven"}
-    assert all(host["complete"] and host["error"] is None for host in report["hosts"])
+
+
+def exec_inventory(lab: Lab, name: str, *wrap: str) -> str:
+    """An inventory whose host `name` is entered by a shell behind `wrap`, without SSH; its path."""
+    argv = [*lab[name].enter(), *wrap, "sh"]
+    path = lab.folder / f"exec-{name}-{len(list(lab.folder.glob('exec-*')))}.toml"
+    path.write_text(f'[hosts.{name}]\ntransport = "exec"\ncommand = {json.dumps(argv)}\n')
+    return str(path)
+
+
+NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+NO_NETLINK = (sys.executable, str(Path(__file__).with_name("confined.py")))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import signal
 import socket
+import struct
 import subprocess
+import termios
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from probe.conversation import PipeChannel, interpreters, open_probe
@@ -176,6 +181,48 @@ def test_a_port_filter_passes_either_side(
     assert rows >= expected  # a neighbour's connection may have had the port before us
     assert all({address.split_key(key)[1], address.split_key(key)[3]} & set(ports) for key in rows)
     assert {one.port for one in snapshot.namespaces[0].listeners} == set(ports)  # type: ignore[attr-defined]
+
+
+def test_it_counts_bytes_as_the_sockets_themselves_do(
+    python: str, pairs: list[tuple[socket.socket, socket.socket]]
+) -> None:
+    """struct tcp_info by getsockopt, and the send queue by SIOCOUTQ; all sockets, then those of a port."""
+    full = pairs[4][0]
+    full.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            full.send(bytes(65536))
+    time.sleep(0.3)
+    expected = {key_of(one): counts_by_getsockopt(one) for pair in pairs for one in pair}
+    agent, _ = started(python)
+    found = dict(row for block in agent.counts(()) for row in block.counts())
+    assert {one: found.get(one) for one in expected} == expected
+    assert found[key_of(full)][2] > 0
+    port = pairs[8][1].getsockname()[1]
+    found = dict(row for block in agent.counts((port,)) for row in block.counts())
+    assert {one for one in expected if port in address.split_key(one)[1::2]} <= found.keys() < expected.keys()
+    agent.close()
+
+
+def counts_by_getsockopt(one: socket.socket) -> tuple[int, int, int]:
+    info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+    queued = fcntl.ioctl(one, termios.TIOCOUTQ, bytes(4))
+    return (*struct.unpack_from("=QQ", info, 120), *struct.unpack("=i", queued))
+
+
+def test_a_kernel_that_counts_no_bytes_gives_no_counters() -> None:
+    """Rows of one length whose tcp_info lies elsewhere, is too short, or is not there."""
+    space: dict[str, Any] = {"__name__": "probe"}
+    exec(compile(probe_source(), "probe", "exec"), space)
+
+    def row(*attributes: tuple[int, int]) -> bytes:
+        parts = [struct.pack("=HH", 4 + size, kind) + bytes(size) for kind, size in attributes]
+        return bytes(88) + b"".join(parts)
+
+    plain, moved, old, none = row((8, 4), (2, 280)), row((2, 280), (8, 4)), row((8, 4), (2, 104)), row((8, 4))
+    assert space["with_info"](memoryview(plain * 3), len(plain)) == [(100, memoryview(plain * 3))]
+    assert [info for info, _ in space["with_info"](memoryview(plain + moved + plain), len(plain))] == [100, 92, 100]
+    assert not space["with_info"](memoryview(old * 2), len(old)) and not space["with_info"](memoryview(none), len(none))
 
 
 def test_it_names_the_holders_and_reads_counters(python: str, pairs: list[tuple[socket.socket, socket.socket]]) -> None:

@@ -1,0 +1,199 @@
+"""`halfopen collect`: one snapshot of each host in a file, to be judged later and elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec import structs
+
+from halfopen.commands.check import hosts_named
+from halfopen.environment import Environment
+from halfopen.errors import Exit, UsageError
+from halfopen.evidence.redact import redacted
+from halfopen.evidence.saved import Run, Saved, encode
+from halfopen.files import save_hosts, write_private
+from halfopen.inventory import CheckPlan, Host, Inventory, read
+from halfopen.judge.analyse import stamp
+from halfopen.judge.case import HostEvidence
+from halfopen.model import Namespace, Snapshot
+from halfopen.options import add_reach
+from halfopen.report.escape import terminal
+
+if TYPE_CHECKING:
+    from halfopen.hosts import Hosts
+
+SUFFIX = ".halfopen"
+SECRET_LIMIT = 4096
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """HOST..., or this machine, and where the files go."""
+    add_reach(parser)
+    add = parser.add_argument
+    add("hosts", nargs="*", metavar="HOST", help='names, globs "web*", "tag:web", or [user@]host[:port]')
+    add("-o", dest="output", metavar="DIR", default=".", help="folder for the files, - for stdout (default: here)")
+    add("--local", action="store_true", help="this machine, without an inventory and without SSH")
+    add("--redact", action="store_true", help="replace addresses and names, alike in all files of this run")
+    add("--redact-with", metavar="FILE", help="the same by the secret in FILE, so that files of several runs fit")
+    add("--print-probe", action="store_true", help="print the program that runs on the hosts, and nothing else")
+
+
+def run(args: argparse.Namespace, environment: Environment) -> int:
+    """0 if every host was read completely, else 3; a host that was not has a file that says why."""
+    if args.print_probe:
+        from halfopen.reach.agent import probe_source
+
+        environment.stdout.write(probe_source().decode())
+        return Exit.CLEAN
+    secret = secret_of(args, environment)
+    inventory, names = chosen(args, environment)
+    if args.output == "-" and (len(names) != 1 or environment.stdout.isatty()):
+        raise UsageError("-o - is for the snapshot of one host, and not for a terminal", "-o DIR, or > FILE")
+    found = take(args, environment, inventory, names)
+    if args.local:
+        found = {one.facts.hostname if one.facts else name: named_by_itself(one) for name, one in found.items()}
+    failed = [one for one in found.values() if one.error is not None]
+    if secret is not None:
+        hidden = redacted(list(found.values()), secret)
+        for before, after in zip(found, hidden, strict=True):
+            print(f"{terminal(before)} is {after.host} in its file", file=environment.stderr)
+        found = {one.host: one for one in hidden}
+    deliver(found, args, environment)
+    for one in failed:
+        complain(one, environment)
+    return Exit.INCOMPLETE if failed else Exit.CLEAN
+
+
+def secret_of(args: argparse.Namespace, environment: Environment) -> bytes | None:
+    """What addresses and names are replaced by, None if they are not."""
+    if args.redact_with is None:
+        return secrets.token_bytes(32) if args.redact else None
+    try:
+        secret: bytes = (environment.folder / args.redact_with).read_bytes()[:SECRET_LIMIT].strip()
+    except OSError as error:
+        raise UsageError(f"{args.redact_with} cannot be read: {error.strerror}") from error
+    if len(secret) < 16:
+        raise UsageError(f"{args.redact_with} is too short for a secret", "head -c 32 /dev/urandom | base64 > FILE")
+    return secret
+
+
+def chosen(args: argparse.Namespace, environment: Environment) -> tuple[Inventory, tuple[str, ...]]:
+    """The hosts to read: those that are named, or this machine."""
+    if args.local:
+        if args.hosts:
+            raise UsageError("--local is this machine alone", "halfopen collect HOST..., or halfopen collect --local")
+        here = Host("local", "local", transport="local")
+        return Inventory({here.name: here}), (here.name,)
+    inventory = read(args.inventory, environment.variables, environment.folder)
+    found = {host.name: host for word in args.hosts for host in hosts_named(word, inventory)}
+    if not found:
+        raise UsageError("there is nothing to collect", "halfopen collect HOST..., or halfopen collect --local")
+    return replace(inventory, hosts={**inventory.hosts, **found}), tuple(found)
+
+
+def take(
+    args: argparse.Namespace, environment: Environment, inventory: Inventory, names: tuple[str, ...]
+) -> dict[str, Saved]:
+    """Reads the hosts, over and over if asked."""
+    from halfopen.hosts import Hosts, Options
+
+    options = Options(
+        connect_timeout=args.connect_timeout,
+        timeout=args.timeout,
+        forks=args.forks,
+        host_keys=args.host_keys,
+        jump=args.jump,
+        transport=args.transport,
+        interactive=environment.interactive,
+    )
+    plan = CheckPlan("collect", names, names, tuple(dict.fromkeys(args.port)))
+    with Hosts(inventory, [plan], options, environment.say) as hosts:
+        return looks(hosts, args.rounds or 1, 1.5 if args.settle is None else args.settle)
+
+
+def looks(hosts: Hosts, rounds: int, settle: float) -> dict[str, Saved]:
+    """Whole dumps of all hosts, each begun when all have ended the one before, and what is known beside them."""
+    from halfopen.archive import new_id, saved_look
+
+    began = datetime.now(UTC)
+    first = hosts.first_look()
+    before = hosts.counters(first)
+    later: dict[str, list[Snapshot]] = {name: [] for name in first}
+    for _ in range(rounds - 1):
+        hosts.say(f"looking again after {settle} s")
+        time.sleep(max(0.0, min(settle, hosts.deadline - time.monotonic())))
+        for name, snapshot in hosts.first_look().items():
+            later[name].append(snapshot)
+    after = hosts.counters(first) if rounds > 1 else {}
+    owners = dict(hosts.each({name: listening(one) for name, one in first.items()}, hosts.owners_of))
+    now = stamp(datetime.now(UTC))
+    run = Run(id=new_id(), started_at=stamp(began), finished_at=now)
+    found = {}
+    for name, snapshot in first.items():
+        host = HostEvidence(
+            name,
+            snapshot.facts,
+            before[name][0] if name in before else {},
+            after[name][0] if name in after else {},
+            before[name][1] if name in before else {},
+            owners.get(name) or {},
+        )
+        failed = next((one for one in (snapshot, *later[name]) if one.error is not None), snapshot)
+        found[name] = structs.replace(
+            saved_look(hosts, replace(snapshot, error=failed.error), host, run), later=whole(later[name])
+        )
+    return found
+
+
+def whole(later: list[Snapshot]) -> tuple[tuple[Namespace, ...], ...]:
+    """The dumps that succeeded."""
+    return tuple(one.namespaces for one in later if one.error is None)
+
+
+def listening(snapshot: Snapshot) -> list[int]:
+    """Inodes of the LISTEN sockets: their programs are worth a name whatever will be found."""
+    return sorted({one.inode for space in snapshot.namespaces for one in space.listeners if one.inode})
+
+
+def named_by_itself(saved: Saved) -> Saved:
+    """A snapshot of this machine, under its own name: `local` would mean another machine elsewhere."""
+    return structs.replace(saved, host=saved.facts.hostname) if saved.facts and saved.facts.hostname else saved
+
+
+def deliver(found: Mapping[str, Saved], args: argparse.Namespace, environment: Environment) -> None:
+    """The files, and their names on stdout; or the one snapshot itself."""
+    files = {name: encode(one) for name, one in found.items()}
+    if args.output == "-":
+        environment.stdout.flush()
+        environment.stdout.buffer.write(*files.values())
+        return
+    target = environment.folder / args.output
+    if target.suffix == SUFFIX and not target.is_dir():
+        if len(files) != 1:
+            raise UsageError(f"-o {args.output} is one file, and there are {len(files)} hosts", "-o DIR")
+        write_private(target, *files.values())
+        written = [target]
+    else:
+        written = save_hosts(target, files)
+    for path in written:
+        print(shown(path, environment.folder), file=environment.stdout)
+
+
+def shown(path: Path, folder: Path) -> str:
+    """A path as the user would type it."""
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
+
+
+def complain(one: Saved, environment: Environment) -> None:
+    """Why a host could not be read."""
+    assert one.error is not None
+    print(f"halfopen: {terminal(f'{one.host}: {one.error.code}: {one.error.message}')}", file=environment.stderr)
+    if one.error.hint:
+        print(f"          {terminal(one.error.hint)}", file=environment.stderr)

@@ -1,0 +1,42 @@
+"""`halfopen count`: the sockets of one host by process, port and state, and what no lsof shows."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, datetime
+
+from halfopen.commands.check import host_of
+from halfopen.commands.deliver import check_formats, write
+from halfopen.environment import Environment
+from halfopen.evidence import census
+from halfopen.inventory import read
+from halfopen.options import add_reaching, port, positive
+from halfopen.report.formats import COUNT_FORMATS
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """HOST, and what of it to count."""
+    add_reaching(parser)
+    parser.add_argument("host", metavar="HOST", help="a name of the inventory, [user@]host[:port], or local")
+    parser.add_argument("--port", metavar="P", type=port, action="append", default=[], help="either side's; repeatable")
+    parser.add_argument("--pid", metavar="N", type=positive, help="what this process holds, and what waits for it")
+
+
+def run(args: argparse.Namespace, environment: Environment) -> int:
+    """Asks the host once: 0, or HostError (exit 3) where it cannot be read."""
+    from halfopen.commands.reaching import visit
+    from halfopen.judge.count import Asked, refuse, tally_of
+
+    check_formats(args, COUNT_FORMATS)
+    inventory = read(args.inventory, environment.variables, environment.folder)
+    host, ports = host_of(args.host, inventory), tuple(dict.fromkeys(args.port))
+    with visit(inventory, args, environment) as visited:
+        agent = visited.open(host)
+        question = census.encode_question(args.pid, ports)
+        fields = agent.ask_survey(census.COUNT, question, wait=host.transport == "exec")
+    assert agent.facts is not None
+    found = census.decode(fields, agent.facts.collector)
+    asked = Asked(host.name, agent.transport, args.pid, ports, datetime.now(UTC), agent.note)
+    refuse(found, asked)
+    write(tally_of(found, agent.facts, agent.netns, asked), args, environment, COUNT_FORMATS)
+    return 0

@@ -1,0 +1,67 @@
+"""`halfopen doctor`: what evidence is to be had on hosts, and which conclusions its absence rules out."""
+
+from __future__ import annotations
+
+import argparse
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from halfopen.commands.check import host_of
+from halfopen.commands.deliver import check_formats, write
+from halfopen.environment import Environment
+from halfopen.errors import HostError
+from halfopen.evidence import examination
+from halfopen.inventory import Host, read
+from halfopen.options import add_reaching, positive
+from halfopen.report.formats import DOCTOR_FORMATS
+
+if TYPE_CHECKING:
+    from halfopen.judge.doctor import Visited
+    from halfopen.reach.opening import Visit
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """HOST..."""
+    add_reaching(parser)
+    parser.add_argument("--forks", metavar="N", type=positive, default=16, help="hosts at a time (default 16)")
+    parser.add_argument("hosts", metavar="HOST", nargs="+", help="names of the inventory, [user@]host[:port], or local")
+
+
+def run(args: argparse.Namespace, environment: Environment) -> int:
+    """Visits all hosts at once. 0 if a check of each would be complete, else 3."""
+    from halfopen.commands.reaching import visit
+    from halfopen.judge.doctor import checkup_of
+    from halfopen.reach.connect import refuse_untrusted
+
+    check_formats(args, DOCTOR_FORMATS)
+    inventory = read(args.inventory, environment.variables, environment.folder)
+    hosts = list({host.name: host for host in (host_of(name, inventory) for name in args.hosts)}.values())
+    for host in hosts:
+        refuse_untrusted(host, inventory)
+    pool = ThreadPoolExecutor(args.forks, thread_name_prefix="host")
+    try:
+        with visit(inventory, args, environment) as visited:
+            found = list(pool.map(lambda host: examine(visited, host), hosts))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # a host that says nothing must not hold up Ctrl-C
+    checkup = checkup_of(found, datetime.now(UTC))
+    write(checkup, args, environment, DOCTOR_FORMATS)
+    return checkup.exit_code
+
+
+def examine(visited: Visit, host: Host) -> Visited:
+    """One host; an error is what was found there."""
+    from halfopen.judge.doctor import Visited
+
+    agent = None
+    try:
+        agent = visited.open(host)
+        fields = agent.ask_survey(examination.EXAMINE, wait=host.transport == "exec")
+    except HostError as error:
+        way = agent.transport if agent else host.transport
+        # The ssh program says what it met on the way when it is first read from.
+        return Visited(host.name, way, None, error, agent is not None and way != "openssh", host.sudo)
+    assert agent.facts is not None
+    told = examination.decode(fields, agent.facts)
+    return Visited(host.name, agent.transport, told, sudo=host.sudo, note=agent.note)

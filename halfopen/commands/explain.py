@@ -1,0 +1,109 @@
+"""`halfopen explain`: what a word of the report means, from the tables that judge."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Iterable
+
+from halfopen.environment import Environment
+from halfopen.errors import UsageError
+from halfopen.findings import CauseCode, Confidence, OutlookCode, Verdict
+from halfopen.inventory import did_you_mean
+from halfopen.judge.causes import ABOUT
+from halfopen.judge.meaning import CONFIDENCES, MEANINGS
+from halfopen.judge.outlook import OUTLOOKS
+from halfopen.judge.summary import meaning
+from halfopen.judge.verdict import SEVERITY
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Which word; all of them if none."""
+    parser.add_argument("code", nargs="?", metavar="CODE", help="a verdict, cause, outlook or confidence; none: all")
+
+
+def run(args: argparse.Namespace, environment: Environment) -> int:
+    """Prints one explanation, or a line for each word."""
+    width = max(40, min(environment.width, 100))
+    print("\n".join(everything(width) if args.code is None else explained(args.code, width)), file=environment.stdout)
+    return 0
+
+
+def everything(width: int) -> list[str]:
+    """All words by kind, each with what it means in one line."""
+    lines: list[str] = []
+    for title, words in lists().items():
+        size = max(map(len, words)) + 2
+        lines += ["", title] if lines else [title]
+        for word, text in words.items():
+            lines += wrapped(text, width, f"  {word:<{size}}", " " * (size + 2))
+    return [*lines, "", "halfopen explain CODE tells more."]
+
+
+def lists() -> dict[str, dict[str, str]]:
+    """Kind -> word -> what it means, shortly."""
+    return {
+        "verdicts": {one: f"{SEVERITY[one]}: {meaning(one, None, None)}" for one in Verdict},
+        "causes": {one: ABOUT[one].meaning for one in CauseCode},
+        "outlooks": {one: OUTLOOKS[one] for one in OutlookCode},
+        "confidence": {one: first_sentence(text) for one, text in CONFIDENCES.items()},
+    }
+
+
+def explained(code: str, width: int) -> list[str]:
+    """One word at length; `unknown` is both a cause and an outlook. UsageError for a word that no report has."""
+    found: list[list[str]] = []
+    if code in set(Verdict):
+        found.append(verdict(Verdict(code), width))
+    if code in set(CauseCode):
+        found.append(cause(CauseCode(code), width))
+    if code in set(OutlookCode):
+        found.append([f"{code}  (outlook)", "", *wrapped(OUTLOOKS[OutlookCode(code)], width)])
+    if code in set(Confidence):
+        found.append([f"{code}  (confidence)", "", *wrapped(CONFIDENCES[Confidence(code)], width)])
+    if not found:
+        known = [str(word) for words in lists().values() for word in words]
+        raise UsageError(
+            f"{code!r} is no verdict, cause, outlook or confidence",
+            did_you_mean(code, known) or "halfopen explain lists all of them",
+        )
+    return [line for at, lines in enumerate(found) for line in (["", *lines] if at else lines)]
+
+
+def verdict(one: Verdict, width: int) -> list[str]:
+    """A verdict: what it says, how it comes about, what to look at."""
+    told = MEANINGS[one]
+    lines = [f"{one}  (verdict, {SEVERITY[one]})", "", *wrapped(told.says, width)]
+    lines += ["", *wrapped(told.beside, width)] if told.beside else []
+    return [*lines, "", "How it comes about", *bullets(told.arises, width), "", "Look at", *bullets(told.next, width)]
+
+
+def cause(one: CauseCode, width: int) -> list[str]:
+    """A cause: what it is, how it comes about, what it is told by, what to do."""
+    told = ABOUT[one]
+    lines = [f"{one}  (cause)", "", *wrapped(told.meaning, width)]
+    for title, text in (("How it comes about", told.story), ("Told by", told.evidence), ("What to do", told.remedy)):
+        lines += ["", title, *wrapped(text, width, "  ")]
+    return lines
+
+
+def bullets(sentences: Iterable[str], width: int) -> list[str]:
+    """A list."""
+    return [line for one in sentences for line in wrapped(one, width, "  - ", "    ")]
+
+
+def wrapped(text: str, width: int, first: str = "", rest: str | None = None) -> list[str]:
+    """Prose; what stands in backquotes for the documentation stands as it is here."""
+    return textwrap.wrap(
+        text.replace("`", ""),
+        width,
+        initial_indent=first,
+        subsequent_indent=first if rest is None else rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def first_sentence(text: str) -> str:
+    """Up to the first full stop."""
+    return text.partition(". ")[0].removesuffix(".") + "."

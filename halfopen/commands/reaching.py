@@ -1,0 +1,24 @@
+"""How the options of a command say that hosts are reached, for commands that ask each host once."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from halfopen.environment import Environment
+from halfopen.inventory import Inventory
+from halfopen.reach.connect import ReachOptions
+from halfopen.reach.opening import Visit
+
+
+def visit(inventory: Inventory, args: argparse.Namespace, environment: Environment) -> Visit:
+    """The hosts of the inventory within reach; the time that the user gave begins now."""
+    options = ReachOptions(
+        connect_timeout=args.connect_timeout,
+        deadline=time.monotonic() + args.timeout,
+        host_keys=args.host_keys,
+        jump=args.jump,
+        transport=args.transport,
+        interactive=environment.interactive,
+    )
+    return Visit(inventory, options, args.timeout)

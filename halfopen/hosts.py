@@ -1,0 +1,268 @@
+"""The hosts of a run: each reached once, kept open, and asked by a thread that waits for it.
+
+Nothing here judges, and nothing of the judgement is imported, so that it can be while the hosts answer. A host that
+fails is a value: an error in its snapshot or its look, and a note.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from halfopen.environment import Progress
+from halfopen.errors import ErrorCode, HostError
+from halfopen.inventory import CheckPlan, Host, Inventory
+from halfopen.model import Look, Place, Process, Sight, Snapshot, Wanted
+from halfopen.reach.agent import Agent
+from halfopen.reach.channel import Connection
+from halfopen.reach.connect import ReachOptions, refuse_untrusted
+from halfopen.reach.machine import MachineAgent, is_foreign
+from halfopen.reach.opening import Closing, open_agent
+from halfopen.reach.shell import COMMAND, ShellAgent
+from halfopen.table import CountBlock
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+AnyAgent = Agent | ShellAgent | MachineAgent
+
+Known = tuple[dict[str, int], dict[str, int]]
+"""Counters and sysctls of a host."""
+
+QUESTION_LIMIT = 100_000  # exact look-ups of one request
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a run reaches hosts and how long it takes. Durations in seconds."""
+
+    connect_timeout: float = 10.0
+    timeout: float = 120.0
+    forks: int = 16
+    host_keys: str = "strict"
+    jump: str | None = None
+    transport: str | None = None
+    interactive: bool = False
+
+
+class Hosts:
+    """Open probes on the hosts of some checks. A context manager: on its way out every probe ends.
+
+    `say` is told what is under way, for a terminal; with "" that nothing is any more. `notes`: host and what a reader
+    should know of how it was read. `ports`: what the dump of each host is limited to, empty for all.
+    """
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        plans: Sequence[CheckPlan],
+        options: Options,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.inventory, self.plans, self.options, self.say = inventory, plans, options, say
+        self.started_at, self.began = datetime.now(UTC), time.monotonic()
+        self.deadline = self.began + options.timeout
+        self.agents: dict[str, AnyAgent] = {}
+        self.reached: dict[str, Connection] = {}
+        self.connections: list[Closing] = []
+        self.pool = ThreadPoolExecutor(max(1, options.forks), thread_name_prefix="host")
+        self.ports = {name: ports_of(name, plans) for name in hosts_of(plans)}
+        self.notes: list[tuple[str, str]] = []
+        self.reading: list[tuple[str, Future[Snapshot]]] = []
+
+    def __enter__(self) -> Hosts:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.say("")
+        for one in self.connections:
+            one.close()
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
+    def begin(self) -> None:
+        """Starts a dump of every host; those that were not reached yet are reached now. `first_look` waits for it."""
+        for name in self.ports:
+            refuse_untrusted(self.inventory.hosts[name], self.inventory)
+        progress = Progress(self.ports, self.say)
+
+        def read(name: str) -> Snapshot:
+            snapshot = self.snapshot_of(name)
+            progress.done(name)
+            return snapshot
+
+        self.reading = [(name, self.pool.submit(read, name)) for name in self.ports]
+
+    def first_look(self) -> dict[str, Snapshot]:
+        """Every host's snapshot."""
+        if not self.reading:
+            self.begin()
+        found = {name: future.result() for name, future in self.reading}
+        self.reading = []
+        return found
+
+    def snapshot_of(self, name: str) -> Snapshot:
+        """A dump of one host, on its open probe or a new one; an error is a snapshot too."""
+        transport = self.inventory.hosts[name].transport
+        try:
+            if name in self.agents:
+                return self.agents[name].snapshot(self.ports[name])
+            agent, snapshot = self.reach(self.inventory.hosts[name])
+            transport = agent.transport
+        except HostError as error:
+            self.agents.pop(name, None)
+            return Snapshot(name, None, error=error, transport=transport)
+        self.agents[name] = agent
+        return snapshot
+
+    def reach(self, host: Host) -> tuple[AnyAgent, Snapshot]:
+        """A host's first snapshot by the probe, or by what its shell has where it has no Python that could run it."""
+        ports = self.ports[host.name]
+        if host.transport == "local" and is_foreign():
+            machine = MachineAgent(host.name)
+            return machine, machine.first_look(ports)
+        try:
+            agent = self.open(host)
+            return agent, agent.first_look(ports)
+        except HostError as error:
+            # An interpreter that the user named is missed, not replaced.
+            if error.code is not ErrorCode.NO_INTERPRETER or host.python is not None:
+                raise
+            missing = error
+        try:
+            by_shell = self.open_shell(host)
+            return by_shell, by_shell.first_look(ports)
+        except HostError as error:
+            # A login that runs no command, or only its own, tells more by what it said first.
+            raise missing if error.code in (ErrorCode.TRUNCATED, ErrorCode.PROTOCOL_ERROR) else error from None
+
+    def open_shell(self, host: Host) -> ShellAgent:
+        """Starts the shell script on a connection that stands."""
+        connection = self.reached[host.name]
+        channel = connection.run(COMMAND)
+        channel.deadline = self.deadline
+        agent = ShellAgent(host.name, channel, connection.transport, self.options.timeout, self.deadline)
+        self.connections.append(agent)
+        agent.start(wait=host.transport == "exec")
+        return agent
+
+    def open(self, host: Host) -> Agent:
+        """Reaches a host and starts the probe there."""
+        reach = ReachOptions(
+            connect_timeout=self.options.connect_timeout,
+            deadline=self.deadline,
+            host_keys=self.options.host_keys,
+            jump=self.options.jump,
+            transport=self.options.transport,
+            interactive=self.options.interactive,
+        )
+        agent = open_agent(host, self.inventory, reach, self.options.timeout, self.connections.append)
+        if agent.connection is not None:
+            self.reached[host.name] = agent.connection
+        if agent.note:
+            self.notes.append((host.name, agent.note))
+        agent.start(self.ports[host.name], wait=host.transport == "exec")
+        return agent
+
+    def translated(self, name: str, snapshot: Snapshot) -> Snapshot:
+        """The snapshot with what translates on its host."""
+        agent = self.agents[name]
+        try:
+            return agent.translated(snapshot) if isinstance(agent, Agent) else snapshot
+        except HostError as error:
+            self.agents.pop(name, None)
+            return replace(snapshot, error=error)
+
+    def read_again(self, name: str, snapshot: Snapshot) -> Snapshot:
+        """A wider dump, with the translations that are known already."""
+        again = self.snapshot_of(name)
+        known = {space.netns: space.rewrites for space in snapshot.namespaces}
+        return replace(again, namespaces=tuple(replace(one, rewrites=known.get(one.netns)) for one in again.namespaces))
+
+    def looks(self, asked: Mapping[str, Sequence[Wanted]]) -> list[Look]:
+        """One look at each host that is asked, all at once."""
+        return [look for _, look in self.each(asked, self.look)]
+
+    def look(self, name: str, wanted: Sequence[Wanted]) -> Look:
+        """Exact look-ups on one host; an error is a look without sights."""
+        agent = self.agents.get(name)
+        if agent is None:
+            return Look(name, {})
+        sights: dict[tuple[Place, bytes], Sight] = {}
+        try:
+            for at in range(0, len(wanted), QUESTION_LIMIT):
+                sights.update(agent.look(wanted[at : at + QUESTION_LIMIT]).sights)
+        except HostError as error:
+            self.agents.pop(name, None)
+            return Look(name, {}, error)
+        return Look(name, sights)
+
+    def counts(self, name: str) -> tuple[Place | None, Sequence[CountBlock], HostError | None]:
+        """A dump with byte counters: of which namespace, and what it gave. A kernel that refuses it gives none."""
+        agent = self.agents.get(name)
+        if not isinstance(agent, Agent):
+            return None, (), None
+        try:
+            return agent.place, agent.counts(self.ports[name]), None
+        except HostError as error:
+            if error.code in (ErrorCode.UNSUPPORTED, ErrorCode.NEEDS_PRIVILEGE):
+                return None, (), None
+            self.agents.pop(name, None)
+            return None, (), error
+
+    def involve(self, places: Iterable[Place]) -> None:
+        """Tells each host in which of its namespaces there is something to explain."""
+        for place in places:
+            agent = self.agents.get(place.host)
+            if isinstance(agent, Agent):
+                agent.involve(place)
+
+    def counters(self, names: Iterable[str]) -> dict[str, Known]:
+        """Counters and sysctls of each open host; a host that fails here gives none."""
+        return {name: found for name, found in self.each(dict.fromkeys(names, ""), self.counters_of) if found}
+
+    def counters_of(self, name: str, _: str) -> Known | None:
+        """Counters and sysctls of one host."""
+        agent = self.agents.get(name)
+        try:
+            return agent.evidence() if agent else None
+        except HostError as error:
+            self.agents.pop(name, None)
+            self.notes.append((name, f"its counters could not be read: {error.message}"))
+            return None
+
+    def owners_of(self, name: str, inodes: Sequence[int]) -> dict[int, Process]:
+        """Processes that hold these sockets of one host."""
+        agent = self.agents.get(name)
+        if agent is None or not inodes:
+            return {}
+        try:
+            found, unreadable = agent.owners(inodes)
+        except HostError as error:
+            self.agents.pop(name, None)
+            self.notes.append((name, f"the processes could not be read: {error.message}"))
+            return {}
+        if unreadable and len(found) < len(inodes):
+            self.notes.append((name, "some processes belong to other users and could not be named; as root they could"))
+        return found
+
+    def each(self, asked: Mapping[str, T], do: Callable[[str, T], R]) -> list[tuple[str, R]]:
+        """Does something for every host at once; the answers in the order asked."""
+        futures = [(name, self.pool.submit(do, name, what)) for name, what in asked.items()]
+        return [(name, future.result()) for name, future in futures]
+
+
+def hosts_of(plans: Iterable[CheckPlan]) -> list[str]:
+    """Every host that a check names, once."""
+    return list(dict.fromkeys(name for plan in plans for name in (*plan.clients, *plan.servers, *plan.nat)))
+
+
+def ports_of(name: str, plans: Iterable[CheckPlan]) -> tuple[int, ...]:
+    """The ports that a host's dump is limited to: all that its checks name, or none if one of them names none."""
+    asked = [plan.ports for plan in plans if name in (*plan.clients, *plan.servers, *plan.nat)]
+    if not all(asked):
+        return ()
+    return tuple(sorted({port for ports in asked for port in ports}))

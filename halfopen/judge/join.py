@@ -1,0 +1,111 @@
+"""The join of one check, live or from files: what translates is named alike at both ends, matched, and named back.
+
+What deals with translation is imported where there is some, because most runs have none and its import would cost a
+clean pair a tenth of its time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from halfopen.inventory import CheckPlan
+from halfopen.judge.match import Ground, Matching, match, survey
+from halfopen.model import Namespace, Snapshot
+
+if TYPE_CHECKING:
+    from halfopen.judge.translate import Tables
+
+Extra = Mapping[str, Sequence[bytes]]
+"""Host -> addresses that lead to it though it has none of them."""
+
+
+def join(plan: CheckPlan, snapshots: Mapping[str, Snapshot], extra: Extra, limit: int | None = 0) -> Matching:
+    """The matching of a check: what the evidence says by itself. `limit`: as `match` has it."""
+    roles, snapshots = compared(plan), once_each(snapshots)
+    hosts = [snapshots[name] for name in roles]
+    if not any(space.rewrites for one in everybody(plan, snapshots) for space in one.namespaces):
+        return match(survey(hosts, plan.clients, plan.servers, plan.ports, extra), limit)
+    from halfopen.judge.translate import names_of, restore
+
+    names = names_of(hosts, translations(plan, snapshots, extra), frozenset(roles))
+    ports = names.dialled_ports(plan.ports)
+    found = match(survey([names.snapshot(one) for one in hosts], plan.clients, plan.servers, ports, extra), limit)
+    return restore(found, names)
+
+
+def conclude(plan: CheckPlan, snapshots: Mapping[str, Snapshot], extra: Extra, matching: Matching) -> Matching:
+    """The matching, once all that can be read was read: what no table explains is inferred, or doubted."""
+    if not matching.suspects:
+        return matching
+    from halfopen.judge.infer import infer
+
+    return infer(plan, once_each(snapshots), ground_of(plan, snapshots, extra), matching)
+
+
+def ground_of(plan: CheckPlan, snapshots: Mapping[str, Snapshot], extra: Extra) -> Ground:
+    """What the join stands on where nothing translates."""
+    hosts = [once_each(snapshots)[name] for name in compared(plan)]
+    return survey(hosts, plan.clients, plan.servers, plan.ports, extra)
+
+
+def translations(plan: CheckPlan, snapshots: Mapping[str, Snapshot], extra: Extra) -> Tables:
+    """What translates between the hosts of a check, by its hosts and by those that it names under `nat`."""
+    from halfopen.judge.translate import tables_of
+
+    hosts = everybody(plan, snapshots)
+    return tables_of(hosts, survey(hosts, plan.clients, plan.servers, plan.ports, extra))
+
+
+def wider_ports(plan: CheckPlan, snapshots: Mapping[str, Snapshot], extra: Extra) -> dict[str, set[int]]:
+    """Host -> ports to be read there too, because a translation leads from one port of the check to another."""
+    if not plan.ports:
+        return {}
+    from halfopen.judge.translate import translated_ports
+
+    return translated_ports(translations(plan, snapshots, extra), plan.ports)
+
+
+def may_translate(plan: CheckPlan, snapshots: Mapping[str, Snapshot], matching: Matching) -> list[str]:
+    """The hosts whose connection tracking could explain what the join left over: none if it left nothing."""
+    if not matching.suspects and not matching.external:
+        return []
+    return [one.host for one in everybody(plan, snapshots) if any(space.tracked for space in one.namespaces)]
+
+
+def once_each(snapshots: Mapping[str, Snapshot]) -> Mapping[str, Snapshot]:
+    """The snapshots without namespaces that two of them have: two names of one machine, or a container and its host.
+
+    A namespace stays with the host whose own it is, else with the first that has it. Two own ones are two hosts.
+    """
+    owns = {kernel_name(one, one.namespaces[0]) for one in snapshots.values() if one.namespaces}
+    seen: set[tuple[str, int]] = set()
+    found = {}
+    for name, one in snapshots.items():
+        kept = list(one.namespaces[:1])
+        for space in one.namespaces[1:]:
+            known = kernel_name(one, space)
+            if known is None or (known not in owns and known not in seen):
+                kept.append(space)
+            if known is not None:
+                seen.add(known)
+        found[name] = one if len(kept) == len(one.namespaces) else replace(one, namespaces=tuple(kept))
+    return found
+
+
+def kernel_name(snapshot: Snapshot, space: Namespace) -> tuple[str, int] | None:
+    """What tells a namespace from all others: the boot of its kernel and its inode; None if either is unknown."""
+    if snapshot.facts is None or snapshot.facts.boot_id is None or space.netns is None:
+        return None
+    return snapshot.facts.boot_id, space.netns
+
+
+def everybody(plan: CheckPlan, snapshots: Mapping[str, Snapshot]) -> list[Snapshot]:
+    """The hosts of both roles, and those that translate between them, each once."""
+    return [snapshots[name] for name in dict.fromkeys((*compared(plan), *plan.nat)) if name in snapshots]
+
+
+def compared(plan: CheckPlan) -> list[str]:
+    """The hosts of both roles, each once."""
+    return list(dict.fromkeys((*plan.clients, *plan.servers)))

@@ -1,0 +1,92 @@
+"""How many handshakes may be under way at a time, and how long to wait when a server has had enough of them.
+
+sshd's MaxStartups counts connections that are not authenticated yet, and drops new ones by chance; our own storm must
+never read as a host that is down. So there are a few places at each sshd, and a few through each jump host, whichever
+way leads there. A server that throttles all the same gets half as many from then on, and who was turned away comes
+again a little later, each host at another moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+
+from halfopen.errors import ErrorCode, HostError
+
+AT_ONE_SSHD = 8
+THROUGH_ONE_JUMP = 8
+FEWEST = 2
+TRIES = 4
+
+Address = tuple[str, int]
+"""(host, port)"""
+
+
+class Gate:
+    """Lets so many through at a time."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.inside, self.changed = most, 0, threading.Condition()
+
+    @contextlib.contextmanager
+    def passed(self, name: str, deadline: float) -> Iterator[None]:
+        """A place. HostError when there is none before the deadline (time.monotonic()); THROTTLED within narrows it."""
+        with self.changed:
+            if not self.changed.wait_for(lambda: self.inside < self.most, max(0.0, deadline - time.monotonic())):
+                raise HostError(
+                    ErrorCode.THROTTLED,
+                    f"too many connections to {name} at once",
+                    "a smaller --forks, or more --timeout",
+                )
+            self.inside += 1
+        try:
+            yield
+        except HostError as error:
+            if error.code is ErrorCode.THROTTLED:
+                with self.changed:
+                    self.most = max(FEWEST, self.most // 2)
+            raise
+        finally:
+            with self.changed:
+                self.inside -= 1
+                self.changed.notify_all()
+
+
+@contextlib.contextmanager
+def place_at(sshd: Address, deadline: float) -> Iterator[None]:
+    """A place for one handshake with this sshd."""
+    with gate(AT, sshd, AT_ONE_SSHD).passed(sshd[0], deadline):
+        yield
+
+
+@contextlib.contextmanager
+def way_through(jumps: Iterable[Address], deadline: float) -> Iterator[None]:
+    """A place through each of these jump hosts, from the first handshake to the last one behind them."""
+    with ExitStack() as stack:
+        for jump in sorted(set(jumps)):  # in one order everywhere, or two chains could wait for each other
+            stack.enter_context(gate(THROUGH, jump, THROUGH_ONE_JUMP).passed(jump[0], deadline))
+        yield
+
+
+def gate(gates: dict[Address, Gate], address: Address, most: int) -> Gate:
+    """The gate of an address."""
+    with GUARD:
+        return gates.setdefault(address, Gate(most))
+
+
+def again(error: HostError, attempt: int, deadline: float) -> bool:
+    """Whether to try once more, after the first attempt (0) and some further ones: about 1 s later, then 2, then 4."""
+    wait = random.uniform(0.5, 1.5) * 2**attempt
+    if error.code is not ErrorCode.THROTTLED or attempt == TRIES - 1 or time.monotonic() + wait >= deadline:
+        return False
+    time.sleep(wait)
+    return True
+
+
+GUARD = threading.Lock()
+AT: dict[Address, Gate] = {}
+THROUGH: dict[Address, Gate] = {}

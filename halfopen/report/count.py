@@ -1,0 +1,154 @@
+"""`halfopen count` for a person: who holds what, what waits in accept queues, and what lsof would have shown of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import msgspec
+
+from halfopen.report.escape import Terminal, terminal
+from halfopen.report.text import BLANK, wrapped
+from halfopen.report.view import View
+from halfopen.tally import AcceptQueue, Direction, Holder, Keeper, Row, Tally
+from halfopen.tcp import State
+from halfopen.words import plural
+
+SHOWN = 30  # rows, or listeners, unless all are asked for
+NAMED = 3  # pids of one row
+
+
+def render(tally: Tally, view: View) -> str:
+    """The answer, the rows, the listeners, and the sentence about lsof."""
+    head = terminal(tally.headline)
+    lines = [Terminal(f"\x1b[1m{head}\x1b[0m") if view.colour else head]
+    if not view.quiet:
+        if tally.rows:
+            lines += [BLANK, *rows(tally.rows, view)]
+        if tally.listeners:
+            lines += [BLANK, *listeners(tally.listeners, view)]
+        if view.verbose:
+            lines += [BLANK, *(line for one in told_holders(tally) for line in wrapped(one, view, "  ", "    "))]
+        lines += [BLANK, *wrapped(lsof(tally), view, "")]
+        lines += [line for note in tally.notes for line in wrapped(f"note: {note}", view, "", "      ")]
+    return "\n".join(lines) + "\n"
+
+
+def render_json(tally: Tally, _: View) -> str:
+    """The public contract, in pure ASCII."""
+    return json.dumps(msgspec.to_builtins(tally), indent=2).replace("\x7f", "\\u007f") + "\n"
+
+
+def rows(found: Sequence[Row], view: View) -> list[Terminal]:
+    """One line a row."""
+    cells = [
+        [
+            terminal(keeper(row)),
+            terminal(port(row)),
+            blank(row.states.get(State.ESTABLISHED, 0) - row.accept_queue.get(State.ESTABLISHED, 0)),
+            blank(row.states.get(State.LISTEN, 0)),
+            blank(sum(row.accept_queue.values())),
+            terminal(others(row)),
+        ]
+        for row in found
+    ]
+    heads = ["process", "port", "established", "listen", "accept queue", "other"]
+    return table(cells, heads, ("left", "left", "right", "right", "right", "left"), view)
+
+
+def listeners(found: Sequence[AcceptQueue], view: View) -> list[Terminal]:
+    """One line a listener: how many wait, how many may, and who should accept them."""
+    cells = []
+    for one in found:
+        address = f"[{one.address}]" if ":" in one.address else one.address
+        limit = "?" if one.backlog is None else str(one.backlog)
+        length = "?" if one.queue is None else str(one.queue)
+        cells.append(
+            [
+                terminal(f"{address}:{one.port}"),
+                terminal(f"{length} of {limit}{': full' if one.full else ''}"),
+                terminal(who(one.keeper, one.holders, one.uid)),
+            ]
+        )
+    return table(cells, ["listener", "waiting of backlog", "process"], ("left", "left", "left"), view)
+
+
+def table(cells: list[list[Terminal]], heads: list[str], align: Sequence[str], view: View) -> list[Terminal]:
+    """Columns, cut to what a screen holds unless all was asked for."""
+    from tabulate import tabulate
+
+    shown = cells if view.all else cells[:SHOWN]
+    text = tabulate(shown, heads, tablefmt="plain", disable_numparse=True, colalign=align)
+    lines = [Terminal(f"  {line}".rstrip()) for line in text.splitlines()]
+    if len(cells) > len(shown):
+        lines.append(terminal(f"  and {len(cells) - len(shown)} more: --all, or -o count.json"))
+    return lines
+
+
+def blank(count: int) -> Terminal:
+    """A count; nothing reads better than a column of zeros."""
+    return terminal(str(count) if count else "")
+
+
+def keeper(row: Row) -> str:
+    """Who holds a row."""
+    return who(row.keeper, row.holders, row.uid)
+
+
+def who(kind: Keeper, holders: Sequence[Holder], uid: int | None) -> str:
+    """Processes by name and pid, or why there is none."""
+    if kind is Keeper.PROCESS:
+        more = len(holders) - NAMED
+        named = [f"{one.process or '?'} pid {one.pid}" for one in holders[:1]]
+        named += [str(one.pid) for one in holders[1:NAMED]]
+        return ", ".join(named) + (f" and {more} more" if more > 0 else "") + (" (shared)" if holders[1:] else "")
+    return WHO[kind] + (f", uid {uid}" if uid is not None else "")
+
+
+def told_holders(tally: Tally) -> list[str]:
+    """Every process of the rows, once: its unit and its command line."""
+    found = {one.pid: one for row in tally.rows for one in row.holders}
+    return [
+        f"{one.process or '?'} pid {pid}" + (f" in {one.unit}" if one.unit else "") + f": {one.command or 'unknown'}"
+        for pid, one in sorted(found.items())
+    ]
+
+
+def port(row: Row) -> str:
+    """`:5432` for what came in on it, `to :5432` for what went out."""
+    number = "other ports" if row.port is None else f":{row.port}"
+    return number if row.direction is Direction.IN else f"to {number}"
+
+
+def others(row: Row) -> str:
+    """The states that have no column, and those of what waits that are not ESTABLISHED."""
+    parts = [
+        f"{left} {state}"
+        for state, count in row.states.items()
+        if state not in (State.ESTABLISHED, State.LISTEN) and (left := count - row.accept_queue.get(state, 0))
+    ]
+    parts += [
+        f"{count} {state} in the queue" for state, count in row.accept_queue.items() if state != State.ESTABLISHED
+    ]
+    return ", ".join(parts)
+
+
+def lsof(tally: Tally) -> str:
+    """What lsof would have shown, and what not."""
+    found = tally.lsof
+    lines = f" in {plural(found.lines, 'line')}" if found.lines != found.sockets else ""
+    hidden = ", ".join(f"{count} {HIDDEN.get(reason, reason)}" for reason, count in found.hidden.items())
+    missing = f"; not to be seen there: {hidden}" if hidden else ""
+    return f"{found.command} would have shown {found.sockets} of {tally.sockets}{lines}{missing}"
+
+
+WHO = {
+    Keeper.OTHER_USERS: "other users (needs root)",
+    Keeper.NOBODY: "no process (kernel)",
+    Keeper.NOT_FOUND: "process not found",
+}
+HIDDEN = {
+    "accept queue": "in an accept queue",
+    Keeper.OTHER_USERS: "of other users",
+    Keeper.NOT_FOUND: "of no process to be seen",
+}

@@ -1,0 +1,419 @@
+"""Causes that the kernel can be brought to, found as what they were made by; and outlooks, verified by waiting."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from lab.breaks import COUNT, FAULTS, Scene
+from lab.host import Lab, LabHost
+from lab.tool import assert_exactly, check
+
+PORT = 5000
+PATIENCE = 2.0  # seconds that a busy machine may be late
+
+
+def scene(made: Lab, family: str = "v4") -> Scene:
+    """Programs on two hosts whose counters start at nothing."""
+    web, db = made["web"], made["db"]
+    address = made.v6("db") if family == "v6" else made.v4("db")
+    bind = "::" if family == "dual" else address
+    return Scene(web, db, web.driver(), db.driver(), address, bind, PORT, family == "dual")
+
+
+def diagnosed(made: Lab, *args: str) -> dict[str, Any]:
+    """The one group of a check's report, and that its findings and it say the same."""
+    _, report = check(made, "--port", str(PORT), "--settle", "0.5", *args)
+    (group,) = report["groups"]
+    assert group["count"] == len(report["findings"])
+    for one in report["findings"]:
+        codes = [one["cause"]["code"], *(other["code"] for other in one["other_causes"])]
+        assert codes == group["causes"] and one["cause"]["evidence"] and one["outlook"]["summary"]
+    return {**group, "findings": report["findings"]}
+
+
+def talked(place: Scene) -> tuple[list[int], list[int]]:
+    """Connections on which the client has asked and the server has answered."""
+    clients, servers = place.connected()
+    place.client.send(clients, 10)
+    time.sleep(0.1)
+    place.server.receive(servers)
+    place.server.send(servers, 20)
+    time.sleep(0.1)
+    place.client.receive(clients)
+    return clients, servers
+
+
+def overflow_by_cookie(place: Scene) -> None:
+    """Two in a queue of two, four SYNs dropped; room for two, and the four come back at once: two are too many."""
+    listener = place.listen(1)
+    place.client.connect(place.dial, PORT, 6, 0.2)
+    place.server.accept(listener, 2)
+    time.sleep(1.5)
+
+
+def overflow_by_request(place: Scene) -> None:
+    """The same with room for the SYNs, not for the connections."""
+    listener = place.listen(4)
+    place.client.connect(place.dial, PORT, 9, 0.2)
+    place.server.accept(listener, 1)
+    time.sleep(1.5)
+
+
+def overflow_given_up(place: Scene) -> None:
+    """And the server forgets the requests."""
+    place.server_host.sysctl("ipv4/tcp_synack_retries", 1)
+    overflow_by_request(place)
+    time.sleep(3)
+
+
+def last_ack_lost_for_good(place: Scene) -> None:
+    """The server gives up after one more SYN-ACK."""
+    place.server_host.sysctl("ipv4/tcp_synack_retries", 1)
+    FAULTS["stuck_in_syn_recv"](place)
+    time.sleep(3.5)
+
+
+def deferred(place: Scene) -> None:
+    """TCP_DEFER_ACCEPT, and a client that waits to be spoken to."""
+    place.server.defer(place.listen(), 60)
+    place.client.connect(place.dial, PORT, COUNT)
+    time.sleep(1.6)
+
+
+def refused_silently(place: Scene) -> None:
+    """Nothing listens, and the RST that says so is dropped."""
+    place.to_client("tcp flags rst")
+    clients = place.client.connect(place.dial, PORT, COUNT, 0.2)
+    time.sleep(1.5)
+    assert [place.client.state(one) for one in clients] == [2] * COUNT
+
+
+def rebooted(place: Scene) -> None:
+    """The server's host comes up anew: no sockets, a clock that starts at 0, and the same addresses."""
+    clients, servers = place.connected()
+    assert clients
+    place.server.vanish(servers)
+    time.sleep(8)
+    restart_clock(place.server_host)
+
+
+def restart_clock(host: LabHost) -> None:
+    """A new sshd whose uptime begins now (time_namespaces(7)), in place of the old one."""
+    old = host.run("pgrep", "-xo", "sshd").strip()
+    host.run("kill", old)
+    while host.run("ss", "-Htln", f"src {host.management}").strip():
+        time.sleep(0.05)
+    offset = -int(float(host.run("cat", "/proc/uptime").split()[0]))
+    config = str(host.folder / f"{host.name}.sshd")
+    command = ["unshare", "-T", "-f", "--boottime", str(offset), "--mount-proc", "/usr/sbin/sshd", "-D", "-e", "-f"]
+    host.start(*command, config, stderr=subprocess.DEVNULL)
+    while not host.run("ss", "-Htln", f"src {host.management}").strip():
+        time.sleep(0.05)
+
+
+def sends_into_the_void(place: Scene) -> None:
+    """The server is gone, and what the client writes is lost."""
+    clients, servers = talked(place)
+    place.server.vanish(servers)
+    place.to_server("")
+    place.client.send(clients, 100)
+    time.sleep(2)
+
+
+def resets_that_never_arrive(place: Scene) -> None:
+    """The server is gone; its kernel answers each write with a RST, and a firewall eats them."""
+    clients, servers = talked(place)
+    place.to_client("tcp flags rst")
+    place.server.vanish(servers)
+    place.client.send(clients, 100)
+    time.sleep(1)
+
+
+def timed_out(place: Scene) -> None:
+    """The path was dead for a while: the server gave up, and the client never sent anything."""
+    place.server_host.sysctl("ipv4/tcp_retries2", 2)
+    clients, servers = talked(place)
+    assert clients
+    place.to_client("")
+    place.server.send(servers, 100)
+    time.sleep(4)
+    place.client_host.undrop()
+
+
+def forgotten(place: Scene) -> None:
+    """The client's own conntrack forgets after 2 s of silence, and drops the RST of what it does not know."""
+    host = place.client_host
+    host.run("nft", "add table inet lab; add chain inet lab in { type filter hook input priority 0; }")
+    host.run("nft", f"add rule inet lab in tcp sport {PORT} ct state invalid drop")
+    host.sysctl("netfilter/nf_conntrack_tcp_timeout_established", 2)
+    host.sysctl("netfilter/nf_conntrack_tcp_loose", 0)
+    _, servers = talked(place)
+    time.sleep(4)
+    place.server.reset(servers)
+
+
+def unread(place: Scene) -> None:
+    """The server does not read, and the client's FIN waits behind what does not fit."""
+    clients, _ = place.connected()
+    for _ in range(50):
+        place.client.send(clients, 1 << 20)
+    place.client.shutdown(clients)
+    time.sleep(1)
+
+
+MADE: dict[str, tuple[Callable[[Scene], object], str, list[str]]] = {
+    "overflow by cookie": (overflow_by_cookie, "missing-on-server", ["accept-queue-overflow"]),
+    "overflow by request": (overflow_by_request, "handshake-stuck", ["accept-queue-overflow"]),
+    "overflow given up": (overflow_given_up, "missing-on-server", ["accept-queue-overflow"]),
+    "cookie's ACK lost": (FAULTS["cookie_orphan"], "missing-on-server", ["syn-cookie-ack-lost"]),
+    "last ACK lost": (FAULTS["stuck_in_syn_recv"], "handshake-stuck", ["final-ack-lost"]),
+    "last ACK lost for good": (last_ack_lost_for_good, "missing-on-server", ["final-ack-lost"]),
+    "deferred": (deferred, "handshake-stuck", ["deferred-accept"]),
+    "refused silently": (refused_silently, "connect-unanswered", ["connection-refused-silently"]),
+    "SYN lost": (FAULTS["unanswered"], "connect-unanswered", ["connection-refused-silently", "path-dead"]),
+    "rebooted": (rebooted, "missing-on-server", ["peer-rebooted"]),
+    "server vanished": (FAULTS["server_vanished"], "missing-on-server", ["peer-vanished"]),
+    "client vanished": (FAULTS["client_vanished"], "missing-on-client", ["peer-vanished"]),
+    "RST lost": (FAULTS["reset_lost"], "missing-on-server", ["reset-lost"]),
+    "RSTs lost now": (resets_that_never_arrive, "missing-on-server", ["reset-lost", "path-dead"]),
+    "forgotten by a firewall": (forgotten, "missing-on-server", ["reset-lost", "middlebox-forgot"]),
+    "written into the void": (sends_into_the_void, "missing-on-server", ["path-dead"]),
+    "given up while the path was dead": (timed_out, "missing-on-server", ["path-dead"]),
+    "FIN lost": (FAULTS["fin_lost"], "close-lost", ["path-dead"]),
+    "SYN-ACK lost": (FAULTS["embryonic"], "embryonic", ["path-dead"]),
+    "not accepted": (FAULTS["never_accepted"], "never-accepted", ["application-not-accepting"]),
+    "not closed": (FAULTS["half_closed"], "half-closed", ["application-not-closing"]),
+    "not closed, and nobody left": (FAULTS["abandoned_close"], "abandoned-close", ["application-not-closing"]),
+    "not read": (unread, "close-lost", ["application-not-reading"]),
+    "port used again": (FAULTS["tuple_reused"], "desynchronized", ["tuple-reused"]),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_cause_is_found_as_it_was_made(name: str, fresh_pair: Lab) -> None:
+    make, verdict, causes = MADE[name]
+    make(scene(fresh_pair))
+    _, report = check(fresh_pair, "--port", str(PORT))
+    found = [one for one in report["groups"] if one["verdict"] == verdict]
+    assert [one["causes"] for one in found] == [causes], report["groups"]
+    (group,) = found
+    assert {fact["host"] for cause in group["why"] for fact in cause["evidence"]} <= {"web", "db"}
+    assert not [one for one in report["findings"] if "unknown" in one["cause"]["code"]]
+
+
+def test_deferred_is_told_from_overflow_beside_it(fresh_pair: Lab) -> None:
+    """Two listeners of one host, so that both have the same counters."""
+    place = scene(fresh_pair)
+    overflow_by_request(place)
+    other = Scene(place.client_host, place.server_host, place.client, place.server, place.dial, place.bind, PORT + 1)
+    other.server.defer(other.listen(), 60)
+    other.client.connect(other.dial, other.port, COUNT)
+    time.sleep(1.6)
+    _, report = check(fresh_pair, "--settle", "0.5")
+    stuck = {one["listener"]: one["causes"] for one in report["groups"] if one["verdict"] == "handshake-stuck"}
+    assert stuck == {f"10.7.0.2:{PORT}": ["accept-queue-overflow"], f"10.7.0.2:{PORT + 1}": ["deferred-accept"]}
+
+
+def test_the_limit_of_the_queue_is_the_one_that_was_set(fresh_pair: Lab) -> None:
+    fresh_pair["db"].sysctl("core/somaxconn", 1)
+    place = scene(fresh_pair)
+    listener = place.listen(64)
+    place.client.connect(place.dial, PORT, 6, 0.2)
+    place.server.accept(listener, 2)
+    time.sleep(1.5)
+    _, report = check(fresh_pair, "--port", str(PORT), "--settle", "0.5")
+    told = " ".join(step for one in report["groups"] for step in one["remedies"])
+    assert "raise net.core.somaxconn on db" in told and "caps the backlog at 1:" in told
+
+
+@pytest.mark.parametrize("family", ["v4", "v6", "dual"])
+def test_the_command_that_ends_a_connection_ends_exactly_that_one(family: str, fresh_pair: Lab) -> None:
+    place = scene(fresh_pair, family)
+    clients, servers = place.connected()
+    place.server.vanish(servers[:2])
+    victim = diagnosed(fresh_pair)["findings"][0]
+    (command,) = re.findall(r"as root on web: (ss -K src \S+ dst \S+)", " ".join(victim["remedies"]))
+    fresh_pair["web"].run(*command.split())
+    left = {pair for pair in fresh_pair["web"].ss() if pair[1].endswith(f":{PORT}")}
+    assert left == {pair for pair in zip(*place.ends(clients), strict=True) if pair[0] != victim["client"]["local"]}
+
+
+def test_the_command_reaches_an_ipv4_connection_of_a_dual_stack_listener(fresh_pair: Lab) -> None:
+    """The socket to end is an IPv6 one with IPv4-mapped addresses."""
+    place = scene(fresh_pair, "dual")
+    clients, _ = place.connected()
+    place.client.vanish(clients)
+    victim = diagnosed(fresh_pair)["findings"][0]
+    (command,) = re.findall(r"as root on db: (ss -K src \S+ dst \S+)", " ".join(victim["remedies"]))
+    fresh_pair["db"].run(*command.split())
+    left = {pair[1] for pair in fresh_pair["db"].ss() if pair[0].endswith(f":{PORT}")}
+    assert len(left) == COUNT - 1 and victim["server"]["peer"] not in left
+
+
+def test_ending_a_request_socket_makes_a_half_open_client(fresh_pair: Lab) -> None:
+    """Why the report advises against it."""
+    place = scene(fresh_pair)
+    expected = FAULTS["stuck_in_syn_recv"](place)
+    group = diagnosed(fresh_pair)
+    assert any("leave the SYN_RECV on db alone" in one for one in group["remedies"])
+    fresh_pair["db"].run("ss", "-K", "state", "syn-recv", f"sport = {PORT}")
+    _, report = check(fresh_pair, "--port", str(PORT), "--settle", "0.5")
+    assert_exactly(report, {("missing-on-server", *ends) for _, *ends in expected})
+
+
+def gone_within(host: LabHost, seconds: float) -> float:
+    """Waits until no connection to the port is left on a host; how long it took."""
+    began = time.monotonic()
+    while any(f":{PORT}" in "".join(pair) for pair in host.ss()):
+        assert time.monotonic() - began < seconds + PATIENCE, host.ss()
+        time.sleep(0.1)
+    return time.monotonic() - began
+
+
+def keepalive_unheard(place: Scene) -> LabHost:
+    """Keepalive asks, and nothing comes back."""
+    for name, value in (("time", 6), ("intvl", 2), ("probes", 3)):
+        place.client_host.sysctl(f"ipv4/tcp_keepalive_{name}", value)
+    clients, servers = place.connected()
+    place.client.keepalive(clients)
+    place.to_server("")
+    place.server.vanish(servers)
+    return place.client_host
+
+
+def keepalive_heard(place: Scene) -> LabHost:
+    """Keepalive asks, and a RST comes back."""
+    place.client_host.sysctl("ipv4/tcp_keepalive_time", 6)
+    place.client_host.sysctl("ipv4/tcp_keepalive_intvl", 1)
+    clients, servers = place.connected()
+    place.client.keepalive(clients)
+    place.server.vanish(servers)
+    return place.client_host
+
+
+def written_in_vain(place: Scene) -> LabHost:
+    """tcp_retries2 = 4: given up 6.2 s after the first repetition at the earliest."""
+    place.client_host.sysctl("ipv4/tcp_retries2", 4)
+    sends_into_the_void(place)
+    return place.client_host
+
+
+def orphan(place: Scene) -> LabHost:
+    """The program is gone, and its FIN is not acknowledged: tcp_orphan_retries."""
+    place.client_host.sysctl("ipv4/tcp_orphan_retries", 4)
+    clients, servers = place.connected()
+    place.to_server("")
+    place.server.vanish(servers)
+    place.client.close(clients)
+    return place.client_host
+
+
+def connecting(place: Scene) -> LabHost:
+    """A connect that nobody answers."""
+    place.client_host.sysctl("ipv4/tcp_syn_retries", 2)
+    place.client_host.sysctl("ipv4/tcp_syn_linear_timeouts", 1)
+    FAULTS["unanswered"](place)
+    return place.client_host
+
+
+def requested(place: Scene) -> LabHost:
+    """A request socket whose client is gone."""
+    place.server_host.sysctl("ipv4/tcp_synack_retries", 2)
+    FAULTS["embryonic"](place)
+    return place.server_host
+
+
+HEALS = (keepalive_unheard, keepalive_heard, written_in_vain, orphan, connecting, requested)
+
+
+@pytest.mark.parametrize("make", HEALS, ids=lambda make: make.__name__)
+def test_what_is_said_to_heal_does_so_within_the_time_said(make: Callable[[Scene], LabHost], fresh_pair: Lab) -> None:
+    host = make(scene(fresh_pair))
+    group = diagnosed(fresh_pair)
+    outlook = group["outlook"]
+    assert outlook["code"] == "heals-by-itself" and outlook["summary"].startswith("ends by itself: ")
+    assert 0 < outlook["within_s"] < 60
+    took = gone_within(host, outlook["within_s"])
+    # The kernel's own time, not a bound that holds anyway: no more than one back-off too long.
+    if make is not keepalive_heard:
+        assert took > outlook["within_s"] / 2 - PATIENCE
+    _, report = check(fresh_pair, "--port", str(PORT), "--settle", "0.5")
+    assert report["outcome"] == "clean"
+
+
+def test_a_lost_fin_is_given_up_in_the_time_said_and_the_other_end_stays(fresh_pair: Lab) -> None:
+    place = scene(fresh_pair)
+    place.client_host.sysctl("ipv4/tcp_retries2", 4)
+    FAULTS["fin_lost"](place)
+    outlook = diagnosed(fresh_pair)["outlook"]
+    assert outlook["code"] == "never" and outlook["within_s"] is None
+    limits = re.findall(r"web gives up what nobody acknowledges within ([\d.]+) s.*; once", outlook["summary"])
+    assert gone_within(place.client_host, float(limits[0])) > float(limits[0]) / 2 - PATIENCE
+    assert diagnosed(fresh_pair)["verdict"] == "missing-on-client"
+
+
+def test_what_is_said_to_fail_on_the_next_write_does(fresh_pair: Lab) -> None:
+    place = scene(fresh_pair)
+    clients, servers = talked(place)
+    place.server.vanish(servers)
+    group = diagnosed(fresh_pair)
+    assert group["outlook"]["code"] == "fails-on-next-write"
+    time.sleep(2)
+    assert {place.client.state(one) for one in clients} == {1}
+    place.client.send(clients, 10)
+    time.sleep(0.3)
+    for one in clients:
+        with pytest.raises(RuntimeError, match="ConnectionResetError"):
+            place.client.receive([one])
+
+
+@pytest.mark.parametrize("who", ["client", "server"])
+def test_who_waits_for_an_answer_is_never_told(who: str, fresh_pair: Lab) -> None:
+    """A client whose question was taken, a server that has answered: neither has anything to say."""
+    place = scene(fresh_pair)
+    if who == "client":
+        clients, servers = place.connected()
+        place.client.send(clients, 10)
+        time.sleep(0.1)
+        place.server.receive(servers)
+        place.server.vanish(servers)
+    else:
+        clients, _ = talked(place)
+        place.client.vanish(clients)
+    assert diagnosed(fresh_pair)["outlook"]["code"] == "never"
+    time.sleep(2)
+    left = fresh_pair["web" if who == "client" else "db"].ss()
+    assert len([pair for pair in left if f":{PORT}" in str(pair)]) == COUNT
+
+
+def test_a_byte_within_two_minutes_brings_a_cookie_to_life(fresh_pair: Lab) -> None:
+    place = scene(fresh_pair)
+    place.server_host.sysctl("ipv4/tcp_syncookies", 2)
+    listener = place.listen()
+    place.to_server("tcp flags & (syn|ack|psh|fin|rst) == ack")
+    clients = place.client.connect(place.dial, PORT, COUNT)
+    group = diagnosed(fresh_pair)
+    assert group["outlook"]["code"] == "never" and "within two minutes" in group["outlook"]["summary"]
+    place.server_host.undrop()
+    place.client.send(clients, 1)
+    assert len(place.server.accept(listener, COUNT)) == COUNT
+    _, report = check(fresh_pair, "--port", str(PORT), "--settle", "0.5")
+    assert report["outcome"] == "clean" and report["connections"] == COUNT
+
+
+def test_the_first_byte_ends_a_deferral(fresh_pair: Lab) -> None:
+    place = scene(fresh_pair)
+    listener = place.listen()
+    place.server.defer(listener, 60)
+    clients = place.client.connect(place.dial, PORT, COUNT)
+    time.sleep(1.6)
+    assert diagnosed(fresh_pair)["outlook"]["code"] == "heals-by-itself"
+    place.client.send(clients, 1)
+    place.server.accept(listener, COUNT)
+    _, report = check(fresh_pair, "--port", str(PORT), "--settle", "0.5")
+    assert report["outcome"] == "clean" and report["connections"] == COUNT

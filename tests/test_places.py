@@ -1,0 +1,83 @@
+"""Our own storm never fills a server: so many handshakes at one sshd and through one jump host, and no more."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+
+import pytest
+
+from halfopen.errors import ErrorCode, HostError
+from halfopen.reach import places
+
+
+def crowd(enter: Callable[[], AbstractContextManager[None]], people: int) -> int:
+    """How many were inside at once."""
+    inside, most, lock = 0, 0, threading.Lock()
+
+    def visit(_: int) -> None:
+        nonlocal inside, most
+        with enter():
+            with lock:
+                inside += 1
+                most = max(most, inside)
+            time.sleep(0.02)
+            with lock:
+                inside -= 1
+
+    with ThreadPoolExecutor(people) as pool:
+        list(pool.map(visit, range(people)))
+    return most
+
+
+def test_one_sshd_has_so_many_places_and_no_more() -> None:
+    end = time.monotonic() + 30
+    assert crowd(lambda: places.place_at(("one", 22), end), 40) == places.AT_ONE_SSHD
+
+
+def test_one_jump_host_has_so_many_ways_through_it() -> None:
+    end = time.monotonic() + 30
+    assert crowd(lambda: places.way_through([("jump", 22), ("jump", 22)], end), 40) == places.THROUGH_ONE_JUMP
+
+
+def test_chains_that_cross_do_not_wait_for_each_other() -> None:
+    end = time.monotonic() + 20
+    one, two = [("a", 22), ("b", 22)], [("b", 22), ("a", 22)]
+    turns = iter([one, two] * 20)
+    assert crowd(lambda: places.way_through(next(turns), end), 40) <= places.THROUGH_ONE_JUMP
+    assert time.monotonic() < end
+
+
+def test_who_finds_no_place_in_time_is_throttled_and_not_down() -> None:
+    held = [places.place_at(("full", 22), time.monotonic() + 5) for _ in range(places.AT_ONE_SSHD)]
+    for one in held:
+        one.__enter__()
+    with pytest.raises(HostError) as caught, places.place_at(("full", 22), time.monotonic() + 0.05):
+        pass
+    assert caught.value.code is ErrorCode.THROTTLED and "--forks" in (caught.value.hint or "")
+    for one in held:
+        one.__exit__(None, None, None)
+    with places.place_at(("full", 22), time.monotonic() + 1):
+        pass
+
+
+def test_who_is_turned_away_leaves_fewer_places() -> None:
+    end = time.monotonic() + 30
+    for _ in range(5):
+        with pytest.raises(HostError), places.place_at(("small", 22), end):
+            raise HostError(ErrorCode.THROTTLED, "no", None)
+    with pytest.raises(HostError), places.place_at(("other", 22), end):
+        raise HostError(ErrorCode.TIMEOUT, "no", None)
+    assert crowd(lambda: places.place_at(("small", 22), end), 20) == places.FEWEST
+    assert crowd(lambda: places.place_at(("other", 22), end), 20) == places.AT_ONE_SSHD
+
+
+def test_only_a_throttle_is_tried_again_and_only_in_time() -> None:
+    throttled, refused = HostError(ErrorCode.THROTTLED, "no"), HostError(ErrorCode.CONNECTION_REFUSED, "no")
+    now = time.monotonic()
+    assert places.again(throttled, 0, now + 60)
+    assert not places.again(refused, 0, now + 60) and not places.again(throttled, places.TRIES - 1, now + 60)
+    assert not places.again(throttled, 2, time.monotonic() + 0.5)
