@@ -36,7 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the client's, then the server's: snapshots, or text of ss, netstat, lsof or /proc/net/tcp; - is stdin",
     )
-    role = "of the client; twice for two moments of it"
+    role = "of a client; two of one host are two moments of it"
     parser.add_argument("--client", metavar="FILE", action="append", default=[], help=role)
     parser.add_argument("--server", metavar="FILE", action="append", default=[], help=role.replace("client", "server"))
     parser.add_argument("--nat", metavar="FILE", action="append", default=[], help="of a host that translates between")
