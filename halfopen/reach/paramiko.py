@@ -241,7 +241,9 @@ def handshake(paramiko: Any, before: Sequence[Any], hop: Settings, known: KnownH
     sock = dial(before, hop, patience)
     transport = paramiko.Transport(sock, disabled_algorithms=WEAK)
     transport.daemon = True
-    transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = patience.left()
+    transport.auth_timeout = patience.left()
+    # Longer than we wait for it: the library tells its own time-out as it tells a connection that was closed.
+    transport.banner_timeout = transport.handshake_timeout = patience.left() + 5
     security = transport.get_security_options()
     security.ciphers = [one for one in CIPHERS if one in security.ciphers]
     first = known.kinds(hop.host_key_alias or hop.host, hop.port)
