@@ -124,6 +124,8 @@ def looks(hosts: Hosts, rounds: int, settle: float) -> dict[str, Saved]:
 
     began = datetime.now(UTC)
     first = hosts.first_look()
+    tracking = {name: one for name, one in first.items() if any(space.tracked for space in one.namespaces)}
+    first |= dict(hosts.each(tracking, hosts.translated))
     before = hosts.counters(first)
     later: dict[str, list[Snapshot]] = {name: [] for name in first}
     for _ in range(rounds - 1):
