@@ -11,8 +11,9 @@ from halfopen import __version__
 from halfopen.errors import HostError
 from halfopen.evidence.saved import SCHEMA, Run, Said, Saved, encode, pack_counts, pack_sights
 from halfopen.hosts import Hosts
-from halfopen.judge.analyse import host_error, stamp
+from halfopen.judge.analyse import stamp
 from halfopen.judge.case import HostEvidence
+from halfopen.judge.standing import host_error
 from halfopen.model import Snapshot
 from halfopen.session import Session
 

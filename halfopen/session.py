@@ -14,11 +14,12 @@ from halfopen import address
 from halfopen.errors import HostError
 from halfopen.findings import Check, Report
 from halfopen.hosts import Hosts, Known
-from halfopen.judge.analyse import Evidence, Policy, analyse, involved, notes_of, report_of, wanted_inodes
+from halfopen.judge.analyse import Policy, analyse, notes_of, report_of
 from halfopen.judge.case import HostEvidence
 from halfopen.judge.join import conclude, ground_of, join, may_translate, wider_ports
 from halfopen.judge.match import Matching, Suspect
 from halfopen.judge.rounds import Bracket, merge, questions, through
+from halfopen.judge.standing import Evidence, involved, wanted_inodes
 from halfopen.judge.wide import WIDE_LIMIT, CountAsk, Counts, asks, counts_in, widened
 from halfopen.model import Collector, Place, Process, Snapshot
 from halfopen.table import CountBlock

@@ -11,9 +11,11 @@ from halfopen import address
 from halfopen.errors import ErrorCode, HostError
 from halfopen.findings import Check, Report, Severity
 from halfopen.inventory import CheckPlan
-from halfopen.judge.analyse import Evidence, Policy, analyse, report_of
+from halfopen.judge.analyse import Policy, analyse, report_of
 from halfopen.judge.case import HostEvidence
-from halfopen.judge.match import match, survey
+from halfopen.judge.ground import survey
+from halfopen.judge.match import match
+from halfopen.judge.standing import Evidence
 from halfopen.model import ListenSocket, Process, Snapshot, Socket
 from halfopen.tcp import State, Timer
 

@@ -11,8 +11,9 @@ from msgspec import structs
 
 from halfopen import address
 from halfopen.inventory import CheckPlan
+from halfopen.judge.ground import shares_link
 from halfopen.judge.join import conclude, join
-from halfopen.judge.match import Matching, shares_link
+from halfopen.judge.match import Matching
 from halfopen.judge.rounds import fits, held
 from halfopen.model import Absence, InterfaceAddress, Rewrites, Snapshot, Socket, TcpInfo
 from halfopen.tcp import State

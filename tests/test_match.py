@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from strategies import STATES
 
 from halfopen import address
-from halfopen.judge.match import Matching, match, survey
+from halfopen.judge.ground import survey
+from halfopen.judge.match import Matching, match
 from halfopen.judge.verdict import ABSENT, THE_TABLE, Accord
 from halfopen.model import ListenSocket, Place, Snapshot, Socket
 from halfopen.tcp import State

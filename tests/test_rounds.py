@@ -9,7 +9,8 @@ from evidence import CLIENT, SERVER, bracket, end, key, sights, snapshot, sock
 
 from halfopen import address
 from halfopen.findings import Confidence, Verdict
-from halfopen.judge.match import Suspect, match, survey
+from halfopen.judge.ground import survey
+from halfopen.judge.match import Suspect, match
 from halfopen.judge.rounds import Held, held, lasting, questions
 from halfopen.model import Absence, Place, Socket
 from halfopen.tcp import State, Timer

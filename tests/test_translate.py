@@ -12,8 +12,9 @@ from strategies import PORTS, V4, V6
 
 from halfopen import address
 from halfopen.inventory import CheckPlan
+from halfopen.judge.ground import survey
 from halfopen.judge.join import join
-from halfopen.judge.match import Matching, survey
+from halfopen.judge.match import Matching
 from halfopen.judge.translate import names_of, tables_of
 from halfopen.model import Namespace, Place, Rewrites, Snapshot, Socket
 from halfopen.tcp import State

@@ -15,7 +15,8 @@ from strategies import KEYS, U32
 from halfopen import address
 from halfopen.errors import HostError
 from halfopen.evidence import wire
-from halfopen.judge.match import BOTH_ESTABLISHED, Ground, Matching, match, survey
+from halfopen.judge.ground import Ground, survey
+from halfopen.judge.match import BOTH_ESTABLISHED, Matching, match
 from halfopen.judge.wide import CountAsk, asks, counts_in, widened
 from halfopen.model import Absence, Place, Sight, Snapshot, Socket
 from halfopen.table import Count, CountBlock

@@ -16,12 +16,13 @@ from halfopen.evidence.saved import Saved, run_of, snapshot_of, unpack_counts, u
 from halfopen.findings import Check, Severity
 from halfopen.inventory import CheckPlan
 from halfopen.inventory import read as read_inventory
-from halfopen.judge.analyse import Evidence, Policy, analyse, involved, notes_of, report_of
+from halfopen.judge.analyse import Policy, analyse, notes_of, report_of
 from halfopen.judge.case import HostEvidence
 from halfopen.judge.join import conclude, ground_of, join
 from halfopen.judge.match import Matching
 from halfopen.judge.moments import Moment, brackets
 from halfopen.judge.rounds import Bracket, through
+from halfopen.judge.standing import Evidence, involved
 from halfopen.judge.wide import WIDE_LIMIT, widened
 from halfopen.model import Snapshot
 from halfopen.options import add_common

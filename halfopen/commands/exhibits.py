@@ -15,12 +15,13 @@ from halfopen.evidence.saved import Saved, check_schema, decode, snapshot_of
 from halfopen.evidence.told import Told
 from halfopen.findings import Check
 from halfopen.inventory import CheckPlan
-from halfopen.judge.analyse import Evidence, Policy, analyse
+from halfopen.judge.analyse import Policy, analyse
 from halfopen.judge.case import HostEvidence
 from halfopen.judge.join import conclude, join
 from halfopen.judge.match import Matching
 from halfopen.judge.moments import Moment, brackets, dialled, with_addresses
 from halfopen.judge.rounds import through
+from halfopen.judge.standing import Evidence
 from halfopen.model import HostFacts, Snapshot
 from halfopen.words import plural
 

@@ -21,7 +21,8 @@ from dataclasses import dataclass, field, replace
 
 from halfopen import address
 from halfopen.inventory import CheckPlan
-from halfopen.judge.match import Ask, Ground, Matching, Suspect, elsewhere, shares_link
+from halfopen.judge.ground import Ground, shares_link
+from halfopen.judge.match import Ask, Matching, Suspect, elsewhere
 from halfopen.judge.verdict import THE_TABLE, Accord
 from halfopen.model import Namespace, Place, Snapshot, show_connection
 from halfopen.table import NO_INODE, RETRANSMITS

@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from halfopen.inventory import CheckPlan
-from halfopen.judge.match import Ground, Matching, match, survey
+from halfopen.judge.ground import Ground, survey
+from halfopen.judge.match import Matching, match
 from halfopen.model import Namespace, Snapshot
 
 if TYPE_CHECKING:

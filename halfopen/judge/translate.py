@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from halfopen import address
-from halfopen.judge.match import Ground, Matching, Suspect, shares_link
+from halfopen.judge.ground import Ground, shares_link
+from halfopen.judge.match import Matching, Suspect
 from halfopen.model import InterfaceAddress, Namespace, Place, Snapshot
 from halfopen.table import Block, Table
 from halfopen.words import plural

@@ -12,7 +12,8 @@ from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from halfopen import address
-from halfopen.judge.match import BOTH_ESTABLISHED, Ground, Matching, Side, Suspect, resolve
+from halfopen.judge.ground import Ground, Side
+from halfopen.judge.match import BOTH_ESTABLISHED, Matching, Suspect, resolve
 from halfopen.model import Absence, Namespace, Place, Sight, Socket, Wanted
 from halfopen.table import Count, CountBlock
 from halfopen.tcp import number_of

@@ -23,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from lab.host import Lab, LabHost, lab, sh
 from probe.conversation import PipeChannel
 
-from halfopen.judge.match import match, survey
+from halfopen.judge.ground import survey
+from halfopen.judge.match import match
 from halfopen.model import Snapshot
 from halfopen.reach.agent import Agent, remote_command
 
