@@ -8,7 +8,7 @@ import zlib
 from hypothesis import strategies as st
 
 from halfopen import address
-from halfopen.evidence import wire
+from halfopen.evidence import kernel
 from halfopen.model import Socket
 from halfopen.tcp import TIMER_NUMBERS, State, number_of
 
@@ -45,7 +45,7 @@ def sockets(draw: st.DrawFn) -> Socket:
 
 
 def encode_socket(one: Socket) -> bytes:
-    """inet_diag_msg of a socket, as a kernel would fill it; the inverse of wire.decode_socket."""
+    """inet_diag_msg of a socket, as a kernel would fill it; the inverse of kernel.decode_socket."""
     local, local_port, peer, peer_port = address.split_key(one.key)
     packed = [
         raw if len(raw) == 16 else (b"\0" * 10 + b"\xff\xff" + raw if one.family == 10 else raw)
@@ -53,7 +53,7 @@ def encode_socket(one: Socket) -> bytes:
     ]
     timers = {timer: number for number, timer in TIMER_NUMBERS.items()}
     assert one.timer is not None and one.cookie is not None
-    return wire.MESSAGE.pack(
+    return kernel.MESSAGE.pack(
         one.family,
         number_of(one.state),
         timers[one.timer],

@@ -14,7 +14,7 @@ from strategies import KEYS, U32
 
 from halfopen import address
 from halfopen.errors import HostError
-from halfopen.evidence import wire
+from halfopen.evidence import frames, wire
 from halfopen.judge.ground import Ground, survey
 from halfopen.judge.match import BOTH_ESTABLISHED, Matching, match
 from halfopen.judge.wide import CountAsk, asks, counts_in, widened
@@ -144,7 +144,7 @@ U64 = st.integers(0, 2**64 - 1)
 ROWS = st.lists(st.tuples(KEYS, st.tuples(U64, U64, U32)), max_size=12)
 
 
-def frames_of(blocks: tuple[CountBlock, ...]) -> list[wire.Frame]:
+def frames_of(blocks: tuple[CountBlock, ...]) -> list[frames.Frame]:
     """As the probe sends them: 64-bit columns as two of 32 bits."""
     found = []
     for one in blocks:
@@ -154,7 +154,7 @@ def frames_of(blocks: tuple[CountBlock, ...]) -> list[wire.Frame]:
             words = struct.unpack(f"<{len(wide) // 4}I", wide)
             columns += [struct.pack(f"<{len(b)}I", *words[half::2]) for half in (0, 1)]
         head = struct.pack(">BBII", b.family, b.width, b.scope, len(b))
-        found.append(wire.Frame(wire.BLOCK, head + zlib.compress(b"".join((*columns, one.queued)))))
+        found.append(frames.Frame(frames.BLOCK, head + zlib.compress(b"".join((*columns, one.queued)))))
     return found
 
 
@@ -172,11 +172,11 @@ def test_counters_that_are_cut_are_an_error() -> None:
     with pytest.raises(HostError):
         wire.decode_counts([one], 2)
     with pytest.raises(HostError):
-        wire.decode_counts([wire.Frame(wire.ROWS, one.payload)], 1)
+        wire.decode_counts([frames.Frame(frames.ROWS, one.payload)], 1)
     data = zlib.decompress(one.payload[10:])
     for size in range(len(data)):
         with pytest.raises(HostError):
-            wire.decode_counts([wire.Frame(wire.BLOCK, one.payload[:10] + zlib.compress(data[:size]))], 1)
+            wire.decode_counts([frames.Frame(frames.BLOCK, one.payload[:10] + zlib.compress(data[:size]))], 1)
 
 
 def test_matching_says_nothing_of_other_states() -> None:

@@ -12,7 +12,7 @@ from strategies import encode_socket, frame, sockets
 
 from halfopen import address
 from halfopen.errors import ErrorCode, HostError
-from halfopen.evidence import wire
+from halfopen.evidence import frames, kernel, wire
 from halfopen.model import Absence, Socket
 from halfopen.table import Table
 from halfopen.tcp import State, number_of
@@ -25,7 +25,7 @@ def block(rows: list[Socket]) -> list[tuple[int, bytes]]:
     table = Table.of((one.family, one.scope, one.key, number_of(one.state), 0) for one in rows)
     return [
         (
-            wire.BLOCK,
+            frames.BLOCK,
             struct.pack(">BBII", b.family, b.width, b.scope, len(b))
             + zlib.compress(b.states + b.marks + b.local_ports + b.peer_ports + b.local + b.peer),
         )
@@ -35,18 +35,22 @@ def block(rows: list[Socket]) -> list[tuple[int, bytes]]:
 
 def stream(rows: list[Socket], noise: bytes = b"") -> bytes:
     """A whole answer to DUMP behind a greeting."""
-    kinds = [*block(rows), (wire.LISTENERS, zlib.compress(b"")), (wire.END, struct.pack(">BQ", wire.DUMP, len(rows)))]
+    kinds = [
+        *block(rows),
+        (frames.LISTENERS, zlib.compress(b"")),
+        (frames.END, struct.pack(">BQ", wire.DUMP, len(rows))),
+    ]
     return noise + b"".join(frame(NONCE, number, *one) for number, one in enumerate(kinds))
 
 
 def read(data: bytes, step: int = 0, ports: frozenset[int] = frozenset()) -> list[bytes]:
     """What a reader makes of a stream: the keys, or HostError. An end that never comes is truncation."""
-    reader, decoder = wire.FrameReader(NONCE), wire.DumpDecoder(ports)
+    reader, decoder = frames.FrameReader(NONCE), wire.DumpDecoder(ports)
     parts = [data[at : at + step] for at in range(0, len(data), step)] if step else [data]
     for part in parts:
         for one in reader.feed(part):
-            if one.kind in (wire.END, wire.ERROR):
-                space = decoder.end(wire.end_of(one, wire.DUMP), 1, (), wire.Collector.NETLINK)
+            if one.kind in (frames.END, frames.ERROR):
+                space = decoder.end(frames.end_of(one, wire.DUMP), 1, (), wire.Collector.NETLINK)
                 return [key for key, _, _ in space.table.rows()]
             decoder.add(one)
     raise HostError(ErrorCode.TRUNCATED, "ended early")
@@ -67,7 +71,7 @@ def test_rows_with_another_port_than_was_asked_for_are_left_out(rows: list[Socke
 
 @given(sockets())
 def test_a_socket_survives_the_wire(one: Socket) -> None:
-    assert wire.decode_socket(encode_socket(one)) == one
+    assert kernel.decode_socket(encode_socket(one)) == one
 
 
 @given(st.lists(sockets(), min_size=1, max_size=4), st.data())
@@ -89,29 +93,29 @@ def test_a_flipped_bit_anywhere_is_an_error(rows: list[Socket], data: st.DataObj
 
 def test_a_missing_frame_is_an_error() -> None:
     one = Socket(b"\x0a\0\0\1\x0a\0\0\2\0\1\0\2", State.ESTABLISHED, 2)
-    frames = [*block([one]), (wire.END, struct.pack(">BQ", wire.DUMP, 1))]
-    data = frame(NONCE, 0, *frames[0]) + frame(NONCE, 2, *frames[1])
+    parts = [*block([one]), (frames.END, struct.pack(">BQ", wire.DUMP, 1))]
+    data = frame(NONCE, 0, *parts[0]) + frame(NONCE, 2, *parts[1])
     with pytest.raises(HostError) as caught:
         read(data)
     assert caught.value.code is ErrorCode.PROTOCOL_ERROR
 
 
 def test_fewer_rows_than_stated_is_truncation() -> None:
-    data = frame(NONCE, 0, wire.END, struct.pack(">BQ", wire.DUMP, 7))
+    data = frame(NONCE, 0, frames.END, struct.pack(">BQ", wire.DUMP, 7))
     with pytest.raises(HostError) as caught:
         read(data)
     assert caught.value.code is ErrorCode.TRUNCATED
 
 
 def test_a_bomb_is_too_large() -> None:
-    bomb = struct.pack(">BBII", 2, 4, 0, 1) + zlib.compress(bytes(wire.FRAME_LIMIT + 1))
+    bomb = struct.pack(">BBII", 2, 4, 0, 1) + zlib.compress(bytes(frames.FRAME_LIMIT + 1))
     with pytest.raises(HostError) as caught:
-        read(frame(NONCE, 0, wire.BLOCK, bomb))
+        read(frame(NONCE, 0, frames.BLOCK, bomb))
     assert caught.value.code is ErrorCode.TOO_LARGE
 
 
 def test_an_announced_giant_frame_is_refused_before_it_comes() -> None:
-    head = struct.pack(">BII", wire.BLOCK, 0, 1 << 31)
+    head = struct.pack(">BII", frames.BLOCK, 0, 1 << 31)
     with pytest.raises(HostError) as caught:
         read(NONCE + head + bytes(4))
     assert caught.value.code is ErrorCode.TOO_LARGE
@@ -119,7 +123,7 @@ def test_an_announced_giant_frame_is_refused_before_it_comes() -> None:
 
 def test_an_endless_greeting_ends() -> None:
     with pytest.raises(HostError) as caught:
-        read(b"x" * (wire.PREAMBLE_LIMIT + 100), 4096)
+        read(b"x" * (frames.PREAMBLE_LIMIT + 100), 4096)
     assert caught.value.code is ErrorCode.PROTOCOL_ERROR
 
 
@@ -141,7 +145,7 @@ def test_the_socket_of_another_tuple_means_absent(one: Socket, other: Socket) ->
 
 def test_a_listener_in_a_look_up_means_absent() -> None:
     key = b"\x0a\0\0\1\x0a\0\0\2\0\1\0\2"
-    listener = wire.MESSAGE.pack(2, 10, 0, 0, key[-4:-2], key[-2:], key[:4], key[4:8], 0, bytes(8), 0, 0, 0, 0, 0)
+    listener = kernel.MESSAGE.pack(2, 10, 0, 0, key[-4:-2], key[-2:], key[:4], key[4:8], 0, bytes(8), 0, 0, 0, 0, 0)
     assert wire.decode_sight(1, listener, key) is Absence.ABSENT
 
 

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from halfopen import address
-from halfopen.evidence.wire import MESSAGE, broken, decode_listener, number, text, unit_of, without_backlog
+from halfopen.evidence.frames import broken, number, text
+from halfopen.evidence.kernel import MESSAGE, decode_listener, without_backlog
+from halfopen.evidence.wire import unit_of
 from halfopen.model import Collector, ListenSocket, Process
 from halfopen.tcp import State, state_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from halfopen.evidence.wire import number, text
+from halfopen.evidence.frames import number, text
 from halfopen.model import HostFacts
 
 EXAMINE = 21

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from halfopen import address
 from halfopen.errors import ErrorCode, HostError
-from halfopen.evidence import wire
+from halfopen.evidence import frames, wire
 from halfopen.evidence.lsof import LSOF_FIELDS
 from halfopen.evidence.netstat import BSD, ILLUMOS, LINUX
 from halfopen.evidence.procfs import PROCFS
@@ -86,7 +86,7 @@ class SectionReader:
         if self.sections[-1].name == "end":
             if text.split() != [one.name for one in self.sections[:-1]]:
                 raise HostError(
-                    ErrorCode.TRUNCATED, "the answer of the shell has not the sections that it says", wire.RETRY
+                    ErrorCode.TRUNCATED, "the answer of the shell has not the sections that it says", frames.RETRY
                 )
             self.done = True
         return True
@@ -94,7 +94,7 @@ class SectionReader:
 
 def broken(what: str) -> HostError:
     """The error for a stream that is not what the script writes."""
-    return HostError(ErrorCode.PROTOCOL_ERROR, f"the answer of the shell is damaged: {what}", wire.RETRY)
+    return HostError(ErrorCode.PROTOCOL_ERROR, f"the answer of the shell is damaged: {what}", frames.RETRY)
 
 
 def table_of(sections: Iterable[Section]) -> Told:
@@ -127,7 +127,7 @@ def facts_of(sections: Iterable[Section], told: Told) -> tuple[HostFacts, tuple[
     """Facts, addresses, and the inode of the network namespace."""
     texts = {one.name: one.text for one in sections if one.status == 0 or one.name in ("fib_trie", "ifconfig")}
     names = texts.get("uname", "").split()
-    uid = wire.number(texts.get("id", "").encode("utf-8", "replace"))
+    uid = frames.number(texts.get("id", "").encode("utf-8", "replace"))
     addresses = tuple(addresses_of(texts))
     netns = re.search(r"net:\[(\d{1,20})\]", texts.get("netns", ""))
     gaps = [f"no python3 there could run the probe, so its sockets come from {told.form}", *told.gaps]
@@ -139,7 +139,7 @@ def facts_of(sections: Iterable[Section], told: Told) -> tuple[HostFacts, tuple[
         hostname=names[1] if len(names) == 3 else "",
         kernel=names[2] if len(names) == 3 else "",
         boot_id=texts.get("boot_id", "").strip()[:64] or None,
-        uptime_s=wire.decimal(texts.get("uptime", "").partition(" ")[0].encode("utf-8", "replace")),
+        uptime_s=frames.decimal(texts.get("uptime", "").partition(" ")[0].encode("utf-8", "replace")),
         privileged=None if uid is None else uid == 0,
         collector=told.collector,
         uid=uid,

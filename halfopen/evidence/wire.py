@@ -1,23 +1,32 @@
-"""Frames of the probe -> evidence. Pure: bytes in, values or HostError out.
+"""What the probe answers -> evidence: hosts, tables, look-ups, counters, processes, translations. Pure.
 
-The probe sends raw kernel numbers in the layouts of include/uapi/linux/inet_diag.h and tcp.h; their meaning is given
-here. Every frame carries nonce, kind, sequence number, length and CRC-32 of the rest, and every answer ends with a
-count, so that an answer that was cut, mixed with other output or changed on the way is an error and never a missing
-socket.
+The probe sends raw kernel numbers; their meaning is given here and in `kernel`. What the answers travel in is `frames`.
 """
 
 from __future__ import annotations
 
 import struct
-import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
-from operator import itemgetter
-from typing import Any
 
 from halfopen import address
 from halfopen.errors import ErrorCode, HostError
+from halfopen.evidence.frames import (
+    BLOCK,
+    FIELDS,
+    LISTENERS,
+    ROWS,
+    Frame,
+    broken,
+    decimal,
+    inflate,
+    missing_rows,
+    number,
+    split_fields,
+    text,
+)
+from halfopen.evidence.kernel import MESSAGE, decode_listener, decode_socket, without_backlog
 from halfopen.model import (
     Absence,
     Collector,
@@ -28,149 +37,16 @@ from halfopen.model import (
     Process,
     Rewrites,
     Sight,
-    Socket,
-    TcpInfo,
 )
 from halfopen.table import Block, CountBlock, Table
-from halfopen.tcp import TIMER_NUMBERS, State, state_of
+from halfopen.tcp import State
 
 SCHEMA = 1
-FIELDS, BLOCK, LISTENERS, ROWS, END, ERROR = range(1, 7)
 HELLO, DUMP, LOOK, EVIDENCE, OWNERS, BYE, TRANSLATIONS = range(1, 8)
 COUNT = 16
 
-HEAD = struct.Struct(">8sBIII")
-MESSAGE = struct.Struct("=BBBB2s2s16s16sI8sIIIII")  # inet_diag_msg, 72 bytes
-ATTRIBUTE = struct.Struct("=HH")  # nlattr: length and type
-NO_COOKIE = b"\xff" * 8
 
-PREAMBLE_LIMIT = 1 << 18  # greetings before the first frame
-FRAME_LIMIT = 32 << 20
-ANSWER_LIMIT = 512 << 20
 ROW_LIMIT = 20_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One frame whose checksum held."""
-
-    kind: int
-    payload: bytes
-
-
-class FrameReader:
-    """Bytes as they arrive -> whole frames. Raises HostError for anything that is not the stream we expect."""
-
-    def __init__(self, nonce: bytes) -> None:
-        self.nonce = nonce
-        self.buffer = bytearray()
-        self.sequence = 0
-        self.preamble = 0
-
-    def feed(self, data: bytes) -> Iterator[Frame]:
-        """Adds `data` and yields the frames that are whole by now."""
-        self.buffer += data
-        if self.sequence == 0:
-            self._skip_greeting()
-        while len(self.buffer) >= HEAD.size:
-            nonce, kind, sequence, length, checksum = HEAD.unpack_from(self.buffer)
-            if nonce != self.nonce or sequence != self.sequence or not FIELDS <= kind <= ERROR:
-                raise broken("a frame does not follow the one before it")
-            if length > FRAME_LIMIT:
-                raise HostError(ErrorCode.TOO_LARGE, f"the probe announces a frame of {length} bytes")
-            if len(self.buffer) < HEAD.size + length:
-                return
-            payload = bytes(self.buffer[HEAD.size : HEAD.size + length])
-            if zlib.crc32(payload, zlib.crc32(self.buffer[8:17])) != checksum:
-                raise HostError(ErrorCode.TRUNCATED, "the checksum of a frame does not match its bytes", RETRY)
-            del self.buffer[: HEAD.size + length]
-            self.sequence += 1
-            yield Frame(kind, payload)
-
-    def _skip_greeting(self) -> None:
-        """Whatever a shell prints before the first frame is no part of the answer."""
-        at = self.buffer.find(self.nonce)
-        skipped = at if at >= 0 else max(0, len(self.buffer) - len(self.nonce) + 1)
-        self.preamble += skipped
-        if self.preamble > PREAMBLE_LIMIT:
-            raise HostError(
-                ErrorCode.PROTOCOL_ERROR,
-                f"more than {PREAMBLE_LIMIT >> 10} KiB arrived before the first word of the probe",
-                "look at what the login shell of that user prints when it is not interactive",
-            )
-        del self.buffer[:skipped]
-
-
-def broken(what: str) -> HostError:
-    """The error for a stream that is not what the probe sends."""
-    return HostError(ErrorCode.PROTOCOL_ERROR, f"the answer of the probe is damaged: {what}", RETRY)
-
-
-def end_of(frame: Frame, verb: int) -> int:
-    """An END frame -> the count that it states. ERROR frames and answers to other requests are HostErrors."""
-    if frame.kind == ERROR:
-        if len(frame.payload) < 5:
-            raise broken("an error without a reason")
-        number = struct.unpack_from(">BI", frame.payload)[1]
-        text = frame.payload[5:].decode("ascii", "replace")
-        raise HostError(
-            ErrorCode.NEEDS_PRIVILEGE if number in (1, 13) else ErrorCode.UNSUPPORTED,
-            f"the host refused to list its sockets: {text}" + (f" (errno {number})" if number else ""),
-            "try as root: sudo = true for this host in the inventory",
-        )
-    if len(frame.payload) != 9:
-        raise broken("an end of the wrong size")
-    answered, count = struct.unpack(">BQ", frame.payload)
-    if answered != verb:
-        raise broken("an answer to another request")
-    return int(count)
-
-
-def inflate(data: bytes, limit: int = FRAME_LIMIT) -> bytes:
-    """zlib with a bound on what comes out."""
-    unpacker = zlib.decompressobj()
-    try:
-        out = unpacker.decompress(data, limit)
-    except zlib.error as error:
-        raise broken("it does not decompress") from error
-    if unpacker.unconsumed_tail:
-        raise HostError(ErrorCode.TOO_LARGE, f"a frame of the probe grows past {limit >> 20} MiB")
-    if not unpacker.eof or unpacker.unused_data:
-        raise broken("a frame is not one whole compressed piece")
-    return out
-
-
-def decode_fields(frames: Sequence[Frame], count: int) -> list[tuple[str, bytes]]:
-    """FIELDS frames -> names and values in order; `count` is what END stated."""
-    found: list[tuple[str, bytes]] = []
-    for frame in frames:
-        if frame.kind != FIELDS:
-            raise broken("a frame of another kind among fields")
-        found += split_fields(frame.payload)
-    if len(found) != count:
-        raise missing_rows(len(found), count)
-    return found
-
-
-def split_fields(payload: bytes) -> list[tuple[str, bytes]]:
-    """One FIELDS frame -> names and values in order."""
-    found: list[tuple[str, bytes]] = []
-    data, at = inflate(payload), 0
-    while at < len(data):
-        if at + 5 > len(data):
-            raise broken("a field without its value")
-        name, length = struct.unpack_from(">BI", data, at)
-        end = at + 5 + name + length
-        if end > len(data):
-            raise broken("a field longer than its frame")
-        found.append((data[at + 5 : at + 5 + name].decode("ascii", "replace"), data[at + 5 + name : end]))
-        at = end
-    return found
-
-
-def missing_rows(got: int, stated: int) -> HostError:
-    """The error for an answer whose count does not hold."""
-    return HostError(ErrorCode.TRUNCATED, f"the answer of the probe has {got} rows, its end says {stated}", RETRY)
 
 
 def decode_hello(fields: Sequence[tuple[str, bytes]]) -> tuple[HostFacts, tuple[InterfaceAddress, ...], int | None]:
@@ -240,28 +116,6 @@ def decode_ground(
     return addresses, tracked, forwards
 
 
-def text(raw: bytes) -> str:
-    """Bytes of a host as text that keeps every byte (surrogateescape); hostile all the same."""
-    return raw.decode("utf-8", "surrogateescape")
-
-
-def number(raw: bytes | None, base: int = 10) -> int | None:
-    """A whole number of up to 20 digits, None for anything else."""
-    if raw is None or len(raw) > 20:
-        return None
-    try:
-        return int(raw, base)
-    except ValueError:
-        return None
-
-
-def decimal(raw: bytes | None) -> float | None:
-    """A plain decimal number, None for anything else (NaN and infinities among it)."""
-    if raw is None or len(raw) > 24 or not raw.replace(b".", b"", 1).isdigit():
-        return None
-    return float(raw)
-
-
 class DumpDecoder:
     """Frames of the answer to DUMP, as they arrive -> Namespace. Rows with none of `ports` are left out.
 
@@ -324,11 +178,6 @@ class DumpDecoder:
         return replace(found[0], addresses=addresses)
 
 
-def without_backlog(one: ListenSocket) -> ListenSocket:
-    """A listener of /proc/net/tcp: its row has the queue, not the backlog."""
-    return ListenSocket(one.address, one.port, one.family, one.scope, one.queue, None, one.uid, one.inode, None)
-
-
 def decode_block(payload: bytes) -> Block:
     """A BLOCK frame -> columns."""
     return decode_columns(payload, ())[0]
@@ -373,80 +222,6 @@ def interleaved(low: bytes, high: bytes) -> bytes:
     for byte in range(4):
         out[byte::8], out[byte + 4 :: 8] = low[byte::4], high[byte::4]
     return bytes(out)
-
-
-def decode_listener(message: tuple[Any, ...]) -> ListenSocket:
-    """inet_diag_msg of a LISTEN socket: rqueue is the length of its accept queue, wqueue its backlog."""
-    family, state, _, _, port, _, local, _, scope, cookie, _, rqueue, wqueue, uid, inode = message
-    if family not in (2, 10) or state_of(state) is not State.LISTEN:
-        raise broken("a listener that does not listen")
-    packed = local[:4] if family == 2 else address.canonical(local)
-    return ListenSocket(
-        packed, int.from_bytes(port, "big"), family, scope, rqueue, wqueue, uid, inode, decode_cookie(cookie)
-    )
-
-
-def decode_cookie(raw: bytes) -> int | None:
-    """idiag_cookie, two words in host order -> number; None for INET_DIAG_NOCOOKIE."""
-    return None if raw == NO_COOKIE else int.from_bytes(raw, "little")
-
-
-def decode_socket(data: bytes) -> Socket:
-    """inet_diag_msg and its attributes -> Socket."""
-    if len(data) < MESSAGE.size:
-        raise broken("a socket is cut")
-    family, state_number, timer, retransmits, sport, dport, local, peer, scope, cookie, expires, rq, wq, uid, inode = (
-        MESSAGE.unpack_from(data)
-    )
-    state = state_of(state_number)
-    if state is None or family not in (2, 10):
-        raise broken("a state or family that TCP does not have")
-    if family == 2:
-        local, peer = local[:4], peer[:4]
-    else:
-        local, peer = address.canonical(local), address.canonical(peer)
-    identity = decode_cookie(cookie)
-    return Socket(
-        key=local + peer + sport + dport,
-        state=state,
-        family=family,
-        scope=scope,
-        timer=TIMER_NUMBERS.get(timer),
-        timer_expires_s=expires / 1000 if timer else None,
-        retransmits=retransmits,
-        recv_q=rq,
-        send_q=wq,
-        uid=uid,
-        inode=inode,
-        cookie=identity,
-        info=decode_info(data),
-    )
-
-
-def decode_info(data: bytes) -> TcpInfo | None:
-    """The INET_DIAG_INFO attribute (2) of a message: struct tcp_info, read as far as the kernel fills it."""
-    at, end = MESSAGE.size, len(data)
-    while at + 4 <= end:
-        length, kind = ATTRIBUTE.unpack_from(data, at)
-        if length < 4 or at + length > end:
-            raise broken("an attribute is cut")
-        if kind & 0x3FFF == 2:
-            return tcp_info(data[at + 4 : at + length])
-        at += (length + 3) & ~3
-    return None
-
-
-def tcp_info(raw: bytes) -> TcpInfo | None:
-    """struct tcp_info by its length: a field behind the end is unknown."""
-    if len(raw) >= WHOLE_INFO.size:
-        return TcpInfo(*by_name(WHOLE_INFO.unpack_from(raw)))
-    if len(raw) < 104:
-        return None
-    values: dict[str, Any] = {
-        name: struct.unpack_from(form, raw, offset)[0] if offset + struct.calcsize(form) <= len(raw) else None
-        for name, form, offset in INFO
-    }
-    return TcpInfo(**values)
 
 
 def decode_looks(frames: Sequence[Frame], count: int, keys: Sequence[bytes]) -> list[Sight]:
@@ -596,50 +371,4 @@ def decode_counters(table: bytes) -> dict[str, int]:
     return found
 
 
-RETRY = "run it again; if it stays so, look at what prints on that login, and whether something between rewrites it"
-
 CONNECTION_STATES = frozenset(range(1, 13)) - {10}
-
-INFO: tuple[tuple[str, str, int], ...] = (
-    ("ca_state", "B", 1),
-    ("retransmits", "B", 2),
-    ("probes", "B", 3),
-    ("backoff", "B", 4),
-    ("options", "B", 5),
-    ("rto_us", "=I", 8),
-    ("unacked", "=I", 24),
-    ("last_data_sent_ms", "=I", 44),
-    ("last_data_recv_ms", "=I", 52),
-    ("last_ack_recv_ms", "=I", 56),
-    ("rtt_us", "=I", 68),
-    ("rttvar_us", "=I", 72),
-    ("snd_mss", "=I", 16),
-    ("total_retrans", "=I", 100),
-    ("bytes_acked", "=Q", 120),
-    ("bytes_received", "=Q", 128),
-    ("segs_out", "=I", 136),
-    ("segs_in", "=I", 140),
-    ("notsent_bytes", "=I", 144),
-    ("data_segs_in", "=I", 152),
-    ("data_segs_out", "=I", 156),
-    ("bytes_sent", "=Q", 200),
-    ("bytes_retrans", "=Q", 208),
-    ("snd_wnd", "=I", 228),
-    ("rcv_wnd", "=I", 232),
-)
-"""Field of TcpInfo, struct format, offset. Kernel structs are in the byte order of the host: little-endian only."""
-
-
-def whole_info() -> struct.Struct:
-    """All of INFO in one go, in the order of the offsets: thousands of look-ups want it."""
-    form, at = "=", 0
-    for _, one, offset in sorted(INFO, key=itemgetter(2)):
-        form += f"{offset - at}x{one.lstrip('=')}"
-        at = offset + struct.calcsize(one)
-    return struct.Struct(form)
-
-
-WHOLE_INFO = whole_info()
-NAMES = [name for name, _, _ in sorted(INFO, key=itemgetter(2))]
-by_name = itemgetter(*(NAMES.index(name) for name in TcpInfo.__struct_fields__))
-"""Values in the order of the offsets -> in the order of TcpInfo."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from importlib import resources
 
 from halfopen.errors import ErrorCode, HostError, UsageError
-from halfopen.evidence import wire
+from halfopen.evidence import frames, wire
 from halfopen.model import (
     HostFacts,
     InterfaceAddress,
@@ -73,7 +73,7 @@ class Agent:
     python: str | None = None
     note: str | None = None
     connection: Connection | None = None
-    reader: wire.FrameReader = field(init=False)
+    reader: frames.FrameReader = field(init=False)
     facts: HostFacts | None = field(init=False, default=None)
     addresses: tuple[InterfaceAddress, ...] = field(init=False, default=())
     netns: int | None = field(init=False, default=None)
@@ -92,7 +92,7 @@ class Agent:
         `extension`: source that goes before the probe's, for questions that a check never asks.
         """
         nonce = os.urandom(8)
-        self.reader = wire.FrameReader(nonce)
+        self.reader = frames.FrameReader(nonce)
         if wait:
             self._await_ready()
         source = zlib.compress(extension + probe_source(), 9)
@@ -114,15 +114,15 @@ class Agent:
         wanted = sorted(wanted, key=lambda one: self._netns(one.place))  # the probe enters each namespace once
         asked = (wire.encode_look(one.key, one.scope, self._netns(one.place)) for one in wanted)
         self._ask(wire.LOOK, b"".join(asked))
-        frames, count = self._answer(wire.LOOK)
-        sights: list[Sight] = wire.decode_looks(frames, count, [one.key for one in wanted])
+        parts, count = self._answer(wire.LOOK)
+        sights: list[Sight] = wire.decode_looks(parts, count, [one.key for one in wanted])
         return Look(self.host, {(one.place, one.key): sight for one, sight in zip(wanted, sights, strict=True)})
 
     def counts(self, ports: Sequence[int]) -> tuple[CountBlock, ...]:
         """Byte counters of all established sockets, by one wider dump."""
         self._ask(wire.COUNT, pack_ports(ports))
-        frames, count = self._answer(wire.COUNT)
-        return wire.decode_counts(frames, count)
+        parts, count = self._answer(wire.COUNT)
+        return wire.decode_counts(parts, count)
 
     def evidence(self) -> tuple[dict[str, int], dict[str, int]]:
         """Counters and sysctls of the host's network namespace, now; also of the others that are `involved`.
@@ -131,8 +131,8 @@ class Agent:
         """
         others = sorted(self.involved - {0})
         self._ask(wire.EVIDENCE, struct.pack(f">{len(others) + 1}Q", 0, *others))
-        frames, count = self._answer(wire.EVIDENCE)
-        return wire.decode_evidence(wire.decode_fields(frames, count))
+        parts, count = self._answer(wire.EVIDENCE)
+        return wire.decode_evidence(frames.decode_fields(parts, count))
 
     def involve(self, place: Place) -> None:
         """Says that there is something to explain in a namespace of the host."""
@@ -141,8 +141,8 @@ class Agent:
     def translated(self, snapshot: Snapshot) -> Snapshot:
         """The snapshot with what the connection tracking of each of its namespaces translates, now."""
         self._ask(wire.TRANSLATIONS)
-        frames, count = self._answer(wire.TRANSLATIONS)
-        found, refused = wire.decode_translations(frames, count)
+        parts, count = self._answer(wire.TRANSLATIONS)
+        found, refused = wire.decode_translations(parts, count)
         spaces = tuple(
             replace(one, rewrites=None if where in refused else found.get(where, Rewrites()))
             for one in snapshot.namespaces
@@ -153,15 +153,15 @@ class Agent:
     def owners(self, inodes: Sequence[int]) -> tuple[dict[int, Process], int]:
         """Inode -> process that holds it, and how many processes were closed to us."""
         self._ask(wire.OWNERS, struct.pack(f">{len(inodes)}Q", *inodes))
-        frames, count = self._answer(wire.OWNERS)
-        return wire.decode_owners(wire.decode_fields(frames, count))
+        parts, count = self._answer(wire.OWNERS)
+        return wire.decode_owners(frames.decode_fields(parts, count))
 
     def ask_survey(self, verb: int, payload: bytes = b"", wait: bool = False) -> list[tuple[str, bytes]]:
         """In place of `start` and `first_look`: HELLO and one question of probe_survey.py, its fields undecoded."""
         self.begin(request(verb, payload), wait, survey_source())
         self._greet()
-        frames, count = self._answer(verb)
-        return wire.decode_fields(frames, count)
+        parts, count = self._answer(verb)
+        return frames.decode_fields(parts, count)
 
     def close(self) -> None:
         """Ends the probe with its channel."""
@@ -177,8 +177,8 @@ class Agent:
         return 0 if place.netns is None or place.netns == self.netns else place.netns
 
     def _greet(self) -> None:
-        frames, count = self._answer(wire.HELLO)
-        fields = wire.decode_fields(frames, count)
+        parts, count = self._answer(wire.HELLO)
+        fields = frames.decode_fields(parts, count)
         self.facts, self.addresses, self.netns = wire.decode_hello(fields)
         _, self.tracked, self.forwards = wire.decode_ground(fields)
 
@@ -189,8 +189,8 @@ class Agent:
         assert self.facts is not None
         decoder = wire.DumpDecoder(frozenset(ports))
         for frame in self._frames():
-            if frame.kind in (wire.END, wire.ERROR):
-                count = wire.end_of(frame, wire.DUMP)
+            if frame.kind in (frames.END, frames.ERROR):
+                count = frames.end_of(frame, wire.DUMP)
                 own = decoder.end(count, self.netns, self.addresses, self.facts.collector)
                 own = replace(own, tracked=self.tracked, forwards=self.forwards)
                 if decoder.refused and self.facts.sees_namespaces:
@@ -204,19 +204,19 @@ class Agent:
         self.channel.deadline = min(time.monotonic() + self.timeout, self.last_deadline)
         self.channel.send(request(verb, payload))
 
-    def _answer(self, verb: int) -> tuple[list[wire.Frame], int]:
-        frames: list[wire.Frame] = []
+    def _answer(self, verb: int) -> tuple[list[frames.Frame], int]:
+        parts: list[frames.Frame] = []
         size = 0
         for frame in self._frames():
-            if frame.kind in (wire.END, wire.ERROR):
-                return frames, wire.end_of(frame, verb)
+            if frame.kind in (frames.END, frames.ERROR):
+                return parts, frames.end_of(frame, verb)
             size += len(frame.payload)
-            if size > wire.ANSWER_LIMIT:
-                raise HostError(ErrorCode.TOO_LARGE, f"the answer grows past {wire.ANSWER_LIMIT >> 20} MiB")
-            frames.append(frame)
+            if size > frames.ANSWER_LIMIT:
+                raise HostError(ErrorCode.TOO_LARGE, f"the answer grows past {frames.ANSWER_LIMIT >> 20} MiB")
+            parts.append(frame)
         raise AssertionError("frames end with an exception")
 
-    def _frames(self) -> Iterator[wire.Frame]:
+    def _frames(self) -> Iterator[frames.Frame]:
         """Frames until the caller has its end. More than one answer may lie in the buffer already."""
         yield from self.reader.feed(b"")
         while True:
@@ -238,7 +238,7 @@ class Agent:
             data = self.channel.receive()
             if not data:
                 raise self._ended()
-            seen = (seen + data)[-wire.PREAMBLE_LIMIT :]
+            seen = (seen + data)[-frames.PREAMBLE_LIMIT :]
             for _ in self.reader.feed(data):  # which bounds what may come before the first frame
                 pass
 
@@ -262,9 +262,9 @@ class Agent:
             return HostError(
                 ErrorCode.NO_INTERPRETER if failed else ErrorCode.PROTOCOL_ERROR,
                 f"the probe ended before its first word{ended}{said}",
-                wire.RETRY,
+                frames.RETRY,
             )
-        return HostError(ErrorCode.TRUNCATED, f"the probe's answer ends in the middle{said}", wire.RETRY)
+        return HostError(ErrorCode.TRUNCATED, f"the probe's answer ends in the middle{said}", frames.RETRY)
 
     def _no_interpreter(self) -> HostError | None:
         """Whether the channel ended because no Python was found, or only one that is too old."""

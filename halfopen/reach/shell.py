@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 
 from halfopen.errors import ErrorCode, HostError
-from halfopen.evidence import shell, wire
+from halfopen.evidence import frames, shell
 from halfopen.evidence.told import Told
 from halfopen.model import HostFacts, InterfaceAddress, Look, Process, Snapshot, Wanted
 from halfopen.reach.channel import Channel
@@ -104,5 +104,5 @@ class ShellAgent:
         if not data:
             said = self.channel.complaint().strip().splitlines()
             last = f": {said[-1][:300]}" if said else ""
-            raise HostError(ErrorCode.TRUNCATED, f"the answer of the shell ends in the middle{last}", wire.RETRY)
+            raise HostError(ErrorCode.TRUNCATED, f"the answer of the shell ends in the middle{last}", frames.RETRY)
         return data

@@ -19,7 +19,7 @@ import pytest
 from probe.conversation import PipeChannel, interpreters, open_probe
 
 from halfopen import address
-from halfopen.evidence import wire
+from halfopen.evidence import frames, kernel, wire
 from halfopen.model import Absence, Collector, Socket, Wanted
 from halfopen.reach.agent import Agent, probe_source
 from halfopen.tcp import State, state_of
@@ -288,13 +288,15 @@ def test_fields_of_a_socket_are_tied() -> None:
         "EVIDENCE",
         "OWNERS",
     )
-    assert {name: space[name] for name in names} == {name: getattr(wire, name) for name in names}
-    assert space["ROW"] == 16 + wire.MESSAGE.size
+    assert {name: space[name] for name in names} == {
+        name: getattr(wire, name, None) or getattr(frames, name) for name in names
+    }
+    assert space["ROW"] == 16 + kernel.MESSAGE.size
     row = space["proc_row"](  # type: ignore[operator]
         b"   0: 0100007F:1538 0200007F:9C40 01 00000003:00000005 01:0000000A 00000002  1000        0 4242 1 ffff 20 4",
         2,
     )
-    found = wire.decode_socket(row[16:])
+    found = kernel.decode_socket(row[16:])
     assert found == replace(
         found,
         key=address.make_key(b"\x7f\0\0\1", 0x1538, b"\x7f\0\0\2", 0x9C40),
