@@ -6,12 +6,13 @@ fails is a value: an error in its snapshot or its look, and a note.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from halfopen.environment import Progress
 from halfopen.errors import ErrorCode, HostError
@@ -20,18 +21,22 @@ from halfopen.model import Look, Place, Process, Sight, Snapshot, Wanted
 from halfopen.reach.agent import Agent
 from halfopen.reach.channel import Connection
 from halfopen.reach.connect import ReachOptions, refuse_untrusted
-from halfopen.reach.machine import MachineAgent, is_foreign
 from halfopen.reach.opening import Closing, open_agent
-from halfopen.reach.shell import COMMAND, ShellAgent
 from halfopen.table import CountBlock
+
+if TYPE_CHECKING:
+    from halfopen.reach.machine import MachineAgent
+    from halfopen.reach.shell import ShellAgent
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-AnyAgent = Agent | ShellAgent | MachineAgent
+AnyAgent: TypeAlias = "Agent | ShellAgent | MachineAgent"
 
 Known = tuple[dict[str, int], dict[str, int]]
 """Counters and sysctls of a host."""
+
+BY_PARAMIKO = ("auto", "paramiko")
 
 QUESTION_LIMIT = 100_000  # exact look-ups of one request
 
@@ -95,6 +100,11 @@ class Hosts:
             return snapshot
 
         self.reading = [(name, self.pool.submit(read, name)) for name in self.ports]
+        ways = {self.inventory.hosts[name].transport for name in self.ports}
+        if self.options.transport != "openssh" and not ways.isdisjoint(BY_PARAMIKO):
+            from halfopen.reach.paramiko import load_paramiko
+
+            load_paramiko()  # here too, because whatever is imported beside it only keeps everybody waiting
 
     def first_look(self) -> dict[str, Snapshot]:
         """Every host's snapshot."""
@@ -122,6 +132,8 @@ class Hosts:
         """A host's first snapshot by the probe, or by what its shell has where it has no Python that could run it."""
         ports = self.ports[host.name]
         if host.transport == "local" and is_foreign():
+            from halfopen.reach.machine import MachineAgent
+
             machine = MachineAgent(host.name)
             return machine, machine.first_look(ports)
         try:
@@ -141,6 +153,8 @@ class Hosts:
 
     def open_shell(self, host: Host) -> ShellAgent:
         """Starts the shell script on a connection that stands."""
+        from halfopen.reach.shell import COMMAND, ShellAgent  # and its decoders, which few hosts need
+
         connection = self.reached[host.name]
         channel = connection.run(COMMAND)
         channel.deadline = self.deadline
@@ -253,6 +267,11 @@ class Hosts:
         """Does something for every host at once; the answers in the order asked."""
         futures = [(name, self.pool.submit(do, name, what)) for name, what in asked.items()]
         return [(name, future.result()) for name, future in futures]
+
+
+def is_foreign() -> bool:
+    """Whether the probe cannot run on this machine."""
+    return not sys.platform.startswith("linux")
 
 
 def hosts_of(plans: Iterable[CheckPlan]) -> list[str]:

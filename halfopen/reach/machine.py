@@ -16,11 +16,6 @@ from halfopen.model import HostFacts, InterfaceAddress, Look, Process, Snapshot,
 from halfopen.reach.tables import look_in
 
 
-def is_foreign() -> bool:
-    """Whether the probe cannot run on this machine."""
-    return platform.system() != "Linux"
-
-
 @dataclass
 class MachineAgent:
     """This machine. Every method raises HostError and nothing else."""
