@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.lab)
             if lacking and os.environ.get("CI") != "true":
                 item.add_marker(pytest.mark.skip(reason=f"the lab needs {', '.join(lacking)}"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.skipped and "lab" in item.path.parts and os.environ.get("CI") == "true":
+        report.outcome, report.longrepr = "failed", f"not run, and in CI that is a failure: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(scope="module")
