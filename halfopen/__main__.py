@@ -7,8 +7,6 @@ import gc
 import os
 import signal
 import sys
-import tempfile
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -48,6 +46,9 @@ def complain(environment: Environment, message: str, hint: str | None) -> None:
 
 def keep_details() -> Path:
     """The traceback in a private file, for a bug report."""
+    import tempfile
+    import traceback
+
     handle, name = tempfile.mkstemp(prefix="halfopen-bug-", suffix=".txt", text=True)
     with os.fdopen(handle, "w", errors="backslashreplace") as file:
         traceback.print_exc(file=file)

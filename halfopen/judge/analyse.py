@@ -6,6 +6,7 @@ from collections import Counter as Tally
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from halfopen import __version__
 from halfopen.errors import Exit
@@ -23,7 +24,6 @@ from halfopen.findings import (
 )
 from halfopen.inventory import CheckPlan
 from halfopen.judge import summary
-from halfopen.judge.diagnose import diagnose
 from halfopen.judge.match import Matching
 from halfopen.judge.rounds import Held, held
 from halfopen.judge.sections import (
@@ -42,6 +42,10 @@ from halfopen.judge.standing import Evidence, case_of, host_error, is_by_fallbac
 from halfopen.model import Snapshot
 from halfopen.words import duration, plural
 
+if TYPE_CHECKING:
+    from halfopen.judge.case import Case
+    from halfopen.judge.diagnose import Diagnosis
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -56,7 +60,7 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     evidence = replace(evidence, matching=without(evidence.matching, lasting))
     lasting = [capped(one, evidence) for one in lasting]
     cases = [case_of(one, evidence) for one in lasting]
-    diagnoses = [diagnose(case) for case in cases]
+    diagnoses = diagnosed(cases)
     groups, group_numbers = groups_of(cases, diagnoses, plan)
     findings = sorted(
         (finding_of(*parts, plan) for parts in zip(cases, diagnoses, group_numbers, strict=True)),
@@ -105,6 +109,15 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
         pairs=pairs_of(cases, plan) if len({*plan.clients, *plan.servers}) > 2 else (),
         nat=tuple(plan.nat),
     )
+
+
+def diagnosed(cases: Sequence[Case]) -> list[Diagnosis]:
+    """Why each is as it is. The rules are imported where there is something to explain: most runs have nothing."""
+    if not cases:
+        return []
+    from halfopen.judge.diagnose import diagnose
+
+    return [diagnose(case) for case in cases]
 
 
 def without(matching: Matching, lasting: Sequence[Held]) -> Matching:

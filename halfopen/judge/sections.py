@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter as Tally
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from halfopen import address
 from halfopen.errors import HostError
@@ -27,13 +28,14 @@ from halfopen.findings import (
 from halfopen.inventory import CheckPlan
 from halfopen.judge import summary
 from halfopen.judge.case import Case, HostEvidence, is_full
-from halfopen.judge.diagnose import Diagnosis, causes_of_all, remedies_of_all
 from halfopen.judge.match import Matching
-from halfopen.judge.outlook import outlook_of
 from halfopen.judge.standing import Evidence
 from halfopen.judge.verdict import SEVERITY, in_accept_queue
 from halfopen.model import Socket
 from halfopen.tcp import State, state_of
+
+if TYPE_CHECKING:
+    from halfopen.judge.diagnose import Diagnosis
 
 EXAMPLES = 3
 
@@ -246,6 +248,9 @@ def group_of(members: Sequence[tuple[Case, Diagnosis]], plan: CheckPlan) -> Grou
     case, diagnosis = members[0]
     one = case.held
     order = [member.held.confidence for member, _ in members]
+    from halfopen.judge.diagnose import causes_of_all, remedies_of_all  # with the rules: where there is a finding
+    from halfopen.judge.outlook import outlook_of
+
     diagnoses = [member for _, member in members]
     why = causes_of_all(diagnoses)
     return Group(
