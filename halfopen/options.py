@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from halfopen.hosts import Options
 
 
 def add_reach(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +27,21 @@ def add_reach(parser: argparse.ArgumentParser) -> None:
         choices=("strict", "accept-new"),
         default="strict",
         help="whether keys of hosts that are not known yet are refused or added (default strict)",
+    )
+
+
+def host_options(args: argparse.Namespace, interactive: bool) -> Options:
+    """What `add_reach` hung in, as the hosts of a run take it."""
+    from halfopen.hosts import Options
+
+    return Options(
+        connect_timeout=args.connect_timeout,
+        timeout=args.timeout,
+        forks=args.forks,
+        host_keys=args.host_keys,
+        jump=args.jump,
+        transport=args.transport,
+        interactive=interactive,
     )
 
 

@@ -11,7 +11,7 @@ from halfopen.errors import UsageError
 from halfopen.files import save_hosts
 from halfopen.findings import Severity
 from halfopen.inventory import VERDICTS, CheckPlan, Host, Inventory, did_you_mean, read, select
-from halfopen.options import add_common
+from halfopen.options import add_common, host_options
 from halfopen.reach.settings import split_target
 
 
@@ -24,22 +24,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, environment: Environment) -> int:
     """One run over a pair of hosts or over checks; the exit code of its report."""
-    from halfopen.hosts import Hosts, Options
+    from halfopen.hosts import Hosts
 
     check_formats(args)
     inventory = read(args.inventory, environment.variables, environment.folder)
     inventory, plans = choose(args.names, inventory)
     plans = [adjusted(plan, args) for plan in plans]
-    options = Options(
-        connect_timeout=args.connect_timeout,
-        timeout=args.timeout,
-        forks=args.forks,
-        host_keys=args.host_keys,
-        jump=args.jump,
-        transport=args.transport,
-        interactive=environment.interactive,
-    )
-    with Hosts(inventory, plans, options, environment.say) as hosts:
+    with Hosts(inventory, plans, host_options(args, environment.interactive), environment.say) as hosts:
         hosts.begin()
         # While they answer, because the judgement takes as long to import as a host takes to be reached.
         from halfopen.judge.analyse import Policy

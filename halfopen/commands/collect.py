@@ -23,7 +23,7 @@ from halfopen.inventory import CheckPlan, Host, Inventory, read
 from halfopen.judge.analyse import stamp
 from halfopen.judge.case import HostEvidence
 from halfopen.model import Namespace, Snapshot
-from halfopen.options import add_reach
+from halfopen.options import add_reach, host_options
 from halfopen.report.escape import terminal
 
 if TYPE_CHECKING:
@@ -102,19 +102,10 @@ def take(
     args: argparse.Namespace, environment: Environment, inventory: Inventory, names: tuple[str, ...]
 ) -> dict[str, Saved]:
     """Reads the hosts, over and over if asked."""
-    from halfopen.hosts import Hosts, Options
+    from halfopen.hosts import Hosts
 
-    options = Options(
-        connect_timeout=args.connect_timeout,
-        timeout=args.timeout,
-        forks=args.forks,
-        host_keys=args.host_keys,
-        jump=args.jump,
-        transport=args.transport,
-        interactive=environment.interactive,
-    )
     plan = CheckPlan("collect", names, names, tuple(dict.fromkeys(args.port)))
-    with Hosts(inventory, [plan], options, environment.say) as hosts:
+    with Hosts(inventory, [plan], host_options(args, environment.interactive), environment.say) as hosts:
         return looks(hosts, args.rounds or 1, 1.5 if args.settle is None else args.settle)
 
 
