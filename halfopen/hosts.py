@@ -102,7 +102,7 @@ class Hosts:
         self.reading = [(name, self.pool.submit(read, name)) for name in self.ports]
         ways = {self.inventory.hosts[name].transport for name in self.ports}
         if self.options.transport != "openssh" and not ways.isdisjoint(BY_PARAMIKO):
-            from halfopen.reach.paramiko import load_paramiko
+            from halfopen.reach.library import load_paramiko
 
             load_paramiko()  # here too, because whatever is imported beside it only keeps everybody waiting
 

@@ -59,7 +59,7 @@ def examine(args: argparse.Namespace, environment: Environment, stage: Stage) ->
     from halfopen.demo.breaks import CLIENT, SERVER, found_of
     from halfopen.demo.server import EmbeddedServer
     from halfopen.hosts import Hosts, Options
-    from halfopen.reach.paramiko import load_paramiko
+    from halfopen.reach.library import load_paramiko
     from halfopen.session import Session
 
     with tempfile.TemporaryDirectory(prefix="halfopen-demo-") as name:

@@ -10,7 +10,7 @@ import subprocess
 import threading
 from typing import TYPE_CHECKING, Any
 
-from halfopen.reach.paramiko import load_paramiko
+from halfopen.reach.library import load_paramiko
 
 if TYPE_CHECKING:
     import paramiko

@@ -169,7 +169,8 @@ def by_auto(host: Host, inventory: Inventory, options: ReachOptions) -> Connecti
 
 def open_hops(hops: Sequence[Settings], options: ReachOptions) -> Connection:
     """SSH in this process through these hops."""
-    from halfopen.reach.paramiko import Patience, open_ssh
+    from halfopen.reach.library import Patience
+    from halfopen.reach.paramiko import open_ssh
 
     patience = Patience(options.connect_timeout, options.deadline)
     return open_ssh(hops, patience, options.host_keys == "accept-new", options.interactive)
@@ -180,7 +181,7 @@ def hops_of(host: Host, inventory: Inventory, options: ReachOptions) -> list[Set
     check_name(host.address, "host name")
     lookup = Lookup(target(host), options.config)
     if options.transport != "openssh":
-        from halfopen.reach.paramiko import load_paramiko
+        from halfopen.reach.library import load_paramiko
 
         load_paramiko()  # while ssh -G runs
     own = merged(lookup.settings(), host)

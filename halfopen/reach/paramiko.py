@@ -7,60 +7,23 @@ delayed acknowledgements costs two stalls of 40 ms in every connection otherwise
 from __future__ import annotations
 
 import contextlib
-import getpass
-import logging
-import os
 import shutil
 import socket
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from halfopen.errors import ErrorCode, HostError
-from halfopen.reach import known_hosts, places
-from halfopen.reach.known_hosts import KnownHosts, Trust, fingerprint
+from halfopen.reach import places
+from halfopen.reach.authentication import authenticate
+from halfopen.reach.host_keys import check_host_key, read_known_hosts
+from halfopen.reach.known_hosts import KnownHosts
+from halfopen.reach.library import USE_OPENSSH, Patience, load_paramiko, spoken
 from halfopen.reach.settings import Settings
 
 if TYPE_CHECKING:
     import paramiko
-
-
-def load_paramiko() -> Any:
-    """The library, imported where it is first needed: it costs more than the rest of the program.
-
-    A third of that is `invoke`, which only `Match exec` would use, and that we leave to `ssh -G`.
-    """
-    absent = "invoke" not in sys.modules
-    if absent:
-        sys.modules["invoke"] = None  # type: ignore[assignment]
-    try:
-        import paramiko
-    finally:
-        if absent:
-            del sys.modules["invoke"]
-    logger = logging.getLogger("paramiko")
-    if not logger.handlers:  # or its complaints reach the user's screen through the handler of last resort
-        logger.addHandler(logging.NullHandler())
-        logger.propagate = False
-    return paramiko
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long: `connect` seconds for each hop, and `deadline` (time.monotonic()) for all of it."""
-
-    connect: float
-    deadline: float
-
-    def left(self) -> float:
-        """Seconds for the next step; HostError when there are none."""
-        left = min(self.connect, self.deadline - time.monotonic())
-        if left <= 0:
-            raise HostError(ErrorCode.TIMEOUT, "no time was left to connect", "a longer --timeout")
-        return left
 
 
 class QuickSocket:
@@ -300,226 +263,10 @@ def dial(before: Sequence[Any], hop: Settings, patience: Patience) -> Any:
         ) from error
 
 
-def check_host_key(key: Any, hop: Settings, known: KnownHosts, accept_new: bool) -> None:
-    """Lets a known key pass, adds a new one if that was asked for, and refuses all else."""
-    name, kind, blob = hop.host_key_alias or hop.host, key.get_name(), key.asbytes()
-    trust, entries = known_hosts.judge(known, name, hop.port, kind, blob)
-    shown, where = f"{kind} {fingerprint(blob)}", known_hosts.host_name(name, hop.port)
-    files = hop.known_hosts[0] if hop.known_hosts else "known_hosts"
-    if trust is Trust.KNOWN:
-        return
-    if trust is Trust.UNKNOWN and accept_new:
-        add_known_host(Path(files).expanduser(), where, key)
-        return
-    if trust is Trust.UNKNOWN:
-        raise HostError(
-            ErrorCode.HOST_KEY_UNKNOWN,
-            f"{where} offers {shown}, and no known_hosts file has a key of it",
-            f"compare the fingerprint, then connect once with ssh -p {hop.port} {hop.user}@{hop.host}, "
-            "or --host-keys accept-new",
-        )
-    if trust is Trust.REVOKED:
-        raise HostError(
-            ErrorCode.HOST_KEY_REVOKED,
-            f"{where} offers {shown}, which {entries[0].where} revokes",
-            "do not connect: somebody who holds a revoked key answers at this address",
-        )
-    if trust is Trust.OTHER_TYPE:
-        has = ", ".join(f"{one.kind} {fingerprint(one.key)} ({one.where})" for one in entries)
-        raise HostError(
-            ErrorCode.HOST_KEY_UNKNOWN,
-            f"{where} offers {shown}, a type of key that is not known of it; known: {has}",
-            "compare the fingerprint on the host (ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub), then add the key to "
-            f"{files}",
-        )
-    raise HostError(
-        ErrorCode.HOST_KEY_MISMATCH,
-        f"{where} offers {shown}, but {entries[0].where} has {fingerprint(entries[0].key)}",
-        f"if the host was reinstalled: ssh-keygen -f {entries[0].file} -R '{where}', then connect once with ssh; "
-        "if not, somebody may be in between",
-    )
-
-
-def read_known_hosts(hop: Settings) -> KnownHosts:
-    """The files that the settings name; those that are not there count as empty."""
-    files = []
-    for name in hop.known_hosts:
-        path = Path(name).expanduser()
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            try:
-                files.append((str(path), path.read_bytes()[: 16 << 20]))
-            except PermissionError as error:
-                raise HostError(
-                    ErrorCode.HOST_KEY_UNKNOWN, f"{path} cannot be read: {error.strerror}", f"ls -l {path}"
-                ) from error
-    return known_hosts.load(files)
-
-
-def add_known_host(path: Path, name: str, key: Any) -> None:
-    """Adds a line to known_hosts, which is made for its user alone if it is not there."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-    with os.fdopen(handle, "rb+") as file:
-        data = file.read()
-        gap = b"\n" if data and not data.endswith(b"\n") else b""
-        file.write(gap + f"{name} {key.get_name()} {key.get_base64()}\n".encode())
-
-
-def authenticate(paramiko: Any, transport: Any, hop: Settings, patience: Patience, interactive: bool) -> None:
-    """Public keys in turn, those that the user named first. HostError lists what was tried."""
-    tried: list[str] = []
-    for name, load in keys(paramiko, hop, patience, interactive, tried):
-        key = load()
-        if key is None:
-            continue
-        tried.append(name)
-        transport.auth_timeout = patience.left()
-        try:
-            with spoken(hop.host):
-                transport.auth_publickey(hop.user, key)
-        except (paramiko.BadAuthenticationType, HostError) as error:
-            reason = getattr(error, "message", None) or str(error)
-            raise refused(hop, tried, f"; the server: {reason}") from error
-        except paramiko.AuthenticationException:
-            if not transport.is_active():
-                raise refused(hop, tried, "; the server ended the connection after that many") from None
-        else:
-            if transport.is_authenticated():
-                return
-            tried[-1] += " (accepted, but the server asks for more)"
-    raise refused(hop, tried, "")
-
-
-def refused(hop: Settings, tried: Sequence[str], detail: str) -> HostError:
-    """The error for a server that takes none of our keys."""
-    what = ", ".join(tried) if tried else "nothing: there is no agent with a key, and no key file"
-    many = len(tried) > 4
-    return HostError(
-        ErrorCode.AUTH_FAILED,
-        f"{hop.user}@{hop.host} was refused; tried {what}{detail}",
-        "name one key: identity_file in the inventory, or IdentitiesOnly yes in ~/.ssh/config"
-        if many
-        else f"try: ssh -v -p {hop.port} {hop.user}@{hop.host}; name user and identity_file in the inventory",
-    )
-
-
-def keys(
-    paramiko: Any, hop: Settings, patience: Patience, interactive: bool, tried: list[str]
-) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """(name for messages, how to load) of each key to try: named files, the agent's, then the usual files."""
-    files = [Path(name).expanduser() for name in hop.identity_files]
-
-    def load(path: Path) -> Any:
-        return load_key(paramiko, path, interactive, tried)
-
-    if hop.identities_only:
-        public = {one for path in files for one in public_key(path)}
-        for key in agent_keys(paramiko, hop, patience, tried):
-            if key.asbytes() in public:
-                yield f"agent key {fingerprint(key.asbytes())}", lambda key=key: key  # type: ignore[misc]
-    else:
-        for key in agent_keys(paramiko, hop, patience, tried):
-            yield f"agent key {fingerprint(key.asbytes())}", lambda key=key: key  # type: ignore[misc]
-    for path in files:
-        if path.is_file():
-            yield str(path), lambda path=path: load(path)  # type: ignore[misc]
-
-
-def public_key(path: Path) -> list[bytes]:
-    """The public half beside a key file, if it is there."""
-    try:
-        words = path.with_name(path.name + ".pub").read_text(errors="replace").split()
-    except OSError:
-        return []
-    key = known_hosts.decode_key(words[0], words[1]) if len(words) > 1 else None
-    return [key] if key else []
-
-
-def agent_keys(paramiko: Any, hop: Settings, patience: Patience, tried: list[str]) -> Sequence[Any]:
-    """The keys of the user's agent; an agent that does not answer is named in `tried` and left alone."""
-    name = hop.identity_agent
-    path = os.environ.get("SSH_AUTH_SOCK") if name in (None, "SSH_AUTH_SOCK") else name
-    if not path or name == "none":
-        return ()
-    sock = socket.socket(socket.AF_UNIX)
-    sock.settimeout(min(AGENT_PATIENCE, patience.left()))
-    agent = paramiko.agent.AgentSSH()
-    try:
-        sock.connect(str(Path(path).expanduser()))
-        agent._connect(sock)
-        found: Sequence[Any] = agent.get_keys()
-    except (OSError, paramiko.SSHException) as error:
-        sock.close()
-        tried.append(f"the agent at {path} (it does not answer: {error})")
-        return ()
-    return found
-
-
-def load_key(paramiko: Any, path: Path, interactive: bool, tried: list[str]) -> Any:
-    """A private key, None where it cannot be had; why is added to `tried`."""
-    passphrase = None
-    for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
-        try:
-            return kind.from_private_key_file(str(path), passphrase)
-        except paramiko.PasswordRequiredException:
-            if not interactive:
-                tried.append(f"{path} (encrypted, and there is no terminal to ask: ssh-add {path})")
-                return None
-            passphrase = getpass.getpass(f"passphrase of {path}: ")
-            with contextlib.suppress(paramiko.SSHException, ValueError):
-                return kind.from_private_key_file(str(path), passphrase)
-        except (paramiko.SSHException, ValueError, OSError, IndexError):
-            continue
-    tried.append(f"{path} (it cannot be read as a private key)")
-    return None
-
-
-@contextlib.contextmanager
-def spoken(host: str) -> Iterator[None]:
-    """Whatever the library raises, as one of our errors. Refused authentication passes: it means the next key."""
-    paramiko = load_paramiko()
-    try:
-        yield
-    except paramiko.ssh_exception.IncompatiblePeer as error:
-        raise HostError(
-            ErrorCode.UNSUPPORTED, f"{host} and we have no SSH algorithm in common: {error}", USE_OPENSSH
-        ) from error
-    except paramiko.AuthenticationException as error:
-        if "timeout" in str(error).lower():
-            raise HostError(ErrorCode.TIMEOUT, f"{host} did not answer to a key in time") from error
-        raise
-    except paramiko.ChannelException as error:
-        raise HostError(
-            ErrorCode.UNREACHABLE,
-            f"the jump host cannot open a connection to {host}: {error.text}",
-            "is it up, from there?",
-        ) from error
-    except (paramiko.SSHException, EOFError, OSError, ValueError) as error:
-        text = str(error) or type(error).__name__
-        if "timed out" in text.lower() or "timeout" in text.lower() or isinstance(error, TimeoutError):
-            raise HostError(
-                ErrorCode.TIMEOUT,
-                f"{host} did not finish the SSH handshake in time",
-                "is that port SSH? is the host busy?",
-            ) from error
-        if any(word in text for word in CLOSED) or isinstance(error, (EOFError, ConnectionError)):
-            raise HostError(
-                ErrorCode.THROTTLED,
-                f"{host} closed the connection before the handshake was done ({text})",
-                "its sshd may be out of MaxStartups or block this address: try again later, or a smaller --forks",
-            ) from error
-        raise HostError(ErrorCode.PROTOCOL_ERROR, f"SSH to {host} failed: {text}", f"try: ssh -v {host}") from error
-
-
 def has_openssh() -> bool:
     """Whether there is an ssh program to fall back to."""
     return shutil.which("ssh") is not None
 
-
-USE_OPENSSH = 'transport = "openssh" for this host, or --transport openssh'
-AGENT_PATIENCE = 3.0
-
-CLOSED = ("Error reading SSH protocol banner", "Not allowed at this time", "Exceeded MaxStartups", "Invalid SSH banner")
 
 CIPHERS = (
     "aes128-gcm@openssh.com",

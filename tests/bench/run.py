@@ -141,7 +141,7 @@ def connections(made: Lab) -> tuple[float, float, float]:
     """Seconds to connect, authenticate, run `true` and close: ours, and paramiko as it is shipped; and of `ssh -G`."""
     from halfopen.inventory import Host, Inventory
     from halfopen.reach.connect import ReachOptions, hops_of, open_hops
-    from halfopen.reach.paramiko import load_paramiko
+    from halfopen.reach.library import load_paramiko
 
     paramiko = load_paramiko()
     address = made["db"].management

@@ -1,0 +1,128 @@
+"""Public keys in turn: of the agent, of files, those that the user named first. Nothing is asked without a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from halfopen.errors import ErrorCode, HostError
+from halfopen.reach import known_hosts
+from halfopen.reach.known_hosts import fingerprint
+from halfopen.reach.library import Patience, spoken
+from halfopen.reach.settings import Settings
+
+AGENT_PATIENCE = 3.0
+
+
+def authenticate(paramiko: Any, transport: Any, hop: Settings, patience: Patience, interactive: bool) -> None:
+    """Public keys in turn, those that the user named first. HostError lists what was tried."""
+    tried: list[str] = []
+    for name, load in keys(paramiko, hop, patience, interactive, tried):
+        key = load()
+        if key is None:
+            continue
+        tried.append(name)
+        transport.auth_timeout = patience.left()
+        try:
+            with spoken(hop.host):
+                transport.auth_publickey(hop.user, key)
+        except (paramiko.BadAuthenticationType, HostError) as error:
+            reason = getattr(error, "message", None) or str(error)
+            raise refused(hop, tried, f"; the server: {reason}") from error
+        except paramiko.AuthenticationException:
+            if not transport.is_active():
+                raise refused(hop, tried, "; the server ended the connection after that many") from None
+        else:
+            if transport.is_authenticated():
+                return
+            tried[-1] += " (accepted, but the server asks for more)"
+    raise refused(hop, tried, "")
+
+
+def refused(hop: Settings, tried: Sequence[str], detail: str) -> HostError:
+    """The error for a server that takes none of our keys."""
+    what = ", ".join(tried) if tried else "nothing: there is no agent with a key, and no key file"
+    many = len(tried) > 4
+    return HostError(
+        ErrorCode.AUTH_FAILED,
+        f"{hop.user}@{hop.host} was refused; tried {what}{detail}",
+        "name one key: identity_file in the inventory, or IdentitiesOnly yes in ~/.ssh/config"
+        if many
+        else f"try: ssh -v -p {hop.port} {hop.user}@{hop.host}; name user and identity_file in the inventory",
+    )
+
+
+def keys(
+    paramiko: Any, hop: Settings, patience: Patience, interactive: bool, tried: list[str]
+) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """(name for messages, how to load) of each key to try: named files, the agent's, then the usual files."""
+    files = [Path(name).expanduser() for name in hop.identity_files]
+
+    def load(path: Path) -> Any:
+        return load_key(paramiko, path, interactive, tried)
+
+    if hop.identities_only:
+        public = {one for path in files for one in public_key(path)}
+        for key in agent_keys(paramiko, hop, patience, tried):
+            if key.asbytes() in public:
+                yield f"agent key {fingerprint(key.asbytes())}", lambda key=key: key  # type: ignore[misc]
+    else:
+        for key in agent_keys(paramiko, hop, patience, tried):
+            yield f"agent key {fingerprint(key.asbytes())}", lambda key=key: key  # type: ignore[misc]
+    for path in files:
+        if path.is_file():
+            yield str(path), lambda path=path: load(path)  # type: ignore[misc]
+
+
+def public_key(path: Path) -> list[bytes]:
+    """The public half beside a key file, if it is there."""
+    try:
+        words = path.with_name(path.name + ".pub").read_text(errors="replace").split()
+    except OSError:
+        return []
+    key = known_hosts.decode_key(words[0], words[1]) if len(words) > 1 else None
+    return [key] if key else []
+
+
+def agent_keys(paramiko: Any, hop: Settings, patience: Patience, tried: list[str]) -> Sequence[Any]:
+    """The keys of the user's agent; an agent that does not answer is named in `tried` and left alone."""
+    name = hop.identity_agent
+    path = os.environ.get("SSH_AUTH_SOCK") if name in (None, "SSH_AUTH_SOCK") else name
+    if not path or name == "none":
+        return ()
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(min(AGENT_PATIENCE, patience.left()))
+    agent = paramiko.agent.AgentSSH()
+    try:
+        sock.connect(str(Path(path).expanduser()))
+        agent._connect(sock)
+        found: Sequence[Any] = agent.get_keys()
+    except (OSError, paramiko.SSHException) as error:
+        sock.close()
+        tried.append(f"the agent at {path} (it does not answer: {error})")
+        return ()
+    return found
+
+
+def load_key(paramiko: Any, path: Path, interactive: bool, tried: list[str]) -> Any:
+    """A private key, None where it cannot be had; why is added to `tried`."""
+    passphrase = None
+    for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
+        try:
+            return kind.from_private_key_file(str(path), passphrase)
+        except paramiko.PasswordRequiredException:
+            if not interactive:
+                tried.append(f"{path} (encrypted, and there is no terminal to ask: ssh-add {path})")
+                return None
+            passphrase = getpass.getpass(f"passphrase of {path}: ")
+            with contextlib.suppress(paramiko.SSHException, ValueError):
+                return kind.from_private_key_file(str(path), passphrase)
+        except (paramiko.SSHException, ValueError, OSError, IndexError):
+            continue
+    tried.append(f"{path} (it cannot be read as a private key)")
+    return None

@@ -1,0 +1,78 @@
+"""Whether the key that a host offers is the one that is known of it; nothing is added unless that was asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+from halfopen.errors import ErrorCode, HostError
+from halfopen.reach import known_hosts
+from halfopen.reach.known_hosts import KnownHosts, Trust, fingerprint
+from halfopen.reach.settings import Settings
+
+
+def check_host_key(key: Any, hop: Settings, known: KnownHosts, accept_new: bool) -> None:
+    """Lets a known key pass, adds a new one if that was asked for, and refuses all else."""
+    name, kind, blob = hop.host_key_alias or hop.host, key.get_name(), key.asbytes()
+    trust, entries = known_hosts.judge(known, name, hop.port, kind, blob)
+    shown, where = f"{kind} {fingerprint(blob)}", known_hosts.host_name(name, hop.port)
+    files = hop.known_hosts[0] if hop.known_hosts else "known_hosts"
+    if trust is Trust.KNOWN:
+        return
+    if trust is Trust.UNKNOWN and accept_new:
+        add_known_host(Path(files).expanduser(), where, key)
+        return
+    if trust is Trust.UNKNOWN:
+        raise HostError(
+            ErrorCode.HOST_KEY_UNKNOWN,
+            f"{where} offers {shown}, and no known_hosts file has a key of it",
+            f"compare the fingerprint, then connect once with ssh -p {hop.port} {hop.user}@{hop.host}, "
+            "or --host-keys accept-new",
+        )
+    if trust is Trust.REVOKED:
+        raise HostError(
+            ErrorCode.HOST_KEY_REVOKED,
+            f"{where} offers {shown}, which {entries[0].where} revokes",
+            "do not connect: somebody who holds a revoked key answers at this address",
+        )
+    if trust is Trust.OTHER_TYPE:
+        has = ", ".join(f"{one.kind} {fingerprint(one.key)} ({one.where})" for one in entries)
+        raise HostError(
+            ErrorCode.HOST_KEY_UNKNOWN,
+            f"{where} offers {shown}, a type of key that is not known of it; known: {has}",
+            "compare the fingerprint on the host (ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub), then add the key to "
+            f"{files}",
+        )
+    raise HostError(
+        ErrorCode.HOST_KEY_MISMATCH,
+        f"{where} offers {shown}, but {entries[0].where} has {fingerprint(entries[0].key)}",
+        f"if the host was reinstalled: ssh-keygen -f {entries[0].file} -R '{where}', then connect once with ssh; "
+        "if not, somebody may be in between",
+    )
+
+
+def read_known_hosts(hop: Settings) -> KnownHosts:
+    """The files that the settings name; those that are not there count as empty."""
+    files = []
+    for name in hop.known_hosts:
+        path = Path(name).expanduser()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            try:
+                files.append((str(path), path.read_bytes()[: 16 << 20]))
+            except PermissionError as error:
+                raise HostError(
+                    ErrorCode.HOST_KEY_UNKNOWN, f"{path} cannot be read: {error.strerror}", f"ls -l {path}"
+                ) from error
+    return known_hosts.load(files)
+
+
+def add_known_host(path: Path, name: str, key: Any) -> None:
+    """Adds a line to known_hosts, which is made for its user alone if it is not there."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+    with os.fdopen(handle, "rb+") as file:
+        data = file.read()
+        gap = b"\n" if data and not data.endswith(b"\n") else b""
+        file.write(gap + f"{name} {key.get_name()} {key.get_base64()}\n".encode())
