@@ -259,7 +259,9 @@ class Hosts:
             self.agents.pop(name, None)
             self.notes.append((name, f"the processes could not be read: {error.message}"))
             return {}
-        if unreadable and len(found) < len(inodes):
+        # Where /proc hides other users' processes altogether (hidepid), none is counted as unreadable.
+        hidden = unreadable or (agent.facts is not None and agent.facts.privileged is False)
+        if hidden and len(found) < len(inodes):
             self.notes.append((name, "some processes belong to other users and could not be named; as root they could"))
         return found
 
