@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lab.answering import answering
 from lab.host import Lab, lab, sh
 
 
@@ -206,26 +207,8 @@ def closing(sock: socket.socket) -> None:
 
 @pytest.mark.parametrize("behaviour", [mute, endless, dribble, stalled, closing])
 def test_a_port_that_speaks_no_ssh_ends_in_time(site: Lab, behaviour: Callable[[socket.socket], None]) -> None:
-    def serve() -> None:
-        while True:
-            try:
-                sock, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=quietly, args=(sock,), daemon=True).start()
-
-    def quietly(sock: socket.socket) -> None:
-        try:
-            behaviour(sock)
-        except OSError:
-            sock.close()
-
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        threading.Thread(target=serve, daemon=True).start()
-        code, db, took = run(site, good(site, address="127.0.0.1", port=str(listener.getsockname()[1])))
-        listener.shutdown(socket.SHUT_RDWR)
+    with answering(behaviour) as port:
+        code, db, took = run(site, good(site, address="127.0.0.1", port=str(port)))
     expected = {"closing": {"throttled"}, "endless": {"timeout", "protocol-error", "throttled"}}
     assert code == 3 and db["error"]["code"] in expected.get(behaviour.__name__, {"timeout"})
     assert took < 12 and db["error"]["hint"]

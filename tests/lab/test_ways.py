@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lab.answering import answering
 from lab.host import Lab, lab, sh
 from lab.test_reach_faults import (
     closing,
@@ -121,32 +122,6 @@ def test_a_host_that_is_off(site: Lab) -> None:
         assert error(site, by_ssh(site))["code"] == "timeout"
     finally:
         site["db"].undrop()
-
-
-@contextmanager
-def answering(behaviour: Callable[[socket.socket], None]) -> Iterator[int]:
-    """A port that does this to whoever connects."""
-
-    def serve() -> None:
-        while True:
-            try:
-                sock, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=quietly, args=(sock,), daemon=True).start()
-
-    def quietly(sock: socket.socket) -> None:
-        try:
-            behaviour(sock)
-        except OSError:
-            sock.close()
-
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        threading.Thread(target=serve, daemon=True).start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.mark.parametrize("behaviour", [mute, endless, dribble, stalled, closing])
