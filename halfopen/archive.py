@@ -15,27 +15,28 @@ from halfopen.judge.analyse import stamp
 from halfopen.judge.case import HostEvidence
 from halfopen.judge.standing import host_error
 from halfopen.model import Snapshot
-from halfopen.session import Session
+from halfopen.run.live import CheckRun
 
 
-def saved(session: Session) -> dict[str, bytes]:
+def saved(checked: CheckRun) -> dict[str, bytes]:
     """Host -> the file that holds its evidence of this run."""
     run = Run(
         id=new_id(),
-        started_at=stamp(session.hosts.started_at),
-        finished_at=stamp(session.finished_at),
-        elapsed_s=session.elapsed_s,
-        checks=tuple(session.plans),
+        started_at=stamp(checked.hosts.started_at),
+        finished_at=stamp(checked.finished_at),
+        elapsed_s=checked.elapsed_s,
+        checks=tuple(checked.hosts.plans),
     )
-    return {name: encode(saved_host(session, name, run)) for name in session.hosts.ports}
+    return {name: encode(saved_host(checked, name, run)) for name in checked.hosts.ports}
 
 
-def saved_host(session: Session, name: str, run: Run) -> Saved:
+def saved_host(checked: CheckRun, name: str, run: Run) -> Saved:
     """One host's evidence; of the checks that name it, the one that looked most often."""
-    own = [one for one in session.evidence if name in one.snapshots]
+    own = [one for one in checked.inquired.evidence if name in one.snapshots]
     evidence = max(own, key=lambda one: len(one.brackets))
+    known = checked.inquired.hosts.get(name) or HostEvidence(name)
     return structs.replace(
-        saved_look(session.hosts, evidence.snapshots[name], session.told.get(name) or HostEvidence(name), run),
+        saved_look(checked.hosts, evidence.snapshots[name], known, run),
         error=said(host_error(name, evidence)),
         looks=tuple(
             (pack_sights(name, one.before), pack_sights(name, one.between), pack_sights(name, one.after))

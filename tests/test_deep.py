@@ -53,14 +53,14 @@ def test_beyond_the_limit_they_are_left_out_and_it_is_said(
 ) -> None:
     asked: list[int] = []
     monkeypatch.setattr("halfopen.reach.agent.Agent.counts", lambda agent, ports: asked.append(1) or ())
-    monkeypatch.setattr("halfopen.session.WIDE_LIMIT", 2)
+    monkeypatch.setattr("halfopen.run.live.WIDE_LIMIT", 2)
     code, found = check(port, tmp_path)
     (note,) = of_counters(found)
     assert code == 0 and "3 connections" in note and "--deep" in note and not asked
 
 
 def test_deep_compares_them_however_many(port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("halfopen.session.WIDE_LIMIT", 2)
+    monkeypatch.setattr("halfopen.run.live.WIDE_LIMIT", 2)
     code, found = check(port, tmp_path, "--deep")
     assert (code, found["agreeing"], of_counters(found)) == (0, 3, [])
 

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from halfopen import address
 from halfopen.commands.check import adjusted
 from halfopen.commands.deliver import check_formats, deliver
-from halfopen.commands.exhibits import Exhibit, exhibits, how_compared, judge_moments, snapshot_file
+from halfopen.commands.exhibits import exhibits, snapshot_file
 from halfopen.environment import Environment
-from halfopen.evidence.saved import Saved, run_of, snapshot_of, unpack_counts, unpack_sights
-from halfopen.findings import Check, Severity
+from halfopen.evidence.saved import Saved, run_of
+from halfopen.findings import Severity
 from halfopen.inventory import CheckPlan
 from halfopen.inventory import read as read_inventory
-from halfopen.judge.analyse import Policy, analyse, notes_of, report_of
-from halfopen.judge.case import HostEvidence
-from halfopen.judge.join import conclude, ground_of, join
-from halfopen.judge.match import Matching
-from halfopen.judge.moments import Moment, brackets
-from halfopen.judge.rounds import Bracket, through
-from halfopen.judge.standing import Evidence, involved
-from halfopen.judge.wide import WIDE_LIMIT, widened
-from halfopen.model import Snapshot
+from halfopen.judge.analyse import Policy, report_of
 from halfopen.options import add_common
+from halfopen.run.pasted import Exhibit, judge_texts
+from halfopen.run.replay import judge_saved
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,16 +45,16 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
     origin = None if args.client or args.server else run_of([one.saved for one in files])
     if origin is not None:
         plans = [adjusted(plan, args) for plan in origin.checks]
-        checks = [judge(of_check(plan, saved), plan, policy, origin.elapsed_s) for plan in plans]
+        checks = [judge_saved(of_check(plan, saved), plan, policy, origin.elapsed_s) for plan in plans]
         return deliver(report_of(checks, moment(origin.started_at), moment(origin.finished_at)), args, environment)
     plan = adjusted(plan_of(clients, servers), args)
     if len(saved) == len({id(one) for one in files}):
         nat = [snapshot_file(name, environment) for name in args.nat]
         plan = replace(plan, nat=tuple(one.host for one in nat))
-        check = judge({**saved, **{one.host: one for one in nat}}, plan, policy)
+        check = judge_saved({**saved, **{one.host: one for one in nat}}, plan, policy)
     else:
         inventory = read_inventory(args.inventory, environment.variables, environment.folder)
-        check = judge_moments(files, plan, policy, {name: one.addresses for name, one in inventory.hosts.items()})
+        check = judge_texts(files, plan, policy, {name: one.addresses for name, one in inventory.hosts.items()})
     now = datetime.now(UTC)
     return deliver(report_of([check], now, now), args, environment)
 
@@ -83,62 +75,3 @@ def of_check(plan: CheckPlan, saved: dict[str, Saved]) -> dict[str, Saved]:
 def moment(text: str) -> datetime:
     """A time as reports write it."""
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
-
-
-def joined(files: Mapping[str, Saved], plan: CheckPlan) -> tuple[dict[str, Snapshot], Matching]:
-    """The first look at each host, and what it shows with the byte counters that were saved beside it."""
-    snapshots = {name: snapshot_of(one) for name, one in files.items()}
-    extra = {name: [address.parse(text) for text in one.addresses] for name, one in files.items()}
-    counts = {place: blocks for one in files.values() for place, blocks in unpack_counts(one).items()}
-    found = join(plan, snapshots, extra, None if counts else WIDE_LIMIT)
-    found = widened(ground_of(plan, snapshots, extra), found, counts)
-    return snapshots, conclude(plan, snapshots, extra, found)
-
-
-def judge(saved: dict[str, Saved], plan: CheckPlan, policy: Policy, elapsed_s: float | None = None) -> Check:
-    """The judgement over what the files hold, as the run did it that they come from."""
-    snapshots, matching = joined(saved, plan)
-    moments = {} if brackets_of(saved) else moments_of(saved)
-    looks = brackets_of(saved) or brackets(moments, matching.suspects)
-    suspects, used = through(matching.suspects, looks[: plan.rounds])
-    asked = involved(suspects)
-    hosts = {
-        name: HostEvidence(name, one.facts, one.before, one.after, one.sysctls, one.owners)
-        for name, one in saved.items()
-        if name in asked
-    }
-    left = replace(matching, suspects=tuple(suspects))
-    notes = notes_of(plan, snapshots, [(name, note) for name, one in saved.items() for note in one.notes])
-    if moments and matching.suspects:
-        notes = (how_compared(len(looks)), *notes)
-    return analyse(plan, Evidence(snapshots, left, used, hosts, notes, elapsed_s), policy)
-
-
-def brackets_of(saved: dict[str, Saved]) -> list[Bracket]:
-    """The brackets of the run: each look of all hosts together."""
-    number = max((len(one.looks) for one in saved.values()), default=0)
-    errors = {name: error for name, one in saved.items() if (error := snapshot_of(one).error)}
-    brackets = []
-    for at in range(number):
-        looks = [
-            {
-                where: sight
-                for name, one in saved.items()
-                if at < len(one.looks)
-                for where, sight in unpack_sights(name, one.looks[at][position]).items()
-            }
-            for position in range(3)
-        ]
-        brackets.append(Bracket(looks[0], looks[1], looks[2], errors))
-    return brackets
-
-
-def moments_of(saved: dict[str, Saved]) -> dict[str, list[Moment]]:
-    """The tables of files without looks. More than one of a host are moments only where one run took them all."""
-    together = len({one.run.id if one.run else name for name, one in saved.items()}) == 1
-    found = {}
-    for name, one in saved.items():
-        first = snapshot_of(one)
-        later = [replace(first, namespaces=spaces) for spaces in one.later] if together else []
-        found[name] = [Moment(one, {}) for one in (first, *later)]
-    return found

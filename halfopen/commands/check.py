@@ -34,15 +34,15 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
         hosts.begin()
         # While they answer, because the judgement takes as long to import as a host takes to be reached.
         from halfopen.judge.analyse import Policy
-        from halfopen.session import Session
+        from halfopen.run.live import report_of_run, run_checks
 
-        session = Session(hosts, Policy(None if args.fail_on == "never" else Severity(args.fail_on)), args.deep)
-        report = session.report()
+        checked = run_checks(hosts, args.deep)
+    report = report_of_run(checked, Policy(None if args.fail_on == "never" else Severity(args.fail_on)))
     code = deliver(report, args, environment)
     if args.save:
         from halfopen.archive import saved
 
-        save_hosts(environment.folder / args.save, saved(session))
+        save_hosts(environment.folder / args.save, saved(checked))
     return code
 
 

@@ -60,7 +60,7 @@ def examine(args: argparse.Namespace, environment: Environment, stage: Stage) ->
     from halfopen.demo.server import EmbeddedServer
     from halfopen.hosts import Hosts, Options
     from halfopen.reach.library import load_paramiko
-    from halfopen.session import Session
+    from halfopen.run.live import report_of_run, run_checks
 
     with tempfile.TemporaryDirectory(prefix="halfopen-demo-") as name:
         folder = Path(name)
@@ -86,13 +86,13 @@ def examine(args: argparse.Namespace, environment: Environment, stage: Stage) ->
             plan = CheckPlan("demo", ("app1",), ("db1",), tuple(stage.ports))
             tell(environment, "Looking from both sides, through an SSH server for each.\n")
             with Hosts(Inventory(hosts), [plan], Options(), environment.say) as reached:
-                session = Session(reached)
-                report = session.report()
+                checked = run_checks(reached)
             if args.save:
-                save_hosts(environment.folder / args.save, saved(session))
+                save_hosts(environment.folder / args.save, saved(checked))
         finally:
             for server, _ in servers.values():
                 server.close()
+    report = report_of_run(checked)
     deliver(report, args, environment)
     (check,) = report.checks
     found = found_of(Counter(one.verdict for one in check.findings), check.agreeing)

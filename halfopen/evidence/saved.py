@@ -36,6 +36,9 @@ class Sighting(msgspec.Struct, frozen=True, array_like=True):
     socket: Socket | None
 
 
+Sightings = tuple[Sighting, ...]
+
+
 class Said(msgspec.Struct, frozen=True, kw_only=True):
     """What a host failed with."""
 
@@ -74,7 +77,7 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     error: Said | None
     namespaces: tuple[Namespace, ...]
     addresses: tuple[str, ...] = ()
-    looks: tuple[tuple[tuple[Sighting, ...], tuple[Sighting, ...], tuple[Sighting, ...]], ...] = ()
+    looks: tuple[tuple[Sightings, Sightings, Sightings], ...] = ()
     counts: tuple[tuple[int | None, tuple[CountBlock, ...]], ...] = ()
     before: dict[str, int] = {}
     after: dict[str, int] = {}
@@ -86,7 +89,7 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     redacted: bool = False
 
 
-def pack_sights(host: str, sights: Mapping[tuple[Place, bytes], Sight]) -> tuple[Sighting, ...]:
+def pack_sights(host: str, sights: Mapping[tuple[Place, bytes], Sight]) -> Sightings:
     """The sights of one host out of a look at many."""
     return tuple(
         Sighting(
@@ -100,7 +103,7 @@ def pack_sights(host: str, sights: Mapping[tuple[Place, bytes], Sight]) -> tuple
     )
 
 
-def unpack_sights(host: str, sightings: Sequence[Sighting]) -> dict[tuple[Place, bytes], Sight]:
+def unpack_sights(host: str, sightings: Sightings) -> dict[tuple[Place, bytes], Sight]:
     """The inverse. A sighting that is neither a socket nor an absence could not be looked at."""
     return {
         (Place(host, one.netns), one.key): one.socket if one.socket is not None else one.absence or Absence.UNSEEN

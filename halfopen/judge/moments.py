@@ -10,9 +10,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from halfopen import address
-from halfopen.judge.match import Suspect
-from halfopen.judge.rounds import Bracket, Sights, ends
-from halfopen.model import Absence, InterfaceAddress, ListenSocket, Namespace, Place, Sight, Snapshot, Socket
+from halfopen.model import (
+    Absence,
+    InterfaceAddress,
+    ListenSocket,
+    Look,
+    Namespace,
+    Place,
+    Sight,
+    Snapshot,
+    Socket,
+    Wanted,
+)
 from halfopen.table import NO_INODE, RETRANSMITS, TIMER_MASK
 from halfopen.tcp import TIMER_NUMBERS, state_of
 from halfopen.words import plural
@@ -26,33 +35,43 @@ class Moment:
     sockets: Mapping[bytes, Socket]
 
 
-def brackets(moments: Mapping[str, Sequence[Moment]], suspects: Sequence[Suspect]) -> list[Bracket]:
-    """Host -> its moments, in order -> one bracket for each moment that all hosts have, around these suspects.
+def number_of_moments(moments: Mapping[str, Sequence[Moment]]) -> int:
+    """How many moments all hosts have."""
+    return min((len(one) for one in moments.values()), default=0)
 
-    The first end is seen before and after the other one: at the same moment, or at the next where there is one.
+
+def in_tables(
+    moments: Mapping[str, Sequence[Moment]], number: int, after: bool, wanted: Iterable[Wanted]
+) -> list[Look]:
+    """One look of round `number` at the tables of a moment that all hosts have.
+
+    The first end is seen before and `after` the other one: at the same moment, and at the next, or else the one before.
     """
-    count = min((len(one) for one in moments.values()), default=0)
-    errors = {name: one[0].snapshot.error for name, one in moments.items() if one and one[0].snapshot.error is not None}
-    found = []
-    for at in range(count):
-        beside = at + 1 if at + 1 < count else at - 1 if count > 1 else at
-        now = sights_of({name: one[at] for name, one in moments.items()}, suspects)
-        then = sights_of({name: one[beside] for name, one in moments.items()}, suspects)
-        found.append(Bracket(now, now, then, errors))
-    return found
+    count = number_of_moments(moments)
+    beside = number + 1 if number + 1 < count else max(0, number - 1)
+    return [look_in_table(name, one[beside if after else number], wanted) for name, one in moments.items()]
 
 
-def sights_of(moments: Mapping[str, Moment], suspects: Iterable[Suspect]) -> Sights:
-    """What the tables of one moment show of the suspects' ends."""
-    wanted = {(place, ask.key) for suspect in suspects for ask in ends(suspect) for place in ask.places}
-    keys = {key for _, key in wanted}
+def look_in_table(host: str, moment: Moment, wanted: Iterable[Wanted]) -> Look:
+    """What the tables of one moment show of these ends."""
+    asked = {(one.place, one.key) for one in wanted if one.place.host == host}
+    keys = {key for _, key in asked}
     found: dict[tuple[Place, bytes], Sight] = {}
-    for name, moment in moments.items():
-        for space in moment.snapshot.namespaces:
-            place = Place(name, space.netns)
-            found.update(((place, key), Absence.ABSENT if space.whole else Absence.UNSEEN) for _, key in wanted)
-            found.update(((place, one.key), one) for one in sockets_of(space, moment.sockets, keys))
-    return {where: found.get(where, Absence.UNSEEN) for where in wanted}
+    for space in moment.snapshot.namespaces:
+        place = Place(host, space.netns)
+        found.update(((place, key), Absence.ABSENT if space.whole else Absence.UNSEEN) for key in keys)
+        found.update(((place, one.key), one) for one in sockets_of(space, moment.sockets, keys))
+    return Look(host, {where: found.get(where, Absence.UNSEEN) for where in asked}, moment.snapshot.error)
+
+
+def how_compared(moments: int) -> str:
+    """How sure a comparison of tables can be."""
+    if moments > 1:
+        return f"{moments} moments of each host were compared, and only what is in all of them is told"
+    return (
+        "one moment of each host was compared: what opened or closed between the two looks the same as what is stuck. "
+        "Take both again a few seconds later and give all four: --client A1 --client A2 --server B1 --server B2"
+    )
 
 
 def sockets_of(space: Namespace, known: Mapping[bytes, Socket], keys: set[bytes]) -> Iterable[Socket]:

@@ -25,6 +25,7 @@ class Evidence:
     elapsed_s: float | None = None
     counts: Counts = field(default_factory=dict)
     missing: Sequence[str] = ()  # why "clean" cannot be said, beyond what snapshots and brackets show
+    suspected: int = 0  # connections that looked wrong in the dumps, before the brackets
 
 
 def case_of(one: Held, evidence: Evidence) -> Case:

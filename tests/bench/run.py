@@ -16,6 +16,7 @@ import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -26,11 +27,12 @@ from probe.conversation import PipeChannel
 from halfopen.hosts import Hosts, Options
 from halfopen.inventory import CheckPlan, read
 from halfopen.judge.ground import survey
-from halfopen.judge.match import Suspect, match
-from halfopen.judge.rounds import Bracket
-from halfopen.model import Snapshot
+from halfopen.judge.inquiry import LookUp, drive, inquire
+from halfopen.judge.match import match
+from halfopen.judge.wide import WIDE_LIMIT
+from halfopen.model import Look, Snapshot
 from halfopen.reach.agent import Agent, remote_command
-from halfopen.session import Session
+from halfopen.run.live import LiveHosts
 
 PER_PROGRAM = 15_000
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program has its bytecode
@@ -211,17 +213,18 @@ def measure(made: Lab, count: int, walk: Path) -> None:
     )
 
 
-class Timed(Session):
-    """A session that adds up what its brackets take."""
+@dataclass(frozen=True)
+class Timed(LiveHosts):
+    """Hosts whose looks are added up."""
 
-    brackets_s = 0.0
+    looks_s: list[float] = field(default_factory=list)
 
-    def bracket(self, suspects: Sequence[Suspect]) -> Bracket:
+    def look(self, question: LookUp) -> Sequence[Look]:
         began = time.perf_counter()
         try:
-            return super().bracket(suspects)
+            return super().look(question)
         finally:
-            self.brackets_s += time.perf_counter() - began
+            self.looks_s.append(time.perf_counter() - began)
 
 
 def suspects(made: Lab) -> None:
@@ -240,9 +243,9 @@ def suspects(made: Lab) -> None:
     looks = []
     for _ in range(TIMES):
         with Hosts(inventory, [plan], Options()) as hosts:
-            session = Timed(hosts)
-            session.report()
-            looks.append(session.brackets_s)
+            timed = Timed(hosts)
+            drive(inquire(hosts.plans, dict(hosts.ports), {}, WIDE_LIMIT), timed)
+            looks.append(sum(timed.looks_s))
     print("1000 suspects")
     row("the looks of two rounds", statistics.median(looks), "s", None, "budget 0.050")
     row("with counters, processes, causes and the report", loud - quiet, "s")

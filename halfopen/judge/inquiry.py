@@ -1,0 +1,360 @@
+"""The order of the questions of a check: the only place that knows it.
+
+`inquire` is a generator: it yields a question, is sent the answer, and returns what the checks of a run rest on. It
+does no I/O and has no clock and no thread; who answers (open hosts, a saved run, pasted text, simulated hosts in a
+test) is an `Answerer`, and `drive` brings the two together.
+
+A clean pair costs one dump and the byte counters of its connections. Only what looks wrong is asked about again, and
+only then are kernel counters and processes read:
+
+    Dump, Translations, Dump (wider), Dump (again)    which connections are there, and which of them are suspect
+    Baseline                                          kernel counters before the looks, if anything is suspect
+    ByteCounts                                        do the byte counters of the others contradict each other
+    Look, Look, Look; Pause; Look, Look, Look; ...    what lasts: first ends, second ends, first ends
+    Explain                                           kernel counters after the looks, and processes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from typing import Any, Generic, Protocol, TypeVar
+
+from halfopen.errors import HostError
+from halfopen.inventory import CheckPlan
+from halfopen.judge.case import HostEvidence
+from halfopen.judge.join import Extra, conclude, ground_of, join, may_translate, wider_ports
+from halfopen.judge.match import Matching, Suspect
+from halfopen.judge.rounds import Bracket, merge, questions, through
+from halfopen.judge.standing import Evidence, involved, wanted_inodes
+from halfopen.judge.wide import CountAsk, Counts, asks, widened
+from halfopen.model import Collector, Look, Place, Process, Snapshot, Wanted
+
+T = TypeVar("T")
+Snapshots = Mapping[str, Snapshot]
+
+
+@dataclass(frozen=True, slots=True)
+class KernelState:
+    """Counters of /proc/net/{netstat,snmp} and sysctls of one host at one moment, by name (see `HostEvidence`)."""
+
+    counters: Mapping[str, int] = field(default_factory=dict)
+    sysctls: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One host after the looks. `holders` and `owners` as in `HostEvidence`."""
+
+    kernel: KernelState | None = None
+    owners: Mapping[int, Process] = field(default_factory=dict)
+    holders: Mapping[bytes, Process] = field(default_factory=dict)
+
+
+class Answerer(Protocol):
+    """Whoever answers the questions of an inquiry. A host that fails is a value in the answer, never an exception."""
+
+    def dump(self, question: Dump) -> Snapshots: ...
+    def translations(self, question: Translations) -> Snapshots: ...
+    def baseline(self, question: Baseline) -> Mapping[str, KernelState]: ...
+    def byte_counts(self, question: ByteCounts) -> Mapping[str, tuple[Counts, HostError | None]]: ...
+    def pause(self, question: Pause) -> bool: ...
+    def look(self, question: LookUp) -> Sequence[Look]: ...
+    def explain(self, question: Explain) -> Mapping[str, Explanation]: ...
+
+
+class Question(Generic[T]):
+    """A question whose answer is a T."""
+
+    __slots__ = ()
+
+    def put(self, answerer: Answerer) -> T:
+        """Asks it."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Dump(Question[Snapshots]):
+    """Every socket of these hosts. `ports`: host -> what its dump is limited to, on either side; empty for all.
+
+    `known`: what was read of a host before, so that what translates there need not be read again.
+    """
+
+    ports: Mapping[str, tuple[int, ...]]
+    known: Snapshots = field(default_factory=dict)
+
+    def put(self, answerer: Answerer) -> Snapshots:
+        return answerer.dump(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Translations(Question[Snapshots]):
+    """The same snapshots with what the connection tracking of each namespace translates (`Namespace.rewrites`)."""
+
+    snapshots: Snapshots
+
+    def put(self, answerer: Answerer) -> Snapshots:
+        return answerer.translations(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline(Question[Mapping[str, KernelState]]):
+    """Kernel counters and sysctls of these hosts before the looks; `places`: the namespaces with a suspect end."""
+
+    hosts: tuple[str, ...]
+    places: frozenset[Place]
+
+    def put(self, answerer: Answerer) -> Mapping[str, KernelState]:
+        return answerer.baseline(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ByteCounts(Question[Mapping[str, tuple[Counts, HostError | None]]]):
+    """Byte counters of established pairs, host by host. A host that cannot tell is not in the answer."""
+
+    asks: Mapping[str, CountAsk]
+    ports: Mapping[str, tuple[int, ...]]
+
+    def put(self, answerer: Answerer) -> Mapping[str, tuple[Counts, HostError | None]]:
+        return answerer.byte_counts(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Pause(Question[bool]):
+    """Time to pass before round `number` (from 0), because `suspects` are left. False: there is no later moment."""
+
+    seconds: float
+    suspects: int
+    number: int
+
+    def put(self, answerer: Answerer) -> bool:
+        return answerer.pause(self)
+
+
+class Position(IntEnum):
+    """Which look of a round it is: the first ends, the second ends, the first ends again."""
+
+    BEFORE = 0
+    BETWEEN = 1
+    AFTER = 2
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp(Question[Sequence[Look]]):
+    """Exact look-ups, host by host, all hosts at once. `number`: the round, from 0."""
+
+    number: int
+    position: Position
+    wanted: Mapping[str, Sequence[Wanted]]
+
+    def put(self, answerer: Answerer) -> Sequence[Look]:
+        return answerer.look(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Explain(Question[Mapping[str, Explanation]]):
+    """Kernel counters after the looks, and the processes that hold these inodes, host by host."""
+
+    inodes: Mapping[str, tuple[int, ...]]
+    places: frozenset[Place]
+
+    def put(self, answerer: Answerer) -> Mapping[str, Explanation]:
+        return answerer.explain(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Inquired:
+    """What the checks of a run rest on, in the order of the plans. `hosts`: all that was explained."""
+
+    evidence: tuple[Evidence, ...]
+    hosts: Mapping[str, HostEvidence]
+
+
+Inquiry = Generator[Question[Any], Any, Inquired]
+Asking = Generator[Question[Any], Any, T]
+
+
+def drive(inquiry: Inquiry, answerer: Answerer) -> Inquired:
+    """Runs an inquiry to its end."""
+    answer: Any = None
+    while True:
+        try:
+            question = inquiry.send(answer)
+        except StopIteration as end:
+            found: Inquired = end.value
+            return found
+        answer = question.put(answerer)
+
+
+def inquire(
+    plans: Sequence[CheckPlan], ports: Mapping[str, tuple[int, ...]], extra: Extra, counted: int | None
+) -> Inquiry:
+    """The checks of a run. `ports`: host -> what its dump is limited to. `extra`: host -> addresses that lead to it.
+
+    `counted`: compare byte counters of a check's pairs if they are no more than this (None: however many; 0: never).
+    """
+    snapshots = yield from put(Dump(ports))
+    matchings, snapshots, ports = yield from matched(plans, snapshots, dict(ports), extra, counted)
+    before: Mapping[str, KernelState] = {}
+    if any(one.suspects for one in matchings):
+        before = yield from put(Baseline(tuple(snapshots), places_of(matchings)))
+    counts: Counts = {}
+    if counted != 0:
+        matchings, snapshots, counts = yield from compared(plans, matchings, snapshots, ports, extra)
+    matchings = [conclude(plan, snapshots, extra, one) for plan, one in zip(plans, matchings, strict=True)]
+    brackets: list[Bracket] = []
+    while left := unresolved(plans, matchings, brackets):
+        if brackets:
+            before = before or (yield from put(Baseline(tuple(snapshots), places_of(matchings))))
+            if not (yield from put(Pause(max(plan.settle for plan in plans), len(left), len(brackets)))):
+                break
+        brackets.append((yield from bracket(left, len(brackets))))
+    evidence = []
+    for plan, matching in zip(plans, matchings, strict=True):
+        suspects, used = through(matching.suspects, brackets[: plan.rounds])
+        left_over = replace(matching, suspects=tuple(suspects))
+        evidence.append(Evidence(snapshots, left_over, used, counts=counts, suspected=len(matching.suspects)))
+    hosts = yield from explained(evidence, snapshots, before, places_of(matchings))
+    return Inquired(tuple(replace(one, hosts=of_check(hosts, one)) for one in evidence), hosts)
+
+
+def put(question: Question[T]) -> Asking[T]:
+    """One question and its answer."""
+    answer: T = yield question
+    return answer
+
+
+def matched(
+    plans: Sequence[CheckPlan],
+    snapshots: Snapshots,
+    ports: dict[str, tuple[int, ...]],
+    extra: Extra,
+    counted: int | None,
+) -> Asking[tuple[list[Matching], Snapshots, Mapping[str, tuple[int, ...]]]]:
+    """The matching of each check. What translates is read only where something is left that it could explain."""
+
+    def joined() -> list[Matching]:
+        return [join(plan, snapshots, extra, counted) for plan in plans]
+
+    found = joined()
+    tracking = [may_translate(plan, snapshots, one) for plan, one in zip(plans, found, strict=True)]
+    asked = dict.fromkeys(name for names in tracking for name in names if snapshots[name].error is None)
+    if not asked:
+        return found, snapshots, ports
+    read = yield from put(Translations({name: snapshots[name] for name in asked}))
+    snapshots = {**snapshots, **read}
+    wider: dict[str, set[int]] = {}
+    for plan in plans:
+        for name, more in wider_ports(plan, snapshots, extra).items():
+            if ports.get(name):
+                wider.setdefault(name, set()).update(more)
+    ports = {**ports, **{name: tuple(sorted({*ports[name], *more})) for name, more in wider.items()}}
+    if wider:
+        read = yield from put(Dump({name: ports[name] for name in wider}, snapshots))
+        snapshots = {**snapshots, **read}
+    found = joined()
+    # A container that seems gone may have come since its host was read, which was before its peer's perhaps.
+    gone = dict.fromkeys(name for one in found for name in one.gone if snapshots[name].error is None)
+    if gone:
+        read = yield from put(Dump({name: ports[name] for name in gone}, snapshots))
+        snapshots = {**snapshots, **read}
+        found = joined()
+    return found, snapshots, ports
+
+
+def compared(
+    plans: Sequence[CheckPlan],
+    matchings: Sequence[Matching],
+    snapshots: Snapshots,
+    ports: Mapping[str, tuple[int, ...]],
+    extra: Extra,
+) -> Asking[tuple[list[Matching], Snapshots, Counts]]:
+    """The matchings with what byte counters make suspect.
+
+    A host that breaks off here keeps its snapshot, with the error.
+    """
+    able = {
+        name
+        for name, one in snapshots.items()
+        if one.error is None and one.facts is not None and one.facts.collector is Collector.NETLINK
+    }
+    grounds = [ground_of(plan, snapshots, extra) for plan in plans]
+    asked = asks(list(zip(grounds, matchings, strict=True)), able)
+    counts: dict[Place, Any] = {}
+    failed: dict[str, Snapshot] = {}
+    answers = (yield from put(ByteCounts(asked, ports))) if asked else {}
+    for name, (found, error) in answers.items():
+        if error is not None:
+            failed[name] = replace(snapshots[name], error=error)
+        places = [Place(name, one.netns) for one in snapshots[name].namespaces]
+        counts.update({place: () for place in places if asked[name].answered(place, places[0])})
+        counts.update(found)
+    wider = [widened(ground, one, counts) for ground, one in zip(grounds, matchings, strict=True)]
+    return wider, {**snapshots, **failed}, counts
+
+
+def unresolved(plans: Sequence[CheckPlan], matchings: Sequence[Matching], brackets: Sequence[Bracket]) -> list[Suspect]:
+    """The suspects of all checks that want another round, each once."""
+    asked = [
+        through(matching.suspects, brackets)[0] if len(brackets) < plan.rounds else ()
+        for plan, matching in zip(plans, matchings, strict=True)
+    ]
+    return list(dict.fromkeys(one for some in asked for one in some))
+
+
+def bracket(suspects: Sequence[Suspect], number: int) -> Asking[Bracket]:
+    """One round: three looks in order. No look at the second ends begins before the first ends have answered."""
+    first, second = questions(suspects, second=False), questions(suspects, second=True)
+    before, errors = merge((yield from put(LookUp(number, Position.BEFORE, first))))
+    between, errors_between = merge((yield from put(LookUp(number, Position.BETWEEN, second))))
+    after, errors_after = merge((yield from put(LookUp(number, Position.AFTER, first))))
+    return Bracket(before, between, after, {**errors, **errors_between, **errors_after})
+
+
+def explained(
+    evidence: Sequence[Evidence],
+    snapshots: Snapshots,
+    before: Mapping[str, KernelState],
+    places: frozenset[Place],
+) -> Asking[dict[str, HostEvidence]]:
+    """Kernel counters, and the processes of what is reported, of every host that a check reports something of."""
+    names = sorted({name for one in evidence for name in involved(one.matching.suspects)})
+    if not names:
+        return {}
+    inodes: dict[str, set[int]] = {name: set() for name in names}
+    for one in evidence:
+        for name, found in wanted_inodes(one.matching.suspects, one).items():
+            inodes.setdefault(name, set()).update(found)
+    answers = yield from put(Explain({name: tuple(sorted(found)) for name, found in inodes.items()}, places))
+    hosts = {}
+    for name in names:
+        first, last = before.get(name), answers.get(name, Explanation())
+        latest = last.kernel or first or KernelState()
+        hosts[name] = HostEvidence(
+            name,
+            snapshots[name].facts,
+            first.counters if first else {},
+            last.kernel.counters if last.kernel else {},
+            latest.sysctls,
+            last.owners,
+            last.holders,
+        )
+    return hosts
+
+
+def of_check(hosts: Mapping[str, HostEvidence], evidence: Evidence) -> dict[str, HostEvidence]:
+    """What is known of the hosts that have an end of a suspect of one check."""
+    asked = involved(evidence.matching.suspects)
+    return {name: one for name, one in hosts.items() if name in asked}
+
+
+def places_of(matchings: Sequence[Matching]) -> frozenset[Place]:
+    """The network namespaces in which there is, or would be, an end of a suspect."""
+    return frozenset(
+        place
+        for one in matchings
+        for suspect in one.suspects
+        for ask in (suspect.client, suspect.server)
+        for place in ask.places
+    )

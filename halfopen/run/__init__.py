@@ -1,0 +1,1 @@
+"""A run: hosts or files that answer the questions of an inquiry, and what of it is saved."""

@@ -1,0 +1,144 @@
+"""Pasted text, or text beside snapshots, as evidence of hosts: which moment a file is of, and what it cannot tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from halfopen import address
+from halfopen.evidence.saved import Saved, snapshot_of
+from halfopen.evidence.told import Told
+from halfopen.findings import Check
+from halfopen.inventory import CheckPlan
+from halfopen.judge.analyse import Policy, analyse
+from halfopen.judge.inquiry import Explanation, KernelState, drive, inquire
+from halfopen.judge.moments import Moment, dialled, how_compared, with_addresses
+from halfopen.judge.standing import Evidence
+from halfopen.model import HostFacts, Snapshot
+from halfopen.run.replay import Recorded
+from halfopen.words import plural
+
+PROBLEMS_SHOWN = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Exhibit:
+    """One file: of which host, and what it holds; `saved` or `told`."""
+
+    source: str
+    host: str
+    saved: Saved | None = None
+    told: Told | None = None
+
+    @cached_property
+    def snapshot(self) -> Snapshot:
+        """What it says of its host."""
+        if self.saved is not None:
+            return snapshot_of(self.saved)
+        assert self.told is not None
+        facts = HostFacts("", "", None, None, None, self.told.collector, gaps=self.told.gaps)
+        return Snapshot(self.host, facts, (self.told.namespace(),), transport="file")
+
+
+def judge_texts(
+    files: Sequence[Exhibit], plan: CheckPlan, policy: Policy, addresses: Mapping[str, Sequence[str]]
+) -> Check:
+    """The judgement over one moment of each host, or two. `addresses`: host -> what an inventory says leads to it."""
+    by_host: dict[str, list[Exhibit]] = {}
+    for one in dict.fromkeys(files):
+        by_host.setdefault(one.host, []).append(one)
+    extra = {
+        name: [
+            address.parse(text)
+            for text in (*addresses.get(name, ()), *(some[0].saved.addresses if some[0].saved else ()))
+        ]
+        for name, some in by_host.items()
+    }
+    moments = {name: [moment_of(one) for one in some] for name, some in by_host.items()}
+    snapshots = {name: first_of(some) for name, some in moments.items()}
+    notes = [note for some in by_host.values() for one in some for note in notes_of(one)]
+    guessed = False
+    for name in plan.servers:
+        if by_host[name][0].told is None:
+            continue
+        owned = {
+            one.address for snapshot in snapshots.values() for space in snapshot.namespaces for one in space.addresses
+        }
+        owned |= {packed for some in extra.values() for packed in some}
+        taken, doubts = dialled([snapshots[one] for one in plan.clients], snapshots[name], plan.ports, owned)
+        snapshots[name] = with_addresses(snapshots[name], [one.packed for one in taken])
+        guessed = guessed or bool(taken)
+        notes += doubts
+        notes += [
+            f"{name}: {address.show(one.packed)} is taken for its address, because it listens on every address at port "
+            f"{one.port} and no other is dialled there"
+            for one in taken
+        ]
+    answers = Recorded(
+        snapshots,
+        moments,
+        before={name: kernel_before(some[0]) for name, some in by_host.items()},
+        after={name: explanation(some) for name, some in by_host.items()},
+    )
+    if guessed:  # no number of moments makes more than a guess of an address that was guessed
+        plan = replace(plan, rounds=1)
+    (evidence,) = drive(inquire([plan], dict.fromkeys(snapshots, ()), extra, 0), answers).evidence
+    notes = [how_compared(answers.rounds), *notes]
+    return analyse(plan, replace(evidence, notes=notes, missing=nothing_compared(evidence, plan)), policy)
+
+
+def moment_of(one: Exhibit) -> Moment:
+    """What a file says of its moment."""
+    return Moment(one.snapshot, one.told.sockets if one.told is not None else {})
+
+
+def first_of(moments: Sequence[Moment]) -> Snapshot:
+    """The first moment of a host, with the addresses that any of its moments shows."""
+    later = [one for moment in moments[1:] for space in moment.snapshot.namespaces for one in space.addresses]
+    known = {one.address for space in moments[0].snapshot.namespaces for one in space.addresses}
+    return with_addresses(moments[0].snapshot, sorted({one.address for one in later} - known))
+
+
+def kernel_before(one: Exhibit) -> KernelState:
+    """The kernel counters of a host's first file; a text has none."""
+    return KernelState(one.saved.before, one.saved.sysctls) if one.saved is not None else KernelState()
+
+
+def explanation(files: Sequence[Exhibit]) -> Explanation:
+    """What the files of one host say beside its connections."""
+    saved = files[0].saved
+    holders = {handle: who for one in files if one.told is not None for handle, who in one.told.holders.items()}
+    if saved is None:
+        return Explanation(holders=holders)
+    return Explanation(KernelState(saved.after, saved.sysctls), saved.owners, holders)
+
+
+def notes_of(one: Exhibit) -> list[str]:
+    """What a reader must know of one file: the lines that were not understood, what it cannot tell, its addresses."""
+    if one.told is None:
+        return [f"{one.host}: {gap}" for gap in (one.saved.facts.gaps if one.saved and one.saved.facts else ())]
+    problems = one.told.problems
+    notes = [
+        f"{one.source} line {problem.line}: {problem.why}: {problem.text}" for problem in problems[:PROBLEMS_SHOWN]
+    ]
+    if len(problems) > PROBLEMS_SHOWN:
+        notes.append(f"{one.source}: {plural(len(problems) - PROBLEMS_SHOWN, 'line')} more not understood")
+    notes += [f"{one.host}: {gap}" for gap in one.told.gaps]
+    own = [address.show(packed) for packed in one.told.addresses()]
+    shown = ", ".join(own[:6]) + (f" and {len(own) - 6} more" if len(own) > 6 else "")
+    notes.append(f"{one.host}: {one.told.form} shows no addresses of interfaces; its sockets have {shown or 'none'}")
+    return notes
+
+
+def nothing_compared(evidence: Evidence, plan: CheckPlan) -> tuple[str, ...]:
+    """Why nothing can be said where no connection has both addresses on these hosts: it may be that none is known."""
+    matching = evidence.matching
+    if evidence.suspected or matching.agreeing or matching.unjudged:
+        return ()
+    strays = sorted(matching.external.items(), key=lambda item: -item[1])
+    where = "; ".join(f"{host} has {count} to {peer}" for (host, peer), count in strays[:3])
+    return (
+        f"nothing could be compared: no connection of {plan.clients[0]} leads to a known address of {plan.servers[0]}"
+        + (f" ({where})" if where else ""),
+    )
