@@ -355,10 +355,14 @@ def pid() -> int:
 
 def fork(keep_open: list[int]) -> int:
     """A child that holds these sockets too, and none of the others; its pid."""
+    ready, done = os.pipe()
     child = os.fork()
     if child:
+        os.close(done)
+        os.read(ready, 1)  # until the child has closed it, after all the others
+        os.close(ready)
         return child
-    for one in set(held) - set(keep_open):
+    for one in (*set(held) - set(keep_open), ready, done):
         os.close(one)
     while True:
         time.sleep(3600)

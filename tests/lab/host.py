@@ -144,7 +144,7 @@ class LabHost:
 def plain(endpoint: str) -> str:
     """An endpoint of `ss` without scope, mapped addresses as IPv4."""
     host, _, port = endpoint.rpartition(":")
-    host = host.strip("[]").partition("%")[0].removeprefix("::ffff:")
+    host = host.partition("%")[0].strip("[]").removeprefix("::ffff:")
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

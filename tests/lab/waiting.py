@@ -17,7 +17,7 @@ PATIENCE = 60.0
 
 
 def until(true: Callable[[], T], patience: float = PATIENCE, every: float = 0.03) -> T:
-    """Asks every so many seconds until the answer is true, and gives it. AssertionError if it never is in `patience`."""
+    """Asks every so many seconds until the answer is true, and gives it; AssertionError where it never is."""
     deadline = time.monotonic() + patience
     while not (found := true()):
         assert time.monotonic() < deadline, f"not within {patience} s; the last answer was {found!r}"
