@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 
 from evidence import CLIENT, SERVER, bracket, info, key, sights, snapshot, sock
 
@@ -56,6 +57,7 @@ def check(
     )
 
 
+@cache
 def article(count: int = 3999, queued: int = 1001, process: str = "app") -> Check:
     """Established on the client and unknown to the server, beside those that nobody accepts."""
     keys = [key(20000 + number) for number in range(count + queued)]
@@ -94,6 +96,7 @@ def mixed() -> Check:
     return check(near, far, replace(PLAN, allow=("half-closed",)))
 
 
+@cache
 def fleet(clients: int = 12) -> Check:
     """Clients of two servers, each with a fault more than the one before it; the last client cannot be read."""
     names = [f"web{number}" for number in range(1, clients + 1)]

@@ -526,7 +526,7 @@ def any_end(draw: st.DrawFn) -> Socket | None:
     return replace(made, inode=draw(maybe), info=made.info if draw(st.booleans()) else None)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     st.sampled_from(Verdict),
     any_end(),

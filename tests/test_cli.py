@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from lab.waiting import PATIENCE
 
 from halfopen.__main__ import main
 from halfopen.environment import Environment
@@ -229,9 +230,9 @@ def test_interrupted_is_130_without_a_traceback(number: int, command: str, tmp_p
         argv = [sys.executable, "-m", "halfopen", command, target, target]
         process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
         mute.accept()
-        time.sleep(0.2)
+        time.sleep(0.2)  # by then it mostly waits for the first word of the host; any other moment is as good
         process.send_signal(number)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (130, "")
     assert "Traceback" not in err and "interrupted" in err
 

@@ -9,23 +9,26 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 
 import pytest
+from lab.waiting import PATIENCE
 
 from halfopen.errors import ErrorCode, HostError
 from halfopen.reach import places
 
 
-def crowd(enter: Callable[[], AbstractContextManager[None]], people: int) -> int:
-    """How many were inside at once."""
-    inside, most, lock = 0, 0, threading.Lock()
+def crowd(enter: Callable[[], AbstractContextManager[None]], people: int, room: int) -> int:
+    """How many were inside at once, of people who stay until so many have been, and a little longer."""
+    inside, most, changed = 0, 0, threading.Condition()
 
     def visit(_: int) -> None:
         nonlocal inside, most
         with enter():
-            with lock:
+            with changed:
                 inside += 1
                 most = max(most, inside)
+                changed.notify_all()
+                changed.wait_for(lambda: most >= room, PATIENCE)
             time.sleep(0.02)
-            with lock:
+            with changed:
                 inside -= 1
 
     with ThreadPoolExecutor(people) as pool:
@@ -34,25 +37,24 @@ def crowd(enter: Callable[[], AbstractContextManager[None]], people: int) -> int
 
 
 def test_one_sshd_has_so_many_places_and_no_more() -> None:
-    end = time.monotonic() + 30
-    assert crowd(lambda: places.place_at(("one", 22), end), 40) == places.AT_ONE_SSHD
+    end, room = time.monotonic() + 2 * PATIENCE, places.AT_ONE_SSHD
+    assert crowd(lambda: places.place_at(("one", 22), end), 40, room) == room
 
 
 def test_one_jump_host_has_so_many_ways_through_it() -> None:
-    end = time.monotonic() + 30
-    assert crowd(lambda: places.way_through([("jump", 22), ("jump", 22)], end), 40) == places.THROUGH_ONE_JUMP
+    end, room = time.monotonic() + 2 * PATIENCE, places.THROUGH_ONE_JUMP
+    assert crowd(lambda: places.way_through([("jump", 22), ("jump", 22)], end), 40, room) == room
 
 
 def test_chains_that_cross_do_not_wait_for_each_other() -> None:
-    end = time.monotonic() + 20
+    end, room = time.monotonic() + 2 * PATIENCE, places.THROUGH_ONE_JUMP
     one, two = [("a", 22), ("b", 22)], [("b", 22), ("a", 22)]
     turns = iter([one, two] * 20)
-    assert crowd(lambda: places.way_through(next(turns), end), 40) <= places.THROUGH_ONE_JUMP
-    assert time.monotonic() < end
+    assert crowd(lambda: places.way_through(next(turns), end), 40, room) == room
 
 
 def test_who_finds_no_place_in_time_is_throttled_and_not_down() -> None:
-    held = [places.place_at(("full", 22), time.monotonic() + 5) for _ in range(places.AT_ONE_SSHD)]
+    held = [places.place_at(("full", 22), time.monotonic() + PATIENCE) for _ in range(places.AT_ONE_SSHD)]
     for one in held:
         one.__enter__()
     with pytest.raises(HostError) as caught, places.place_at(("full", 22), time.monotonic() + 0.05):
@@ -60,19 +62,19 @@ def test_who_finds_no_place_in_time_is_throttled_and_not_down() -> None:
     assert caught.value.code is ErrorCode.THROTTLED and "--forks" in (caught.value.hint or "")
     for one in held:
         one.__exit__(None, None, None)
-    with places.place_at(("full", 22), time.monotonic() + 1):
+    with places.place_at(("full", 22), time.monotonic() + PATIENCE):
         pass
 
 
 def test_who_is_turned_away_leaves_fewer_places() -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 2 * PATIENCE
     for _ in range(5):
         with pytest.raises(HostError), places.place_at(("small", 22), end):
             raise HostError(ErrorCode.THROTTLED, "no", None)
     with pytest.raises(HostError), places.place_at(("other", 22), end):
         raise HostError(ErrorCode.TIMEOUT, "no", None)
-    assert crowd(lambda: places.place_at(("small", 22), end), 20) == places.FEWEST
-    assert crowd(lambda: places.place_at(("other", 22), end), 20) == places.AT_ONE_SSHD
+    assert crowd(lambda: places.place_at(("small", 22), end), 20, places.FEWEST) == places.FEWEST
+    assert crowd(lambda: places.place_at(("other", 22), end), 20, places.AT_ONE_SSHD) == places.AT_ONE_SSHD
 
 
 def test_only_a_throttle_is_tried_again_and_only_in_time() -> None:

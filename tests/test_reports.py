@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import unicodedata
 import xml.etree.ElementTree as ET
 from dataclasses import replace
-from pathlib import Path
 
+import make_golden
 import msgspec
 import pytest
 from evidence import key, sock
@@ -37,20 +36,18 @@ from halfopen.report.formats import FORMATS, format_for, named
 from halfopen.report.schema import SCHEMAS
 from halfopen.report.view import View
 
-GOLDEN = Path(__file__).parent / "golden"
-SUFFIX = {"text": "txt", "markdown": "md"}
+pytestmark = pytest.mark.xdist_group("reports")  # in one process, which makes each example once
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-@pytest.mark.parametrize("form", SUFFIX)
+@pytest.mark.parametrize("form", make_golden.SUFFIX)
 def test_reports_read_as_they_did(name: str, form: str) -> None:
-    """Set HALFOPEN_UPDATE_GOLDEN=1 to accept a change, and read the difference."""
-    text = FORMATS[form].render(EXAMPLES[name](), View())
-    path = GOLDEN / f"{name}.{SUFFIX[form]}"
-    if os.environ.get("HALFOPEN_UPDATE_GOLDEN"):
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
-    assert path.read_text() == text
+    path, text = make_golden.golden(name, form)
+    assert path.read_text() == text, "run: python tests/make_golden.py"
+
+
+def test_golden_files_are_those_of_the_examples() -> None:
+    assert sorted(make_golden.GOLDEN.iterdir()) == sorted(path for path, _ in make_golden.reports())
 
 
 def test_the_first_line_is_the_answer() -> None:

@@ -6,15 +6,16 @@ same lab go on undisturbed.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from lab.host import LabHost
 from lab.tool import Truth, truth
+from lab.waiting import until
 
 COUNT = 3
+FIN_WAIT2, CLOSE = 5, 7  # as the kernel numbers states (include/net/tcp_states.h)
 
 
 @dataclass
@@ -107,7 +108,7 @@ def half_closed(scene: Scene) -> Truth:
     """The client has closed its side, the server keeps its own."""
     clients, _ = scene.connected()
     scene.client.shutdown(clients)
-    time.sleep(0.1)  # until the FIN is acknowledged
+    until(lambda: {scene.client.state(one) for one in clients} == {FIN_WAIT2})
     return truth("half-closed", *scene.ends(clients))
 
 
@@ -117,7 +118,7 @@ def abandoned_close(scene: Scene) -> Truth:
     clients, _ = scene.connected()
     ends = scene.ends(clients)
     scene.client.close(clients)
-    time.sleep(2.5)
+    until(lambda: scene.client_host.ss().keys().isdisjoint(zip(*ends, strict=True)))
     return truth("abandoned-close", *ends)
 
 
@@ -133,15 +134,16 @@ def unanswered(scene: Scene) -> Truth:
     """No SYN arrives."""
     scene.listen()
     scene.to_server("tcp flags & (syn|ack) == syn")
-    return truth("connect-unanswered", *scene.ends(scene.client.connect(scene.dial, scene.port, COUNT, 0.2)))
+    return truth("connect-unanswered", *scene.ends(scene.client.connect(scene.dial, scene.port, COUNT, 0.0)))
 
 
 def embryonic(scene: Scene) -> Truth:
     """The server answers a SYN whose sender is gone, and nobody tells it."""
     scene.listen()
     scene.to_client("tcp flags & (syn|ack) == (syn|ack)")
-    clients = scene.client.connect(scene.dial, scene.port, COUNT, 0.2)
+    clients = scene.client.connect(scene.dial, scene.port, COUNT, 0.0)
     ends = scene.ends(clients)
+    until(lambda: [scene.server_host.ss().get(pair[::-1]) for pair in zip(*ends, strict=True)] == ["SYN-RECV"] * COUNT)
     scene.client.close(clients)
     return truth("embryonic", *ends)
 

@@ -6,6 +6,7 @@ A request is {"call": name of a function below, "args": [...]}; sockets are name
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import resource
@@ -13,11 +14,14 @@ import selectors
 import socket
 import struct
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+
+from waiting import PATIENCE, until
 
 TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ, TCP_REPAIR_OPTIONS, TCP_REPAIR_WINDOW = 19, 20, 21, 22, 29
 TCP_FASTOPEN = 23
@@ -53,9 +57,9 @@ def listen(host: str, port: int, backlog: int, dual: bool = False) -> int:
 
 
 def connect(
-    host: str, port: int, count: int = 1, wait: float = 2.0, source: tuple[str, int] | None = None
+    host: str, port: int, count: int = 1, wait: float | None = None, source: tuple[str, int] | None = None
 ) -> list[int]:
-    """Starts connecting and returns once all are established, or after `wait` seconds."""
+    """Starts connecting and returns once all are established; after `wait` seconds at most, where some will not be."""
     family, address = resolve(host, port)
     made = []
     for _ in range(count):
@@ -67,9 +71,8 @@ def connect(
         with contextlib.suppress(BlockingIOError):
             one.connect(address)
         made.append(keep(one))
-    deadline = time.monotonic() + wait
-    while time.monotonic() < deadline and any(state(one) == 2 for one in made):
-        time.sleep(0.005)
+    with contextlib.nullcontext() if wait is None else contextlib.suppress(AssertionError):
+        until(lambda: all(state(one) != 2 for one in made), PATIENCE if wait is None else wait, 0.005)
     return made
 
 
@@ -100,8 +103,21 @@ def send(numbers: list[int], size: int) -> None:
             held[one].send(b"x" * size)
 
 
-def receive(numbers: list[int]) -> int:
-    return sum(len(held[one].recv(1 << 20)) for one in numbers)
+def receive(numbers: list[int], size: int) -> None:
+    """Waits for so many bytes on each, and reads no more."""
+    for one in numbers:
+        held[one].settimeout(PATIENCE)
+        left = size
+        while left:
+            data = held[one].recv(left)
+            if not data:
+                raise EOFError(f"{left} of {size} bytes are missing")
+            left -= len(data)
+
+
+def unread(numbers: list[int]) -> list[int]:
+    """Bytes that have come in on each and that nobody has read."""
+    return [struct.unpack("i", fcntl.ioctl(held[one], termios.FIONREAD, bytes(4)))[0] for one in numbers]
 
 
 def vanish(numbers: list[int]) -> None:
@@ -139,7 +155,7 @@ def defer(listener: int, seconds: int) -> None:
 
 def churn_server(host: str, port: int, seconds: float) -> None:
     """Accepts and closes when the client has closed, in a thread, until the time is over."""
-    os.nice(-10)  # the load is the premise: it must not fall behind because the machine has other things to do
+    hurry()
     listener = held[listen(host, port, 4096)]
     listener.setblocking(False)
 
@@ -169,8 +185,8 @@ def churn_server(host: str, port: int, seconds: float) -> None:
 
 
 def churn_client(host: str, port: int, rate: int, seconds: float) -> None:
-    """Opens, greets and closes `rate` connections a second, a few milliseconds after each other."""
-    os.nice(-10)
+    """Opens and closes `rate` connections a second, a few milliseconds after each other."""
+    hurry()
     family, address = resolve(host, port)
 
     def work() -> None:
@@ -229,20 +245,30 @@ def reuse(host: str, port: int, source: list, every: float, seconds: float) -> N
     threading.Thread(target=work, daemon=True).start()
 
 
+def hurry() -> None:
+    """Goes before other programs of the machine: what it does at once is the premise."""
+    os.nice(-10)
+
+
 def be(name: str) -> None:
     """Goes by this name in the host's list of processes."""
     Path("/proc/self/comm").write_text(name)
 
 
 def fill(numbers: list[int]) -> None:
-    """Writes until no more goes in, twice, because the first time the peer's window may still grow."""
-    for _ in range(2):
-        for one in numbers:
-            held[one].setblocking(False)
-            with contextlib.suppress(BlockingIOError):
-                while True:
-                    held[one].send(b"x" * 65536)
+    """Writes until no more goes in, and none a little later: the peer's window may still grow."""
+    while sum([pour(held[one]) for one in numbers]):
         time.sleep(0.2)
+
+
+def pour(one: socket.socket) -> int:
+    """Writes until no more goes in now; how many bytes that were."""
+    one.setblocking(False)
+    poured = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            poured += one.send(b"x" * 65536)
+    return poured
 
 
 def urgent(numbers: list[int]) -> None:
@@ -329,10 +355,14 @@ def pid() -> int:
 
 def fork(keep_open: list[int]) -> int:
     """A child that holds these sockets too, and none of the others; its pid."""
+    ready, done = os.pipe()
     child = os.fork()
     if child:
+        os.close(done)
+        os.read(ready, 1)  # until the child has closed it, after all the others
+        os.close(ready)
         return child
-    for one in set(held) - set(keep_open):
+    for one in (*set(held) - set(keep_open), ready, done):
         os.close(one)
     while True:
         time.sleep(3600)

@@ -9,16 +9,18 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from lab.waiting import PATIENCE, until
 
 DRIVER = Path(__file__).with_name("driver.py")
 
@@ -125,11 +127,24 @@ class LabHost:
                 found[plain(words[3]), plain(words[4])] = words[0]
         return found
 
+    def listens(self, port: int = 22) -> bool:
+        """Whether anything listens on this port."""
+        return bool(self.run("ss", "-Htln", f"sport = :{port}").strip())
+
+    def queue(self, port: int) -> int:
+        """How many connections wait in the accept queue of the one listener on a port."""
+        return int(self.run("ss", "-Htln", f"sport = :{port}").split()[1])
+
+    def tries(self, port: int, timer: str = "on") -> list[int]:
+        """How often each socket of a port whose timer of this kind runs has sent again, or probed: by `ss -o`."""
+        shown = self.run("ss", "-Htano", f"( sport = :{port} or dport = :{port} )")
+        return [int(one) for one in re.findall(rf"timer:\({timer},[^,]*,(\d+)\)", shown)]
+
 
 def plain(endpoint: str) -> str:
     """An endpoint of `ss` without scope, mapped addresses as IPv4."""
     host, _, port = endpoint.rpartition(":")
-    host = host.strip("[]").partition("%")[0].removeprefix("::ffff:")
+    host = host.partition("%")[0].strip("[]").removeprefix("::ffff:")
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -226,21 +241,21 @@ def namespace(folder: Path, name: str) -> Iterator[LabHost]:
         yield host
         for one in host.processes:
             one.kill()
-            one.wait(5)
+            one.wait(PATIENCE)
     finally:
         process.kill()
-        process.wait(5)
+        process.wait(PATIENCE)
 
 
 def child_of(pid: int) -> int:
     """The init of a new host, once it has finished booting and only sleeps."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
+
+    def booted() -> str:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        if children and Path(f"/proc/{children[0]}/comm").read_text().strip() == "sleep":
-            return int(children[0])
-        time.sleep(0.005)
-    raise RuntimeError("a lab host did not boot")
+        asleep = children and Path(f"/proc/{children[0]}/comm").read_text().strip() == "sleep"
+        return children[0] if asleep else ""
+
+    return int(until(booted, every=0.005))
 
 
 def write_access(folder: Path, hosts: dict[str, LabHost]) -> None:
@@ -258,12 +273,8 @@ def write_access(folder: Path, hosts: dict[str, LabHost]) -> None:
 
 def wait_for_sshd(hosts: Any) -> None:
     """Until every sshd listens."""
-    deadline = time.monotonic() + 10
     for host in hosts:
-        while ":22 " not in host.run("ss", "-Htln"):
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"sshd of {host.name} did not start")
-            time.sleep(0.02)
+        until(host.listens)
 
 
 def needs() -> Sequence[str]:

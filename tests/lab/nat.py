@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 
 from lab.host import DRIVER, Driver, Lab, LabHost, sh
+from lab.waiting import until
 
 
 @dataclass
@@ -32,7 +33,10 @@ class Container:
 
     def remove(self, *programs: int) -> None:
         """Its programs are killed, its last process too, and the namespace ends with it."""
+        spaces = ("sh", "-c", "readlink /proc/[0-9]*/ns/net | sort -u")
+        own = self.run("readlink", "/proc/self/ns/net")
         self.host.run("kill", "-9", *map(str, programs), str(self.pid))
+        until(lambda: own not in self.host.run(*spaces))
 
     def driver(self) -> Driver:
         """A new program that holds sockets."""

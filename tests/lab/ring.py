@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import time
 
 from lab.breaks import COUNT, FAULTS, Scene
 from lab.host import Lab, LabHost
 from lab.tool import Truth
+from lab.waiting import until
 
 PORT = 5000
 KINDS = ("server_vanished", "client_vanished", "half_closed", "never_accepted")
@@ -66,10 +66,9 @@ def connections(made: Lab, broken: dict[str, str]) -> int:
 
 def end_sshd(host: LabHost) -> None:
     """Ends the process that listens on a host's port 22, by its id there."""
-    while listening := host.run("ss", "-Htlnp", "sport = :22"):
-        for pid in re.findall(r"pid=(\d+)", listening):
-            host.run("kill", pid, check=False)
-        time.sleep(0.05)
+    for pid in re.findall(r"pid=(\d+)", host.run("ss", "-Htlnp", "sport = :22")):
+        host.run("kill", pid)
+    until(lambda: not host.listens())
 
 
 def stop_sshd(made: Lab, name: str, tail: str) -> str:

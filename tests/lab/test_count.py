@@ -7,7 +7,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 from lab.host import Driver, Lab, LabHost
 from lab.tool import NO_NETLINK, NOBODY, exec_inventory
+from lab.waiting import until
 
 PORTS = itertools.count(7000, 10)
 
@@ -58,6 +58,11 @@ class Scene:
     def pid(self) -> int:
         return int(self.server.pid())
 
+    def states(self, host: LabHost) -> Counter[str]:
+        """The connections of this port on a host, by the word of its own `ss`."""
+        port = f":{self.port}"
+        return Counter(state for ends, state in host.ss().items() if any(end.endswith(port) for end in ends))
+
 
 def scene(lab: Lab, bind: str = "10.7.0.2", dual: bool = False) -> Scene:
     web, db, port = lab["web"], lab["db"], next(PORTS)
@@ -67,7 +72,11 @@ def scene(lab: Lab, bind: str = "10.7.0.2", dual: bool = False) -> Scene:
     servers = server.accept(listener, 5)
     waiting = client.connect("10.7.0.2", port, 4)
     client.shutdown([*clients[:2], waiting[0]])
-    return Scene(port, web, db, client, server, [*clients, *waiting], servers, listener)
+    made = Scene(port, web, db, client, server, [*clients, *waiting], servers, listener)
+    until(
+        lambda: made.states(web) == {"ESTAB": 6, "FIN-WAIT-2": 3} and made.states(db) == {"ESTAB": 6, "CLOSE-WAIT": 3}
+    )
+    return made
 
 
 @pytest.mark.parametrize("bind", ["10.7.0.2", "0.0.0.0", "::"])
@@ -99,6 +108,8 @@ def test_what_the_kernel_alone_keeps_is_set_apart(pair: Lab) -> None:
     made.server.close(made.servers[3:4])  # an orphan in FIN_WAIT2
     made.db.drop(f"tcp dport {made.port} tcp flags & (syn|ack|psh|fin|rst) == ack")
     made.client.connect("10.7.0.2", made.port, 6)  # never more than SYN_RECV
+    kept = {"SYN-RECV": 6, "TIME-WAIT": 1, "FIN-WAIT-2": 1}
+    until(lambda: made.states(made.db) == {"ESTAB": 4, "CLOSE-WAIT": 3, **kept})
     found = count("db", "--port", str(made.port), inventory=pair.inventory)
     made.db.undrop()
     assert row(found, "nobody", made.port)["states"] == {"SYN_RECV": 6, "TIME_WAIT": 1, "FIN_WAIT2": 1}
@@ -195,7 +206,8 @@ def test_a_full_queue_says_so_and_a_client_that_was_left_out_is_not_there(pair: 
     web, db, port = pair["web"], pair["db"], next(PORTS)
     client, server = web.driver(), db.driver()
     server.listen("10.7.0.2", port, 2)
-    client.connect("10.7.0.2", port, 5, 0.3)
+    client.connect("10.7.0.2", port, 5, 0.0)
+    until(lambda: db.queue(port) == 3)
     argv = [sys.executable, "-m", "halfopen", "count", "db", "--port", str(port), "--inventory", str(pair.inventory)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -229,11 +241,9 @@ def test_a_process_that_may_not_be_looked_into_is_no_process_without_sockets(pai
 
 def pid_of(host: LabHost, command: str) -> int:
     """The pid, inside, of the one process with this command line, once it is in a network of its own."""
-    end = time.monotonic() + 20
-    while time.monotonic() < end:
-        for line in host.run("ps", "-eo", "pid,args").splitlines():
-            pid, _, args = line.strip().partition(" ")
-            if args.strip() == command:
-                return int(pid)
-        time.sleep(0.05)
-    raise AssertionError(command)
+
+    def found() -> int:
+        lines = (line.strip().partition(" ") for line in host.run("ps", "-eo", "pid,args").splitlines())
+        return next((int(pid) for pid, _, args in lines if args.strip() == command), 0)
+
+    return until(found)

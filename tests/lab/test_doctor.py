@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lab.host import Lab
 from lab.tool import NO_NETLINK, NOBODY, exec_inventory
+from lab.waiting import until
 
 STEPS = {"reach", "host key", "authentication", "interpreter", "answer"}
 
@@ -91,7 +90,7 @@ def check(inventory: str) -> int:
 def test_more_processes_than_may_be_seen_in_containers(fresh_pair: Lab) -> None:
     db = fresh_pair["db"]
     db.start("unshare", "-n", "sleep", "1000")
-    wait_until(lambda: db.run("sh", "-c", "readlink /proc/[0-9]*/ns/net | sort -u | wc -l").strip() == "2")
+    until(lambda: db.run("sh", "-c", "readlink /proc/[0-9]*/ns/net | sort -u | wc -l").strip() == "2")
     (item,) = (
         one
         for one in doctor("db", inventory=fresh_pair.inventory)[1][0]["evidence"]
@@ -101,13 +100,6 @@ def test_more_processes_than_may_be_seen_in_containers(fresh_pair: Lab) -> None:
     tied = ("setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin")
     _, (found,) = doctor("db", inventory=exec_inventory(fresh_pair, "db", *tied))
     assert lacking(found) == {"privileges", "network namespaces"}
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 FAULTS = {

@@ -18,6 +18,7 @@ from lab.breaks import FAULTS, Scene
 from lab.host import Lab, lab
 from lab.test_reach_faults import good
 from lab.tool import Truth, found
+from lab.waiting import PATIENCE
 
 HOSTS = 60
 BROKEN = {"h7": "connection-refused", "h23": "host-key-mismatch", "h41": "timeout"}
@@ -33,10 +34,10 @@ def check(made: Lab, *args: str, **options: Any) -> tuple[int, dict[str, Any], s
     """`halfopen check` -> exit code, JSON report and stderr."""
     argv = [sys.executable, "-m", "halfopen", "check", *args, "--inventory", str(made.inventory), "--format", "json"]
     done = subprocess.run(
-        [*argv, "--connect-timeout", "5", "--timeout", "110"],
+        [*argv, "--connect-timeout", "12", "--timeout", "200"],
         stdout=subprocess.PIPE,
         text=True,
-        timeout=150,
+        timeout=250,
         **{"stderr": subprocess.PIPE, **options},
     )
     assert "Traceback" not in (done.stderr or "")
@@ -91,7 +92,7 @@ def test_the_files_of_all_of_them_give_the_report_of_the_run(fleet: tuple[Lab, T
     files = sorted(str(path) for path in tmp_path.iterdir())
     assert len(files) == HOSTS
     argv = [sys.executable, "-m", "halfopen", "analyse", *files, "--format", "json"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=2 * PATIENCE)
     assert done.returncode == code and json.loads(done.stdout) == live, done.stderr
 
 

@@ -33,7 +33,7 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
             web, db = made["web"].driver(), made["db"].driver()
             listener = db.listen("10.7.0.2", port, 1024)
             for _ in range(PER_PROGRAM // 500):
-                web.connect("10.7.0.2", port, 500, 20.0)
+                web.connect("10.7.0.2", port, 500)
                 db.accept(listener, 500)
         made.inventory.write_text(with_witness(made))
         yield made

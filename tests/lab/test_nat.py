@@ -14,6 +14,7 @@ import pytest
 from lab.host import Driver, Lab, lab
 from lab.nat import Container, bridge, container, forward, masquerade, nat, publish, router_between
 from lab.tool import Truth, assert_exactly, check, found, truth
+from lab.waiting import until
 
 COUNT = 4
 PUBLISHED, BEHIND = 8080, 5000
@@ -223,7 +224,7 @@ def test_one_tuple_on_both_hosts_is_two_connections(two: Lab) -> None:
         one, other = (container(two[name], number) for number in (2, 3))
         client, server = one.driver(), other.driver()
         listener = server.listen("0.0.0.0", BEHIND, 8)
-        near = client.connect(other.v4, BEHIND, 1, 2.0, (one.v4, 41000))
+        near = client.connect(other.v4, BEHIND, 1, None, (one.v4, 41000))
         held[name] = (client, near, server, server.accept(listener, 1))
     client, near, server, far = held["db"]
     expected = truth("missing-on-server", client.local(near), client.peers(near))
@@ -379,8 +380,9 @@ def test_byte_counters_tell_that_a_stranger_is_not_the_missing_end(three: Lab) -
     near = path.client.connect(*path.dial, 2)
     far = path.server.accept(listener, 2)
     path.client.send(near, 1000)
+    until(lambda: path.server.unread(far) == [1000] * 2)
     stranger = three["router"].driver()
-    stranger.connect(*path.dial, 1, 2.0, ("10.7.0.3", 50000))
+    stranger.connect(*path.dial, 1, None, ("10.7.0.3", 50000))
     path.server.accept(listener, 1)
     path.server.vanish(far)
     code, report = check(three, "--settle", "0.3")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import socket
@@ -16,6 +17,10 @@ from typing import Any
 import pytest
 from lab.answering import answering
 from lab.host import Lab, lab, sh
+from lab.waiting import PATIENCE, until
+
+HURRIED = ("--connect-timeout", "5", "--timeout", "12")
+"""For what ends by these alone: what db does then goes on for as long as anybody waits."""
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +38,10 @@ def run(site: Lab, db: str, *args: str, **env: str) -> tuple[int, dict[str, Any]
     began = time.monotonic()
     argv = [sys.executable, "-m", "halfopen", "check", "web", "db", "--inventory", str(inventory), "--format", "json"]
     done = subprocess.run(
-        [*argv, "--connect-timeout", "3", "--timeout", "8", *args],
+        [*argv, "--timeout", "60", *args],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=2 * PATIENCE,
         stdin=subprocess.DEVNULL,
         env={**{key: value for key, value in os.environ.items() if key != "SSH_AUTH_SOCK"}, **env},
     )
@@ -131,9 +136,9 @@ def test_an_encrypted_key_without_a_terminal_is_never_asked_for(site: Lab) -> No
     path = site.folder / "locked"
     if not path.exists():
         sh("ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", str(path))
-    code, db, took = run(site, good(site, identity_file=str(path)))
+    code, db, _ = run(site, good(site, identity_file=str(path)))
     assert (code, db["error"]["code"]) == (3, "auth-failed")
-    assert f"ssh-add {path}" in db["error"]["message"] and took < 8
+    assert f"ssh-add {path}" in db["error"]["message"]
 
 
 def test_an_agent_that_hangs_does_not_hang_us(site: Lab, tmp_path: Path) -> None:
@@ -141,7 +146,7 @@ def test_an_agent_that_hangs_does_not_hang_us(site: Lab, tmp_path: Path) -> None
         agent.bind(str(tmp_path / "agent"))
         agent.listen()
         code, _, took = run(site, good(site), SSH_AUTH_SOCK=str(tmp_path / "agent"))
-    assert code == 0 and took < 20
+    assert code == 0 and took < PATIENCE
 
 
 def test_twenty_keys_in_the_agent(site: Lab, tmp_path: Path) -> None:
@@ -175,14 +180,14 @@ def test_a_name_that_does_not_resolve(site: Lab) -> None:
 def test_a_host_that_is_off(site: Lab) -> None:
     site["db"].drop("tcp dport 22")
     try:
-        code, db, took = run(site, good(site))
+        code, db, took = run(site, good(site), *HURRIED)
     finally:
         site["db"].undrop()
-    assert (code, db["error"]["code"]) == (3, "timeout") and took < 10
+    assert (code, db["error"]["code"]) == (3, "timeout") and took < PATIENCE
 
 
 def mute(sock: socket.socket) -> None:
-    time.sleep(20)
+    time.sleep(2 * PATIENCE)
 
 
 def endless(sock: socket.socket) -> None:
@@ -191,14 +196,14 @@ def endless(sock: socket.socket) -> None:
 
 
 def dribble(sock: socket.socket) -> None:
-    for sign in b"SSH-2.0-slow" * 100:
+    for sign in itertools.cycle(b"SSH-2.0-slow"):
         sock.sendall(bytes([sign]))
         time.sleep(0.3)
 
 
 def stalled(sock: socket.socket) -> None:
     sock.sendall(b"SSH-2.0-stalled\r\n")
-    time.sleep(20)
+    time.sleep(2 * PATIENCE)
 
 
 def closing(sock: socket.socket) -> None:
@@ -208,10 +213,10 @@ def closing(sock: socket.socket) -> None:
 @pytest.mark.parametrize("behaviour", [mute, endless, dribble, stalled, closing])
 def test_a_port_that_speaks_no_ssh_ends_in_time(site: Lab, behaviour: Callable[[socket.socket], None]) -> None:
     with answering(behaviour) as port:
-        code, db, took = run(site, good(site, address="127.0.0.1", port=str(port)))
+        code, db, took = run(site, good(site, address="127.0.0.1", port=str(port)), *HURRIED)
     expected = {"closing": {"throttled"}, "endless": {"timeout", "protocol-error", "throttled"}}
     assert code == 3 and db["error"]["code"] in expected.get(behaviour.__name__, {"timeout"})
-    assert took < 12 and db["error"]["hint"]
+    assert took < PATIENCE and db["error"]["hint"]
 
 
 def test_jump_hosts_lead_where_no_straight_way_does(site: Lab) -> None:
@@ -222,7 +227,7 @@ def test_jump_hosts_lead_where_no_straight_way_does(site: Lab) -> None:
     db.drop("iifname mgmt tcp dport 22")
     hops = f"\n[hosts.bastion]\n{good(site, 'bastion')}\n"
     try:
-        straight, found, _ = run(site, good(site))
+        straight, found, _ = run(site, good(site), *HURRIED)
         assert (straight, found["error"]["code"]) == (3, "timeout")
         code, found, _ = run(site, good(site, jump="bastion,web") + hops)
         assert (code, found["complete"], found["transport"]) == (0, True, "paramiko")
@@ -245,6 +250,10 @@ def test_the_ssh_program_leads_there_too(site: Lab) -> None:
     assert (code, db["error"]["code"]) == (3, "host-key-mismatch")
     code, db, _ = run(site, good(site, transport="openssh", identity_file=str(site.folder / "other_ed25519")))
     assert (code, db["error"]["code"]) == (3, "auth-failed")
+
+
+HANGS = "sleep 600 &\nsleep 600\n"
+"""A profile that keeps a login from its command."""
 
 
 def with_profile(site: Lab, name: str, text: str) -> None:
@@ -288,33 +297,31 @@ def test_sudo_that_wants_a_password(site: Lab, tmp_path: Path) -> None:
 def test_a_flood_on_stderr_is_drained(site: Lab) -> None:
     with_profile(site, "db", "head -c 8000000 /dev/zero | tr '\\0' 'x' >&2\n")
     try:
-        code, db, took = run(site, good(site))
+        code, db, _ = run(site, good(site))
     finally:
         site["db"].run("sh", "-c", "umount ~/.bashrc")
-    assert code == 0 and db["complete"] and took < 10
+    assert code == 0 and db["complete"]
 
 
 def test_a_flood_on_stdout_is_refused(site: Lab) -> None:
     with_profile(site, "db", "head -c 100000000 /dev/zero | tr '\\0' 'x'\n")
     try:
-        code, db, took = run(site, good(site))
+        code, db, _ = run(site, good(site))
     finally:
         site["db"].run("sh", "-c", "umount ~/.bashrc")
-    assert (code, db["error"]["code"]) == (3, "protocol-error") and took < 12
+    assert (code, db["error"]["code"]) == (3, "protocol-error")
 
 
 def test_a_login_that_hangs_ends_at_the_deadline(site: Lab) -> None:
-    with_profile(site, "db", "sleep 30 &\nsleep 30\n")
+    with_profile(site, "db", HANGS)
     try:
-        code, db, took = run(site, good(site))
+        code, db, took = run(site, good(site), *HURRIED)
     finally:
         site["db"].run("sh", "-c", "umount ~/.bashrc")
-    assert (code, db["error"]["code"]) == (3, "timeout") and took < 12
+    assert (code, db["error"]["code"]) == (3, "timeout") and took < PATIENCE
 
 
 def test_nothing_stays_behind_on_the_host(site: Lab) -> None:
     run(site, good(site))
-    time.sleep(0.3)
     # web's login is never made to hang by another test, which would hold the command line of its shell.
-    commands = site["web"].run("sh", "-c", "cat /proc/*/cmdline | tr '\\0' ' '")
-    assert "halfopen_input" not in commands
+    until(lambda: "halfopen_input" not in site["web"].run("sh", "-c", "cat /proc/*/cmdline | tr '\\0' ' '"))

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,8 @@ import pytest
 from lab.answering import answering
 from lab.host import Lab, lab, sh
 from lab.test_reach_faults import (
+    HANGS,
+    HURRIED,
     closing,
     dribble,
     endless,
@@ -32,6 +33,7 @@ from lab.test_reach_faults import (
     stalled,
     with_profile,
 )
+from lab.waiting import PATIENCE, until
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,7 @@ def by_ssh(site: Lab, **changes: str) -> str:
 def error(site: Lab, db: str, *args: str, **env: str) -> dict[str, Any]:
     """The error of a host that cannot be read; exit 3 in time, with a hint."""
     code, found, took = run(site, db, *args, **env)
-    assert code == 3 and took < 14 and found["error"]["hint"], found
+    assert code == 3 and took < PATIENCE and found["error"]["hint"], found
     assert "\n" not in found["error"]["message"]
     failure: dict[str, Any] = found["error"]
     return failure
@@ -119,7 +121,7 @@ def test_a_name_that_does_not_resolve(site: Lab) -> None:
 def test_a_host_that_is_off(site: Lab) -> None:
     site["db"].drop("tcp dport 22")
     try:
-        assert error(site, by_ssh(site))["code"] == "timeout"
+        assert error(site, by_ssh(site), *HURRIED)["code"] == "timeout"
     finally:
         site["db"].undrop()
 
@@ -127,7 +129,7 @@ def test_a_host_that_is_off(site: Lab) -> None:
 @pytest.mark.parametrize("behaviour", [mute, endless, dribble, stalled, closing])
 def test_a_port_that_speaks_no_ssh_ends_in_time(site: Lab, behaviour: Callable[[socket.socket], None]) -> None:
     with answering(behaviour) as port:
-        found = error(site, by_ssh(site, address="127.0.0.1", port=str(port)))
+        found = error(site, by_ssh(site, address="127.0.0.1", port=str(port)), *HURRIED)
     expected = {"closing": {"throttled"}, "endless": {"timeout", "protocol-error", "throttled"}}
     assert found["code"] in expected.get(behaviour.__name__, {"timeout"}), found
 
@@ -148,7 +150,7 @@ def test_a_server_that_throttles_is_tried_again(site: Lab, transport: str) -> No
     with answering(behaviour) as port:
         name = known(site, f"[127.0.0.1]:{port} {host_key(site)}\n")
         db = good(site, address="127.0.0.1", port=str(port), known_hosts=name, transport=transport)
-        code, found, _ = run(site, db, "--timeout", "30")
+        code, found, _ = run(site, db)
     assert (code, found["complete"], found["error"]) == (0, True, None)
     assert next(count) == 3
 
@@ -165,15 +167,12 @@ def test_an_interrupt_leaves_no_ssh_behind(site: Lab) -> None:
         inventory.write_text(f"[hosts.db]\n{by_ssh(site, address='127.0.0.1', port=str(port))}\n")
         argv = [sys.executable, "-m", "halfopen", "check", "db", "db", "--inventory", str(inventory)]
         process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        assert knocked.wait(20)
+        assert knocked.wait(PATIENCE)
         assert left_over(port)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (130, "") and "Traceback" not in err
-    deadline = time.monotonic() + 5  # a process that was killed is still to be seen while its memory is given back
-    while left_over(port):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: not left_over(port))  # a process that was killed is to be seen until its memory is given back
 
 
 def left_over(port: int) -> list[str]:
@@ -256,7 +255,7 @@ def ssh_config(site: Lab, folder: Path, text: str) -> Iterator[None]:
 def test_a_jump_host_that_leads_no_further(site: Lab) -> None:
     hops = f"\n[hosts.bastion]\n{good(site, 'bastion')}\n"
     for transport in ("openssh", "paramiko"):
-        found = error(site, good(site, address="10.7.0.250", jump="bastion", transport=transport) + hops)
+        found = error(site, good(site, address="10.7.0.250", jump="bastion", transport=transport) + hops, *HURRIED)
         assert found["code"] in ("unreachable", "timeout"), transport
 
 
@@ -269,20 +268,13 @@ def test_auto_takes_the_ssh_program_for_a_certificate(site: Lab, tmp_path: Path)
     config = (site.folder / "db.sshd").read_text() + f"Port {port}\nTrustedUserCAKeys {tmp_path}/ca.pub\n"
     (tmp_path / "sshd").write_text(config.replace(f"{site.folder}/user_key.pub", "none"))
     site["db"].start("/usr/sbin/sshd", "-D", "-f", str(tmp_path / "sshd"))
-    until_listening(site, port)
+    until(lambda: site["db"].listens(int(port)))
     path = known(site, f"[{site['db'].management}]:{port} {host_key(site)}\n")
     db = good(site, port=port, known_hosts=path, identity_file=str(tmp_path / "id"))
     code, found, _ = run(site, db)
     assert (code, found["transport"], found["complete"]) == (0, "openssh", True)
     found = error(site, db + '\ntransport = "paramiko"')
     assert found["code"] == "unsupported" and "certificate" in found["message"] and "openssh" in found["hint"]
-
-
-def until_listening(site: Lab, port: str) -> None:
-    deadline = time.monotonic() + 10
-    while f":{port} " not in site["db"].run("ss", "-Htln"):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_auto_takes_the_ssh_program_for_a_host_that_an_authority_vouches_for(site: Lab, tmp_path: Path) -> None:
@@ -305,7 +297,7 @@ def test_auto_takes_the_ssh_program_for_a_host_that_an_authority_vouches_for(sit
     config = (site.folder / "db.sshd").read_text().replace(f"{site.folder}/host_key", str(tmp_path / "host"))
     (tmp_path / "sshd").write_text(config + f"Port 2223\nHostCertificate {tmp_path}/host-cert.pub\n")
     site["db"].start("/usr/sbin/sshd", "-D", "-f", str(tmp_path / "sshd"))
-    until_listening(site, "2223")
+    until(lambda: site["db"].listens(2223))
     authority = " ".join((tmp_path / "ca.pub").read_text().split()[:2])
     path = known(site, f"@cert-authority [{site['db'].management}]:2223 {authority}\n")
     code, found, _ = run(site, good(site, port="2223", known_hosts=path))
@@ -313,9 +305,9 @@ def test_auto_takes_the_ssh_program_for_a_host_that_an_authority_vouches_for(sit
 
 
 def test_the_run_of_a_login_that_hangs_ends_at_its_deadline(site: Lab) -> None:
-    with_profile(site, "db", "sleep 30 &\nsleep 30\n")
+    with_profile(site, "db", HANGS)
     try:
-        assert error(site, by_ssh(site))["code"] == "timeout"
+        assert error(site, by_ssh(site), *HURRIED)["code"] == "timeout"
     finally:
         site["db"].run("sh", "-c", "umount ~/.bashrc")
 
@@ -356,7 +348,7 @@ EXEC = {
     ),
     "unreachable without a word": (["false"], "exit status 1"),
     "no-interpreter": (["env", "-i", "PATH=/nowhere", "/bin/sh"], "no python9"),
-    "timeout": (["sleep", "60"], "no answer in time"),
+    "timeout": (["sleep", "600"], "no answer in time"),
     "protocol-error": (["head", "-c", "50000000", "/dev/zero"], "arrived before"),
 }
 
@@ -365,7 +357,7 @@ EXEC = {
 def test_a_command_that_starts_no_shell(site: Lab, what: str) -> None:
     argv, words = EXEC[what]
     more = {"python": "python9"} if what == "no-interpreter" else {}
-    found = error(site, by_exec(argv, **more))
+    found = error(site, by_exec(argv, **more), *(HURRIED if what == "timeout" else ()))
     assert found["code"] == what.split(" ")[0] and words in found["message"]
 
 
@@ -390,7 +382,7 @@ def ops(site: Lab) -> Iterator[Callable[[str], None]]:
     config = (folder / "db.sshd").read_text().replace(f"{folder}/user_key.pub", "/run/ops.pub")
     (folder / "ops.sshd").write_text(config + "Port 2224\n")
     sshd = db.start("/usr/sbin/sshd", "-D", "-f", str(folder / "ops.sshd"))
-    until_listening(site, "2224")
+    until(lambda: db.listens(2224))
 
     def allow(line: str) -> None:
         (folder / "sudoers").chmod(0o640)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lab.host import Lab
+from lab.host import Driver, Lab
 
 Truth = set[tuple[str, str, str]]
 """(verdict, client's endpoint, server's endpoint)"""
@@ -41,6 +42,15 @@ def assert_exactly(report: dict[str, Any], expected: Truth) -> None:
     assert [host["error"] for host in report["hosts"] if host["error"] or not host["complete"]] == []
     assert found(report) == expected
     assert {one["confidence"] for one in report["findings"]} <= {"proven"}
+
+
+def looks_amid(churn: Driver, looks: int, churned: int) -> Iterator[int]:
+    """The turns of looks beside a churn_client: so many at least, and on until so many connections came and went."""
+    began = churn.churn_made()
+    for number in itertools.count():
+        if number >= looks and churn.churn_made() >= began + churned:
+            return
+        yield number
 
 
 def exec_inventory(lab: Lab, name: str, *wrap: str) -> str:

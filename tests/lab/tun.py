@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from lab.host import LabHost
@@ -14,19 +12,18 @@ RELAY = Path(__file__).with_name("relay.py")
 DEVICE = "wan"
 
 
-@contextmanager
-def slow_link(one: LabHost, two: LabHost, addresses: tuple[str, str], delay: float) -> Iterator[None]:
-    """Joins two hosts by a point-to-point link that delivers each packet `delay` seconds after it was sent."""
-    argv = [sys.executable, str(RELAY), str(one.pid), str(two.pid), DEVICE, str(delay)]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as relay:
-        try:
-            assert relay.stdout and relay.stdin
-            if relay.stdout.readline() != "ready\n":
-                raise RuntimeError("the link could not be made")
-            for host, (own, other) in ((one, addresses), (two, addresses[::-1])):
-                host.run("ip", "addr", "add", own, "peer", other, "dev", DEVICE)
-                # A burst waits in the device's own queue until the relay reads it: as shipped it takes 500.
-                host.run("ip", "link", "set", DEVICE, "txqueuelen", "20000", "up")
-            yield
-        finally:
-            relay.kill()
+def slow_link(one: LabHost, two: LabHost, addresses: tuple[str, str], delay: float) -> None:
+    """Joins two hosts by a point-to-point link that delivers each packet `delay` seconds after it was sent.
+
+    The link goes before other programs of the machine, and ends with the first host.
+    """
+    argv = ["nice", "-n", "-10", sys.executable, str(RELAY), str(one.pid), str(two.pid), DEVICE, str(delay)]
+    relay = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    one.processes.append(relay)
+    assert relay.stdout
+    if relay.stdout.readline() != "ready\n":
+        raise RuntimeError("the link could not be made")
+    for host, (own, other) in ((one, addresses), (two, addresses[::-1])):
+        host.run("ip", "addr", "add", own, "peer", other, "dev", DEVICE)
+        # A burst waits in the device's own queue until the relay reads it: as shipped it takes 500.
+        host.run("ip", "link", "set", DEVICE, "txqueuelen", "20000", "up")

@@ -7,6 +7,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from lab.waiting import PATIENCE
+
 from halfopen.reach.agent import Agent, remote_command
 
 
@@ -45,13 +47,13 @@ class PipeChannel:
         return ""
 
     def exit_status(self) -> int | None:
-        return self.process.wait(5)
+        return self.process.wait(PATIENCE)
 
     def close(self) -> None:
         assert self.process.stdin and self.process.stdout
         self.process.stdin.close()
         self.process.stdout.close()
-        self.process.wait(5)
+        self.process.wait(PATIENCE)
 
 
 def open_probe(python: str, wrap: list[str] | None = None) -> Agent:

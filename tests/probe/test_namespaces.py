@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lab.waiting import PATIENCE
 from probe.conversation import open_probe
 from probe.test_probe import PYTHONS, without_netlink
 
@@ -114,7 +115,7 @@ def test_a_namespace_that_is_gone_is_unseen_and_not_empty(python: str) -> None:
         agent.start(())
         assert within(agent.first_look(()).namespaces, told["netns"])
         process.stdin.close()
-        process.wait(10)
+        process.wait(PATIENCE)
     place = Place(agent.host, told["netns"])
     wanted = [Wanted(place, key(*told["ends"][0][:2])), Wanted(Place(agent.host, None), key(*told["ends"][0][:2]))]
     look = agent.look(wanted)
