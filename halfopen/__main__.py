@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from halfopen.environment import Environment, here
+from halfopen.environment import Environment, give_back_terminal, here
 from halfopen.errors import Exit, HalfopenError, HostError
 
 
@@ -65,6 +65,7 @@ def run() -> None:
     signal.signal(signal.SIGTERM, interrupt)
     gc.set_threshold(100_000, 20, 20)  # thousands of findings make no garbage, and looking for it costs a third
     code = main(sys.argv[1:], here())
+    give_back_terminal()
     try:
         sys.stdout.flush()
     except BrokenPipeError:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import selectors
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +38,11 @@ class Environment:
 
     def say(self, text: str) -> None:
         """What is under way, on one line of a terminal that the next word replaces and "" clears; else nothing."""
-        if self.stderr.isatty():
-            print(f"\r\x1b[K{text[: max(20, self.width - 1)]}", end="", file=self.stderr, flush=True)
+        if not self.stderr.isatty():
+            return
+        with SCREEN:
+            if not ASKED:  # or the question would be gone
+                print(f"\r\x1b[K{text[: max(20, self.width - 1)]}", end="", file=self.stderr, flush=True)
 
 
 def here() -> Environment:
@@ -60,4 +67,56 @@ class Progress:
             self.say(f"{self.total - len(self.waiting)} of {self.total} hosts read{left}")
 
 
+@contextlib.contextmanager
+def secrets_asked(deadline: float) -> Iterator[Callable[[str], bytes | None]]:
+    """Asks on the terminal, one question after the other, until the deadline (a time of time.monotonic()).
+
+    An answer is None where none was given. Nothing that is typed is shown, between two questions either, and nothing
+    else is said meanwhile. OSError where there is no terminal.
+    """
+    import termios
+
+    tty = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
+    try:
+        before = termios.tcgetattr(tty)
+        silent = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
+        with SCREEN:
+            ASKED[tty] = before
+        try:
+            termios.tcsetattr(tty, termios.TCSAFLUSH, silent)
+            yield partial(ask, tty, deadline)
+        finally:
+            give_back_terminal()
+            with SCREEN:
+                del ASKED[tty]
+    except termios.error as error:
+        raise OSError(*error.args) from error
+    finally:
+        os.close(tty)
+
+
+def ask(tty: int, deadline: float, question: str) -> bytes | None:
+    """One question, on a line of its own; what was typed without its end."""
+    os.write(tty, f"\r\x1b[K{question}".encode())
+    with selectors.DefaultSelector() as selector:
+        selector.register(tty, selectors.EVENT_READ)
+        answer = os.read(tty, 4096) if selector.select(max(0.0, deadline - time.monotonic())) else b""
+    os.write(tty, b"\n")
+    return answer.rstrip(b"\r\n") or None
+
+
+def give_back_terminal() -> None:
+    """Lets the terminal show again what is typed: after the questions, and if the program ends while it asks."""
+    for tty, before in list(ASKED.items()):
+        import termios
+
+        with contextlib.suppress(termios.error):
+            termios.tcsetattr(tty, termios.TCSAFLUSH, before)
+
+
 WAITED_FOR = 4
+SCREEN = threading.Lock()
+"""Of the line where somebody is told or asked something."""
+
+ASKED: dict[int, list[Any]] = {}
+"""The terminal on which somebody is being asked, and what it was like before."""

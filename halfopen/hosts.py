@@ -20,7 +20,7 @@ from halfopen.inventory import CheckPlan, Host, Inventory
 from halfopen.model import Look, Place, Process, Sight, Snapshot, Wanted
 from halfopen.reach.agent import Agent
 from halfopen.reach.channel import Connection
-from halfopen.reach.connect import ReachOptions, refuse_untrusted
+from halfopen.reach.connect import ReachOptions
 from halfopen.reach.opening import Closing, open_agent
 from halfopen.table import CountBlock
 
@@ -90,8 +90,6 @@ class Hosts:
 
     def begin(self) -> None:
         """Starts a dump of every host; those that were not reached yet are reached now. `first_look` waits for it."""
-        for name in self.ports:
-            refuse_untrusted(self.inventory.hosts[name], self.inventory)
         progress = Progress(self.ports, self.say)
 
         def read(name: str) -> Snapshot:

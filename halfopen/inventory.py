@@ -5,16 +5,20 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import math
+import os
 import re
+import shlex
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from halfopen import address
 from halfopen.errors import UsageError
 from halfopen.findings import Verdict
+from halfopen.userfiles import config_home, distrust, home_of, ssh_hosts
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class CheckPlan:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """All that a run may reach and check. `trusted` is False for a file that merely lay in the working directory."""
+    """All that a run may reach and check. `trusted` is False for a file that could set no more than a stranger may."""
 
     hosts: dict[str, Host] = field(default_factory=dict)
     checks: dict[str, CheckPlan] = field(default_factory=dict)
@@ -65,62 +69,125 @@ class Inventory:
     trusted: bool = True
 
 
-def find(named: str | None, variables: Mapping[str, str], folder: Path) -> tuple[Path | None, bool]:
-    """The inventory to use and whether the user named or owns it: --inventory, $HALFOPEN_INVENTORY, ./, XDG."""
+class Origin(Enum):
+    """How a file came to be the inventory."""
+
+    NAMED = "the user named it"
+    LYING = "it lies in the working directory"
+    OWN = "it stands in the user's config folder"
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Why a file may be a stranger's ("an inventory that ..."), and the only hosts that its hosts may jump through."""
+
+    why: str
+    jumps: frozenset[str] = frozenset()
+
+
+def find(named: str | None, variables: Mapping[str, str], folder: Path) -> tuple[Path | None, Origin]:
+    """The inventory to use and where it comes from: --inventory, $HALFOPEN_INVENTORY, ./, the config folder."""
     explicit = named or variables.get("HALFOPEN_INVENTORY")
     if explicit:
         path = folder / Path(explicit).expanduser()
         if not path.is_file():
             raise UsageError(f"there is no inventory {path}", "halfopen config validate --inventory FILE")
-        return path, True
+        return path, Origin.NAMED
     if (folder / "inventory.toml").is_file():
-        return folder / "inventory.toml", False
-    home = Path(variables.get("XDG_CONFIG_HOME") or Path(variables.get("HOME", "~")).expanduser() / ".config")
-    own = home / "halfopen" / "inventory.toml"
-    return (own, True) if own.is_file() else (None, True)
+        return folder / "inventory.toml", Origin.LYING
+    home = config_home(variables)
+    own = home / "halfopen" / "inventory.toml" if home else None
+    return (own if own and own.is_file() else None), Origin.OWN
 
 
 def read(named: str | None, variables: Mapping[str, str], folder: Path) -> Inventory:
-    """The inventory that `find` finds, an empty one if there is none."""
-    path, trusted = find(named, variables, folder)
+    """The inventory that `find` finds, an empty one if there is none; its own relative paths begin at its folder."""
+    path, origin = find(named, variables, folder)
     if path is None:
         return Inventory()
     try:
-        text = path.read_text("utf-8")
+        with path.open("rb") as file:
+            why = why_doubted(origin, os.fstat(file.fileno()))
+            data = file.read(MOST_BYTES + 1)
+        text = data.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from error
-    return replace(load(text, str(path)), source=path, trusted=trusted)
+    if len(data) > MOST_BYTES:
+        raise UsageError(f"{path} is larger than {MOST_BYTES} bytes, which is no inventory")
+    found = load(text, str(path), Doubt(why, ssh_hosts(home_of(variables))) if why else None)
+    hosts = {name: with_paths(host, path.parent) for name, host in found.hosts.items()}
+    return replace(found, hosts=hosts, source=path, trusted=why is None)
 
 
-def load(text: str, name: str = "inventory.toml") -> Inventory:
-    """TOML text -> Inventory. UsageError names file, line or key path, and what was expected."""
+def why_doubted(origin: Origin, status: os.stat_result) -> str | None:
+    """Why a file may be a stranger's: one that was named is the user's word, whoever wrote it."""
+    if origin is Origin.LYING:
+        return "merely lies in the working directory"
+    return distrust(status) if origin is Origin.OWN else None
+
+
+def with_paths(host: Host, folder: Path) -> Host:
+    """The host with its files named from `folder` on; ~ is left to be the user's home."""
+
+    def placed(name: str | None) -> str | None:
+        return name if name is None or name.startswith("~") else str(folder / name)
+
+    return replace(host, identity_file=placed(host.identity_file), known_hosts=placed(host.known_hosts))
+
+
+def load(text: str, name: str = "inventory.toml", doubt: Doubt | None = None) -> Inventory:
+    """TOML text -> Inventory. UsageError names file, line or key path, and what was expected.
+
+    With a `doubt`, what a stranger may not set is refused, whether a run would use it or not.
+    """
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{name}: {error}", "a key or table may stand only once; strings take quotes") from error
     known(data, ("defaults", "hosts", "checks"), name, "")
     tables = {word: table(data.get(word, {}), name, word) for word in ("defaults", "hosts", "checks")}
-    known(tables["defaults"], HOST_KEYS, name, "defaults")
-    hosts = {one: load_host(one, given, tables["defaults"], name) for one, given in tables["hosts"].items()}
+    if doubt:
+        doubt = replace(doubt, jumps=doubt.jumps - set(tables["hosts"]))  # which would be reached as the file says
+    defaults = values_of(tables["defaults"], HOST_KEYS, doubt, name, "defaults")
+    hosts = {one: load_host(one, given, defaults, doubt, name) for one, given in tables["hosts"].items()}
     both = sorted(set(hosts) & set(tables["checks"]))
     if both:
         raise UsageError(f"{name}: {both[0]!r} is both a host and a check", "rename one: commands could mean either")
     for host in hosts.values():
         check_jump(host, hosts, name)
-    checks = {one: load_check(one, given, hosts, name) for one, given in tables["checks"].items()}
+    checks = {one: load_check(one, given, hosts, doubt, name) for one, given in tables["checks"].items()}
     return Inventory(hosts, checks)
 
 
-def load_host(host: str, given: Any, defaults: Mapping[str, Any], name: str) -> Host:
+def values_of(
+    given: Any, readers: Mapping[str, Callable[[Any, str, str], Any]], doubt: Doubt | None, name: str, path: str
+) -> dict[str, Any]:
+    """The keys of one table, read. UsageError for one that nobody reads, and for what a stranger may not set."""
+    own = table(given, name, path)
+    known(own, readers, name, path)
+    values = {key: readers[key](value, name, f"{path}.{key}") for key, value in own.items()}
+    if doubt:
+        refuse_strange(values, doubt, name, path)
+    return values
+
+
+def refuse_strange(values: Mapping[str, Any], doubt: Doubt, name: str, path: str) -> None:
+    """UsageError for a key, or its value, that is not taken from a file that may be a stranger's."""
+    for key, value in values.items():
+        if key not in STRANGERS or not STRANGERS[key](value, doubt):
+            shown = f" = {value!r}" if key in STRANGERS else ""
+            through = ": it leads only through a Host of ~/.ssh/config" if key == "jump" else ""
+            raise UsageError(
+                f"{name}: {path}.{key}{shown} is not taken from an inventory that {doubt.why}{through}",
+                f"if you trust it: --inventory {shlex.quote(name)}",
+            )
+
+
+def load_host(host: str, given: Any, defaults: Mapping[str, Any], doubt: Doubt | None, name: str) -> Host:
     """One [hosts.NAME] over [defaults]."""
     path = f"hosts.{host}"
-    own = table(given, name, path)
-    known(own, HOST_KEYS, name, path)
+    values = {**defaults, **values_of(given, HOST_KEYS, doubt, name, path)}
     plain_name(host, name, path)
-    values = {
-        key: HOST_KEYS[key](value, name, f"{path}.{key}" if key in own else f"defaults.{key}")
-        for key, value in {**defaults, **own}.items()
-    }
     transport = values.get("transport", "auto")
     if transport == "exec" and not values.get("command"):
         raise UsageError(
@@ -134,13 +201,11 @@ def load_host(host: str, given: Any, defaults: Mapping[str, Any], name: str) -> 
     return Host(name=host, **values)
 
 
-def load_check(check: str, given: Any, hosts: Mapping[str, Host], name: str) -> CheckPlan:
+def load_check(check: str, given: Any, hosts: Mapping[str, Host], doubt: Doubt | None, name: str) -> CheckPlan:
     """One [checks.NAME], its selectors spelled out."""
     path = f"checks.{check}"
-    own = table(given, name, path)
-    known(own, CHECK_KEYS, name, path)
+    values = values_of(given, CHECK_KEYS, doubt, name, path)
     plain_name(check, name, path)
-    values = {key: CHECK_KEYS[key](value, name, f"{path}.{key}") for key, value in own.items()}
     for role in ("client", "server"):
         if role not in values:
             raise UsageError(f"{name}: {path}.{role} is missing", f'{role} = "NAME", a glob "web*", or "tag:web"')
@@ -297,6 +362,7 @@ def limits(value: Any, name: str, path: str) -> dict[str, int]:
     return {key: number(0, 10**9)(one, name, f"{path}.{key}") for key, one in found.items()}
 
 
+MOST_BYTES = 16 << 20
 VERDICTS = tuple(verdict.value for verdict in Verdict)
 WAYS = ("auto", "paramiko", "openssh", "local", "exec")
 PORT = number(1, 65535)
@@ -326,3 +392,19 @@ CHECK_KEYS: dict[str, Callable[[Any, str, str], Any]] = {
     "max": limits,
     "require_connections": number(0, 10**9),
 }
+
+
+def anything(_: Any, __: Doubt) -> bool:
+    """Nothing that this key can hold starts a program with the user's rights, or says whom to trust."""
+    return True
+
+
+STRANGERS: dict[str, Callable[[Any, Doubt], bool]] = {
+    **dict.fromkeys(("address", "port", "user", "tags", "addresses"), anything),
+    "transport": lambda way, _: way in ("auto", "paramiko", "openssh"),
+    "jump": lambda hosts, doubt: all(one.strip() in doubt.jumps for one in hosts.split(",")),
+    **dict.fromkeys(
+        ("client", "server", "ports", "nat", "rounds", "settle", "allow", "max", "require_connections"), anything
+    ),
+}
+"""What a file may set that may be a stranger's, and which values. A key that is not here is refused, a new one too."""

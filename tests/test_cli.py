@@ -28,6 +28,7 @@ def run(*argv: str, folder: Path, **variables: str) -> tuple[int, str, str]:
     return int(code), out.getvalue(), err.getvalue()
 
 
+TRUSTED = {"HALFOPEN_INVENTORY": "inventory.toml"}
 INVENTORY = """
 [hosts.web1]
 address = "127.0.0.1"
@@ -70,7 +71,7 @@ USAGE = {
 @pytest.mark.parametrize("argv", USAGE, ids=" ".join)
 def test_wrong_usage_is_exit_2_with_a_word_that_helps(argv: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "inventory.toml").write_text(INVENTORY)
-    code, out, err = run(*argv, folder=tmp_path)
+    code, out, err = run(*argv, folder=tmp_path, **TRUSTED)
     assert (code, out) == (2, "")
     assert USAGE[argv] in err and "Traceback" not in err and err.startswith("halfopen: ")
 
@@ -90,42 +91,95 @@ def test_with_nothing_to_check_it_says_what_to_type(tmp_path: Path) -> None:
     assert code == 2 and "halfopen check CLIENT SERVER" in err
 
 
-def test_an_inventory_that_merely_lies_there_cannot_widen_trust(tmp_path: Path) -> None:
-    mark = tmp_path / "ran"
-    text = (
-        f'[hosts.a]\ntransport = "exec"\ncommand = ["touch", "{mark}"]\n[hosts.b]\naddress = "127.0.0.1"\nsudo = true\n'
+READERS = (
+    ("check",),
+    ("check", "app1", "app1"),
+    ("check", "other", "app*"),
+    ("check", "127.0.0.1:1", "127.0.0.1:1"),
+    ("count", "app1"),
+    ("doctor", "app1"),
+    ("collect", "app1"),
+    ("config", "show"),
+    ("config", "validate"),
+    ("analyse", "a.txt", "b.txt"),
+)
+TEXT = "State Recv-Q Send-Q Local Address:Port Peer Address:Port\nESTAB 0 0 10.0.0.1:4000 10.0.0.2:80\n"
+
+
+@pytest.mark.parametrize("argv", READERS, ids=" ".join)
+@pytest.mark.parametrize(
+    "way",
+    [
+        'transport = "local"',
+        'address = "127.0.0.1"\nport = 1\npython = "./evil"',
+        'transport = "exec"\ncommand = ["./evil"]',
+        'address = "127.0.0.1"\nport = 1\nsudo = true',
+    ],
+)
+@pytest.mark.parametrize("table", ["hosts.app1", "defaults"])
+def test_a_strangers_file_runs_nothing(
+    table: str, way: str, argv: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a command would do with it: it is refused as a whole, with the key and what lifts that."""
+    monkeypatch.chdir(tmp_path)
+    evil = tmp_path / "evil"
+    evil.write_text("#!/bin/sh\ntouch ran\n")
+    evil.chmod(0o755)
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(TEXT)
+    python = "" if "python" in way else 'python = "./evil"\n'
+    (tmp_path / "inventory.toml").write_text(
+        f'[{table}]\n{way}\n{python}[hosts.other]\naddress = "127.0.0.1"\nport = 1\n'
+        + ('[hosts.app1]\naddress = "x"\n' if table == "defaults" else "")
+        + '[checks.c]\nclient = "app1"\nserver = "app1"\n'
     )
+    code, out, err = run(*argv, folder=tmp_path)
+    assert (code, out) == (2, "") and f"{table}." in err and "merely lies in the working directory" in err
+    assert f"if you trust it: --inventory {tmp_path}/inventory.toml" in err
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="local hosts are read by the probe on Linux")
+def test_what_the_user_names_is_taken_as_it_says(tmp_path: Path) -> None:
+    """The other side of the test before: the same file runs the same program where it was named."""
+    evil = tmp_path / "evil"
+    evil.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    evil.chmod(0o755)
+    (tmp_path / "inventory.toml").write_text(f'[hosts.app1]\ntransport = "local"\npython = "{evil}"\n')
+    assert run("count", "app1", "--inventory", "inventory.toml", folder=tmp_path)[0] == 3
+    assert (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("variables", [{"HOME": ""}, {"HOME": "."}, {"XDG_CONFIG_HOME": ".config"}], ids=str)
+def test_a_strangers_folder_is_not_the_config_folder(
+    variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".config/halfopen").mkdir(parents=True)
+    text = '[hosts.app1]\ntransport = "exec"\ncommand = ["touch", "ran"]\n'
+    (tmp_path / ".config/halfopen/inventory.toml").write_text(text)
+    out, err = io.StringIO(), io.StringIO()
+    environment = Environment({"HOME": "/nonexistent", **variables}, tmp_path, io.StringIO(), out, err)
+    assert main(("config", "show"), environment) == 0 and json.loads(out.getvalue())["source"] is None
+    assert main(("check", "app1", "app1", "--connect-timeout", "3"), environment) == 3
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_jump_of_a_strangers_file_leads_through_the_users_ssh_config(tmp_path: Path) -> None:
+    text = '[hosts.a]\naddress = "127.0.0.1"\nport = 1\njump = "gate"\n'
     (tmp_path / "inventory.toml").write_text(text)
-    for host in "ab":
-        code, _, err = run("check", host, host, folder=tmp_path)
-        assert code == 2 and "working directory" in err and "--inventory" in err
-    assert not mark.exists()
-
-
-def test_known_hosts_of_such_an_inventory_are_not_taken(tmp_path: Path) -> None:
-    (tmp_path / "inventory.toml").write_text('[hosts.a]\naddress = "127.0.0.1"\nknown_hosts = "mine"\n')
     code, _, err = run("check", "a", "a", folder=tmp_path)
-    assert code == 2 and "known_hosts" in err
-    text = '[hosts.b]\naddress = "127.0.0.1"\nport = 1\njump = "a"\n'
-    with (tmp_path / "inventory.toml").open("a") as file:
-        file.write(text)
-    code, _, err = run("check", "b", "b", folder=tmp_path)
-    assert code == 2 and "hosts.a: known_hosts" in err
+    assert code == 2 and "hosts.a.jump = 'gate'" in err and "a Host of ~/.ssh/config" in err
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh/config").write_text("Host gate\n")
+    assert run("config", "validate", folder=tmp_path)[0] == 0
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="local hosts are read by the probe on Linux")
 def test_a_command_that_ends_before_it_has_read_its_input_says_why(tmp_path: Path) -> None:
     (tmp_path / "inventory.toml").write_text('[hosts.x]\ntransport = "local"\npython = "python9"\n')
-    code, out, _ = run("check", "x", "x", folder=tmp_path)
+    code, out, _ = run("check", "x", "x", folder=tmp_path, **TRUSTED)
     assert code == 3 and "no-interpreter: no python9 on the host" in out
-
-
-def test_nor_those_of_a_jump_host_that_it_names(tmp_path: Path) -> None:
-    text = '[hosts.a]\naddress = "127.0.0.1"\njump = "x, b"\n[hosts.b]\naddress = "127.0.0.1"\nknown_hosts = "mine"\n'
-    (tmp_path / "inventory.toml").write_text(text)
-    for argv in (["check", "a", "a"], ["check", "127.0.0.1", "127.0.0.1", "--jump", "b"]):
-        code, _, err = run(*argv, folder=tmp_path)
-        assert code == 2 and "hosts.b: known_hosts is not taken" in err
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="local hosts are read by the probe on Linux")
@@ -159,11 +213,11 @@ def test_a_host_that_cannot_be_counted_is_exit_3_and_no_number(tmp_path: Path) -
 def test_globs_and_tags_name_many_hosts_of_the_command_line(tmp_path: Path) -> None:
     tables = [f'[hosts.here{number}]\ntransport = "local"\ntags = ["odd"]' for number in (1, 3)]
     (tmp_path / "inventory.toml").write_text("\n".join(tables))
-    code, out, _ = run("check", "here*", "tag:odd", "--port", "1", "--format", "json", folder=tmp_path)
+    code, out, _ = run("check", "here*", "tag:odd", "--port", "1", "--format", "json", folder=tmp_path, **TRUSTED)
     (check,) = json.loads(out)["checks"]
     assert code == 0 and check["name"] == "here* -> tag:odd"
     assert [one["name"] for one in check["hosts"]] == ["here1", "here3"]
-    code, _, err = run("check", "here1", "tag:od", folder=tmp_path)
+    code, _, err = run("check", "here1", "tag:od", folder=tmp_path, **TRUSTED)
     assert code == 2 and "selects no host" in err and "did you mean 'odd'" in err
 
 
@@ -185,9 +239,12 @@ def test_a_bug_is_exit_4_without_a_traceback(tmp_path: Path, monkeypatch: pytest
 
 def test_config_shows_and_validates(tmp_path: Path) -> None:
     (tmp_path / "inventory.toml").write_text(INVENTORY)
+    code, out, _ = run("config", "show", folder=tmp_path, **TRUSTED)
+    assert code == 0 and json.loads(out)["checks"]["self"]["clients"] == ["here"] and json.loads(out)["trusted"]
+    assert "2 hosts, 1 checks" in run("config", "validate", folder=tmp_path, **TRUSTED)[1]
+    (tmp_path / "inventory.toml").write_text('[hosts.web1]\naddress = "127.0.0.1"')
     code, out, _ = run("config", "show", folder=tmp_path)
-    assert code == 0 and json.loads(out)["checks"]["self"]["clients"] == ["here"] and not json.loads(out)["trusted"]
-    assert "2 hosts, 1 checks" in run("config", "validate", folder=tmp_path)[1]
+    assert code == 0 and not json.loads(out)["trusted"] and "1 hosts" in run("config", "validate", folder=tmp_path)[1]
     (tmp_path / "inventory.toml").write_text("[hosts]\nx = 1")
     assert run("config", "validate", folder=tmp_path)[0] == 2
 

@@ -12,7 +12,7 @@ import pytest
 from halfopen import cli
 from halfopen.errors import ErrorCode, Exit
 from halfopen.findings import CauseCode, Confidence, OutlookCode, Verdict
-from halfopen.inventory import CHECK_KEYS, HOST_KEYS
+from halfopen.inventory import CHECK_KEYS, HOST_KEYS, STRANGERS
 from halfopen.judge.causes import ABOUT, RULES
 from halfopen.judge.meaning import CONFIDENCES, MEANINGS
 from halfopen.judge.outlook import OUTLOOKS
@@ -69,6 +69,14 @@ def test_every_key_of_the_inventory_is_in_the_reference_and_the_example() -> Non
     for key in (*HOST_KEYS, *CHECK_KEYS):
         assert f"| `{key}` |" in section, key
         assert re.search(rf"(?m)^(# )?{key} = .+ # \w", example), key
+
+
+def test_what_a_strangers_inventory_may_set_is_in_the_docs() -> None:
+    taken = under(page("reference.md"), "## Inventory").partition("| key |")[0]
+    refused = under(page("reaching-hosts.md"), "## What an inventory in the working directory cannot do")
+    for key in HOST_KEYS:
+        assert f"`{key}`" in taken if key in STRANGERS else f"`{key}`" in refused, key
+    assert set(CHECK_KEYS) <= set(STRANGERS)  # as it says there
 
 
 def test_every_exit_code_error_code_and_format_is_in_the_docs() -> None:

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 
 from halfopen.environment import Environment
-from halfopen.inventory import find, read
+from halfopen.inventory import read
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,19 +20,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, environment: Environment) -> int:
     """Prints what the inventory says after defaults and selectors, or that it is right."""
-    path, trusted = find(args.inventory, environment.variables, environment.folder)
     inventory = read(args.inventory, environment.variables, environment.folder)
     if args.action == "show":
         shown = {
-            "source": str(path) if path else None,
-            "trusted": trusted,
+            "source": str(inventory.source) if inventory.source else None,
+            "trusted": inventory.trusted,
             "hosts": {name: asdict(host) for name, host in inventory.hosts.items()},
             "checks": {name: asdict(check) for name, check in inventory.checks.items()},
         }
         print(json.dumps(shown, indent=2), file=environment.stdout)
-    elif path is None:
+    elif inventory.source is None:
         print("there is no inventory; hosts can be named on the command line", file=environment.stdout)
     else:
         counts = f"{len(inventory.hosts)} hosts, {len(inventory.checks)} checks"
-        print(f"{path} is right: {counts}", file=environment.stdout)
+        print(f"{inventory.source} is right: {counts}", file=environment.stdout)
     return 0

@@ -32,13 +32,10 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
     """Visits all hosts at once. 0 if a check of each would be complete, else 3."""
     from halfopen.commands.reaching import visit
     from halfopen.judge.doctor import checkup_of
-    from halfopen.reach.connect import refuse_untrusted
 
     check_formats(args, DOCTOR_FORMATS)
     inventory = read(args.inventory, environment.variables, environment.folder)
     hosts = list({host.name: host for host in (host_of(name, inventory) for name in args.hosts)}.values())
-    for host in hosts:
-        refuse_untrusted(host, inventory)
     pool = ThreadPoolExecutor(args.forks, thread_name_prefix="host")
     try:
         with visit(inventory, args, environment) as visited:

@@ -28,7 +28,8 @@ class EmbeddedServer:
         self.listener.listen(8)
         self.port: int = self.listener.getsockname()[1]
         self.transports: list[Any] = []
-        threading.Thread(target=self._serve, daemon=True).start()
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+        self.thread.start()
 
     @property
     def public(self) -> str:
@@ -37,6 +38,9 @@ class EmbeddedServer:
 
     def close(self) -> None:
         """No more connections, and those that are end."""
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)  # wakes the thread, whose socket must not be another's by then
+        self.thread.join(1)
         self.listener.close()
         for one in self.transports:
             one.close()

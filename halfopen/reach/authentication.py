@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
+import io
 import os
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from halfopen.environment import secrets_asked
 from halfopen.errors import ErrorCode, HostError
 from halfopen.reach import known_hosts
 from halfopen.reach.known_hosts import fingerprint
 from halfopen.reach.library import Patience, spoken
-from halfopen.reach.settings import Settings
+from halfopen.reach.settings import KEY_LIMIT, Settings
+from halfopen.userfiles import anchored, read_regular
 
 AGENT_PATIENCE = 3.0
+ASKED_TIMES = 3
 
 
 def authenticate(paramiko: Any, transport: Any, hop: Settings, patience: Patience, interactive: bool) -> None:
@@ -61,10 +66,10 @@ def keys(
     paramiko: Any, hop: Settings, patience: Patience, interactive: bool, tried: list[str]
 ) -> Iterator[tuple[str, Callable[[], Any]]]:
     """(name for messages, how to load) of each key to try: named files, the agent's, then the usual files."""
-    files = [Path(name).expanduser() for name in hop.identity_files]
+    files = [anchored(name) for name in hop.identity_files]
 
     def load(path: Path) -> Any:
-        return load_key(paramiko, path, interactive, tried)
+        return load_key(paramiko, path, patience, interactive, tried)
 
     if hop.identities_only:
         public = {one for path in files for one in public_key(path)}
@@ -75,14 +80,13 @@ def keys(
         for key in agent_keys(paramiko, hop, patience, tried):
             yield f"agent key {fingerprint(key.asbytes())}", lambda key=key: key  # type: ignore[misc]
     for path in files:
-        if path.is_file():
-            yield str(path), lambda path=path: load(path)  # type: ignore[misc]
+        yield str(path), lambda path=path: load(path)  # type: ignore[misc]
 
 
 def public_key(path: Path) -> list[bytes]:
     """The public half beside a key file, if it is there."""
     try:
-        words = path.with_name(path.name + ".pub").read_text(errors="replace").split()
+        words = read_regular(path.with_name(path.name + ".pub"), KEY_LIMIT).decode("utf-8", "replace").split()
     except OSError:
         return []
     key = known_hosts.decode_key(words[0], words[1]) if len(words) > 1 else None
@@ -99,7 +103,7 @@ def agent_keys(paramiko: Any, hop: Settings, patience: Patience, tried: list[str
     sock.settimeout(min(AGENT_PATIENCE, patience.left()))
     agent = paramiko.agent.AgentSSH()
     try:
-        sock.connect(str(Path(path).expanduser()))
+        sock.connect(str(anchored(path)))
         agent._connect(sock)
         found: Sequence[Any] = agent.get_keys()
     except (OSError, paramiko.SSHException) as error:
@@ -109,20 +113,72 @@ def agent_keys(paramiko: Any, hop: Settings, patience: Patience, tried: list[str
     return found
 
 
-def load_key(paramiko: Any, path: Path, interactive: bool, tried: list[str]) -> Any:
-    """A private key, None where it cannot be had; why is added to `tried`."""
-    passphrase = None
+def load_key(paramiko: Any, path: Path, patience: Patience, interactive: bool, tried: list[str]) -> Any:
+    """A private key, None where it cannot be had; why is added to `tried`, unless there is no such file."""
+    try:
+        text = read_regular(path, KEY_LIMIT).decode("utf-8", "replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        tried.append(f"{path} ({error.strerror})")
+        return None
+    try:
+        key = parse_key(paramiko, text, None)
+        problem = "it cannot be read as a private key"
+    except paramiko.PasswordRequiredException:
+        key = unlocked(paramiko, path, text, patience) if interactive else None
+        problem = "encrypted, and " + (
+            "no passphrase opened it" if interactive else f"there is no terminal to ask: ssh-add {path}"
+        )
+    if key is None:
+        tried.append(f"{path} ({problem})")
+    return key
+
+
+def parse_key(paramiko: Any, text: str, passphrase: bytes | None) -> Any:
+    """A private key of whatever type, None if this is none, or is locked with another passphrase."""
     for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
         try:
-            return kind.from_private_key_file(str(path), passphrase)
+            return kind.from_private_key(io.StringIO(text), passphrase)
         except paramiko.PasswordRequiredException:
-            if not interactive:
-                tried.append(f"{path} (encrypted, and there is no terminal to ask: ssh-add {path})")
-                return None
-            passphrase = getpass.getpass(f"passphrase of {path}: ")
-            with contextlib.suppress(paramiko.SSHException, ValueError):
-                return kind.from_private_key_file(str(path), passphrase)
-        except (paramiko.SSHException, ValueError, OSError, IndexError):
+            raise
+        except (paramiko.SSHException, ValueError, IndexError):
             continue
-    tried.append(f"{path} (it cannot be read as a private key)")
     return None
+
+
+def unlocked(paramiko: Any, path: Path, text: str, patience: Patience) -> Any:
+    """A locked key, asked for once, however many hosts take it: up to three times, and no further if nothing is typed.
+
+    Whoever needs it meanwhile, or another one, waits until that is answered.
+    """
+    late = HostError(
+        ErrorCode.TIMEOUT, f"nobody gave the passphrase of {path} in time", f"ssh-add {path}, or a longer --timeout"
+    )
+    if not UNLOCKING.acquire(timeout=max(0.0, patience.deadline - time.monotonic())):
+        raise late
+    try:
+        if text not in UNLOCKED:
+            key = asked_for(paramiko, path, text, patience)
+            if key is None and time.monotonic() >= patience.deadline:
+                raise late
+            UNLOCKED[text] = key
+        return UNLOCKED[text]
+    finally:
+        UNLOCKING.release()
+
+
+def asked_for(paramiko: Any, path: Path, text: str, patience: Patience) -> Any:
+    """What the passphrases that are typed make of a locked key, None if none fits."""
+    with contextlib.suppress(OSError), secrets_asked(patience.deadline) as ask:
+        for attempt in range(ASKED_TIMES):
+            passphrase = ask(f"{'that was wrong; ' if attempt else ''}passphrase of {path}: ")
+            key = parse_key(paramiko, text, passphrase) if passphrase else None
+            if key is not None or passphrase is None:
+                return key
+    return None
+
+
+UNLOCKING = threading.Lock()
+UNLOCKED: dict[str, Any] = {}
+"""Text of a locked key file -> its key, None if nobody knew the passphrase."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from halfopen.errors import ErrorCode, HostError, UsageError
@@ -11,7 +11,7 @@ from halfopen.inventory import Host, Inventory
 from halfopen.reach.channel import Channel, Connection
 from halfopen.reach.local import ExecConnection, LocalConnection
 from halfopen.reach.openssh import OpensshConnection, Stop
-from halfopen.reach.settings import Lookup, Settings, beyond_us, check_name, split_target
+from halfopen.reach.settings import Lookup, Settings, beyond_us, check_identity, check_name, split_target
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,37 +55,10 @@ class Sudo:
 def connect(host: Host, inventory: Inventory, options: ReachOptions) -> Connection:
     """Reaches a host. HostError with a code of the contract if that fails, UsageError for what is not allowed."""
     way = (options.transport if host.transport not in ("local", "exec") else None) or host.transport
-    refuse_untrusted(replace(host, jump=options.jump or host.jump), inventory)
     connection = TRANSPORTS[way](host, inventory, options)
     if host.sudo:
         return Sudo(connection)
     return connection
-
-
-def refuse_untrusted(host: Host, inventory: Inventory) -> None:
-    """An inventory that merely lies in the working directory cannot widen trust: whoever wrote it runs nothing here."""
-    for one in () if inventory.trusted else entries_on_the_way(host, inventory):
-        own = one.name == host.name  # nothing is run on a jump host
-        wide = {
-            'transport = "exec"': own and one.transport == "exec",
-            "sudo": own and one.sudo,
-            "known_hosts": one.known_hosts,
-        }
-        if one.name in inventory.hosts and any(wide.values()):
-            raise UsageError(
-                f"hosts.{one.name}: {next(key for key, given in wide.items() if given)} is not taken from an inventory "
-                "that merely lies in the working directory",
-                f"if you trust it: --inventory {inventory.source}",
-            )
-
-
-def entries_on_the_way(host: Host, inventory: Inventory) -> Iterator[Host]:
-    """A host and the jump hosts of the inventory that lead to it; an inventory has no circles of them."""
-    yield host
-    for name in host.jump.split(",") if host.jump else []:
-        entry = inventory.hosts.get(name.strip())
-        if entry is not None and entry.name != host.name:
-            yield from entries_on_the_way(entry, inventory)
 
 
 def by_local(_: Host, __: Inventory, options: ReachOptions) -> Connection:
@@ -109,6 +82,8 @@ def openssh(host: Host, inventory: Inventory, options: ReachOptions) -> OpensshC
     resolved = Lookup(target(host), options.config).settings().jump
     stops = [stop_of(jump, inventory, host) for jump in route(host, inventory, options, resolved)]
     own = Stop(host.address, host.port, host.user, host.identity_file, host.known_hosts)
+    for stop in (*stops, own):
+        check_identity(stop.identity_file)
     accept_new = options.host_keys == "accept-new"
     return OpensshConnection((*stops, own), options.deadline, options.connect_timeout, accept_new, options.config)
 
@@ -222,7 +197,9 @@ def merged(settings: Settings, host: Host) -> Settings:
 
 def replace_known(settings: Settings, host: Host) -> Settings:
     """The inventory's known_hosts in place of the user's."""
-    return replace(settings, known_hosts=(host.known_hosts,)) if host.known_hosts else settings
+    return (
+        replace(settings, known_hosts=(host.known_hosts,), new_keys=host.known_hosts) if host.known_hosts else settings
+    )
 
 
 MOST_JUMPS = 8

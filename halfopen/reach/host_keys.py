@@ -11,6 +11,7 @@ from halfopen.errors import ErrorCode, HostError
 from halfopen.reach import known_hosts
 from halfopen.reach.known_hosts import KnownHosts, Trust, fingerprint
 from halfopen.reach.settings import Settings
+from halfopen.userfiles import anchored
 
 
 def check_host_key(key: Any, hop: Settings, known: KnownHosts, accept_new: bool) -> None:
@@ -18,18 +19,19 @@ def check_host_key(key: Any, hop: Settings, known: KnownHosts, accept_new: bool)
     name, kind, blob = hop.host_key_alias or hop.host, key.get_name(), key.asbytes()
     trust, entries = known_hosts.judge(known, name, hop.port, kind, blob)
     shown, where = f"{kind} {fingerprint(blob)}", known_hosts.host_name(name, hop.port)
-    files = hop.known_hosts[0] if hop.known_hosts else "known_hosts"
     if trust is Trust.KNOWN:
         return
-    if trust is Trust.UNKNOWN and accept_new:
-        add_known_host(Path(files).expanduser(), where, key)
+    if trust is Trust.UNKNOWN and accept_new and hop.new_keys:
+        add_known_host(anchored(hop.new_keys), where, key)
         return
     if trust is Trust.UNKNOWN:
         raise HostError(
             ErrorCode.HOST_KEY_UNKNOWN,
             f"{where} offers {shown}, and no known_hosts file has a key of it",
             f"compare the fingerprint, then connect once with ssh -p {hop.port} {hop.user}@{hop.host}, "
-            "or --host-keys accept-new",
+            "or --host-keys accept-new"
+            if hop.new_keys
+            else "UserKnownHostsFile none leaves no file to keep it in: name one, known_hosts in the inventory",
         )
     if trust is Trust.REVOKED:
         raise HostError(
@@ -43,7 +45,7 @@ def check_host_key(key: Any, hop: Settings, known: KnownHosts, accept_new: bool)
             ErrorCode.HOST_KEY_UNKNOWN,
             f"{where} offers {shown}, a type of key that is not known of it; known: {has}",
             "compare the fingerprint on the host (ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub), then add the key to "
-            f"{files}",
+            f"{hop.new_keys or 'known_hosts'}",
         )
     raise HostError(
         ErrorCode.HOST_KEY_MISMATCH,
@@ -57,7 +59,7 @@ def read_known_hosts(hop: Settings) -> KnownHosts:
     """The files that the settings name; those that are not there count as empty."""
     files = []
     for name in hop.known_hosts:
-        path = Path(name).expanduser()
+        path = anchored(name)
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             try:
                 files.append((str(path), path.read_bytes()[: 16 << 20]))

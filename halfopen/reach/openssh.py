@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from halfopen.errors import ErrorCode, HostError
 from halfopen.reach import places
 from halfopen.reach.process import ProcessChannel
+from halfopen.reach.settings import SSH_FOLDER
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,8 @@ class OpensshConnection:
 
     def start(self, command: str) -> ProcessChannel:
         """One attempt."""
-        channel = ProcessChannel([*self.argv(), command], self.deadline, self.explain, {**os.environ, **QUIET})
+        environment = {**os.environ, **QUIET}
+        channel = ProcessChannel([*self.argv(), command], self.deadline, self.explain, environment, SSH_FOLDER)
         self.started.append(channel)
         # Beside its own limit for the handshake (ConnectTimeout), so that no login hangs until the end of the run.
         channel.deadline = min(self.deadline, time.monotonic() + PATIENCE * self.connect_timeout)
@@ -190,6 +192,7 @@ SAID: tuple[tuple[str, ErrorCode], ...] = (
     ("REMOTE HOST IDENTIFICATION HAS CHANGED", ErrorCode.HOST_KEY_MISMATCH),
     ("is revoked", ErrorCode.HOST_KEY_REVOKED),
     ("marked as revoked", ErrorCode.HOST_KEY_REVOKED),
+    ("revoked by file", ErrorCode.HOST_KEY_REVOKED),
     ("Host key verification failed", ErrorCode.HOST_KEY_UNKNOWN),
     ("Too many authentication failures", ErrorCode.AUTH_FAILED),
     ("Permission denied (", ErrorCode.AUTH_FAILED),

@@ -29,6 +29,7 @@ class ProcessChannel:
         deadline: float,
         explain: Explain = lambda *_: None,
         environment: Mapping[str, str] | None = None,
+        folder: str | None = None,
     ) -> None:
         self.deadline = deadline
         self.explain = explain
@@ -44,6 +45,7 @@ class ProcessChannel:
                 bufsize=0,
                 start_new_session=True,
                 env=environment,
+                cwd=folder,
             )
         except OSError as error:
             raise HostError(

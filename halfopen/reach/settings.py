@@ -6,6 +6,7 @@ or a command. `StrictHostKeyChecking` is never taken over: how strict we are is 
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import getpass
 import re
@@ -13,9 +14,9 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from halfopen.errors import ErrorCode, HostError, UsageError
+from halfopen.userfiles import anchored, read_regular
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Settings:
     identities_only: bool = False
     identity_agent: str | None = None
     known_hosts: tuple[str, ...] = ()
+    new_keys: str | None = None  # the file that a new host's key is added to
     host_key_alias: str | None = None
     hash_known_hosts: bool = False
     jump: tuple[str, ...] = ()
@@ -80,13 +82,17 @@ class Lookup:
             argv += ["-l", self.user] if self.user else []
             argv += ["-p", str(self.port)] if self.port else []
             self.process = subprocess.Popen(
-                [*argv, "--", self.name], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                [*argv, "--", self.name],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=SSH_FOLDER,
             )
 
     def settings(self, timeout: float = 10.0) -> Settings:
         """What it found. HostError where ssh refuses its own configuration."""
         if self.process is None:
-            path = Path(self.config) if self.config else Path("~/.ssh/config").expanduser()
+            path = anchored(self.config or "~/.ssh/config")
             text = path.read_text(errors="surrogateescape") if path.is_file() else ""
             return from_options(subset(text, self.name, str(path)), self.name, self.user, self.port)
         try:
@@ -116,22 +122,20 @@ def from_options(options: Mapping[str, Sequence[str]], name: str, user: str | No
         values = options.get(option)
         return values[0] if values and values[0].lower() != "none" else None
 
-    known = [
-        file
-        for value in options.get("userknownhostsfile", ["~/.ssh/known_hosts ~/.ssh/known_hosts2"])
-        for file in value.split()
-    ]
-    known += [
-        file for value in options.get("globalknownhostsfile", ["/etc/ssh/ssh_known_hosts"]) for file in value.split()
-    ]
+    def files(option: str, default: Sequence[str]) -> tuple[str, ...]:
+        words = [word for value in options.get(option, default) for word in value.split()]
+        return tuple(word for word in words if word.lower() != "none")
+
+    own = files("userknownhostsfile", ["~/.ssh/known_hosts ~/.ssh/known_hosts2"])
     return Settings(
         host=one("hostname") or name,
         port=port or int(one("port") or 22),
         user=user or one("user") or getpass.getuser(),
-        identity_files=tuple(options.get("identityfile", DEFAULT_KEYS)),
+        identity_files=tuple(one for one in options.get("identityfile", DEFAULT_KEYS) if one.lower() != "none"),
         identities_only=one("identitiesonly") == "yes",
         identity_agent=next(iter(options.get("identityagent", ())), None),
-        known_hosts=tuple(known),
+        known_hosts=own + files("globalknownhostsfile", ["/etc/ssh/ssh_known_hosts"]),
+        new_keys=own[0] if own else None,
         host_key_alias=one("hostkeyalias"),
         hash_known_hosts=one("hashknownhosts") == "yes",
         jump=tuple((one("proxyjump") or "").split(",")) if one("proxyjump") else (),
@@ -144,13 +148,28 @@ def beyond_us(settings: Settings) -> str | None:
     if settings.beyond_us:
         return settings.beyond_us
     for name in settings.identity_files:
-        path = Path(name).expanduser()
+        path = anchored(name)
         if path.with_name(f"{path.name}-cert.pub").is_file():
             return f"{path} has a certificate"
         public = path.with_name(f"{path.name}.pub")
-        if path.is_file() and public.is_file() and public.read_bytes()[:3] == b"sk-":
-            return f"{path} lives in a security key"
+        with contextlib.suppress(OSError):
+            if path.is_file() and read_regular(public, KEY_LIMIT)[:3] == b"sk-":
+                return f"{path} lives in a security key"
     return None
+
+
+def check_identity(name: str | None) -> None:
+    """HostError for a key of the inventory, or what stands beside it, that the ssh program could be held up by."""
+    for suffix in ("", ".pub", "-cert.pub") if name else ():
+        path = anchored(f"{name}{suffix}")
+        try:
+            read_regular(path, KEY_LIMIT)
+        except (FileNotFoundError, PermissionError):
+            continue  # ssh knows what to do: the agent may have the key
+        except OSError as error:
+            raise HostError(
+                ErrorCode.AUTH_FAILED, f"{path} is no key: {error.strerror}", "look at identity_file of the inventory"
+            ) from error
 
 
 def subset(text: str, name: str, path: str) -> dict[str, list[str]]:
@@ -179,12 +198,16 @@ def subset(text: str, name: str, path: str) -> dict[str, list[str]]:
     return options
 
 
+KEY_LIMIT = 1 << 20  # bytes, as ssh has it
+SSH_FOLDER = "/"  # where ssh is started, so that nothing relative in its settings is found in the working directory
+
 DEFAULT_KEYS = ("~/.ssh/id_rsa", "~/.ssh/id_ecdsa", "~/.ssh/id_ed25519")
 
 BEYOND_US: dict[str, str] = {
     "proxycommand": "its settings have a ProxyCommand",
     "pkcs11provider": "its settings have a PKCS11Provider",
     "certificatefile": "its settings have a CertificateFile",
+    "revokedhostkeys": "its settings have RevokedHostKeys",
     "bindaddress": "its settings have a BindAddress",
     "bindinterface": "its settings have a BindInterface",
 }
