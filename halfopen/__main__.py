@@ -36,12 +36,13 @@ def main(argv: Sequence[str], environment: Environment) -> int:
 
 def complain(environment: Environment, message: str, hint: str | None) -> None:
     """One line on stderr, and what to do next."""
+    from halfopen.report.escape import hint as whole
     from halfopen.report.escape import terminal
 
     with contextlib.suppress(OSError):
         print(f"halfopen: {terminal(message)}", file=environment.stderr)
         if hint:
-            print(f"          {terminal(hint)}", file=environment.stderr)
+            print(f"          {whole(hint)}", file=environment.stderr)
 
 
 def keep_details() -> Path:

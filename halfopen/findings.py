@@ -227,6 +227,18 @@ class Outlook(Struct, frozen=True):
     summary: str
 
 
+class Command(Struct, frozen=True):
+    """Something to type on a host, as root or not, and what for.
+
+    Whatever changes anything comes last in it, or in one word with its value: cut off anywhere, it does nothing.
+    """
+
+    host: str
+    root: bool
+    why: str
+    argv: tuple[str, ...]
+
+
 class Finding(Struct, frozen=True):
     """One connection that lasts in a state that is wrong. `id` is stable for the same connection in the same life."""
 
@@ -241,7 +253,8 @@ class Finding(Struct, frozen=True):
     cause: Cause | None = None
     other_causes: tuple[Cause, ...] = ()  # that fit as well
     outlook: Outlook | None = None
-    remedies: tuple[str, ...] = ()
+    remedies: tuple[str, ...] = ()  # prose; what is to be typed stands in `commands`
+    commands: tuple[Command, ...] = ()
     allowed: bool = False  # named in `allow`: shown, but counts for nothing
     group: int | None = None  # index among the check's groups
 
@@ -264,6 +277,7 @@ class Group(Struct, frozen=True):
     examples: tuple[str, ...]  # ids of findings
     outlook: Outlook | None = None
     remedies: tuple[str, ...] = ()
+    commands: tuple[Command, ...] = ()  # where they differ from finding to finding: one of them as an example
     evidence: tuple[Evidence, ...] = ()
     causes: tuple[str, ...] = ()  # all that fit, where more than one does
     why: tuple[Cause, ...] = ()  # the same with the numbers of all members; `evidence` is theirs in one list

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from halfopen import address
-from halfopen.findings import CauseCode, Confidence, OutlookCode, Verdict
+from halfopen.findings import CauseCode, Command, Confidence, OutlookCode, Verdict
 from halfopen.judge.case import Case, HostEvidence
 from halfopen.judge.causes import RULES
+from halfopen.judge.causes.commands import end_now, see_program
 from halfopen.judge.diagnose import Diagnosis, causes_of_all, diagnose, remedies_of_all
 from halfopen.judge.match import Ask, Suspect
 from halfopen.judge.outlook import model_timeout, outlook_of
@@ -365,7 +367,10 @@ def test_the_limit_of_the_queue_is_named() -> None:
     own = " ".join(BY_COOKIE.diagnosis().remedies)
     assert "raise its listen() backlog: 128 now, somaxconn allows 4096" in own and "leave SYN cookies on" in own
     capped = " ".join(BY_COOKIE.without(sysctls={"somaxconn": 128}).diagnosis().remedies)
-    assert "net.core.somaxconn=4096" in capped and "caps the backlog at 128" in capped
+    assert "which caps the backlog at 128, to 4096" in capped
+    (command,) = typed(BY_COOKIE.without(sysctls={"somaxconn": 128}), "sysctl")
+    assert (command.host, command.root) == ("db", True)
+    assert shlex.join(command.argv) == "sh -c 'sysctl -w net.core.somaxconn=4096'"
 
 
 def test_keepalive_is_advised_below_the_limit_that_was_seen() -> None:
@@ -388,12 +393,83 @@ def test_what_two_causes_advise_is_said_once() -> None:
 
 
 def test_the_end_that_waits_is_ended_and_never_a_request_socket() -> None:
-    said = REPEATED.diagnosis().remedies
-    assert any("as root on web: ss -K src 10.0.0.1:40000 dst 10.0.0.2:5432" in one for one in said)
-    assert any("leave the SYN_RECV on db alone" in one for one in said)
-    assert not any("ss -K src 10.0.0.2" in one for one in said)
+    (command,) = typed(REPEATED, "-K")
+    assert (command.host, command.root, command.why) == ("web", True, "end it now")
+    assert shlex.join(command.argv) == "ss src 10.0.0.1:40000 dst 10.0.0.2:5432 -t -K"
+    assert any("leave the SYN_RECV on db alone" in one for one in REPEATED.diagnosis().remedies)
     for one in (QUEUED, CLOSED, SYN, Given(V.EMBRYONIC, None, request())):
-        assert not any("ss -K" in step for step in one.diagnosis().remedies)
+        assert not typed(one, "-K")
+
+
+def typed(given: Given, word: str) -> list[Command]:
+    """The commands of a finding that have a word in them."""
+    return [one for one in given.diagnosis().commands if word in " ".join(one.argv).split()]
+
+
+def test_a_link_local_connection_is_ended_on_its_link_or_not_at_all() -> None:
+    both = [address.parse(text) for text in ("fe80::7:1", "fe80::7:2")]
+    bound = replace(sock(address.make_key(both[0], 40000, both[1], 5432)), scope=3)
+    (command,) = end_now(bound, HostEvidence("web"))
+    assert shlex.join(command.argv) == "ss src '[fe80::7:1]:40000' dst '[fe80::7:2]:5432' dev = 3 -t -K"
+    assert not [*end_now(replace(bound, scope=0), HostEvidence("web"))]
+
+
+def test_an_end_in_another_namespace_is_ended_in_there_or_not_at_all() -> None:
+    """The host's own namespace may have the same addresses."""
+    inside = HostEvidence("web", owners={77: Process(4211, "app")}).within(4026532000)
+    (command,) = end_now(sock(ONE), inside)
+    assert shlex.join(command.argv[:4]) == "nsenter --target 4211 --net" and command.argv[4] == "ss"
+    assert not [*end_now(sock(ONE, inode=0), inside)]
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("java", "sh -c 'jstack 812'"),
+        ("python3.11", "py-spy dump --pid 812"),
+        ("postgres", "cat /proc/812/stack"),
+        ("javascript", "cat /proc/812/stack"),
+    ],
+)
+def test_a_program_is_asked_only_what_its_runtime_answers(name: str, line: str) -> None:
+    (command,) = see_program(HostEvidence("db"), Process(812, name), "see it")
+    assert shlex.join(command.argv) == line
+
+
+WORDS = (
+    "ss -K",
+    "sysctl ",
+    "nft ",
+    "conntrack -",
+    "tcpdump",
+    "ip route",
+    "py-spy",
+    "jstack",
+    "gdb",
+    "kill ",
+    "cat /proc",
+)
+
+
+@pytest.mark.parametrize("name", FIRES)
+def test_remedies_are_prose_and_commands_are_harmless_wherever_they_are_cut(name: str) -> None:
+    given_one, _ = FIRES[name]
+    found = given_one.diagnosis()
+    told = [*found.remedies, *(one.summary for one in found.causes), found.outlook.summary]
+    assert not [text for text in told if any(word in text for word in WORDS)]
+    for command in found.commands:
+        line = shlex.join(command.argv)
+        assert command.host in given_one.names and tuple(shlex.split(line)) == command.argv
+        for length in range(len(line)):
+            try:
+                words = shlex.split(line[:length])
+            except ValueError:
+                continue  # a quote is open: the shell waits for its end
+            assert "-K" not in words and (words[:1] != ["sh"] or len(words) < 3)
+
+
+def test_what_a_rule_says_in_general_names_no_command_to_type() -> None:
+    assert not [rule for rule in RULES if any(word in str(rule.about) for word in WORDS)]
 
 
 def test_many_findings_are_told_as_one() -> None:

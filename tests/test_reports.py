@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import unicodedata
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -29,7 +30,7 @@ from report_examples import (
 )
 
 from halfopen.errors import UsageError
-from halfopen.findings import Confidence, Outcome, Report, Severity
+from halfopen.findings import Command, Confidence, Outcome, Report, Severity
 from halfopen.judge.analyse import Policy
 from halfopen.report import escape
 from halfopen.report.formats import FORMATS, format_for, named
@@ -91,9 +92,57 @@ def test_the_width_is_kept_and_no_address_is_cut(width: int) -> None:
     text = FORMATS["text"].render(report(article(), incomplete()), View(width=width))
     assert " 10.0.0.1:20000 " in text and "10.0.0.2:5432:" in text
     assert "10.0.0.1:20000 -> 10.0.0.2:5432" in FORMATS["text"].render(report(article()), View(width=width, all=True))
-    tables = ("->", "connections", "ESTAB", "more:", "   web: ")
+    tables = ("->", "connections", "ESTAB", "more:", "   web: ", " ss src ", "ssh-keygen")
     prose = [line for line in text.splitlines() if not any(word in line for word in tables)]
     assert all(len(line) <= max(width, 40) or " " not in line.strip() for line in prose)
+
+
+COMMAND = "ss src 10.0.0.1:20000 dst 10.0.0.2:5432 -t -K"
+LONG = ("ss", "src", "[2001:db8::1]:20000", "dst", "it's here", *["x" * 40] * 20, "-K")
+HINT = "if the host was reinstalled: ssh-keygen -R 10.0.2.9; if not, somebody may be in between"
+
+
+def lines_to_copy(form: str, text: str) -> list[str]:
+    """The lines of a report that somebody would copy a command from."""
+    if form == "junit":
+        text = "".join(one.text or "" for one in ET.fromstring(text).iter("system-out"))
+    if form == "markdown":
+        text = "\n".join(re.findall(r"(?ms)^```\n(.*?)\n```$", text))
+    return [line.strip() for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("form", ["text", "markdown", "junit"])
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_a_command_stands_whole_on_a_line_of_its_own(form: str, width: int) -> None:
+    """As it is, however narrow the terminal and however long the command; copied, it is what it was."""
+    made = report(article(), incomplete())
+    lines = lines_to_copy(form, FORMATS[form].render(made, View(width=width)))
+    assert lines.count(COMMAND) == 1 and lines.count("cat /proc/812/stack") == 1 and lines.count(HINT) == 1
+    check = next(one for one in made.checks if one.groups)
+    command = Command(host="web", root=True, why="try it", argv=LONG)
+    groups = (msgspec.structs.replace(check.groups[0], commands=(command,)), *check.groups[1:])
+    made = msgspec.structs.replace(made, checks=(msgspec.structs.replace(check, groups=groups),))
+    lines = lines_to_copy(form, FORMATS[form].render(made, View(width=width)))
+    assert [tuple(shlex.split(line)) for line in lines if line.startswith("ss ")] == [LONG]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_thousands_of_findings_have_one_command_as_an_example(form: str) -> None:
+    text = FORMATS[form].render(report(article()), View(all=True))
+    if form.startswith("json"):
+        (check,) = json.loads(text)["checks"]
+        assert [one["argv"] for one in check["groups"][0]["commands"]] == [COMMAND.split()]
+        assert check["groups"][0]["commands"][0]["why"] == "end it now, each like this"
+        ended = [one["commands"] for one in check["findings"] if one["verdict"] == "missing-on-server"]
+        assert len({tuple(one["argv"]) for (one,) in ended}) == 3999
+        return
+    assert text.count("-t -K") == (2 if form == "junit" else 1)  # a failure's text is the output's too
+    assert re.search(r"as root on web, to end it now, each like this:\s", text)
+
+
+def test_a_fence_is_longer_than_what_stands_in_it() -> None:
+    first, line, last = escape.fenced(escape.command(["echo", "```"]))
+    assert first == last == "````" and line == "echo '```'"
 
 
 def test_what_is_not_proven_says_so_in_its_title() -> None:
@@ -127,7 +176,8 @@ def test_hostile_text_acts_in_no_format(form: str) -> None:
     assert "<script>" not in text or form in ("text", "json", "jsonl")
     assert not [line for line in text.splitlines() if line.startswith(("::error", "=cmd"))]
     if form == "markdown":
-        assert "@all" not in text and "`" not in text.replace("\\`", "") and "[red" not in text.replace("\\[red", "")
+        prose = re.sub(r"(?ms)^```\n.*?^```$", "", text)
+        assert "@all" not in text and "`" not in prose.replace("\\`", "") and "[red" not in text.replace("\\[red", "")
         cells = [line for line in text.splitlines() if line.startswith("|")]
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in cells}) == 1
 
@@ -171,7 +221,8 @@ CONTRACT = {
     "report": "schema tool started_at finished_at outcome exit_code checks",
     "check": "name client server rounds connections state_matrix listeners counters external findings groups notes",
     "host": "name hostname addresses kernel uptime_s transport collector complete privileged error sockets states gaps",
-    "finding": "id verdict severity confidence connection client server translation cause outlook remedies",
+    "finding": "id verdict severity confidence connection client server translation cause outlook remedies commands",
+    "command": "host root why argv",
     "cause": "code summary evidence",
     "evidence": "host fact value",
     "outlook": "code within_s summary",
@@ -190,6 +241,7 @@ def test_every_name_of_the_contract_is_there() -> None:
         "check": one,
         "host": one["client"],
         "finding": one["findings"][0],
+        "command": one["findings"][0]["commands"][0],
         "cause": one["findings"][0]["cause"],
         "evidence": one["findings"][0]["cause"]["evidence"][0],
         "outlook": one["findings"][0]["outlook"],

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from halfopen.commands.check import adjusted
-from halfopen.commands.deliver import check_formats, deliver
+from halfopen.commands.deliver import outlets
 from halfopen.commands.exhibits import exhibits, snapshot_file
 from halfopen.environment import Environment
 from halfopen.evidence.saved import Saved, run_of
@@ -37,7 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, environment: Environment) -> int:
     """The report that the run gave from which the files came, or what the texts allow to be said."""
-    check_formats(args)
+    out = outlets(args, environment)
     clients, servers = exhibits(args.files, args.client, args.server, environment)
     policy = Policy(None if args.fail_on == "never" else Severity(args.fail_on))
     files = [*clients, *servers]
@@ -46,7 +46,8 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
     if origin is not None:
         plans = [adjusted(plan, args) for plan in origin.checks]
         checks = [judge_saved(of_check(plan, saved), plan, policy, origin.elapsed_s) for plan in plans]
-        return deliver(report_of(checks, moment(origin.started_at), moment(origin.finished_at)), args, environment)
+        report = report_of(checks, moment(origin.started_at), moment(origin.finished_at))
+        return out.deliver(report, report.exit_code)
     plan = adjusted(plan_of(clients, servers), args)
     if len(saved) == len({id(one) for one in files}):
         nat = [snapshot_file(name, environment) for name in args.nat]
@@ -56,7 +57,8 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
         inventory = read_inventory(args.inventory, environment.variables, environment.folder)
         check = judge_texts(files, plan, policy, {name: one.addresses for name, one in inventory.hosts.items()})
     now = datetime.now(UTC)
-    return deliver(report_of([check], now, now), args, environment)
+    report = report_of([check], now, now)
+    return out.deliver(report, report.exit_code)
 
 
 def plan_of(clients: list[Exhibit], servers: list[Exhibit]) -> CheckPlan:

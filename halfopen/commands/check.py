@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-from halfopen.commands.deliver import check_formats, deliver
+from halfopen.commands.deliver import outlets, save
 from halfopen.environment import Environment
 from halfopen.errors import UsageError
-from halfopen.files import save_hosts
+from halfopen.files import prepare_folder
 from halfopen.findings import Severity
 from halfopen.inventory import VERDICTS, CheckPlan, Host, Inventory, did_you_mean, read, select
 from halfopen.options import add_common, host_options
@@ -18,7 +18,9 @@ from halfopen.reach.settings import split_target
 def arguments(parser: argparse.ArgumentParser) -> None:
     """CLIENT SERVER, or names of checks, and the common options."""
     add_common(parser)
-    parser.add_argument("--save", metavar="DIR", help="save each host's evidence there, for halfopen analyse")
+    parser.add_argument(
+        "--save", metavar="DIR", help="save each host's evidence there, for halfopen analyse; nothing is overwritten"
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help="CLIENT SERVER, or checks of the inventory; none: all")
 
 
@@ -26,11 +28,13 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
     """One run over a pair of hosts or over checks; the exit code of its report."""
     from halfopen.hosts import Hosts
 
-    check_formats(args)
+    out = outlets(args, environment)
     inventory = read(args.inventory, environment.variables, environment.folder)
     inventory, plans = choose(args.names, inventory)
     plans = [adjusted(plan, args) for plan in plans]
     with Hosts(inventory, plans, host_options(args, environment.interactive), environment.say) as hosts:
+        if args.save:
+            prepare_folder(environment.folder / args.save, hosts.ports)
         hosts.begin()
         # While they answer, because the judgement takes as long to import as a host takes to be reached.
         from halfopen.judge.analyse import Policy
@@ -38,11 +42,11 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
 
         checked = run_checks(hosts, args.deep)
     report = report_of_run(checked, Policy(None if args.fail_on == "never" else Severity(args.fail_on)))
-    code = deliver(report, args, environment)
+    code = out.deliver(report, report.exit_code)
     if args.save:
         from halfopen.archive import saved
 
-        save_hosts(environment.folder / args.save, saved(checked))
+        code = save(environment.folder / args.save, saved(checked), code, environment)
     return code
 
 

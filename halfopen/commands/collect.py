@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import stat
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,11 +15,12 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from halfopen.commands.check import hosts_named
+from halfopen.commands.deliver import READER_WAIT, complain, failed
 from halfopen.environment import Environment
 from halfopen.errors import Exit, UsageError
 from halfopen.evidence.redact import redacted
 from halfopen.evidence.saved import Run, Saved, encode
-from halfopen.files import save_hosts, write_private
+from halfopen.files import SUFFIX, Target, kind_of, prepare, prepare_folder, save_hosts
 from halfopen.inventory import CheckPlan, Host, Inventory, read
 from halfopen.judge.analyse import stamp
 from halfopen.judge.case import HostEvidence
@@ -29,7 +31,6 @@ from halfopen.report.escape import terminal
 if TYPE_CHECKING:
     from halfopen.hosts import Hosts
 
-SUFFIX = ".halfopen"
 SECRET_LIMIT = 4096
 
 
@@ -38,7 +39,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_reach(parser)
     add = parser.add_argument
     add("hosts", nargs="*", metavar="HOST", help='names, globs "web*", "tag:web", or [user@]host[:port]')
-    add("-o", dest="output", metavar="DIR", default=".", help="folder for the files, - for stdout (default: here)")
+    add(
+        "-o",
+        dest="output",
+        metavar="DIR",
+        default=".",
+        help="folder for the files, FILE.halfopen, or - for stdout (default: here)",
+    )
     add("--local", action="store_true", help="this machine, without an inventory and without SSH")
     add("--redact", action="store_true", help="replace addresses and names, alike in all files of this run")
     add("--redact-with", metavar="FILE", help="the same by the secret in FILE, so that files of several runs fit")
@@ -56,19 +63,20 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
     inventory, names = chosen(args, environment)
     if args.output == "-" and (len(names) != 1 or environment.stdout.isatty()):
         raise UsageError("-o - is for the snapshot of one host, and not for a terminal", "-o DIR, or > FILE")
+    target = target_of(args, environment, names)
     found = take(args, environment, inventory, names)
     if args.local:
         found = {one.facts.hostname if one.facts else name: named_by_itself(one) for name, one in found.items()}
-    failed = [one for one in found.values() if one.error is not None]
+    unread = [(one, one.error) for one in found.values() if one.error is not None]
     if secret is not None:
         hidden = redacted(list(found.values()), secret)
         for before, after in zip(found, hidden, strict=True):
             print(f"{terminal(before)} is {after.host} in its file", file=environment.stderr)
         found = {one.host: one for one in hidden}
-    deliver(found, args, environment)
-    for one in failed:
-        complain(one, environment)
-    return Exit.INCOMPLETE if failed else Exit.CLEAN
+    code = deliver(found, target, args, environment)
+    for one, error in unread:
+        complain(environment, f"{one.host}: {error.code}: {error.message}", error.hint)
+    return Exit.INCOMPLETE if unread else code
 
 
 def secret_of(args: argparse.Namespace, environment: Environment) -> bytes | None:
@@ -160,33 +168,45 @@ def named_by_itself(saved: Saved) -> Saved:
     return structs.replace(saved, host=saved.facts.hostname) if saved.facts and saved.facts.hostname else saved
 
 
-def deliver(found: Mapping[str, Saved], args: argparse.Namespace, environment: Environment) -> None:
-    """The files, and their names on stdout; or the one snapshot itself."""
-    files = {name: encode(one) for name, one in found.items()}
+def target_of(args: argparse.Namespace, environment: Environment, names: tuple[str, ...]) -> Target | Path | None:
+    """Where the files go, tried before any host is reached: one file, a folder, or stdout (None)."""
     if args.output == "-":
+        return None
+    path: Path = environment.folder / args.output
+    kind = kind_of(path)
+    if kind == stat.S_IFDIR or (kind in (None, stat.S_IFREG) and path.suffix != SUFFIX):
+        # What a host calls itself, and its name when that is replaced, are known later: those get a name that is free.
+        named_later = args.local or args.redact or args.redact_with is not None
+        prepare_folder(path, () if named_later else names)
+        return path
+    if len(names) != 1:
+        raise UsageError(f"-o {args.output} is one file, and there are {len(names)} hosts", "-o DIR")
+    return prepare(environment.folder, args.output, min(READER_WAIT, args.timeout))
+
+
+def deliver(
+    found: Mapping[str, Saved], target: Target | Path | None, args: argparse.Namespace, environment: Environment
+) -> int:
+    """The files, and their names on stdout; or the one snapshot itself. 0, or 3 where that failed."""
+    files = {name: encode(one) for name, one in found.items()}
+    if target is None:
         environment.stdout.flush()
         environment.stdout.buffer.write(*files.values())
-        return
-    target = environment.folder / args.output
-    if target.suffix == SUFFIX and not target.is_dir():
-        if len(files) != 1:
-            raise UsageError(f"-o {args.output} is one file, and there are {len(files)} hosts", "-o DIR")
-        write_private(target, *files.values())
-        written = [target]
-    else:
-        written = save_hosts(target, files)
+        return Exit.CLEAN
+    try:
+        if isinstance(target, Target):
+            (data,) = files.values()
+            target.write(data, args.timeout)
+            written = [] if target.path is None else [environment.folder / args.output]
+        else:
+            written = save_hosts(target, files)
+    except OSError as error:
+        return failed(args.output, error, Exit.CLEAN, environment)
     for path in written:
         print(shown(path, environment.folder), file=environment.stdout)
+    return Exit.CLEAN
 
 
 def shown(path: Path, folder: Path) -> str:
     """A path as the user would type it."""
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
-
-
-def complain(one: Saved, environment: Environment) -> None:
-    """Why a host could not be read."""
-    assert one.error is not None
-    print(f"halfopen: {terminal(f'{one.host}: {one.error.code}: {one.error.message}')}", file=environment.stderr)
-    if one.error.hint:
-        print(f"          {terminal(one.error.hint)}", file=environment.stderr)

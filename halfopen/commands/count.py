@@ -6,8 +6,9 @@ import argparse
 from datetime import UTC, datetime
 
 from halfopen.commands.check import host_of
-from halfopen.commands.deliver import check_formats, write
+from halfopen.commands.deliver import outlets
 from halfopen.environment import Environment
+from halfopen.errors import Exit
 from halfopen.evidence import census
 from halfopen.inventory import read
 from halfopen.options import add_reaching, port, positive
@@ -27,7 +28,7 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
     from halfopen.commands.reaching import visit
     from halfopen.judge.count import Asked, refuse, tally_of
 
-    check_formats(args, COUNT_FORMATS)
+    out = outlets(args, environment, COUNT_FORMATS)
     inventory = read(args.inventory, environment.variables, environment.folder)
     host, ports = host_of(args.host, inventory), tuple(dict.fromkeys(args.port))
     with visit(inventory, args, environment) as visited:
@@ -38,5 +39,4 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
     found = census.decode(fields, agent.facts.collector)
     asked = Asked(host.name, agent.transport, args.pid, ports, datetime.now(UTC), agent.note)
     refuse(found, asked)
-    write(tally_of(found, agent.facts, agent.netns, asked), args, environment, COUNT_FORMATS)
-    return 0
+    return out.deliver(tally_of(found, agent.facts, agent.netns, asked), Exit.CLEAN)

@@ -1,48 +1,89 @@
-"""A report to where the user wants it: stdout, and any number of files."""
+"""A report to where the user wants it: stdout, and any number of files that were tried before the run."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from halfopen.checkup import Checkup
 from halfopen.environment import Environment
-from halfopen.files import write_private
+from halfopen.errors import Exit, UsageError
+from halfopen.files import Target, prepare, save_hosts
 from halfopen.findings import Report
-from halfopen.report.formats import Format, format_for, named
+from halfopen.report.escape import hint, terminal
+from halfopen.report.formats import FORMATS, Format, format_for, named
 from halfopen.report.view import View
 from halfopen.tally import Tally
 
-
-def check_formats(args: argparse.Namespace, formats: Mapping[str, Format] | None = None) -> None:
-    """Refuses an unknown format before any work is done for it."""
-    named(args.format or "text", formats)
-    for name in args.outputs:
-        if name != "-":
-            format_for(name, args.format, formats)
+READER_WAIT = 5.0  # seconds for somebody to open the other end of a FIFO, or --timeout if that is less
 
 
-def deliver(report: Report, args: argparse.Namespace, environment: Environment) -> int:
-    """Writes the files, then stdout; the exit code of the report."""
-    write(report, args, environment)
-    return report.exit_code
+@dataclass(frozen=True, slots=True)
+class Outlets:
+    """Where the report of a run goes."""
+
+    args: argparse.Namespace
+    environment: Environment
+    stdout: Format
+    files: tuple[tuple[Format, Target], ...]
+
+    def deliver(self, report: Report | Tally | Checkup, code: int) -> int:
+        """Writes stdout, and then the files even where that failed. The exit code, or 3 for 0 where a file failed."""
+        args, environment = self.args, self.environment
+        view = View(width=environment.width, all=args.all, quiet=args.quiet, verbose=args.verbose > 0)
+        try:
+            text = self.stdout.render(report, replace(view, colour=environment.colour(args.colour)))
+            environment.stdout.write(text.encode("utf-8", "backslashreplace").decode())
+            environment.stdout.flush()
+        finally:
+            for form, target in self.files:
+                data = form.render(report, view).encode("utf-8", "backslashreplace")
+                try:
+                    target.write(data, args.timeout)
+                except OSError as error:
+                    code = failed(target.name, error, code, environment)
+        return code
 
 
-def write(
-    report: Report | Tally | Checkup,
-    args: argparse.Namespace,
-    environment: Environment,
-    formats: Mapping[str, Format] | None = None,
-) -> None:
-    """The same for what has a table of formats of its own."""
-    view = View(width=environment.width, all=args.all, quiet=args.quiet, verbose=args.verbose > 0)
-    for name in args.outputs:
-        if name != "-":
-            chosen = format_for(name, args.format, formats)
-            write_private(environment.folder / name, chosen.render(report, view).encode("utf-8", "backslashreplace"))
-    colour = environment.colour(args.colour)
-    text = named(args.format or "text", formats).render(
-        report, View(view.width, colour, view.all, view.quiet, view.verbose)
-    )
-    environment.stdout.write(text.encode("utf-8", "backslashreplace").decode())
-    environment.stdout.flush()
+def outlets(args: argparse.Namespace, environment: Environment, formats: Mapping[str, Format] | None = None) -> Outlets:
+    """Tries all that --format and -o name before any work is done for it: UsageError for what cannot be written."""
+    known = FORMATS if formats is None else formats
+    chosen = named(args.format or "text", known)
+    wanted = [(format_for(name, args.format, known), name) for name in args.outputs if name != "-"]
+    patience = min(READER_WAIT, args.timeout)
+    files = tuple((form, prepare(environment.folder, name, patience)) for form, name in wanted)
+    refuse_twice(target for _, target in files)
+    return Outlets(args, environment, chosen, files)
+
+
+def refuse_twice(targets: Iterable[Target]) -> None:
+    """UsageError where two names lead to one file: the second would overwrite the first."""
+    known: dict[object, str] = {}
+    for one in targets:
+        if one.identity in known:
+            raise UsageError(f"-o {known[one.identity]} and -o {one.name} are one file", "another name for one of them")
+        known[one.identity] = one.name
+
+
+def save(folder: Path, files: Mapping[str, bytes], code: int, environment: Environment) -> int:
+    """Evidence of hosts to a folder that was prepared for it. The exit code, or 3 for 0 where that failed."""
+    try:
+        save_hosts(folder, files)
+    except OSError as error:
+        return failed(str(folder), error, code, environment)
+    return code
+
+
+def failed(name: str, error: OSError, code: int, environment: Environment) -> int:
+    """Says that something could not be written after the run; its exit code is not 0 then."""
+    complain(environment, f"{error.strerror}: {name} could not be written", None)
+    return code or Exit.INCOMPLETE
+
+
+def complain(environment: Environment, message: str, advice: str | None) -> None:
+    """What is wrong, and what to do next, on stderr."""
+    print(f"halfopen: {terminal(message)}", file=environment.stderr)
+    if advice:
+        print(f"          {hint(advice)}", file=environment.stderr)

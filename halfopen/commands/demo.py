@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from halfopen.commands import analyse as analyse_command
-from halfopen.commands.deliver import deliver
+from halfopen.commands.deliver import Outlets, outlets, save
 from halfopen.environment import Environment
 from halfopen.errors import Exit
-from halfopen.files import save_hosts
+from halfopen.files import prepare_folder
 from halfopen.inventory import CheckPlan, Host, Inventory
 from halfopen.options import add_common
 
@@ -25,19 +25,24 @@ if TYPE_CHECKING:
 def arguments(parser: argparse.ArgumentParser) -> None:
     """How to show the report."""
     add_common(parser)
-    parser.add_argument("--save", metavar="DIR", help="save each side's evidence there, for halfopen analyse")
+    parser.add_argument(
+        "--save", metavar="DIR", help="save each side's evidence there, for halfopen analyse; nothing is overwritten"
+    )
 
 
 def run(args: argparse.Namespace, environment: Environment) -> int:
-    """0 if what was found is what was made, else 1."""
+    """0 if what was found is what was made, else 1; 3 if that is so and a file could not be written."""
     if not sys.platform.startswith("linux"):
         return recorded(args, environment)
     from halfopen.demo.breaks import build
 
+    out = outlets(args, environment)
+    if args.save:
+        prepare_folder(environment.folder / args.save, ("app1", "db1"))
     tell(environment, "Breaking connections on loopback, with backlogs that are too small for what comes.")
     stage = build()
     try:
-        return examine(args, environment, stage)
+        return examine(args, environment, stage, out)
     finally:
         stage.close()
 
@@ -53,7 +58,7 @@ def recorded(args: argparse.Namespace, environment: Environment) -> int:
     return Exit.CLEAN
 
 
-def examine(args: argparse.Namespace, environment: Environment, stage: Stage) -> int:
+def examine(args: argparse.Namespace, environment: Environment, stage: Stage, out: Outlets) -> int:
     """Runs the check through two embedded SSH servers, shows its report, and compares."""
     from halfopen.archive import saved
     from halfopen.demo.breaks import CLIENT, SERVER, found_of
@@ -87,19 +92,19 @@ def examine(args: argparse.Namespace, environment: Environment, stage: Stage) ->
             tell(environment, "Looking from both sides, through an SSH server for each.\n")
             with Hosts(Inventory(hosts), [plan], Options(), environment.say) as reached:
                 checked = run_checks(reached)
-            if args.save:
-                save_hosts(environment.folder / args.save, saved(checked))
         finally:
             for server, _ in servers.values():
                 server.close()
     report = report_of_run(checked)
-    deliver(report, args, environment)
+    code = out.deliver(report, Exit.CLEAN)
+    if args.save:
+        code = save(environment.folder / args.save, saved(checked), code, environment)
     (check,) = report.checks
     found = found_of(Counter(one.verdict for one in check.findings), check.agreeing)
     tell(environment, f"\nmade:  {words(stage.made)}\nfound: {words(found)}")
     right = +stage.made == found and all(one.confidence == "proven" for one in check.findings)
     tell(environment, "The report found exactly what was made." if right else "These differ, and should not.")
-    return Exit.CLEAN if right else Exit.FINDINGS
+    return code if right else Exit.FINDINGS
 
 
 def words(counts: Counter[str]) -> str:

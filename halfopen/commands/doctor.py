@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from halfopen.commands.check import host_of
-from halfopen.commands.deliver import check_formats, write
+from halfopen.commands.deliver import outlets
 from halfopen.environment import Environment
 from halfopen.errors import HostError
 from halfopen.evidence import examination
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
     from halfopen.commands.reaching import visit
     from halfopen.judge.doctor import checkup_of
 
-    check_formats(args, DOCTOR_FORMATS)
+    out = outlets(args, environment, DOCTOR_FORMATS)
     inventory = read(args.inventory, environment.variables, environment.folder)
     hosts = list({host.name: host for host in (host_of(name, inventory) for name in args.hosts)}.values())
     pool = ThreadPoolExecutor(args.forks, thread_name_prefix="host")
@@ -43,8 +43,7 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # a host that says nothing must not hold up Ctrl-C
     checkup = checkup_of(found, datetime.now(UTC))
-    write(checkup, args, environment, DOCTOR_FORMATS)
-    return checkup.exit_code
+    return out.deliver(checkup, checkup.exit_code)
 
 
 def examine(visited: Visit, host: Host) -> Visited:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import textwrap
 from collections.abc import Iterable
 
@@ -93,17 +94,22 @@ def bullets(sentences: Iterable[str], width: int) -> list[str]:
 
 
 def wrapped(text: str, width: int, first: str = "", rest: str | None = None) -> list[str]:
-    """Prose; what stands in backquotes for the documentation stands as it is here."""
-    return textwrap.wrap(
-        text.replace("`", ""),
+    """Prose; what stands in backquotes for the documentation stands as it is here, whole on one line."""
+    lines = textwrap.wrap(
+        QUOTED.sub(lambda found: found[1].replace(" ", UNBROKEN), text),
         width,
         initial_indent=first,
         subsequent_indent=first if rest is None else rest,
         break_long_words=False,
         break_on_hyphens=False,
     )
+    return [line.replace(UNBROKEN, " ") for line in lines]
 
 
 def first_sentence(text: str) -> str:
     """Up to the first full stop."""
     return text.partition(". ")[0].removesuffix(".") + "."
+
+
+QUOTED = re.compile("`([^`]*)`")
+UNBROKEN = "\0"  # for a blank that no line may end at

@@ -17,7 +17,7 @@ class HostEvidence:
     `owners`: inode -> process, for reported sockets and their listeners only. `holders`: the same where a source tells
     processes and no inodes, by a socket's key or a listener's address and port.
     Counters and sysctls of another network namespace than the host's own have its inode and a slash before their name.
-    `owners`: inode -> process, for reported sockets and their listeners only.
+    `netns`: that other namespace, where this is what is known of it; None for the host's own.
     """
 
     name: str
@@ -27,6 +27,7 @@ class HostEvidence:
     sysctls: Mapping[str, int] = field(default_factory=dict)
     owners: Mapping[int, Process] = field(default_factory=dict)
     holders: Mapping[bytes, Process] = field(default_factory=dict)
+    netns: int | None = None
 
     def within(self, netns: int | None) -> HostEvidence:
         """The same as it is in another network namespace of the host: what was not read there is unknown."""
@@ -35,7 +36,7 @@ class HostEvidence:
             {name.removeprefix(mark): value for name, value in found.items() if name.startswith(mark)}
             for found in (self.before, self.after, self.sysctls)
         )
-        return replace(self, before=before, after=after, sysctls=sysctls)
+        return replace(self, before=before, after=after, sysctls=sysctls, netns=netns)
 
     def value(self, counter: str) -> int | None:
         """The counter at the end of the run, None if the host did not tell."""

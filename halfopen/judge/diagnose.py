@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from halfopen.findings import Cause, Outlook
+from msgspec import structs
+
+from halfopen.findings import Cause, Command, Outlook
 from halfopen.judge.case import Case
 from halfopen.judge.causes import reasons_of, remedies_of
-from halfopen.judge.causes.rule import Reason, Remedy, cause_of, merged
+from halfopen.judge.causes.rule import Reason, Remedy, Step, cause_of, merged
 from halfopen.judge.outlook import Prospect, outlook_of, prospect_of
 
 
@@ -18,7 +20,7 @@ class Diagnosis:
 
     reasons: tuple[Reason, ...]
     prospect: Prospect
-    todo: tuple[Remedy, ...]
+    todo: tuple[Step, ...]
 
     @property
     def codes(self) -> tuple[str, ...]:
@@ -37,8 +39,13 @@ class Diagnosis:
 
     @property
     def remedies(self) -> tuple[str, ...]:
-        """As a finding tells them."""
-        return tuple(one.text for one in self.todo)
+        """What to do, as a finding tells it in prose."""
+        return tuple(one.text for one in self.todo if isinstance(one, Remedy))
+
+    @property
+    def commands(self) -> tuple[Command, ...]:
+        """What to type for it."""
+        return tuple(one for one in self.todo if isinstance(one, Command))
 
 
 def diagnose(case: Case) -> Diagnosis:
@@ -53,15 +60,19 @@ def causes_of_all(diagnoses: Sequence[Diagnosis]) -> tuple[Cause, ...]:
 
 
 def remedies_of_all(diagnoses: Sequence[Diagnosis]) -> tuple[str, ...]:
-    """What to do for all of them: each thing once, the connection that it names as an example."""
-    if len(diagnoses) == 1:
-        return diagnoses[0].remedies
-    plain: dict[str, None] = {}
-    examples: dict[str, str] = {}
+    """What to do for all of them: each thing once."""
+    return tuple(dict.fromkeys(text for one in diagnoses for text in one.remedies))
+
+
+def commands_of_all(diagnoses: Sequence[Diagnosis]) -> tuple[Command, ...]:
+    """What to type for all of them: one for each purpose, as an example where it differs from finding to finding."""
+    found: dict[str, dict[tuple[str, ...], Command]] = {}
     for one in diagnoses:
-        for remedy in one.todo:
-            if remedy.many is None:
-                plain.setdefault(remedy.text)
-            else:
-                examples.setdefault(remedy.many.partition(":")[0], remedy.many)
-    return (*plain, *examples.values())
+        for command in one.commands:
+            found.setdefault(command.why, {}).setdefault((command.host, *command.argv), command)
+    return tuple(example(list(same.values())) for same in found.values())
+
+
+def example(same: Sequence[Command]) -> Command:
+    """The first of some commands with one purpose, marked as an example if it is one."""
+    return structs.replace(same[0], why=f"{same[0].why}, each like this") if len(same) > 1 else same[0]

@@ -63,6 +63,7 @@ def finding_of(case: Case, diagnosis: Diagnosis, group: int, plan: CheckPlan) ->
         other_causes=tuple(others),
         outlook=diagnosis.outlook,
         remedies=diagnosis.remedies,
+        commands=diagnosis.commands,
         allowed=one.verdict in plan.allow,
         group=group,
     )
@@ -248,7 +249,8 @@ def group_of(members: Sequence[tuple[Case, Diagnosis]], plan: CheckPlan) -> Grou
     case, diagnosis = members[0]
     one = case.held
     order = [member.held.confidence for member, _ in members]
-    from halfopen.judge.diagnose import causes_of_all, remedies_of_all  # with the rules: where there is a finding
+    # Imported with the rules: where there is a finding.
+    from halfopen.judge.diagnose import causes_of_all, commands_of_all, remedies_of_all
     from halfopen.judge.outlook import outlook_of
 
     diagnoses = [member for _, member in members]
@@ -270,6 +272,7 @@ def group_of(members: Sequence[tuple[Case, Diagnosis]], plan: CheckPlan) -> Grou
         examples=tuple(identity(member) for member, _ in members[:EXAMPLES]),
         outlook=outlook_of([member.prospect for member in diagnoses]),
         remedies=remedies_of_all(diagnoses),
+        commands=commands_of_all(diagnoses),
         evidence=tuple(fact for cause in why for fact in cause.evidence),
         why=why,
         allowed=one.verdict in plan.allow,

@@ -5,7 +5,10 @@ Each medium has a type of its own, so that a renderer that forgets to escape doe
 
 from __future__ import annotations
 
+import re
+import shlex
 import unicodedata
+from collections.abc import Sequence
 from typing import NewType
 
 Terminal = NewType("Terminal", str)
@@ -13,6 +16,7 @@ Markdown = NewType("Markdown", str)
 Xml = NewType("Xml", str)
 
 LIMIT = 300  # characters of one name or sentence
+COMMAND_LIMIT = 10_000  # of a command, or a hint that holds one
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
@@ -37,6 +41,22 @@ def shown(sign: str) -> str:
 def terminal(text: str) -> Terminal:
     """For a terminal or a plain file: nothing that moves a cursor, colours, or turns the writing direction."""
     return Terminal(visible(text))
+
+
+def command(argv: Sequence[str]) -> Terminal:
+    """A command as a POSIX shell takes it, never cut; a word that would act on the screen is not what it was."""
+    return Terminal(visible(shlex.join(argv), COMMAND_LIMIT))
+
+
+def hint(text: str) -> Terminal:
+    """What to do next: it may hold a command, so it is one line that is neither wrapped nor cut."""
+    return Terminal(visible(text, COMMAND_LIMIT))
+
+
+def fenced(*lines: Terminal) -> list[Markdown]:
+    """Lines to be copied: a code block of Markdown, in which nothing is markup but the fence, and that is longer."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", "\n".join(lines))), default=0))
+    return [Markdown(line) for line in (fence, *lines, fence)]
 
 
 def markdown(text: str) -> Markdown:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from halfopen.findings import Check, Group, Outcome, Report
-from halfopen.report.escape import Markdown, markdown
-from halfopen.report.text import PAIRS, agreeing, counted, heading, named, state, told
+from halfopen.report.escape import Markdown, command, fenced, hint, markdown
+from halfopen.report.text import PAIRS, agreeing, counted, heading, named, purpose, state, told
 from halfopen.report.view import View
 from halfopen.words import duration, plural
 
@@ -24,12 +24,8 @@ def lines_of(check: Check, report: Report, view: View) -> list[Markdown]:
     lines += [Markdown(f"{markdown(detail)}  ") for detail in check.details]
     for host in check.hosts:
         if host.error:
-            hint = Markdown(f" Next: {markdown(host.error.hint)}") if host.error.hint else BLANK
-            lines.append(
-                Markdown(
-                    f"- **{markdown(host.name)}** {markdown(host.error.code)}: {markdown(host.error.message)}{hint}"
-                )
-            )
+            failed = f"**{markdown(host.name)}** {markdown(host.error.code)}: {markdown(host.error.message)}"
+            lines += [Markdown(failed), *(fenced(hint(host.error.hint)) if host.error.hint else [])]
     if check.findings:
         lines += [BLANK, *pairs(check), *matrix(check)]
         for group in check.groups:
@@ -102,6 +98,8 @@ def section(check: Check, group: Group, view: View) -> list[Markdown]:
         lines += [BLANK, Markdown(f"**Then** {markdown(group.outlook.summary)}")]
     if group.remedies:
         lines += [BLANK, Markdown("**Do**"), *(Markdown(f"1. {markdown(one)}") for one in group.remedies)]
+    for one in group.commands:
+        lines += [BLANK, Markdown(f"{markdown(purpose(one))}:"), BLANK, *fenced(command(one.argv))]
     by_id = {one.id: one for one in check.findings}
     shown = [by_id[one] for one in group.examples if one in by_id][:LISTED]
     lines.append(BLANK)

@@ -9,6 +9,7 @@ from halfopen.findings import (
     Cause,
     CauseCode,
     Check,
+    Command,
     Confidence,
     End,
     Finding,
@@ -19,7 +20,7 @@ from halfopen.findings import (
     Outcome,
     Report,
 )
-from halfopen.report.escape import Terminal, terminal
+from halfopen.report.escape import Terminal, command, hint, terminal
 from halfopen.report.view import View
 from halfopen.words import duration, plural
 
@@ -83,7 +84,7 @@ def failure(host: HostReport, view: View) -> list[Terminal]:
     if host.error is None:
         return []
     lines = wrapped(f"{host.name}  {host.error.code}: {host.error.message}", view, "  ")
-    return lines + (wrapped(host.error.hint, view, "    ") if host.error.hint else [])
+    return [*lines, *([Terminal(f"    {hint(host.error.hint)}")] if host.error.hint else [])]
 
 
 def matrix(check: Check, view: View) -> list[Terminal]:
@@ -175,7 +176,8 @@ def paragraph(check: Check, group: Group, number: int | None, view: View, told: 
     lines += why(group, mark, view, told)
     if group.outlook:
         lines += labelled("Then", [group.outlook.summary], view)
-    lines += labelled("Do", steps(group, number, told), view, hanging=True)
+    todo = labelled("Do", steps(group, number, told), view, hanging=True)
+    lines += [*todo, *commands(group, mark, view, told, "" if todo else "Do")]
     members = [one for one in check.findings if one.group == index] if view.all else []
     examples = members or [by_id[one] for one in group.examples if one in by_id][: EXAMPLES if number is None else 1]
     lines += [line for one in examples for line in (example(one, group, view), *way(one, view))]
@@ -194,6 +196,22 @@ def steps(group: Group, number: int | None, told: dict[str, str]) -> list[str]:
     if not number and len(new) == 1:
         lines = new
     return [f"as in {', '.join(again)}", *lines] if again else lines
+
+
+def commands(group: Group, mark: str, view: View, told: dict[str, str], label: str) -> list[Terminal]:
+    """What to type: each command whole on a line of its own, however long; those of an earlier group not again."""
+    lines: list[Terminal] = []
+    for one in group.commands:
+        line = command(one.argv)
+        if told.setdefault(f"{one.host} {line}", mark) == mark:
+            lines += wrapped(f"{purpose(one)}:", view, f"{label:<8}" if not lines else " " * 8, " " * 8)
+            lines.append(Terminal(f"{' ' * 10}{line}"))
+    return lines
+
+
+def purpose(one: Command) -> str:
+    """Where a command is typed, and what for."""
+    return f"{'as root ' if one.root else ''}on {one.host}, to {one.why}"
 
 
 def why(group: Group, mark: str, view: View, told: dict[str, str]) -> list[Terminal]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,10 +13,16 @@ from typing import Any
 
 import pytest
 from lab.breaks import CLOSE, COUNT, FAULTS, Scene
-from lab.host import Lab, LabHost
+from lab.host import Lab, LabHost, sh
 from lab.tool import assert_exactly, check
 from lab.tun import slow_link
 from lab.waiting import PATIENCE, until
+
+from halfopen import address
+from halfopen.judge.case import HostEvidence
+from halfopen.judge.causes.commands import end_now
+from halfopen.model import Socket
+from halfopen.tcp import State
 
 PORT = 5000
 DEFERRED = 1.6  # seconds: longer than it takes until a SYN-ACK would be repeated
@@ -290,7 +298,7 @@ def test_the_limit_of_the_queue_is_the_one_that_was_set(fresh_pair: Lab) -> None
     until(lambda: fresh_pair["db"].queue(PORT) == 2)
     _, report = check(fresh_pair, "--port", str(PORT), "--settle", "0.5")
     told = " ".join(step for one in report["groups"] for step in one["remedies"])
-    assert "raise net.core.somaxconn on db" in told and "caps the backlog at 1:" in told
+    assert "raise net.core.somaxconn on db" in told and "caps the backlog at 1, to 4096" in told
 
 
 @pytest.mark.parametrize("family", ["v4", "v6", "dual"])
@@ -299,10 +307,22 @@ def test_the_command_that_ends_a_connection_ends_exactly_that_one(family: str, f
     clients, servers = place.connected()
     place.server.vanish(servers[:2])
     victim = diagnosed(fresh_pair)["findings"][0]
-    (command,) = re.findall(r"as root on web: (ss -K src \S+ dst \S+)", " ".join(victim["remedies"]))
-    fresh_pair["web"].run(*command.split())
-    left = {pair for pair in fresh_pair["web"].ss() if pair[1].endswith(f":{PORT}")}
-    assert left == {pair for pair in zip(*place.ends(clients), strict=True) if pair[0] != victim["client"]["local"]}
+    line = command_that_ends(victim, "web")
+    web, all_of_them = fresh_pair["web"], {*zip(*place.ends(clients), strict=True)}
+    # Cut off after any character, it ends nothing: the shell of the host is given each.
+    cut = "; ".join(f"sh -c {shlex.quote(line[:length])}" for length in range(len(line)))
+    web.run("sh", "-c", f"({cut}) >/dev/null 2>&1 </dev/null", check=False)
+    assert {pair for pair in web.ss() if pair[1].endswith(f":{PORT}")} == all_of_them
+    web.run("sh", "-c", line)
+    left = {pair for pair in web.ss() if pair[1].endswith(f":{PORT}")}
+    assert left == {pair for pair in all_of_them if pair[0] != victim["client"]["local"]}
+
+
+def command_that_ends(finding: dict[str, Any], host: str) -> str:
+    """The line that a report has for the end of this connection."""
+    (command,) = [one for one in finding["commands"] if one["why"].startswith("end it now")]
+    assert command["host"] == host and command["root"] and command["argv"][-1] == "-K"
+    return shlex.join(command["argv"])
 
 
 def test_the_command_reaches_an_ipv4_connection_of_a_dual_stack_listener(fresh_pair: Lab) -> None:
@@ -311,10 +331,58 @@ def test_the_command_reaches_an_ipv4_connection_of_a_dual_stack_listener(fresh_p
     clients, _ = place.connected()
     place.client.vanish(clients)
     victim = diagnosed(fresh_pair)["findings"][0]
-    (command,) = re.findall(r"as root on db: (ss -K src \S+ dst \S+)", " ".join(victim["remedies"]))
-    fresh_pair["db"].run(*command.split())
+    fresh_pair["db"].run("sh", "-c", command_that_ends(victim, "db"))
     left = {pair[1] for pair in fresh_pair["db"].ss() if pair[0].endswith(f":{PORT}")}
     assert len(left) == COUNT - 1 and victim["server"]["peer"] not in left
+
+
+def test_the_command_spares_udp_with_the_same_addresses_and_ports(fresh_pair: Lab) -> None:
+    place = scene(fresh_pair)
+    _, servers = place.connected()
+    place.server.vanish(servers)
+    victim = diagnosed(fresh_pair)["findings"][0]
+    local, port = victim["client"]["local"].rsplit(":", 1)
+    program = (
+        "import socket, sys; made = socket.socket(type=socket.SOCK_DGRAM); "
+        f"made.bind(({local!r}, {port})); made.connect(({place.dial!r}, {PORT})); print(flush=True); "
+        "sys.stdin.read(); sys.exit(made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))"
+    )
+    other = fresh_pair["web"].start(sys.executable, "-c", program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert other.stdout and other.stdout.readline()
+    fresh_pair["web"].run("sh", "-c", command_that_ends(victim, "web"))
+    other.communicate(timeout=5)
+    assert other.returncode == 0
+    assert (victim["client"]["local"], f"{place.dial}:{PORT}") not in fresh_pair["web"].ss()
+
+
+def test_the_command_spares_another_link_with_the_same_link_local_addresses(fresh_pair: Lab) -> None:
+    web, db = fresh_pair["web"], fresh_pair["db"]
+    near, far = (fresh_pair.link_local(name) for name in ("web", "db"))
+    sh(*web.enter(), "ip", "link", "add", "data2", "type", "veth", "peer", "name", "moved")
+    sh("nsenter", "-t", str(web.pid), "-n", "ip", "link", "set", "moved", "netns", str(db.pid))
+    for host, link, own in ((web, "data2", near), (db, "moved", far)):
+        host.run("ip", "link", "set", link, "up")
+        host.run("ip", "addr", "add", f"{own}/64", "dev", link, "nodad")
+    program = (
+        "import socket, sys\n"
+        "for link in ('data', 'data2'):\n"
+        "    one = socket.socket(socket.AF_INET6)\n"
+        "    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\n"
+        f"    one.bind(({near!r}, 40000, 0, socket.if_nametoindex(link)))\n"
+        f"    one.connect(({far!r}, {PORT}, 0, socket.if_nametoindex(link)))\n"
+        "    globals()[link] = one\n"
+        "print(socket.if_nametoindex(link), flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    db.driver().listen("::", PORT, 16, False)
+    held = web.start(sys.executable, "-c", program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert held.stdout
+    scope = int(held.stdout.readline())
+    key = address.make_key(address.parse(near), 40000, address.parse(far), PORT)
+    (command,) = end_now(Socket(key, State.ESTABLISHED, 10, scope), HostEvidence("web"))
+    web.run("sh", "-c", shlex.join(command.argv))
+    left = [line.split()[3] for line in web.run("ss", "-Htn", f"dst [{far}]:{PORT}").splitlines()]
+    assert left == [f"[{near}]%data:40000"]
 
 
 def test_ending_a_request_socket_makes_a_half_open_client(fresh_pair: Lab) -> None:

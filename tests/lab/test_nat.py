@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from lab.tool import Truth, assert_exactly, check, found, truth
 from lab.waiting import until
 
 COUNT = 4
+ESTABLISHED, CLOSED = 1, 7  # include/net/tcp_states.h
 PUBLISHED, BEHIND = 8080, 5000
 
 
@@ -235,6 +237,11 @@ def test_one_tuple_on_both_hosts_is_two_connections(two: Lab) -> None:
     assert_exactly(report, expected)
     (finding,) = report["findings"]
     assert finding["client"]["host"] == "db"
+    # The command that ends it enters the container.
+    (command,) = [one for one in finding["commands"] if one["argv"][-1] == "-K"]
+    assert command["host"] == "db" and command["argv"][0] == "nsenter"
+    two["db"].run("sh", "-c", shlex.join(command["argv"]))
+    assert [client.state(near[0]), held["web"][0].state(held["web"][1][0])] == [CLOSED, ESTABLISHED]
 
 
 def hairpin(made: Lab) -> Way:

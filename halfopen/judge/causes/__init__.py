@@ -6,16 +6,17 @@ those that merely fit are not. Where none speaks, `unknown` says what would deci
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from halfopen.findings import CauseCode, Verdict
+from halfopen.findings import CauseCode, Command, Verdict
 from halfopen.judge.case import Case
 from halfopen.judge.causes.application import APPLICATION_RULES
+from halfopen.judge.causes.commands import capture
 from halfopen.judge.causes.gone import GONE_RULES
 from halfopen.judge.causes.handshake import HANDSHAKE_RULES, queue_facts
 from halfopen.judge.causes.path import PATH_RULES
 from halfopen.judge.causes.remedies import end_it
-from halfopen.judge.causes.rule import About, Fact, Reason, Remedy, Rule, idle_fact
+from halfopen.judge.causes.rule import About, Fact, Reason, Remedy, Rule, Step, idle_fact
 from halfopen.judge.signs import ends, heard_s
 
 
@@ -40,22 +41,30 @@ def unknown(case: Case) -> Reason:
     return Reason(CauseCode.UNKNOWN, summary, (*queue_facts(case), *facts))
 
 
-def remedies_of(case: Case, reasons: Sequence[Reason]) -> tuple[Remedy, ...]:
+def remedies_of(case: Case, reasons: Sequence[Reason]) -> tuple[Step, ...]:
     """What to do, in the order of the causes, each once."""
     by_code = {rule.code: rule for rule in RULES}
-    found = [remedy for reason in reasons if reason.code in by_code for remedy in by_code[reason.code].remedies(case)]
+    found = [step for reason in reasons if reason.code in by_code for step in by_code[reason.code].remedies(case)]
+    if any(reason.summary == CAPTURE for reason in reasons):
+        found += capture(case)
     last = list(end_it(case))
+    kept: list[Step] = [*said_once(one for one in found if isinstance(one, Remedy))]
+    kept += dict.fromkeys(one for one in found if isinstance(one, Command))
+    kept = [one for one in kept if one not in last]
+    if len(reasons) > 1 and not any(one.decisive for one in reasons) and case.held.verdict in TELLERS:
+        teller = TELLERS[case.held.verdict].format(case.client.name, case.server.name)
+        kept.insert(0, Remedy(f"to tell which: {teller}"))
+    return (*kept, *last)
+
+
+def said_once(remedies: Iterable[Remedy]) -> Iterable[Remedy]:
+    """Of those that advise the same, the one that says most."""
     by_topic: dict[str, Remedy] = {}
-    for one in found:
+    for one in remedies:
         topic = one.topic or one.text
         if topic not in by_topic or len(one.text) > len(by_topic[topic].text):
             by_topic[topic] = one
-    kept = [one for one in by_topic.values() if one not in last]
-    if len(reasons) > 1 and not any(one.decisive for one in reasons) and case.held.verdict in TELLERS:
-        kept.insert(
-            0, Remedy(f"to tell which: {TELLERS[case.held.verdict].format(case.client.name, case.server.name)}")
-        )
-    return (*kept, *last)
+    return by_topic.values()
 
 
 RULES: tuple[Rule, ...] = (*HANDSHAKE_RULES, *GONE_RULES, *PATH_RULES, *APPLICATION_RULES)
@@ -72,14 +81,12 @@ ABOUT: dict[CauseCode, About] = {rule.code: rule.about for rule in RULES} | {
 
 INFOLESS = ("SYN_RECV", "TIME_WAIT")
 
-CAPTURE = (
-    "a capture of one such connection on both hosts at once would tell (tcpdump -ni any host ADDRESS and port PORT)"
-)
+CAPTURE = "a capture of one such connection on both hosts at once would tell"
 
 TELLERS: dict[Verdict, str] = {
     Verdict.MISSING_ON_SERVER: "the log of the program on {1} when {0} last heard of it, or a capture on both hosts",
     Verdict.MISSING_ON_CLIENT: "the log of the program on {0} when {1} last heard of it, or a capture on both hosts",
-    Verdict.CONNECT_UNANSWERED: "tcpdump on {1}: does the SYN arrive there, and is it answered?",
+    Verdict.CONNECT_UNANSWERED: "a capture on {1}: does the SYN arrive there, and is it answered?",
 }
 """What tells causes apart that all fit; 0 is the client's host, 1 the server's."""
 

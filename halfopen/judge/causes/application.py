@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from halfopen.findings import CauseCode, Verdict
 from halfopen.judge.case import Case, HostEvidence
+from halfopen.judge.causes.commands import see_program
 from halfopen.judge.causes.handshake import queue_facts
 from halfopen.judge.causes.remedies import accept_apart, end_it, keepalive_for, raise_backlog
-from halfopen.judge.causes.rule import About, Fact, Reason, Remedy, Rule, idle_fact
+from halfopen.judge.causes.rule import About, Fact, Reason, Remedy, Rule, Step, idle_fact
 from halfopen.judge.sentence import Amount, seconds
 from halfopen.judge.signs import ends, heard_s, named, queued, window_closed
 from halfopen.model import Socket
@@ -96,15 +97,16 @@ def other_end(case: Case, end: Socket) -> tuple[Socket | None, HostEvidence]:
     return case.held.client, case.client
 
 
-def remedies_of_not_accepting(case: Case) -> Iterator[Remedy]:
+def remedies_of_not_accepting(case: Case) -> Iterator[Step]:
     """Accept."""
-    yield Remedy("see what it does instead of accepting (py-spy dump, jstack, gdb -p)")
+    yield Remedy("see what it does instead of accepting: a stack dump shows where it waits")
+    yield from see_program(case.server, case.listener_process, "see what it does instead of accepting")
     yield accept_apart(case)
     if case.listener is not None and case.listener.queue is not None and case.listener.queue > 0:
         yield from raise_backlog(case)
 
 
-def remedies_of_not_closing(case: Case) -> Iterator[Remedy]:
+def remedies_of_not_closing(case: Case) -> Iterator[Step]:
     """Close at the end of the stream."""
     found = closer(case)
     if found is None:
@@ -119,12 +121,13 @@ def remedies_of_not_closing(case: Case) -> Iterator[Remedy]:
     yield from end_it(case)
 
 
-def remedies_of_not_reading(case: Case) -> Iterator[Remedy]:
+def remedies_of_not_reading(case: Case) -> Iterator[Step]:
     """Read."""
     for end, host in ends(case):
         if window_closed(end):
-            _, at = other_end(case, end)
+            other, at = other_end(case, end)
             yield Remedy(f"see what the program on {at.name} does instead of reading")
+            yield from see_program(at, at.owner(other), "see what it does instead of reading")
             yield keepalive_for(host, None)
 
 

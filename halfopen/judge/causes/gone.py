@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from halfopen.findings import CauseCode, Verdict
 from halfopen.judge.case import Case
+from halfopen.judge.causes.commands import see_filters
 from halfopen.judge.causes.remedies import end_it, keepalive_for
-from halfopen.judge.causes.rule import About, Fact, Reason, Remedy, Rule, counted, idle_fact
+from halfopen.judge.causes.rule import About, Fact, Reason, Remedy, Rule, Step, counted, idle_fact
 from halfopen.judge.sentence import seconds, times
 from halfopen.judge.signs import (
     Alone,
@@ -125,26 +126,27 @@ def survivor(case: Case) -> Alone | None:
     return None if rebooted_s(left.end, left.other) is not None else left
 
 
-def remedies_of_reboot(case: Case) -> Iterator[Remedy]:
+def remedies_of_reboot(case: Case) -> Iterator[Step]:
     """A host that comes back cannot tell anybody what it has lost: the survivor has to ask."""
     left = alone(case)
     yield keepalive_for(left.host if left else case.server, None)
     yield from end_it(case)
 
 
-def remedies_of_reset(case: Case) -> Iterator[Remedy]:
+def remedies_of_reset(case: Case) -> Iterator[Step]:
     """The RST must get through, or the survivor must ask."""
     left = alone(case)
     if left is not None:
         yield Remedy(
             f"find what drops RSTs from {left.other.name} to {left.host.name}: a firewall that counts them as invalid "
-            "(nft list ruleset; conntrack -S; nf_conntrack_tcp_be_liberal=1 lets late ones pass)"
+            "(nf_conntrack_tcp_be_liberal set to 1 lets late ones pass)"
         )
+        yield from see_filters(case)
         yield keepalive_for(left.host, None)
     yield from end_it(case)
 
 
-def remedies_of_middlebox(case: Case) -> Iterator[Remedy]:
+def remedies_of_middlebox(case: Case) -> Iterator[Step]:
     """Speak more often than the box forgets."""
     quiet = [found for end, _ in ends(case) if (found := quiet_before_s(end)) is not None]
     limit = min((limit for limit, _ in IDLE_LIMITS if quiet and max(quiet) > limit), default=None)
@@ -174,7 +176,8 @@ GONE_RULES = (
             "A host that crashes or loses power tells nobody. When it is up again it knows none of its old "
             "connections, and answers with RST only when it is spoken to. An end that only reads waits for ever.",
             "The uptime of the host is shorter than the time since the other end last heard anything.",
-            "Let the end that waits ask: SO_KEEPALIVE, TCP_USER_TIMEOUT or a heartbeat. Or end it with ss -K.",
+            "Let the end that waits ask: SO_KEEPALIVE, TCP_USER_TIMEOUT or a heartbeat. Or end it: the report has the "
+            "command.",
         ),
     ),
     Rule(

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 
 from halfopen.findings import CauseCode, Verdict
 from halfopen.judge.case import Case, is_full
+from halfopen.judge.causes.commands import capture, see_filters, set_now
 from halfopen.judge.causes.remedies import accept_apart, end_it, keepalive_for, raise_backlog
-from halfopen.judge.causes.rule import About, Fact, Reason, Remedy, Rule, counted
+from halfopen.judge.causes.rule import About, Fact, Reason, Remedy, Rule, Step, counted
 from halfopen.judge.sentence import Amount, Sentence, seconds, times
 from halfopen.judge.signs import has_sent, heard_s, never_confirmed, nothing_listens, since_boot
 from halfopen.model import TcpInfo
@@ -212,7 +213,7 @@ def unconfirmed(case: Case, info: TcpInfo) -> list[Fact]:
     return [Fact(case.client.name, words)]
 
 
-def remedies_of_overflow(case: Case) -> Iterator[Remedy]:
+def remedies_of_overflow(case: Case) -> Iterator[Step]:
     """Room in the queue, and a client that notices."""
     yield accept_apart(case)
     yield from raise_backlog(case)
@@ -222,25 +223,28 @@ def remedies_of_overflow(case: Case) -> Iterator[Remedy]:
     yield from end_it(case)
 
 
-def remedies_of_lost_ack(case: Case) -> Iterator[Remedy]:
+def remedies_of_lost_ack(case: Case) -> Iterator[Step]:
     """Where the ACK goes, and how to need it less."""
     yield Remedy(
-        f"find what drops a bare ACK from {case.client.name} to {case.server.name}: count it on both sides (nft list "
-        "ruleset, conntrack -S, tcpdump 'tcp[tcpflags] == tcp-ack')"
+        f"find what drops a bare ACK from {case.client.name} to {case.server.name}: look at packet filters and "
+        "captures on both sides"
     )
+    yield from see_filters(case)
+    yield from capture(case)
     if case.server.sysctls.get("tcp_syncookies") == 2:
         yield Remedy(f"set net.ipv4.tcp_syncookies to 1 on {case.server.name}: 2 sends cookies even when there is room")
+        yield from set_now(case.server, case.listener_process, "net.ipv4.tcp_syncookies", 1)
     yield from client_first(case)
     yield from end_it(case)
 
 
-def client_first(case: Case) -> Iterator[Remedy]:
+def client_first(case: Case) -> Iterator[Step]:
     """What makes a client notice that nobody is there."""
     yield Remedy("let the client speak first, or add a heartbeat")
     yield keepalive_for(case.client, None)
 
 
-def remedies_of_deferral(case: Case) -> Iterator[Remedy]:
+def remedies_of_deferral(case: Case) -> Iterator[Step]:
     """Nothing is broken."""
     yield Remedy("nothing is broken: the connection is handed over when the client sends its first byte")
     yield Remedy(
@@ -249,12 +253,14 @@ def remedies_of_deferral(case: Case) -> Iterator[Remedy]:
     )
 
 
-def remedies_of_refusal(case: Case) -> Iterator[Remedy]:
+def remedies_of_refusal(case: Case) -> Iterator[Step]:
     """A firewall that says no is better than one that says nothing."""
     yield Remedy(
-        f"look for a rule that drops it: nft list ruleset on {case.server.name} and {case.client.name}, the security "
+        f"look for a rule that drops it: packet filters of {case.server.name} and {case.client.name}, the security "
         "groups between; let it reject (tcp reset) instead, so that clients fail at once"
     )
+    yield from see_filters(case)
+    yield from capture(case)
     if nothing_listens(case):
         yield Remedy(f"start the program that should listen on {case.server.name}, or correct the client's address")
     yield Remedy("give the client's connect a timeout of its own, or TCP_SYNCNT, shorter than tcp_syn_retries allows")

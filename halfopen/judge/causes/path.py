@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from halfopen.findings import CauseCode, Verdict
 from halfopen.judge.case import Case, is_full
+from halfopen.judge.causes.commands import capture, see_filters
 from halfopen.judge.causes.remedies import end_it, user_timeout_for
-from halfopen.judge.causes.rule import About, Fact, Reason, Remedy, Rule, counted, idle_fact
+from halfopen.judge.causes.rule import About, Fact, Reason, Remedy, Rule, Step, counted, idle_fact
 from halfopen.judge.sentence import Amount, Sentence, seconds, times
 from halfopen.judge.signs import (
     UNTIMED,
@@ -131,18 +132,20 @@ def tuple_reused(case: Case) -> Reason | None:
     return Reason(CauseCode.TUPLE_REUSED, summary, tuple(facts), decisive=not forgeable)
 
 
-def remedies_of_path(case: Case) -> Iterator[Remedy]:
+def remedies_of_path(case: Case) -> Iterator[Step]:
     """Where to look, and how to notice sooner."""
     yield Remedy(
-        f"look at the way between the data addresses, SSH takes another: on {case.client.name} and {case.server.name} "
-        "nft list ruleset, ip route get, tcpdump for one of these connections on both sides at once"
+        f"look at the way between the data addresses, SSH takes another: packet filters and routes of "
+        f"{case.client.name} and {case.server.name}, and a capture of one of these connections on both sides at once"
     )
+    yield from see_filters(case)
+    yield from capture(case)
     for name in dict.fromkeys(host.name for end, host in ends(case) if unanswered(end) and end.state not in UNTIMED):
         yield user_timeout_for(case.client if name == case.client.name else case.server)
     yield from end_it(case)
 
 
-def remedies_of_reuse(case: Case) -> Iterator[Remedy]:
+def remedies_of_reuse(case: Case) -> Iterator[Step]:
     """End the older life, and let it not happen again."""
     yield from end_it(case)
     yield Remedy(
@@ -194,7 +197,8 @@ PATH_RULES = (
             "port. Their states, or their byte counts, cannot both be true of one connection.",
             "The pair of states: an established end has sent no FIN and received none, and the other end says that "
             "it has.",
-            "End the older one with ss -K. Keepalive, so that it ends by itself. No fixed client ports.",
+            "End the older one: the report has the command. Keepalive, so that it ends by itself. No fixed client "
+            "ports.",
         ),
     ),
 )

@@ -1,13 +1,13 @@
-"""Things to do that several causes share: with the options, numbers and commands for these hosts."""
+"""Things to do that several causes share: with the options, numbers and commands for these hosts and connections."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from halfopen import address
 from halfopen.findings import Verdict
 from halfopen.judge.case import Case, HostEvidence
-from halfopen.judge.causes.rule import Remedy
+from halfopen.judge.causes.commands import end_now, set_now
+from halfopen.judge.causes.rule import Remedy, Step
 from halfopen.judge.signs import ends
 from halfopen.model import Socket
 from halfopen.tcp import State
@@ -21,7 +21,7 @@ def accept_apart(case: Case) -> Remedy:
     return Remedy(f"accept in a thread of its own ({where})")
 
 
-def raise_backlog(case: Case) -> Iterator[Remedy]:
+def raise_backlog(case: Case) -> Iterator[Step]:
     """Which of the two limits of an accept queue to raise: the argument of listen(), or somaxconn."""
     listener, server = case.listener, case.server
     if listener is None or listener.backlog is None:
@@ -34,9 +34,10 @@ def raise_backlog(case: Case) -> Iterator[Remedy]:
     else:
         wanted = max(4096, 4 * backlog)
         yield Remedy(
-            f"raise net.core.somaxconn on {server.name}, which caps the backlog at {most}: sysctl -w "
-            f"net.core.somaxconn={wanted}; give the program as large a listen() backlog, and restart it"
+            f"raise net.core.somaxconn on {server.name}, which caps the backlog at {most}, to {wanted}; give the "
+            "program as large a listen() backlog, and restart it"
         )
+        yield from set_now(server, case.listener_process, "net.core.somaxconn", wanted)
 
 
 def keepalive_for(host: HostEvidence, limit_s: float | None) -> Remedy:
@@ -63,17 +64,12 @@ def user_timeout_for(host: HostEvidence) -> Remedy:
     )
 
 
-def end_it(case: Case) -> Iterator[Remedy]:
+def end_it(case: Case) -> Iterator[Step]:
     """How to end what is left of the connection now, and what not to end."""
     found = to_end(case)
     if found is None:
         return
-    end, host = found
-    command = f"ss -K {filter_of(end)}"
-    yield Remedy(
-        f"to end it now, as root on {host.name}: {command}",
-        f"to end these now, as root on {host.name}, each like this: {command}",
-    )
+    yield from end_now(*found)
     if case.held.verdict is Verdict.HANDSHAKE_STUCK:
         yield Remedy(
             f"leave the SYN_RECV on {case.server.name} alone: ending it sends no RST, and leaves the client half-open "
@@ -91,9 +87,3 @@ def to_end(case: Case) -> tuple[Socket, HostEvidence] | None:
     if case.held.verdict is Verdict.CLOSE_LOST:
         standing = [one for one in standing if one[0].state is State.ESTABLISHED]
     return standing[0] if standing else None
-
-
-def filter_of(end: Socket) -> str:
-    """What makes ss choose this one socket: both endpoints."""
-    local, local_port, peer, peer_port = address.split_key(end.key)
-    return f"src {address.endpoint(local, local_port)} dst {address.endpoint(peer, peer_port)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from halfopen.findings import Cause, CauseCode, Evidence
+from halfopen.findings import Cause, CauseCode, Command, Evidence
 from halfopen.judge.case import Case, HostEvidence
 from halfopen.judge.sentence import Amount, Sentence, number, seconds, shape, spoken, tell
 
@@ -43,14 +43,16 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """Something to do. `many`: how it reads for a group of findings, where it names a connection; None where alike.
+    """Something to do, in prose: what is to be typed is a Command.
 
     `topic`: what two causes may both advise; the one that says more, because it knows more, stands for both.
     """
 
     text: str
-    many: str | None = None
     topic: str | None = None
+
+
+Step = Remedy | Command
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Rule:
 
     code: CauseCode
     find: Callable[[Case], Reason | None]
-    remedies: Callable[[Case], Iterable[Remedy]]
+    remedies: Callable[[Case], Iterable[Step]]
     about: About
 
 
