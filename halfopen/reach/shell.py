@@ -10,10 +10,10 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 
+from halfopen import probe
 from halfopen.errors import ErrorCode, HostError
-from halfopen.evidence import frames, shell
+from halfopen.evidence import frames, shell, wire
 from halfopen.evidence.told import Told
 from halfopen.model import HostFacts, InterfaceAddress, Look, Process, Snapshot, Wanted
 from halfopen.reach.channel import Channel
@@ -22,11 +22,6 @@ from halfopen.reach.tables import look_in
 READY = b"halfopen-shell\n"
 COMMAND = "exec /bin/sh -c 'echo halfopen-shell; exec /bin/sh'"
 """Quoted for every login shell, csh included."""
-
-
-def script() -> bytes:
-    """The text of the script, as it is sent."""
-    return resources.files("halfopen.reach").joinpath("collect.sh").read_bytes()
 
 
 @dataclass
@@ -52,7 +47,7 @@ class ShellAgent:
             while READY not in seen:
                 seen = (seen + self._receive())[-shell.PREAMBLE_LIMIT :]
         # Blank lines first: a login script that reads a line of stdin takes one of them.
-        self.channel.send(b"\n" * 4 + script())
+        self.channel.send(b"\n" * 4 + probe.script())
 
     def first_look(self, ports: Sequence[int]) -> Snapshot:
         """Who the host is, and its table."""
@@ -71,6 +66,7 @@ class ShellAgent:
 
     def evidence(self) -> tuple[dict[str, int], dict[str, int]]:
         """Counters and sysctls of the host's network namespace, now."""
+        self.channel.send(f"sysctls='{' '.join(wire.SYSCTLS)}'\n".encode())
         return shell.counters_of(self._ask("counters"))
 
     def owners(self, inodes: Sequence[int]) -> tuple[dict[int, Process], int]:
