@@ -74,13 +74,12 @@ def printed() -> str:
     """All that can be sent to a host, under headings."""
     from halfopen.reach import agent, shell
 
-    survey = b"\n\n".join(map(probe.part, probe.SURVEY))
     texts = (
         ("The remote command where a host has Python", agent.remote_command(None) + "\n"),
         ("What comes over its stdin: the probe", probe.source().decode()),
-        ("What follows the probe for `halfopen count` and `halfopen doctor`", survey.decode()),
+        ("What follows the probe for `halfopen count` and `halfopen doctor`", probe.joined(probe.SURVEY).decode()),
         ("The remote command where a host has no Python that runs the probe", shell.COMMAND + "\n"),
-        ("What comes over its stdin", probe.script().decode()),
+        ("What comes over its stdin", shell.script().decode()),
     )
     return "\n".join(f"{'#' * 100}\n# {heading}\n\n{text}" for heading, text in texts)
 

@@ -7,6 +7,7 @@ shares a message with this program and no code: nothing else imports its parts, 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 
@@ -37,13 +38,13 @@ IMPORTED = re.compile(r"(?m)^from halfopen\.probe\.\w+ import (?:\([^)]*\)|[^(\n
 @cache
 def source(survey: bool = False) -> bytes:
     """The text of the probe as it is sent. It ends in the definition of `main`, which the remote command calls."""
-    return b"\n\n".join(map(part, PARTS + SURVEY if survey else PARTS))
+    return joined(PARTS + SURVEY if survey else PARTS)
 
 
-def part(name: str) -> bytes:
-    """One part as it is sent, under a heading."""
-    text = read(f"{name}.py").decode()
-    return (f"# ---- halfopen/probe/{name}.py\n\n" + IMPORTED.sub("", text)).encode()
+def joined(names: Iterable[str]) -> bytes:
+    """Parts as they are sent, each under a heading."""
+    texts = (f"# ---- halfopen/probe/{name}.py\n\n" + IMPORTED.sub("", read(f"{name}.py").decode()) for name in names)
+    return "\n\n".join(texts).encode()
 
 
 def script() -> bytes:

@@ -1,6 +1,6 @@
 # Reads the sockets of a host that has no Python, with what it has: ss, /proc, netstat or lsof. Sent to /bin/sh over its
-# stdin, line by line; then each request is one more line: ask NONCE WORD... Before `counters`, a line sysctls='NAME...'
-# says which settings are asked for, by their paths below /proc/sys/net. It writes nothing and changes nothing.
+# stdin, line by line; then each request is one more line: ask NONCE WORD... It writes nothing and changes nothing.
+# Behind it comes the line sysctls='NAME...': the settings that are asked for, by their paths below /proc/sys/net.
 # An answer is sections: a line "NONCE name status length", then so many bytes. The last section is called end and
 # names those before it.
 LC_ALL=C

@@ -24,6 +24,11 @@ COMMAND = "exec /bin/sh -c 'echo halfopen-shell; exec /bin/sh'"
 """Quoted for every login shell, csh included."""
 
 
+def script() -> bytes:
+    """What the shell is sent: its script, and the names of the settings that `counters` reads."""
+    return probe.script() + f"sysctls='{' '.join(wire.SYSCTLS)}'\n".encode()
+
+
 @dataclass
 class ShellAgent:
     """An open conversation with the shell of one host. Every method raises HostError and nothing else.
@@ -47,7 +52,7 @@ class ShellAgent:
             while READY not in seen:
                 seen = (seen + self._receive())[-shell.PREAMBLE_LIMIT :]
         # Blank lines first: a login script that reads a line of stdin takes one of them.
-        self.channel.send(b"\n" * 4 + probe.script())
+        self.channel.send(b"\n" * 4 + script())
 
     def first_look(self, ports: Sequence[int]) -> Snapshot:
         """Who the host is, and its table."""
@@ -66,7 +71,6 @@ class ShellAgent:
 
     def evidence(self) -> tuple[dict[str, int], dict[str, int]]:
         """Counters and sysctls of the host's network namespace, now."""
-        self.channel.send(f"sysctls='{' '.join(wire.SYSCTLS)}'\n".encode())
         return shell.counters_of(self._ask("counters"))
 
     def owners(self, inodes: Sequence[int]) -> tuple[dict[int, Process], int]:
