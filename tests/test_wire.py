@@ -205,6 +205,17 @@ def test_text_of_proc_is_read_here_and_cut_lines_are_missed() -> None:
         wire.decode_table([table_text(3, whole)], 2)
 
 
+def test_text_is_bounded_over_all_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "TEXT_LIMIT", 2 * len(HEADING))
+    decoder = wire.DumpDecoder(frozenset())
+    space = frames.Frame(frames.FIELDS, zlib.compress(b""))
+    for one in (table_text(2, HEADING), space, table_text(2, HEADING), space):
+        decoder.add(one)
+    with pytest.raises(HostError) as caught:
+        decoder.add(table_text(10, b"x"))
+    assert caught.value.code is ErrorCode.TOO_LARGE
+
+
 def test_a_kernel_without_ipv6_has_no_table_of_it_and_that_is_no_hole() -> None:
     told = wire.decode_table([table_text(2, HEADING + LINE)], 2)
     assert told is not None and told.whole and len(told.sockets) == 1

@@ -9,10 +9,10 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from halfopen import address
 from halfopen.errors import ErrorCode, HostError
-from halfopen.evidence import procfs
 from halfopen.evidence.frames import (
     BLOCK,
     FIELDS,
@@ -29,8 +29,6 @@ from halfopen.evidence.frames import (
     text,
 )
 from halfopen.evidence.kernel import MESSAGE, decode_listener, decode_socket
-from halfopen.evidence.told import ROW_LIMIT as TEXT_ROW_LIMIT
-from halfopen.evidence.told import Told
 from halfopen.model import (
     Absence,
     Collector,
@@ -45,12 +43,16 @@ from halfopen.model import (
 from halfopen.table import Block, CountBlock, Table
 from halfopen.tcp import State
 
+if TYPE_CHECKING:
+    from halfopen.evidence.told import Told
+
 SCHEMA = 2
 HELLO, DUMP, LOOK, EVIDENCE, OWNERS, BYE, TRANSLATIONS, TABLE = range(1, 9)
 COUNT = 16
 
 
 ROW_LIMIT = 20_000_000
+TEXT_LIMIT = 256 << 20  # bytes of /proc in one answer
 
 
 def decode_hello(fields: Sequence[tuple[str, bytes]]) -> tuple[HostFacts, tuple[InterfaceAddress, ...], int | None]:
@@ -116,7 +118,11 @@ def decode_ground(
             texts[name] = text(value)
     links: dict[bytes, set[int]] = {}
     prefixes: dict[bytes, int] = {}
-    for packed, prefix, index in (*found, *procfs.read_addresses(*texts.values())):
+    if any(texts.values()):
+        from halfopen.evidence import procfs  # which most hosts have no use for
+
+        found += procfs.read_addresses(**texts)
+    for packed, prefix, index in found:
         links.setdefault(packed, set()).update({index} - {0})
         prefixes[packed] = min(prefix, prefixes.get(packed, 128))
     addresses = tuple(
@@ -138,6 +144,7 @@ class Sockets:
     more: list[list[bytes]] = field(default_factory=list)
     listeners: list[ListenSocket] = field(default_factory=list)
     texts: dict[int, list[bytes]] = field(default_factory=dict)
+    size: int = 0  # bytes of text so far
 
     def add(self, frame: Frame) -> int:
         """One BLOCK, LISTENERS or TEXT frame; the number of its rows or lines."""
@@ -154,6 +161,9 @@ class Sockets:
             return len(data) // MESSAGE.size
         if frame.kind == TEXT and frame.payload and frame.payload[0] in (2, 10):
             chunk = inflate(frame.payload[1:])
+            self.size += len(chunk)
+            if self.size > TEXT_LIMIT:
+                raise HostError(ErrorCode.TOO_LARGE, f"the host sends more than {TEXT_LIMIT >> 20} MiB of /proc")
             self.texts.setdefault(frame.payload[0], []).append(chunk)
             return chunk.count(b"\n")
         raise broken("a frame of another kind among sockets")
@@ -162,10 +172,12 @@ class Sockets:
         """What the text tells, None where there is none."""
         if not self.texts:
             return None
+        from halfopen.evidence import procfs
+
         tcp, tcp6 = (b"".join(self.texts[family]) if family in self.texts else None for family in (2, 10))
         found = procfs.read_tables(text(tcp or b""), None if tcp6 is None else text(tcp6))
         if found.problems:
-            raise broken(f"/proc/net/tcp has a line that is none: {found.problems[0].why}")
+            raise broken(f"/proc/net/tcp cannot be read: {found.problems[0].why}")
         return found
 
 
@@ -186,15 +198,15 @@ class DumpDecoder:
     def add(self, frame: Frame) -> None:
         """One BLOCK, LISTENERS or TEXT frame, or the FIELDS of the next namespace."""
         if frame.kind == FIELDS:
-            self.spaces.append(Sockets(fields=split_fields(frame.payload)))
+            # Text is bounded over all namespaces.
+            self.spaces.append(Sockets(fields=split_fields(frame.payload), size=self.spaces[-1].size))
             return
         space = self.spaces[-1]
         self.rows += space.add(frame)
         if frame.kind == BLOCK and self.ports:
             space.blocks[-1] = space.blocks[-1].only(self.ports)
-        limit = TEXT_ROW_LIMIT if frame.kind == TEXT else ROW_LIMIT
-        if self.rows > limit:
-            raise HostError(ErrorCode.TOO_LARGE, f"the host sends more than {limit} sockets", "name the --port")
+        if self.rows > ROW_LIMIT:
+            raise HostError(ErrorCode.TOO_LARGE, f"the host sends more than {ROW_LIMIT} sockets", "name the --port")
 
     def end(self, count: int, netns: int | None, addresses: tuple[InterfaceAddress, ...]) -> Namespace:
         """The whole namespace; `count` is what END stated."""

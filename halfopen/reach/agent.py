@@ -14,12 +14,13 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from halfopen import probe
 from halfopen.errors import ErrorCode, HostError, UsageError
 from halfopen.evidence import frames, wire
-from halfopen.evidence.told import Told
 from halfopen.model import (
     Collector,
     HostFacts,
@@ -36,6 +37,9 @@ from halfopen.model import (
 from halfopen.reach.channel import Channel, Connection
 from halfopen.reach.tables import look_in
 from halfopen.table import CountBlock
+
+if TYPE_CHECKING:
+    from halfopen.evidence.told import Told
 
 
 def remote_command(python: str | None) -> str:
@@ -109,7 +113,7 @@ class Agent:
         if self.facts is not None and self.facts.collector is Collector.PROCFS:
             sights: dict[tuple[Place, bytes], Sight] = {}
             for netns, group in groupby(wanted, key=lambda one: self._netns(one.place)):
-                sights.update(look_in(self.host, list(group), lambda netns=netns: self._table(netns)).sights)  # type: ignore[misc]
+                sights.update(look_in(self.host, list(group), partial(self._table, netns)).sights)
             return Look(self.host, sights)
         asked = (wire.encode_look(one.key, one.scope, self._netns(one.place)) for one in wanted)
         self._ask(wire.LOOK, b"".join(asked))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from halfopen.evidence.told import Told
 from halfopen.model import Absence, Look, Sight, Socket, Wanted
+
+if TYPE_CHECKING:
+    from halfopen.evidence.told import Told
 
 
 def look_in(host: str, wanted: Sequence[Wanted], table: Callable[[], Told | None]) -> Look:
