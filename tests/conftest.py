@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # How long an example takes is the machine's matter.
@@ -11,3 +13,18 @@ settings.register_profile("here", deadline=None, max_examples=200, suppress_heal
 settings.load_profile("here")
 # Nothing of the user's own may change what a test sees.
 os.environ.pop("HALFOPEN_INVENTORY", None)
+
+PROBED = [f"3.{minor}" for minor in range(6, 14)]
+"""The versions of Python that the probe is meant for, and that can be had today."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says under which versions of Python the probe was tested."""
+    reports = [one for kind in ("passed", "failed") for one in terminalreporter.stats.get(kind, ())]
+    found = {word for one in reports if "tests/probe/" in one.nodeid for word in re.findall(r"3\.\d+", one.nodeid)}
+    if found:
+        missing = [version for version in PROBED if version not in found]
+        ran = ", ".join(sorted(found, key=lambda version: int(version[2:])))
+        terminalreporter.write_line(
+            f"probe tested under Python {ran}" + (f"; not at hand: {', '.join(missing)}" if missing else "")
+        )

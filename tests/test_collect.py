@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from halfopen import probe
 from halfopen.__main__ import main
 from halfopen.environment import Environment
 from halfopen.evidence.saved import decode
 from halfopen.files import save_hosts
+from halfopen.reach import shell
+from halfopen.reach.agent import remote_command
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="this machine is read by the probe on Linux")
 
@@ -87,9 +90,13 @@ def test_whose_redacted_file_is_whose_is_said_here_and_nowhere_else(tmp_path: Pa
     assert "refuses" not in repr(decode((tmp_path / names[1]).read_bytes(), "it"))
 
 
-def test_the_probe_is_printed_as_it_is_sent(tmp_path: Path) -> None:
+def test_all_that_can_be_sent_is_printed_as_it_is_sent(tmp_path: Path) -> None:
     code, out, _ = run("collect", "--print-probe", folder=tmp_path)
-    assert code == 0 and out == (Path(__file__).parent.parent / "halfopen" / "probe.py").read_bytes()
+    sent = (probe.source(), probe.joined(probe.SURVEY), shell.script(), shell.COMMAND.encode())
+    assert code == 0 and all(one in out for one in (*sent, remote_command(None).encode()))
+    assert probe.source(survey=True) == probe.source() + b"\n\n" + probe.joined(probe.SURVEY)
+    headings = [line for line in out.decode().splitlines() if line.startswith("# What comes over its stdin")]
+    assert len(headings) == 2
 
 
 USAGE = {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
+import zlib
 from datetime import UTC, datetime
 
 import msgspec
@@ -11,24 +13,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from halfopen import address
 from halfopen.errors import HostError
-from halfopen.evidence import census
+from halfopen.evidence import census, frames, kernel
 from halfopen.evidence.census import Census, Group, Listening
 from halfopen.judge.count import Asked, tally_of
 from halfopen.model import Collector, HostFacts, ListenSocket, Process
 from halfopen.report.count import render, render_json
 from halfopen.report.schema import SCHEMAS
 from halfopen.report.view import View
+from halfopen.table import Table
 from halfopen.tally import Keeper, Tally
-from halfopen.tcp import State
+from halfopen.tcp import State, number_of
 
-ONE, TWO, ANY = (address.ljust(16, b"\0") for address in (b"\x0a\0\0\1", b"\x0a\0\0\2", b""))
+ONE, TWO, ANY = b"\x0a\0\0\1", b"\x0a\0\0\2", bytes(4)
 FACTS = HostFacts("db1", "6.1.0", "boot", 1.0, True, Collector.NETLINK)
 EVIL = "ev\n\x1b[2J\udcff"
 
 
-def listening(raw: bytes, pid: int, port: int = 80, queue: int = 0) -> Listening:
-    return Listening(ListenSocket(raw[:4], port, 2, queue=queue, backlog=128, uid=0, inode=pid), raw, 1, (pid,))
+def listening(local: bytes, pid: int, port: int = 80, queue: int = 0) -> Listening:
+    return Listening(ListenSocket(local, port, 2, queue=queue, backlog=128, uid=0, inode=pid), 1, (pid,))
 
 
 def group(state: State, sockets: int, *pids: int, port: int = 80, inbound: bool = True, **more: object) -> Group:
@@ -69,7 +73,7 @@ def test_a_socket_whose_process_cannot_be_found_is_never_dropped() -> None:
 
 
 def test_an_unknown_backlog_is_none_and_no_full_queue() -> None:
-    one = Listening(ListenSocket(ONE[:4], 80, 2, queue=9), ONE, 1, (7,))
+    one = Listening(ListenSocket(ONE, 80, 2, queue=9), 1, (7,))
     (listener,) = tally(listeners=(one,)).listeners
     assert (listener.queue, listener.backlog, listener.full) == (9, None, None)
     assert "9 of ?" in render(tally(listeners=(one,)), View())
@@ -95,23 +99,77 @@ def test_json_is_what_its_schema_describes() -> None:
     assert SCHEMAS["count"]()["$defs"]["Tally"]["properties"]["schema"] == {"const": found.schema_}
 
 
-NAMES = ("listener", "group", "process", "unreadable", "no-such-process", "other")
+NAMES = ("held", "process", "unreadable", "elsewhere", "ephemeral", "no-such-process", "other")
 
 
-@given(st.lists(st.tuples(st.sampled_from(NAMES), st.binary(max_size=120)), max_size=4))
-def test_no_answer_of_a_host_is_worse_than_an_error(fields: list[tuple[str, bytes]]) -> None:
-    try:
-        found = census.decode(fields, Collector.NETLINK)
-    except HostError:
-        return
+def fields(*pairs: tuple[str, bytes]) -> frames.Frame:
+    """A FIELDS frame as the probe sends it."""
+    raw = b"".join(struct.pack(">BI", len(name), len(value)) + name.encode() + value for name, value in pairs)
+    return frames.Frame(frames.FIELDS, zlib.compress(raw))
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(NAMES), st.binary(max_size=120)), max_size=4),
+    st.lists(st.tuples(st.sampled_from(range(1, 8)), st.binary(max_size=40)), max_size=2),
+    st.booleans(),
+)
+def test_no_answer_of_a_host_is_worse_than_an_error(
+    pairs: list[tuple[str, bytes]], others: list[tuple[int, bytes]], packed: bool
+) -> None:
+    more = [frames.Frame(kind, data[:1] + zlib.compress(data[1:]) if packed else data) for kind, data in others]
     asked = Asked("db1", "paramiko", None, (), datetime(2026, 1, 1, tzinfo=UTC))
-    assert render(tally_of(found, FACTS, 1, asked), View())
+    for parts in ([fields(*pairs), *more], [fields(*pairs)]):
+        with contextlib.suppress(HostError):
+            found = census.decode(parts, 0, ())
+            assert render(tally_of(found, FACTS, 1, asked), View())
+        with contextlib.suppress(HostError):
+            census.decode_processes(parts, len(pairs))
 
 
-@pytest.mark.parametrize("cut", [1, 3, 4, 17, 20])
-def test_a_group_that_is_cut_is_an_error(cut: int) -> None:
-    whole = census.GROUP.pack(1, 1, 0, 80, 0, 3, 0, 1) + struct.pack(">I", 7) + b"\x02" + ONE
-    assert census.group(whole).waiting == (2, ONE) and census.group(whole).pids == (7,)
-    if cut != 17:  # without its address it is whole, too
+def test_sockets_are_grouped_by_holder_direction_port_and_state() -> None:
+    """Two accepted and one that waits, one whose listener has gone, and one that went out; 9 holds two of them too."""
+    local, far = ONE, TWO
+    rows = [
+        (2, 0, address.make_key(local, mine, far, theirs), number_of(state), 0)
+        for mine, theirs, state in (
+            (80, 40000, State.ESTABLISHED),
+            (80, 40001, State.ESTABLISHED),
+            (80, 40002, State.ESTABLISHED),
+            (81, 40003, State.TIME_WAIT),
+            (40004, 443, State.ESTABLISHED),
+        )
+    ]
+    (block,) = Table.of(rows).blocks
+    columns = struct.pack("<5I", 0, 0, 0, 0, 33) + struct.pack("<5I", 5, 6, 0, 0, 7)
+    head = struct.pack(">BBII", 2, 4, 0, 5)
+    data = block.states + block.marks + block.local_ports + block.peer_ports + block.local + block.peer + columns
+    listener = kernel.MESSAGE.pack(
+        2, 10, 0, 0, (80).to_bytes(2, "big"), bytes(2), bytes(16), bytes(16), 0, bytes(8), 0, 1, 128, 0, 4
+    )
+    parts = [
+        fields(("held", struct.pack(">I3Q", 8, 4, 5, 6)), ("held", struct.pack(">I3Q", 9, 5, 6, 6))),
+        frames.Frame(frames.BLOCK, head + zlib.compress(data)),
+        frames.Frame(frames.LISTENERS, zlib.compress(listener)),
+    ]
+    found = census.decode(parts, 6, ())
+    assert {(one.state, one.inbound, one.port, one.pids, one.sockets, one.descriptors) for one in found.groups} == {
+        (State.ESTABLISHED, True, 80, (8, 9), 2, 5),
+        (State.ESTABLISHED, True, 80, (), 1, 0),
+        (State.TIME_WAIT, True, 81, (), 1, 0),
+        (State.ESTABLISHED, False, 443, (), 1, 0),
+    }
+    assert [one.waiting for one in found.groups if one.waiting] == [(2, ONE)]
+    (listening_there,) = found.listeners
+    assert (listening_there.descriptors, listening_there.pids) == (1, (8,))
+    assert census.encode_pids(found) == struct.pack(">2I", 8, 9)
+    with pytest.raises(HostError):
+        census.decode(parts, 7, ())
+
+
+@pytest.mark.parametrize("cut", [1, 4, 8, 10])
+def test_a_holder_that_is_cut_is_an_error(cut: int) -> None:
+    whole = struct.pack(">I2Q", 7, 1, 2)
+    assert census.holders_of([whole]) == {1: [7], 2: [7]}
+    if cut != 8:  # without its last inode it is whole, too
         with pytest.raises(HostError):
-            census.group(whole[:-cut])
+            census.holders_of([whole[:-cut]])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from halfopen import address
 from halfopen.errors import ErrorCode, HostError
 from halfopen.evidence import shell
+from halfopen.evidence.wire import SYSCTLS
 from halfopen.model import Absence, Collector, Place, Wanted
 from halfopen.reach.shell import ShellAgent, script
 
@@ -189,6 +190,8 @@ def test_the_script_runs_in_every_shell(interpreter: list[str]) -> None:
     assert any(address.is_loopback(one.address) for one in addresses)
     counters, sysctls = shell.counters_of(sections)
     assert counters["ActiveOpens"] >= 0 and sysctls["somaxconn"] > 0
+    there = {name for name in SYSCTLS if Path("/proc/sys/net", name).exists()}
+    assert sysctls.keys() == {name.rpartition("/")[2] for name in there}
 
 
 def test_owners_by_descriptors() -> None:

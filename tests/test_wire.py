@@ -15,7 +15,7 @@ from halfopen.errors import ErrorCode, HostError
 from halfopen.evidence import frames, kernel, wire
 from halfopen.model import Absence, Socket
 from halfopen.table import Table
-from halfopen.tcp import State, number_of
+from halfopen.tcp import State, Timer, number_of
 
 NONCE = b"\x01noncey\xff"
 
@@ -50,7 +50,7 @@ def read(data: bytes, step: int = 0, ports: frozenset[int] = frozenset()) -> lis
     for part in parts:
         for one in reader.feed(part):
             if one.kind in (frames.END, frames.ERROR):
-                space = decoder.end(frames.end_of(one, wire.DUMP), 1, (), wire.Collector.NETLINK)
+                space = decoder.end(frames.end_of(one, wire.DUMP), 1, ())
                 return [key for key, _, _ in space.table.rows()]
             decoder.add(one)
     raise HostError(ErrorCode.TRUNCATED, "ended early")
@@ -164,3 +164,72 @@ def test_units_and_containers_are_named() -> None:
 def test_counters_come_by_name() -> None:
     table = b"TcpExt: SyncookiesSent ListenDrops\nTcpExt: 3 9\nIpExt: InOctets\nIpExt: 5\n"
     assert wire.decode_counters(table) == {"SyncookiesSent": 3, "ListenDrops": 9}
+
+
+HEADING = b"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+LINE = b"   0: 0100007F:1538 0200007F:9C40 01 00000003:00000005 01:0000000A 00000002  1000        0 4242 1 ffff\n"
+
+
+def table_text(family: int, text: bytes) -> frames.Frame:
+    return frames.Frame(frames.TEXT, bytes((family,)) + zlib.compress(text))
+
+
+def test_text_of_proc_is_read_here_and_cut_lines_are_missed() -> None:
+    """Chunks end anywhere; a line that is cut or missing is an error, whatever the end of the answer says."""
+    whole = HEADING + LINE
+    parts = [
+        table_text(2, whole[:130]),
+        table_text(2, whole[130:]),
+        table_text(10, HEADING.replace(b"rem_", b"remote_")),
+    ]
+    told = wire.decode_table(parts, 3)
+    assert told is not None and told.whole
+    assert list(told.sockets.values()) == [
+        Socket(
+            address.make_key(b"\x7f\0\0\1", 0x1538, b"\x7f\0\0\2", 0x9C40),
+            State.ESTABLISHED,
+            2,
+            timer=Timer.RETRANSMIT,
+            timer_expires_s=0.1,
+            retransmits=2,
+            send_q=3,
+            recv_q=5,
+            uid=1000,
+            inode=4242,
+        )
+    ]
+    for damaged, count in ((parts[:1], 3), (parts[:2], 3), ([table_text(2, whole[:130])], 1), ([*parts, parts[2]], 3)):
+        with pytest.raises(HostError):
+            wire.decode_table(damaged, count)
+    with pytest.raises(HostError):
+        wire.decode_table([table_text(3, whole)], 2)
+
+
+def test_text_is_bounded_over_all_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "TEXT_LIMIT", 2 * len(HEADING))
+    decoder = wire.DumpDecoder(frozenset())
+    space = frames.Frame(frames.FIELDS, zlib.compress(b""))
+    for one in (table_text(2, HEADING), space, table_text(2, HEADING), space):
+        decoder.add(one)
+    with pytest.raises(HostError) as caught:
+        decoder.add(table_text(10, b"x"))
+    assert caught.value.code is ErrorCode.TOO_LARGE
+
+
+def test_a_kernel_without_ipv6_has_no_table_of_it_and_that_is_no_hole() -> None:
+    told = wire.decode_table([table_text(2, HEADING + LINE)], 2)
+    assert told is not None and told.whole and len(told.sockets) == 1
+    refused = frames.Frame(frames.FIELDS, zlib.compress(struct.pack(">BI", 7, 1) + b"refused2"))
+    assert wire.decode_table([refused], 0) is None
+
+
+def test_addresses_come_by_netlink_or_by_text_of_proc() -> None:
+    trie = b"Main:\n  |-- 10.0.0.7\n     /32 host LOCAL\n  |-- 10.0.0.0\n     /24 link UNICAST\n"
+    inet6 = b"fd000000000000000000000000000007 02 40 00 80     eth0\n"
+    found, tracked, forwards = wire.decode_ground([("fib_trie", trie), ("if_inet6", inet6), ("tracked", b"")])
+    assert [(address.show(one.address), one.links, one.prefix) for one in found] == [
+        ("10.0.0.7", (), 32),
+        ("fd00::7", (2,), 64),
+    ]
+    assert (tracked, forwards) == (0, False)
+    assert wire.decode_ground([("fib_trie", b"|-- 999.0.0.1\n  /32 host LOCAL\n"), ("if_inet6", b"zz\n\xff")])[0] == ()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
+from halfopen import probe
 from halfopen.commands.check import hosts_named
 from halfopen.commands.deliver import READER_WAIT, complain, failed
 from halfopen.environment import Environment
@@ -49,15 +50,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--local", action="store_true", help="this machine, without an inventory and without SSH")
     add("--redact", action="store_true", help="replace addresses and names, alike in all files of this run")
     add("--redact-with", metavar="FILE", help="the same by the secret in FILE, so that files of several runs fit")
-    add("--print-probe", action="store_true", help="print the program that runs on the hosts, and nothing else")
+    add("--print-probe", action="store_true", help="print all that can be sent to a host, and nothing else")
 
 
 def run(args: argparse.Namespace, environment: Environment) -> int:
     """0 if every host was read completely, else 3; a host that was not has a file that says why."""
     if args.print_probe:
-        from halfopen.reach.agent import probe_source
-
-        environment.stdout.write(probe_source().decode())
+        environment.stdout.write(printed())
         return Exit.CLEAN
     secret = secret_of(args, environment)
     inventory, names = chosen(args, environment)
@@ -77,6 +76,20 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
     for one, error in unread:
         complain(environment, f"{one.host}: {error.code}: {error.message}", error.hint)
     return Exit.INCOMPLETE if unread else code
+
+
+def printed() -> str:
+    """All that can be sent to a host, under headings."""
+    from halfopen.reach import agent, shell
+
+    texts = (
+        ("The remote command where a host has Python", agent.remote_command(None) + "\n"),
+        ("What comes over its stdin: the probe", probe.source().decode()),
+        ("What follows the probe for `halfopen count` and `halfopen doctor`", probe.joined(probe.SURVEY).decode()),
+        ("The remote command where a host has no Python that runs the probe", shell.COMMAND + "\n"),
+        ("What comes over its stdin", shell.script().decode()),
+    )
+    return "\n".join(f"{'#' * 100}\n# {heading}\n\n{text}" for heading, text in texts)
 
 
 def secret_of(args: argparse.Namespace, environment: Environment) -> bytes | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from halfopen.commands.check import host_of
@@ -34,9 +35,11 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
     with visit(inventory, args, environment) as visited:
         agent = visited.open(host)
         question = census.encode_question(args.pid, ports)
-        fields = agent.ask_survey(census.COUNT, question, wait=host.transport == "exec")
+        answer = agent.ask_survey(census.HOLDERS, question, wait=host.transport == "exec")
+        found = census.decode(*answer, ports)
+        named = agent.ask_more(census.PROCESSES, census.encode_pids(found))
     assert agent.facts is not None
-    found = census.decode(fields, agent.facts.collector)
+    found = replace(found, processes=census.decode_processes(*named))
     asked = Asked(host.name, agent.transport, args.pid, ports, datetime.now(UTC), agent.note)
     refuse(found, asked)
     return out.deliver(tally_of(found, agent.facts, agent.netns, asked), Exit.CLEAN)

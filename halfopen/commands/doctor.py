@@ -11,7 +11,7 @@ from halfopen.commands.check import host_of
 from halfopen.commands.deliver import outlets
 from halfopen.environment import Environment
 from halfopen.errors import HostError
-from halfopen.evidence import examination
+from halfopen.evidence import examination, frames
 from halfopen.inventory import Host, read
 from halfopen.options import add_reaching, positive
 from halfopen.report.formats import DOCTOR_FORMATS
@@ -53,11 +53,11 @@ def examine(visited: Visit, host: Host) -> Visited:
     agent = None
     try:
         agent = visited.open(host)
-        fields = agent.ask_survey(examination.EXAMINE, wait=host.transport == "exec")
+        answer = agent.ask_survey(examination.EXAMINE, wait=host.transport == "exec")
     except HostError as error:
         way = agent.transport if agent else host.transport
         # The ssh program says what it met on the way when it is first read from.
         return Visited(host.name, way, None, error, agent is not None and way != "openssh", host.sudo)
     assert agent.facts is not None
-    told = examination.decode(fields, agent.facts)
+    told = examination.decode(frames.decode_fields(*answer), agent.facts)
     return Visited(host.name, agent.transport, told, sudo=host.sudo, note=agent.note)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from halfopen.errors import ErrorCode, HostError
 
-FIELDS, BLOCK, LISTENERS, ROWS, END, ERROR = range(1, 7)
+FIELDS, BLOCK, LISTENERS, ROWS, END, ERROR, TEXT = range(1, 8)
 
 HEAD = struct.Struct(">8sBIII")
 
@@ -48,7 +48,7 @@ class FrameReader:
             self._skip_greeting()
         while len(self.buffer) >= HEAD.size:
             nonce, kind, sequence, length, checksum = HEAD.unpack_from(self.buffer)
-            if nonce != self.nonce or sequence != self.sequence or not FIELDS <= kind <= ERROR:
+            if nonce != self.nonce or sequence != self.sequence or not FIELDS <= kind <= TEXT:
                 raise broken("a frame does not follow the one before it")
             if length > FRAME_LIMIT:
                 raise HostError(ErrorCode.TOO_LARGE, f"the probe announces a frame of {length} bytes")

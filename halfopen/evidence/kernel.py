@@ -31,11 +31,6 @@ def decode_listener(message: tuple[Any, ...]) -> ListenSocket:
     )
 
 
-def without_backlog(one: ListenSocket) -> ListenSocket:
-    """A listener of /proc/net/tcp: its row has the queue, not the backlog."""
-    return ListenSocket(one.address, one.port, one.family, one.scope, one.queue, None, one.uid, one.inode, None)
-
-
 def decode_cookie(raw: bytes) -> int | None:
     """idiag_cookie, two words in host order -> number; None for INET_DIAG_NOCOOKIE."""
     return None if raw == NO_COOKIE else int.from_bytes(raw, "little")

@@ -1,4 +1,4 @@
-"""Text of /proc/net/tcp and /proc/net/tcp6 (net/ipv4/tcp_ipv4.c get_tcp4_sock and its kin) -> sockets.
+"""Text of /proc/net: tcp and tcp6 (net/ipv4/tcp_ipv4.c get_tcp4_sock and its kin) -> sockets; fib_trie -> addresses.
 
 Addresses are words of the host's byte order in hexadecimal; little-endian is taken for granted. A LISTEN row's rx_queue
 is the length of its accept queue, and its backlog is not told. `tm->when` is in ticks of USER_HZ, 100 a second.
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from halfopen import address
-from halfopen.evidence.told import Draft, Form, Row, end_of
+from halfopen.evidence.told import Draft, Form, Row, Told, end_of, read
 from halfopen.model import Collector, ListenSocket
 from halfopen.tcp import STATE_NUMBERS, TIMER_NUMBERS
 
@@ -70,6 +70,30 @@ def holes(_: Draft, text: str) -> Iterator[str]:
     elif not re.search(r"rem_address|:\s[0-9A-F]{8}:", text):
         yield "/proc/net/tcp is missing (cat /proc/net/tcp /proc/net/tcp6)"
 
+
+def read_tables(tcp: str, tcp6: str | None) -> Told:
+    """Both files, whole. `tcp6` is None of a kernel without IPv6, which does not have it."""
+    told = read(f"{tcp}\n{tcp6 or ''}", PROCFS, command_known=True)
+    if tcp6 is None:
+        gaps = tuple(gap for gap in told.gaps if "tcp6 is missing" not in gap)
+        told = replace(told, whole=not told.problems, gaps=gaps)
+    return told
+
+
+def read_addresses(fib_trie: str, if_inet6: str) -> list[tuple[bytes, int, int]]:
+    """Addresses of the host's own: (packed address, prefix length, interface index or 0).
+
+    /proc/net/fib_trie has them as local routes, whose prefix is the whole address: nothing beside it is on the link.
+    """
+    found = {(address.parse(one), 32, 0) for one in FIB_LOCAL.findall(fib_trie)}
+    for raw, index, prefix in IF_INET6.findall(if_inet6):
+        found.add((address.canonical(bytes.fromhex(raw)), int(prefix, 16), int(index, 16)))
+    return sorted(found)
+
+
+OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+FIB_LOCAL = re.compile(rf"\|-- ({OCTET}(?:\.{OCTET}){{3}})\n\s*/32 host LOCAL")
+IF_INET6 = re.compile(r"(?m)^([0-9a-f]{32}) ([0-9a-f]{1,8}) ([0-7][0-9a-f]|80) ")
 
 HEADING = re.compile(r"^\s*sl\s+local_address\s")
 ROW = re.compile(

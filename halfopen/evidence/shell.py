@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from halfopen import address
 from halfopen.errors import ErrorCode, HostError
 from halfopen.evidence import frames, wire
 from halfopen.evidence.lsof import LSOF_FIELDS
 from halfopen.evidence.netstat import BSD, ILLUMOS, LINUX
-from halfopen.evidence.procfs import PROCFS
+from halfopen.evidence.procfs import PROCFS, read_addresses, read_tables
 from halfopen.evidence.ss import SS
 from halfopen.evidence.told import Form, Told, read
 from halfopen.model import HostFacts, InterfaceAddress, ListenSocket, Process, Socket
@@ -101,7 +101,7 @@ def table_of(sections: Iterable[Section]) -> Told:
     """The sockets. HostError where the host had nothing to read them with, or what it printed is none of it."""
     texts = {one.name: one.text for one in sections if one.name in FORMS and one.status == 0}
     if "tcp" in texts:
-        return by_proc(texts, "no-tcp6" in texts)
+        return read_tables(texts["tcp"], None if "no-tcp6" in texts else texts.get("tcp6", ""))
     for name, text in texts.items():
         claims = [form for form in FORMS[name] if form.claims.search(text)]
         if len(claims) == 1:
@@ -111,16 +111,6 @@ def table_of(sections: Iterable[Section]) -> Told:
         "no python3 on the host, and none of ss, /proc/net/tcp, netstat and lsof could be used",
         'set python = "/path/to/python3" for this host in the inventory, or install iproute2 there',
     )
-
-
-def by_proc(texts: Mapping[str, str], without_ipv6: bool) -> Told:
-    """/proc/net/tcp with tcp6, which a kernel without IPv6 does not have."""
-    text = texts["tcp"] + "\n" + texts.get("tcp6", "")
-    told = read(text, PROCFS, command_known=True)
-    if without_ipv6:
-        holes = tuple(gap for gap in told.gaps if "tcp6 is missing" in gap)
-        told = replace(told, whole=not told.problems, gaps=tuple(gap for gap in told.gaps if gap not in holes))
-    return told
 
 
 def facts_of(sections: Iterable[Section], told: Told) -> tuple[HostFacts, tuple[InterfaceAddress, ...], int | None]:
@@ -155,10 +145,8 @@ def addresses_of(texts: Mapping[str, str]) -> list[InterfaceAddress]:
         add_address(found, text, index)
     for text in IFCONFIG.findall(texts.get("ifconfig", "")):
         add_address(found, text, 0)
-    for text in FIB_LOCAL.findall(texts.get("fib_trie", "")):
-        add_address(found, text, 0)
-    for raw, index in IF_INET6.findall(texts.get("if_inet6", "")):
-        found.setdefault(bytes.fromhex(raw), set()).add(int(index, 16))
+    for packed, _, index in read_addresses(texts.get("fib_trie", ""), texts.get("if_inet6", "")):
+        found.setdefault(packed, set()).add(index)
     return [InterfaceAddress(packed, tuple(sorted(links - {0}))) for packed, links in sorted(found.items())]
 
 
@@ -210,8 +198,6 @@ def owners_of(sections: Iterable[Section], wanted: Iterable[int]) -> dict[int, P
 HEAD = re.compile(rb"([a-z0-9_-]{1,20}) (\d{1,3}) (\d{1,10})")
 IP_ADDR = re.compile(r"(?m)^(\d{1,9}):\s+\S+\s+inet6?\s+([0-9A-Fa-f.:]{2,45})")
 IFCONFIG = re.compile(r"\binet6?\s+(?:addr:\s*)?([0-9A-Fa-f.:]{2,45})")
-FIB_LOCAL = re.compile(r"\|-- (\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3})\n\s*/32 host LOCAL")
-IF_INET6 = re.compile(r"(?m)^([0-9a-f]{32}) ([0-9a-f]{1,8}) ")
 COMM = re.compile(r"(?m)^/proc/(\d{1,10})/comm:(.{1,15})$")
 
 FORMS: dict[str, tuple[Form, ...]] = {

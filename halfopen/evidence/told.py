@@ -106,7 +106,7 @@ class Draft:
     """What has been read so far."""
 
     sockets: dict[bytes, Socket] = field(default_factory=dict)
-    listeners: dict[tuple[bytes, int, int, int], ListenSocket] = field(default_factory=dict)
+    listeners: dict[tuple[bytes, int, int, int, int | None], ListenSocket] = field(default_factory=dict)
     holders: dict[bytes, Process] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     dropped: int = 0
@@ -119,7 +119,8 @@ class Draft:
             if known is None or end.state is not State.TIME_WAIT:
                 self.sockets[end.key] = end
         elif end is not None:
-            self.listeners.setdefault((end.address, end.port, end.family, end.scope), end)
+            # Several may share an address and port (SO_REUSEPORT).
+            self.listeners.setdefault((end.address, end.port, end.family, end.scope, end.inode), end)
         if end is not None and row.process is not None:
             self.holders.setdefault(handle(end), row.process)
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from halfopen import address
 from halfopen.errors import ErrorCode, HostError
@@ -17,6 +18,7 @@ from halfopen.evidence.frames import (
     FIELDS,
     LISTENERS,
     ROWS,
+    TEXT,
     Frame,
     broken,
     decimal,
@@ -26,7 +28,7 @@ from halfopen.evidence.frames import (
     split_fields,
     text,
 )
-from halfopen.evidence.kernel import MESSAGE, decode_listener, decode_socket, without_backlog
+from halfopen.evidence.kernel import MESSAGE, decode_listener, decode_socket
 from halfopen.model import (
     Absence,
     Collector,
@@ -41,12 +43,16 @@ from halfopen.model import (
 from halfopen.table import Block, CountBlock, Table
 from halfopen.tcp import State
 
-SCHEMA = 1
-HELLO, DUMP, LOOK, EVIDENCE, OWNERS, BYE, TRANSLATIONS = range(1, 8)
+if TYPE_CHECKING:
+    from halfopen.evidence.told import Told
+
+SCHEMA = 2
+HELLO, DUMP, LOOK, EVIDENCE, OWNERS, BYE, TRANSLATIONS, TABLE = range(1, 9)
 COUNT = 16
 
 
 ROW_LIMIT = 20_000_000
+TEXT_LIMIT = 256 << 20  # bytes of /proc in one answer
 
 
 def decode_hello(fields: Sequence[tuple[str, bytes]]) -> tuple[HostFacts, tuple[InterfaceAddress, ...], int | None]:
@@ -94,8 +100,8 @@ def decode_ground(
 
     There is no file with the count where connection tracking is not loaded or not used: then it has none.
     """
-    links: dict[bytes, set[int]] = {}
-    prefixes: dict[bytes, int] = {}
+    found: list[tuple[bytes, int, int]] = []
+    texts = {"fib_trie": "", "if_inet6": ""}
     tracked: int | None = None
     forwards = False
     for name, value in fields:
@@ -107,13 +113,72 @@ def decode_ground(
             if len(value) < 6 or value[0] not in (4, 16) or len(value) != 6 + value[0]:
                 raise broken("an address of the wrong size")
             _, prefix, index = struct.unpack_from(">BBI", value)
-            packed = address.canonical(value[6:])
-            links.setdefault(packed, set()).update({index} - {0})
-            prefixes[packed] = min(prefix, prefixes.get(packed, 128))
+            found.append((address.canonical(value[6:]), prefix, index))
+        elif name in texts:
+            texts[name] = text(value)
+    links: dict[bytes, set[int]] = {}
+    prefixes: dict[bytes, int] = {}
+    if any(texts.values()):
+        from halfopen.evidence import procfs  # which most hosts have no use for
+
+        found += procfs.read_addresses(**texts)
+    for packed, prefix, index in found:
+        links.setdefault(packed, set()).update({index} - {0})
+        prefixes[packed] = min(prefix, prefixes.get(packed, 128))
     addresses = tuple(
-        InterfaceAddress(packed, tuple(sorted(found)), prefixes[packed]) for packed, found in sorted(links.items())
+        InterfaceAddress(packed, tuple(sorted(indexes)), prefixes[packed]) for packed, indexes in sorted(links.items())
     )
     return addresses, tracked, forwards
+
+
+@dataclass
+class Sockets:
+    """What has come of one network namespace: columns and listeners of netlink, or text of /proc.
+
+    `columns`: how wide further columns of its blocks are; `more` has them, one list a block.
+    """
+
+    columns: tuple[int, ...] = ()
+    fields: list[tuple[str, bytes]] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
+    more: list[list[bytes]] = field(default_factory=list)
+    listeners: list[ListenSocket] = field(default_factory=list)
+    texts: dict[int, list[bytes]] = field(default_factory=dict)
+    size: int = 0  # bytes of text so far
+
+    def add(self, frame: Frame) -> int:
+        """One BLOCK, LISTENERS or TEXT frame; the number of its rows or lines."""
+        if frame.kind == BLOCK:
+            block, more = decode_columns(frame.payload, self.columns)
+            self.blocks.append(block)
+            self.more.append(more)
+            return len(block)
+        if frame.kind == LISTENERS:
+            data = inflate(frame.payload)
+            if len(data) % MESSAGE.size:
+                raise broken("a listener is cut")
+            self.listeners += [decode_listener(one) for one in MESSAGE.iter_unpack(data)]
+            return len(data) // MESSAGE.size
+        if frame.kind == TEXT and frame.payload and frame.payload[0] in (2, 10):
+            chunk = inflate(frame.payload[1:])
+            self.size += len(chunk)
+            if self.size > TEXT_LIMIT:
+                raise HostError(ErrorCode.TOO_LARGE, f"the host sends more than {TEXT_LIMIT >> 20} MiB of /proc")
+            self.texts.setdefault(frame.payload[0], []).append(chunk)
+            return chunk.count(b"\n")
+        raise broken("a frame of another kind among sockets")
+
+    def told(self) -> Told | None:
+        """What the text tells, None where there is none."""
+        if not self.texts:
+            return None
+        from halfopen.evidence import procfs
+
+        tcp, tcp6 = (b"".join(self.texts[family]) if family in self.texts else None for family in (2, 10))
+        found = procfs.read_tables(text(tcp or b""), None if tcp6 is None else text(tcp6))
+        if found.problems:
+            raise broken(f"/proc/net/tcp cannot be read: {found.problems[0].why}")
+        return found
 
 
 class DumpDecoder:
@@ -125,62 +190,65 @@ class DumpDecoder:
 
     def __init__(self, ports: frozenset[int]) -> None:
         self.ports = ports
-        self.blocks: list[Block] = []
-        self.listeners: list[ListenSocket] = []
-        self.first = (self.blocks, self.listeners)
         self.rows = 0
-        self.spaces: list[tuple[list[tuple[str, bytes]], list[Block], list[ListenSocket]]] = []
+        self.spaces = [Sockets()]
         self.others: tuple[Namespace, ...] = ()
         self.refused = 0
 
     def add(self, frame: Frame) -> None:
-        """One BLOCK or LISTENERS frame, or the FIELDS of the next namespace."""
+        """One BLOCK, LISTENERS or TEXT frame, or the FIELDS of the next namespace."""
         if frame.kind == FIELDS:
-            self.blocks, self.listeners = [], []
-            self.spaces.append((split_fields(frame.payload), self.blocks, self.listeners))
-        elif frame.kind == BLOCK:
-            block = decode_block(frame.payload)
-            self.rows += len(block)
-            self.blocks.append(block.only(self.ports) if self.ports else block)
-        elif frame.kind == LISTENERS:
-            data = inflate(frame.payload)
-            if len(data) % MESSAGE.size:
-                raise broken("a listener is cut")
-            self.rows += len(data) // MESSAGE.size
-            self.listeners += [decode_listener(one) for one in MESSAGE.iter_unpack(data)]
-        else:
-            raise broken("a frame of another kind among sockets")
+            # Text is bounded over all namespaces.
+            self.spaces.append(Sockets(fields=split_fields(frame.payload), size=self.spaces[-1].size))
+            return
+        space = self.spaces[-1]
+        self.rows += space.add(frame)
+        if frame.kind == BLOCK and self.ports:
+            space.blocks[-1] = space.blocks[-1].only(self.ports)
         if self.rows > ROW_LIMIT:
             raise HostError(ErrorCode.TOO_LARGE, f"the host sends more than {ROW_LIMIT} sockets", "name the --port")
 
-    def end(
-        self, count: int, netns: int | None, addresses: tuple[InterfaceAddress, ...], collector: Collector
-    ) -> Namespace:
+    def end(self, count: int, netns: int | None, addresses: tuple[InterfaceAddress, ...]) -> Namespace:
         """The whole namespace; `count` is what END stated."""
         if self.rows != count:
             raise missing_rows(self.rows, count)
-        own = [("netns", b"%d" % (netns or 0))]
+        own, *others = self.spaces
         found = []
-        for fields, blocks, listeners in [(own, self.first[0], self.first[1]), *self.spaces]:
-            values = dict(fields)
+        for space in others:
+            values = dict(space.fields)
             if "refused" in values:
                 self.refused += 1
                 continue
-            if collector is Collector.PROCFS:  # /proc has no backlog: unknown is not 0
-                listeners = [without_backlog(one) for one in listeners]
-            if self.ports:
-                listeners = [one for one in listeners if one.port in self.ports]
-            here, tracked, forwards = decode_ground(fields)
-            table = Table(tuple(blocks))
-            inode = number(values.get("netns")) or None
-            found.append(Namespace(inode, here, table, tuple(listeners), self.ports, True, tracked, forwards))
-        self.others = tuple(found[1:])
-        return replace(found[0], addresses=addresses)
+            here, tracked, forwards = decode_ground(space.fields)
+            found.append(self._namespace(space, number(values.get("netns")) or None, here, tracked, forwards))
+        self.others = tuple(found)
+        return self._namespace(own, netns, addresses)
+
+    def _namespace(
+        self,
+        space: Sockets,
+        netns: int | None,
+        addresses: tuple[InterfaceAddress, ...],
+        tracked: int | None = None,
+        forwards: bool = False,
+    ) -> Namespace:
+        if told := space.told():
+            return replace(told.namespace(addresses, self.ports, netns), tracked=tracked, forwards=forwards)
+        listeners = tuple(one for one in space.listeners if not self.ports or one.port in self.ports)
+        table = Table(tuple(space.blocks))
+        return Namespace(netns, addresses, table, listeners, self.ports, True, tracked, forwards)
 
 
-def decode_block(payload: bytes) -> Block:
-    """A BLOCK frame -> columns."""
-    return decode_columns(payload, ())[0]
+def decode_table(frames: Sequence[Frame], count: int) -> Told | None:
+    """The answer to TABLE -> the sockets of one namespace, None where it could not be entered."""
+    space, lines = Sockets(), 0
+    for frame in frames:
+        if frame.kind == FIELDS and "refused" in dict(split_fields(frame.payload)):
+            return None
+        lines += space.add(frame)
+    if lines != count:
+        raise missing_rows(lines, count)
+    return space.told()
 
 
 def decode_columns(payload: bytes, more: tuple[int, ...]) -> tuple[Block, list[bytes]]:
@@ -337,6 +405,11 @@ def unit_of(cgroup: str) -> str | None:
     return None
 
 
+def encode_evidence(spaces: Sequence[int]) -> bytes:
+    """The payload of EVIDENCE: of which namespaces (0: the probe's own), and which sysctls."""
+    return struct.pack(f">H{len(spaces)}Q", len(spaces), *spaces) + "\n".join(SYSCTLS).encode()
+
+
 def decode_evidence(fields: Sequence[tuple[str, bytes]]) -> tuple[dict[str, int], dict[str, int]]:
     """The answer to EVIDENCE -> counters (names as `nstat` prints them without prefix) and sysctls by last word.
 
@@ -372,3 +445,24 @@ def decode_counters(table: bytes) -> dict[str, int]:
 
 
 CONNECTION_STATES = frozenset(range(1, 13)) - {10}
+
+SYSCTLS = (
+    "core/somaxconn",
+    "ipv4/tcp_abort_on_overflow",
+    "ipv4/tcp_fin_timeout",
+    "ipv4/tcp_keepalive_intvl",
+    "ipv4/tcp_keepalive_probes",
+    "ipv4/tcp_keepalive_time",
+    "ipv4/tcp_max_syn_backlog",
+    "ipv4/tcp_orphan_retries",
+    "ipv4/tcp_retries2",
+    "ipv4/tcp_rto_max_ms",
+    "ipv4/tcp_syn_linear_timeouts",
+    "ipv4/tcp_syn_retries",
+    "ipv4/tcp_synack_retries",
+    "ipv4/tcp_syncookies",
+    "netfilter/nf_conntrack_tcp_be_liberal",
+    "netfilter/nf_conntrack_tcp_loose",
+    "netfilter/nf_conntrack_tcp_timeout_established",
+)
+"""The settings that hosts are asked for, by the probe and by the shell, as paths below /proc/sys/net."""

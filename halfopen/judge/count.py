@@ -22,7 +22,6 @@ from halfopen.tally import SCHEMA, AcceptQueue, Direction, Holder, Keeper, Lsof,
 from halfopen.tcp import State
 from halfopen.words import plural
 
-ANY = bytes(16)
 MANY_PORTS, FEW_SOCKETS = 8, 3
 
 
@@ -155,7 +154,8 @@ def waits_for(group: Group, listeners: Iterable[Listening]) -> list[Listening]:
         return []
     family, local = group.waiting
     same = [one for one in listeners if one.socket.port == group.port and one.socket.family == family]
-    return [one for one in same if one.raw == local] or [one for one in same if one.raw == ANY]
+    exact = [one for one in same if one.socket.address == local]
+    return exact or [one for one in same if address.is_unspecified(one.socket.address)]
 
 
 def folded(sums: Mapping[tuple[Held, Direction, int | None], Sum]) -> dict[tuple[Held, Direction, int | None], Sum]:
@@ -286,8 +286,10 @@ def notes(
 
 def siblings(one: Listening, census: Census) -> list[Listening]:
     """The listeners with the same address and port, itself among them."""
-    mark = (one.socket.port, one.socket.family, one.raw)
-    return [other for other in census.listeners if (other.socket.port, other.socket.family, other.raw) == mark]
+    mark = (one.socket.port, one.socket.family, one.socket.address)
+    return [
+        other for other in census.listeners if (other.socket.port, other.socket.family, other.socket.address) == mark
+    ]
 
 
 def total(counts: Iterable[dict[str, int]]) -> dict[str, int]:

@@ -14,11 +14,15 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import resources
+from functools import partial
+from itertools import groupby
+from typing import TYPE_CHECKING
 
+from halfopen import probe
 from halfopen.errors import ErrorCode, HostError, UsageError
 from halfopen.evidence import frames, wire
 from halfopen.model import (
+    Collector,
     HostFacts,
     InterfaceAddress,
     Look,
@@ -31,7 +35,11 @@ from halfopen.model import (
     Wanted,
 )
 from halfopen.reach.channel import Channel, Connection
+from halfopen.reach.tables import look_in
 from halfopen.table import CountBlock
+
+if TYPE_CHECKING:
+    from halfopen.evidence.told import Told
 
 
 def remote_command(python: str | None) -> str:
@@ -45,16 +53,6 @@ def remote_command(python: str | None) -> str:
         f'exec /bin/sh -c \'for p in {candidates};do command -v $p >/dev/null 2>&1&&exec $p -I -S -B -c "{BOOTSTRAP}";'
         "done;echo halfopen: no python3 found >&2;exit 127'"
     )
-
-
-def probe_source() -> bytes:
-    """The text of the probe, as it is sent."""
-    return resources.files("halfopen").joinpath("probe.py").read_bytes()
-
-
-def survey_source() -> bytes:
-    """The text that goes before it where `count` or `doctor` asks."""
-    return resources.files("halfopen").joinpath("probe_survey.py").read_bytes() + b"\n"
 
 
 @dataclass
@@ -85,17 +83,17 @@ class Agent:
         """Sends the probe with the questions of a check: who are you, and which sockets have you."""
         self.begin(request(wire.DUMP, pack_ports(ports)), wait)
 
-    def begin(self, questions: bytes, wait: bool = False, extension: bytes = b"") -> None:
+    def begin(self, questions: bytes, wait: bool = False, survey: bool = False) -> None:
         """Sends the probe, HELLO and the first questions in one go, so that a long way costs one round trip.
 
         `wait`: send nothing before the interpreter has said that it reads, for a shell that reads ahead.
-        `extension`: source that goes before the probe's, for questions that a check never asks.
+        `survey`: with the parts that answer what a check never asks.
         """
         nonce = os.urandom(8)
         self.reader = frames.FrameReader(nonce)
         if wait:
             self._await_ready()
-        source = zlib.compress(extension + probe_source(), 9)
+        source = zlib.compress(probe.source(survey), 9)
         # Blank lines first: a login script that reads a line of stdin takes one of them instead of the head.
         self._send_all(b"\n" * 4 + b"%d\n" % len(source) + source + nonce + request(wire.HELLO) + questions)
 
@@ -110,13 +108,18 @@ class Agent:
         return self._snapshot(self._read_dump(ports))
 
     def look(self, wanted: Sequence[Wanted]) -> Look:
-        """Exact look-ups, answered in order by the kernel itself."""
+        """Exact look-ups, answered in order by the kernel itself; where it answers none, out of whole tables."""
         wanted = sorted(wanted, key=lambda one: self._netns(one.place))  # the probe enters each namespace once
+        if self.facts is not None and self.facts.collector is Collector.PROCFS:
+            sights: dict[tuple[Place, bytes], Sight] = {}
+            for netns, group in groupby(wanted, key=lambda one: self._netns(one.place)):
+                sights.update(look_in(self.host, list(group), partial(self._table, netns)).sights)
+            return Look(self.host, sights)
         asked = (wire.encode_look(one.key, one.scope, self._netns(one.place)) for one in wanted)
         self._ask(wire.LOOK, b"".join(asked))
         parts, count = self._answer(wire.LOOK)
-        sights: list[Sight] = wire.decode_looks(parts, count, [one.key for one in wanted])
-        return Look(self.host, {(one.place, one.key): sight for one, sight in zip(wanted, sights, strict=True)})
+        found = wire.decode_looks(parts, count, [one.key for one in wanted])
+        return Look(self.host, {(one.place, one.key): sight for one, sight in zip(wanted, found, strict=True)})
 
     def counts(self, ports: Sequence[int]) -> tuple[CountBlock, ...]:
         """Byte counters of all established sockets, by one wider dump."""
@@ -129,8 +132,7 @@ class Agent:
 
         Those of another namespace have its inode and a slash before their name; one that is gone is left out.
         """
-        others = sorted(self.involved - {0})
-        self._ask(wire.EVIDENCE, struct.pack(f">{len(others) + 1}Q", 0, *others))
+        self._ask(wire.EVIDENCE, wire.encode_evidence([0, *sorted(self.involved - {0})]))
         parts, count = self._answer(wire.EVIDENCE)
         return wire.decode_evidence(frames.decode_fields(parts, count))
 
@@ -156,12 +158,16 @@ class Agent:
         parts, count = self._answer(wire.OWNERS)
         return wire.decode_owners(frames.decode_fields(parts, count))
 
-    def ask_survey(self, verb: int, payload: bytes = b"", wait: bool = False) -> list[tuple[str, bytes]]:
-        """In place of `start` and `first_look`: HELLO and one question of probe_survey.py, its fields undecoded."""
-        self.begin(request(verb, payload), wait, survey_source())
+    def ask_survey(self, verb: int, payload: bytes = b"", wait: bool = False) -> tuple[list[frames.Frame], int]:
+        """In place of `start` and `first_look`: HELLO and one question of the survey, and its answer undecoded."""
+        self.begin(request(verb, payload), wait, survey=True)
         self._greet()
-        parts, count = self._answer(verb)
-        return frames.decode_fields(parts, count)
+        return self._answer(verb)
+
+    def ask_more(self, verb: int, payload: bytes) -> tuple[list[frames.Frame], int]:
+        """One more question of the survey, and its answer undecoded."""
+        self._ask(verb, payload)
+        return self._answer(verb)
 
     def close(self) -> None:
         """Ends the probe with its channel."""
@@ -185,13 +191,19 @@ class Agent:
     def _snapshot(self, namespaces: tuple[Namespace, ...]) -> Snapshot:
         return Snapshot(self.host, self.facts, namespaces, transport=self.transport)
 
+    def _table(self, netns: int) -> Told | None:
+        """The sockets of one namespace as /proc shows them, None where it refused, or is gone."""
+        self._ask(wire.TABLE, struct.pack(">Q", netns))
+        parts, count = self._answer(wire.TABLE)
+        return wire.decode_table(parts, count)
+
     def _read_dump(self, ports: Sequence[int]) -> tuple[Namespace, ...]:
         assert self.facts is not None
         decoder = wire.DumpDecoder(frozenset(ports))
         for frame in self._frames():
             if frame.kind in (frames.END, frames.ERROR):
                 count = frames.end_of(frame, wire.DUMP)
-                own = decoder.end(count, self.netns, self.addresses, self.facts.collector)
+                own = decoder.end(count, self.netns, self.addresses)
                 own = replace(own, tracked=self.tracked, forwards=self.forwards)
                 if decoder.refused and self.facts.sees_namespaces:
                     gap = f"{decoder.refused} other network namespaces could not be entered"
@@ -314,7 +326,8 @@ BOOTSTRAP = (
     f"os.write(1,bytes([{','.join(map(str, READY))}]));"
     "halfopen_input=open(0,chr(114)+chr(98));"
     "n=next(int(x)for x in halfopen_input if x.strip());"
-    "exec(compile(zlib.decompress(halfopen_input.read(n)),chr(45),chr(101)+chr(120)+chr(101)+chr(99)))"
+    "exec(compile(zlib.decompress(halfopen_input.read(n)),chr(45),chr(101)+chr(120)+chr(101)+chr(99)));"
+    "main(halfopen_input.read)"
 )
 
 INTERPRETERS = (

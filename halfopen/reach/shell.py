@@ -10,10 +10,10 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 
+from halfopen import probe
 from halfopen.errors import ErrorCode, HostError
-from halfopen.evidence import frames, shell
+from halfopen.evidence import frames, shell, wire
 from halfopen.evidence.told import Told
 from halfopen.model import HostFacts, InterfaceAddress, Look, Process, Snapshot, Wanted
 from halfopen.reach.channel import Channel
@@ -25,8 +25,8 @@ COMMAND = "exec /bin/sh -c 'echo halfopen-shell; exec /bin/sh'"
 
 
 def script() -> bytes:
-    """The text of the script, as it is sent."""
-    return resources.files("halfopen.reach").joinpath("collect.sh").read_bytes()
+    """What the shell is sent: its script, and the names of the settings that `counters` reads."""
+    return probe.script() + f"sysctls='{' '.join(wire.SYSCTLS)}'\n".encode()
 
 
 @dataclass

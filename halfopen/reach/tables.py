@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from halfopen.evidence.told import Told
-from halfopen.model import Absence, Look, Sight, Wanted
+from halfopen.model import Absence, Look, Sight, Socket, Wanted
+
+if TYPE_CHECKING:
+    from halfopen.evidence.told import Told
 
 
-def look_in(host: str, wanted: Sequence[Wanted], table: Callable[[], Told]) -> Look:
-    """The sockets that were asked for, out of one more table.
+def look_in(host: str, wanted: Sequence[Wanted], table: Callable[[], Told | None]) -> Look:
+    """The sockets that were asked for, out of one more table; `table` gives None where it could not be read.
 
     A table may skip a socket as others come and go, so what is not there is looked for in a second one; and where a
-    table may lack rows, what is not there is unseen.
+    table may lack rows, or was not read, what is not there is unseen.
     """
-    told = table()
-    whole = told.whole
-    found = {one.key: told.sockets.get(one.key) for one in wanted}
-    if not all(found.values()):
-        again = table()
-        whole = whole and again.whole
-        found = {key: seen or again.sockets.get(key) for key, seen in found.items()}
+    found: dict[bytes, Socket | None] = {one.key: None for one in wanted}
+    whole = True
+    for _ in range(2):
+        if not all(found.values()):
+            told = table()
+            whole = whole and told is not None and told.whole
+            found = {key: seen or (told.sockets.get(key) if told else None) for key, seen in found.items()}
     absent: Sight = Absence.ABSENT if whole else Absence.UNSEEN
     return Look(host, {(one.place, one.key): found[one.key] or absent for one in wanted})

@@ -17,8 +17,8 @@ import pytest
 from lab.host import Lab, lab
 from lab.tool import check
 
+from halfopen import probe
 from halfopen.evidence.wire import DUMP, EVIDENCE, HELLO, LOOK, OWNERS
-from halfopen.reach.agent import probe_source
 
 WITNESS = Path(__file__).with_name("witness.py")
 PER_PROGRAM, PROGRAMS = 10_000, 10
@@ -52,7 +52,7 @@ def with_witness(made: Lab) -> str:
 def record(made: Lab, name: str) -> tuple[list[int], list[str]]:
     """The verbs that arrived at a host, in order, and what its probe did in /proc or beside its own process."""
     sent = (made.folder / f"{name}.input").read_bytes()
-    source = zlib.compress(probe_source(), 9)
+    source = zlib.compress(probe.source(), 9)
     assert sent.startswith(source)
     verbs, at = [], len(source) + 8
     while at + 5 <= len(sent):

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 from lab.breaks import FAULTS, Scene
 from lab.host import Lab
 from lab.tool import NOBODY, assert_exactly, check, exec_inventory
-from probe.test_probe import PYTHONS
+from probe.conversation import PYTHONS
 
 
 def broken(made: Lab) -> tuple[Scene, set[tuple[str, str, str]]]:
     web, db = made["web"], made["db"]
     place = Scene(web, db, web.driver(), db.driver(), made.v4("db"), made.v4("db"), 5000)
     return place, FAULTS["server_vanished"](place)
-
-
-def version(python: str) -> list[int]:
-    said = subprocess.run([python, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True)
-    return [int(part) for part in said.stdout.split()]
 
 
 def test_whom_proc_hides_its_neighbours_from_still_proves_and_names_the_gap(fresh_pair: Lab, tmp_path: Path) -> None:
@@ -36,7 +30,7 @@ def test_whom_proc_hides_its_neighbours_from_still_proves_and_names_the_gap(fres
 
 def test_the_oldest_python_sees_the_same(fresh_pair: Lab, tmp_path: Path) -> None:
     place, expected = broken(fresh_pair)
-    oldest = min(PYTHONS, key=version)
+    oldest = next(iter(PYTHONS.values()))
     text = fresh_pair.inventory.read_text()
     for name in ("web", "db"):
         text = text.replace(f"[hosts.{name}]\n", f'[hosts.{name}]\npython = "{oldest}"\n')

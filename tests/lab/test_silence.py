@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+from halfopen.session import Session
 from lab.breaks import FAULTS, Scene
 from lab.host import Driver, Lab
 from lab.tool import Truth, assert_exactly, check, looks_amid, truth
@@ -12,7 +13,6 @@ from lab.waiting import until
 
 from halfopen.hosts import Hosts, Options
 from halfopen.inventory import CheckPlan, read
-from halfopen.session import Session
 
 RUNS = 20
 CHURN = 1000  # connections a second

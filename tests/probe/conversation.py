@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from lab.waiting import PATIENCE
@@ -12,18 +14,31 @@ from lab.waiting import PATIENCE
 from halfopen.reach.agent import Agent, remote_command
 
 
-def interpreters() -> list[str]:
-    """Every Python from 3.6 on that is installed here, one per minor version."""
+def interpreters() -> dict[str, str]:
+    """Every Python from 3.6 on that is installed here: minor version -> path, oldest first."""
     found: dict[str, str] = {}
-    roots = [Path.home() / ".pyenv/versions", Path("/usr/bin"), Path("/usr/local/bin")]
-    candidates = [path for root in roots for path in (*root.glob("3.*/bin/python3"), *root.glob("python3.*"))]
-    for path in candidates:
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    folders = [Path("/usr/bin"), Path("/usr/local/bin"), Path(sys.executable).parent, *pyenv.glob("versions/3.*/bin")]
+    for path in [path for folder in folders for path in sorted(folder.glob("python3*"))]:
         if re.fullmatch(r"python3(\.\d+)?", path.name):
             run = subprocess.run([path, "-c", "import sys;print('%d.%d'%sys.version_info[:2])"], capture_output=True)
             version = run.stdout.decode().strip()
-            if run.returncode == 0 and tuple(map(int, version.split("."))) >= (3, 6):
+            if run.returncode == 0 and minor(version) >= 6:
                 found.setdefault(version, str(path))
-    return [found[version] for version in sorted(found, key=lambda one: tuple(map(int, one.split("."))))]
+    return {version: found[version] for version in sorted(found, key=minor)}
+
+
+def minor(version: str) -> int:
+    """11 of 3.11."""
+    return int(version.partition(".")[2])
+
+
+def expected() -> list[str]:
+    """The versions under which the probe must be tested here: HALFOPEN_PYTHONS, else the one that runs this."""
+    return os.environ.get("HALFOPEN_PYTHONS", "{}.{}".format(*sys.version_info[:2])).split()
+
+
+PYTHONS = interpreters()
 
 
 class PipeChannel:

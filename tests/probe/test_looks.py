@@ -6,14 +6,15 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from probe.conversation import interpreters, open_probe
+from probe.conversation import open_probe
 
 from halfopen import address
 from halfopen.model import Absence, Socket, Wanted
-from halfopen.reach.agent import probe_source
+from halfopen.probe.head import Refused
+from halfopen.probe.look import look_each, looked_up
+from halfopen.probe.netlink import NETLINK_SOCK_DIAG, NLMSG_ERROR, Netlink
 
 PAIRS = 1100  # more than the probe takes at a time
 
@@ -42,7 +43,6 @@ def absent_beside(key: bytes) -> bytes:
     return key[:-4] + b"\0\1" + key[-2:]
 
 
-@pytest.mark.parametrize("python", interpreters())
 def test_each_of_many_look_ups_finds_its_own(python: str, clients: list[socket.socket]) -> None:
     agent = open_probe(python)
     agent.start((1,))
@@ -57,40 +57,32 @@ def test_each_of_many_look_ups_finds_its_own(python: str, clients: list[socket.s
         assert sights[agent.place, absent_beside(key)] is Absence.ABSENT
 
 
-def probe() -> dict[str, Any]:
-    """The probe's functions, in this process."""
-    space: dict[str, Any] = {"__name__": "probe"}
-    exec(compile(probe_source(), "probe", "exec"), space)
-    return space
-
-
 @pytest.mark.parametrize("lost", [0, 1, 40, 399])
-def test_an_answer_that_does_not_come_is_refused_and_not_absent(lost: int, clients: list[socket.socket]) -> None:
-    space = probe()
-    netlink = space["Netlink"](space["NETLINK_SOCK_DIAG"])
+def test_an_answer_that_does_not_come_is_refused_and_not_absent(
+    lost: int, clients: list[socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netlink = Netlink(NETLINK_SOCK_DIAG)
     receive, calls = netlink.receive, [0]
 
     def failing() -> memoryview:
         calls[0] += 1
         if calls[0] == lost + 1:
-            raise space["Refused"](105, "netlink")  # ENOBUFS
-        data: memoryview = receive()
-        return data
+            raise Refused(105, "netlink")  # ENOBUFS
+        return receive()
 
-    netlink.receive = failing
+    monkeypatch.setattr(netlink, "receive", failing)
     keys = [key_of(one) for one in clients[:400]]
     sockids = [struct.pack("4s16s16s", key[-4:], key[:4], key[4:8]) for key in keys]
-    found = space["look_each"](netlink, [(2, 0, one) for one in sockids])
+    found = look_each(netlink, [(2, 0, one) for one in sockids])
     assert len(found) == len(keys)
-    refused = [isinstance(one, space["Refused"]) for one in found]
+    refused = [isinstance(one, Refused) for one in found]
     assert refused[lost] and not any(refused[:lost]) and sum(refused) <= 32
     for key, answer in zip(keys, found, strict=True):
-        assert isinstance(answer, space["Refused"]) or answer[4:8] == key[-4:]
+        assert isinstance(answer, Refused) or answer[4:8] == key[-4:]
 
 
 def test_an_answer_to_another_question_is_refused() -> None:
-    space = probe()
-    data = struct.pack("=IHHII", 36, space["NLMSG_ERROR"], 0, 7, 0) + struct.pack("=i16s", -2, b"")
-    assert space["looked_up"](memoryview(data), 7, b"") is None
-    with pytest.raises(space["Refused"]):
-        space["looked_up"](memoryview(data), 8, b"")
+    data = struct.pack("=IHHII", 36, NLMSG_ERROR, 0, 7, 0) + struct.pack("=i16s", -2, b"")
+    assert looked_up(memoryview(data), 7, b"") is None
+    with pytest.raises(Refused):
+        looked_up(memoryview(data), 8, b"")

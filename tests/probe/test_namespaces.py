@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 from lab.waiting import PATIENCE
-from probe.conversation import open_probe
-from probe.test_probe import PYTHONS, without_netlink
+from probe.conversation import PYTHONS, open_probe
 
 from halfopen import address
 from halfopen.model import Absence, Namespace, Place, Socket, Wanted
@@ -53,11 +52,6 @@ def inner() -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
         process.kill()
 
 
-@pytest.fixture(params=PYTHONS, ids=[path.split("/")[-3] if "versions" in path else path for path in PYTHONS])
-def python(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 def key(local: list[Any], peer: list[Any]) -> bytes:
     return address.make_key(address.parse(local[0]), local[1], address.parse(peer[0]), peer[1])
 
@@ -67,12 +61,9 @@ def within(spaces: tuple[Namespace, ...], netns: int) -> Namespace:
     return found
 
 
-@pytest.mark.parametrize("way", ["netlink", "procfs"])
 def test_it_looks_into_a_namespace_without_a_name(
-    way: str, python: str, inner: tuple[subprocess.Popen[str], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    way: str, python: str, inner: tuple[subprocess.Popen[str], dict[str, Any]]
 ) -> None:
-    if way == "procfs":
-        without_netlink(monkeypatch)
     _, told = inner
     agent = open_probe(python)
     agent.start(())
@@ -106,7 +97,7 @@ def test_it_looks_into_a_namespace_without_a_name(
     agent.close()
 
 
-def test_a_namespace_that_is_gone_is_unseen_and_not_empty(python: str) -> None:
+def test_a_namespace_that_is_gone_is_unseen_and_not_empty(way: str, python: str) -> None:
     argv = ["unshare", "-n", sys.executable, "-c", INNER]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout and process.stdin
@@ -141,7 +132,7 @@ def test_no_namespace_outlives_its_last_process_because_of_us() -> None:
     """The probe holds nothing open of a namespace that it has looked into."""
     argv = ["unshare", "-n", "sleep", "600"]
     with subprocess.Popen(argv) as process:
-        agent = open_probe(PYTHONS[-1])
+        agent = open_probe(list(PYTHONS.values())[-1])
         agent.start(())
         agent.first_look(())
         channel: Any = agent.channel

@@ -11,31 +11,25 @@ import struct
 import subprocess
 import termios
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any
 
 import pytest
 from lab.waiting import PATIENCE, until
-from probe.conversation import PipeChannel, interpreters, open_probe
+from probe.conftest import refuse_netlink
+from probe.conversation import PYTHONS, PipeChannel, expected, open_probe
 
-from halfopen import address
-from halfopen.evidence import frames, kernel, wire
-from halfopen.model import Absence, Collector, Socket, Wanted
-from halfopen.reach.agent import Agent, probe_source
+from halfopen import address, probe
+from halfopen.errors import HostError
+from halfopen.evidence import wire
+from halfopen.model import Absence, Collector, Snapshot, Socket, Wanted
+from halfopen.probe.columns import with_info
+from halfopen.probe.serve import IDLE_LIMIT
+from halfopen.reach.agent import Agent
 from halfopen.table import Count
 from halfopen.tcp import State, state_of
 
-PYTHONS = interpreters()
-NO_NETLINK = "import _socket as _s\ndef _refuse(*a, **k): raise OSError(97, 'refused')\n_s.socket = _refuse\n"
 
-
-def test_there_is_an_old_and_a_new_python_in_ci() -> None:
-    assert PYTHONS
-
-
-@pytest.fixture(params=PYTHONS, ids=[path.split("/")[-3] if "versions" in path else path for path in PYTHONS])
-def python(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+def test_every_python_that_is_expected_here_is_there() -> None:
+    assert set(expected()) <= PYTHONS.keys(), f"the probe can be tested under {', '.join(PYTHONS)} only"
 
 
 @pytest.fixture
@@ -72,25 +66,22 @@ def key_of(one: socket.socket) -> bytes:
     return address.make_key(address.parse(local[0]), local[1], address.parse(peer[0]), peer[1])
 
 
-def without_netlink(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sends a probe whose netlink sockets are refused, as in a container without them."""
-    source = probe_source().decode()
-    blind = source.replace("# Kinds of frames", NO_NETLINK + "# Kinds of frames", 1)
-    monkeypatch.setattr("halfopen.reach.agent.probe_source", blind.encode)
+def amend(monkeypatch: pytest.MonkeyPatch, before: str, after: str) -> None:
+    """From here on a probe is sent with another word in place of this one."""
+    text = probe.source()
+    assert text.count(before.encode()) == 1
+    monkeypatch.setattr("halfopen.probe.source", lambda survey=False: text.replace(before.encode(), after.encode()))
 
 
-def started(python: str, ports: tuple[int, ...] = ()) -> tuple[Agent, object]:
+def started(python: str, ports: tuple[int, ...] = ()) -> tuple[Agent, Snapshot]:
     agent = open_probe(python)
     agent.start(ports)
     return agent, agent.first_look(ports)
 
 
-@pytest.mark.parametrize("way", ["netlink", "procfs"])
 def test_it_sees_every_socket_and_what_ss_sees(
-    way: str, python: str, pairs: list[tuple[socket.socket, socket.socket]], monkeypatch: pytest.MonkeyPatch
+    way: str, python: str, pairs: list[tuple[socket.socket, socket.socket]]
 ) -> None:
-    if way == "procfs":
-        without_netlink(monkeypatch)
     agent = open_probe(python)
     agent.start(())
     snapshot = agent.first_look(())
@@ -98,12 +89,8 @@ def test_it_sees_every_socket_and_what_ss_sees(
     rows = {key: state_of(state) for key, state, _ in snapshot.namespaces[0].table.rows()}
     expected = {key_of(one) for pair in pairs for one in pair}
     assert {key for key, state in rows.items() if state is State.ESTABLISHED} >= expected
-    if way == "netlink":
-        listed = by_ss()
-        assert expected <= listed
-        mine = {key for key in rows if any(key == one for one in listed)}
-        assert expected <= mine
-
+    listed = by_ss()
+    assert expected <= listed & rows.keys()
     wanted = [Wanted(agent.place, one) for one in sorted(expected)]
     absent = Wanted(agent.place, address.make_key(b"\x7f\0\0\1", 1, b"\x7f\0\0\1", pairs[0][1].getsockname()[1]))
     look = agent.look([*wanted, absent])
@@ -139,21 +126,21 @@ def test_netlink_and_proc_agree(
     agent, one = started(python)
     agent.close()
     with monkeypatch.context() as patch:
-        without_netlink(patch)
+        refuse_netlink(patch)
         agent, two = started(python)
         agent.close()
     agent, three = started(python)
     agent.close()
     expected = {key_of(end) for pair in pairs for end in pair}
     rows = [
-        {(key, state, marks & ~7) for key, state, marks in snapshot.namespaces[0].table.rows() if key in expected}  # type: ignore[attr-defined]
+        {(key, state, marks & ~7) for key, state, marks in snapshot.namespaces[0].table.rows() if key in expected}
         for snapshot in (one, two)
     ]
     assert rows[0] == rows[1]
     listeners = [
         {
             (found.address, found.port, found.queue)
-            for found in snapshot.namespaces[0].listeners  # type: ignore[attr-defined]
+            for found in snapshot.namespaces[0].listeners
             if found.port in {pair[1].getsockname()[1] for pair in pairs}
         }
         for snapshot in (one, two)
@@ -162,26 +149,22 @@ def test_netlink_and_proc_agree(
     # Loopback and global addresses are the same by both ways, so that the same connections are judged.
     # Links may come and go meanwhile: what was there before and after was there for the other way too.
     before, by_proc, after = (
-        {found.address for found in snapshot.namespaces[0].addresses}  # type: ignore[attr-defined]
-        for snapshot in (one, two, three)
+        {found.address for found in snapshot.namespaces[0].addresses} for snapshot in (one, two, three)
     )
     assert before & after <= by_proc <= before | after and b"\x7f\0\0\1" in before & after
 
 
-@pytest.mark.parametrize("way", ["netlink", "procfs"])
 def test_a_port_filter_passes_either_side(
-    way: str, python: str, pairs: list[tuple[socket.socket, socket.socket]], monkeypatch: pytest.MonkeyPatch
+    way: str, python: str, pairs: list[tuple[socket.socket, socket.socket]]
 ) -> None:
-    if way == "procfs":
-        without_netlink(monkeypatch)
     ports = tuple(sorted({pairs[0][1].getsockname()[1], pairs[8][1].getsockname()[1]}))
     agent, snapshot = started(python, ports)
     agent.close()
-    rows = {key for key, _, _ in snapshot.namespaces[0].table.rows()}  # type: ignore[attr-defined]
+    rows = {key for key, _, _ in snapshot.namespaces[0].table.rows()}
     expected = {key_of(one) for pair in pairs if pair[1].getsockname()[1] in ports for one in pair}
     assert rows >= expected  # a neighbour's connection may have had the port before us
     assert all({address.split_key(key)[1], address.split_key(key)[3]} & set(ports) for key in rows)
-    assert {one.port for one in snapshot.namespaces[0].listeners} == set(ports)  # type: ignore[attr-defined]
+    assert {one.port for one in snapshot.namespaces[0].listeners} == set(ports)
 
 
 def test_it_counts_bytes_as_the_sockets_themselves_do(
@@ -219,17 +202,15 @@ def counts_by_getsockopt(one: socket.socket) -> tuple[int, int, int]:
 
 def test_a_kernel_that_counts_no_bytes_gives_no_counters() -> None:
     """Rows of one length whose tcp_info lies elsewhere, is too short, or is not there."""
-    space: dict[str, Any] = {"__name__": "probe"}
-    exec(compile(probe_source(), "probe", "exec"), space)
 
     def row(*attributes: tuple[int, int]) -> bytes:
         parts = [struct.pack("=HH", 4 + size, kind) + bytes(size) for kind, size in attributes]
         return bytes(88) + b"".join(parts)
 
     plain, moved, old, none = row((8, 4), (2, 280)), row((2, 280), (8, 4)), row((8, 4), (2, 104)), row((8, 4))
-    assert space["with_info"](memoryview(plain * 3), len(plain)) == [(100, memoryview(plain * 3))]
-    assert [info for info, _ in space["with_info"](memoryview(plain + moved + plain), len(plain))] == [100, 92, 100]
-    assert not space["with_info"](memoryview(old * 2), len(old)) and not space["with_info"](memoryview(none), len(none))
+    assert with_info(memoryview(plain * 3), len(plain)) == [(100, memoryview(plain * 3))]
+    assert [info for info, _ in with_info(memoryview(plain + moved + plain), len(plain))] == [100, 92, 100]
+    assert not with_info(memoryview(old * 2), len(old)) and not with_info(memoryview(none), len(none))
 
 
 def test_it_names_the_holders_and_reads_counters(python: str, pairs: list[tuple[socket.socket, socket.socket]]) -> None:
@@ -252,87 +233,49 @@ def test_it_ends_with_its_channel(python: str) -> None:
 
 
 def test_a_print_breaks_no_frame(python: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    noisy = probe_source().replace(
-        b"def hello(use_netlink):", b"def hello(use_netlink):\n    print('noise', flush=True)"
-    )
-    noisy = noisy.replace(b'    """What this host is', b'    print("noise")\n    """What this host is')
-    monkeypatch.setattr("halfopen.reach.agent.probe_source", lambda: noisy)
+    amend(monkeypatch, "name = os.uname()", "name = os.uname(); print('noise', flush=True)")
     agent, snapshot = started(python)
-    assert snapshot.facts is not None  # type: ignore[attr-defined]
+    assert snapshot.facts is not None
     agent.close()
 
 
 def test_a_fault_of_the_probe_is_an_answer(python: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = probe_source().replace(b"def evidence():", b"def evidence():\n    return 1 // 0\n\n\ndef _unused():")
-    monkeypatch.setattr("halfopen.reach.agent.probe_source", lambda: broken)
+    amend(monkeypatch, "paths = [", "paths = 1 // 0, [")
     agent, _ = started(python)
     with pytest.raises(Exception, match="ZeroDivisionError"):
         agent.evidence()
     agent.close()
 
 
-def test_it_starts_no_process_and_writes_no_file() -> None:
-    source = probe_source().decode()
-    for word in ("subprocess", "fork", "os.system", "popen", '"w', "'w", "O_CREAT", "SOCK_DESTROY", "sendto"):
-        assert word not in source
-
-
-def test_fields_of_a_socket_are_tied() -> None:
-    """The two lists exist twice on purpose; this holds them together: layout of the message, verbs, frames, schema."""
-    space: dict[str, object] = {"__name__": "probe"}
-    exec(compile(probe_source(), "probe", "exec"), space)
-    names = (
-        "SCHEMA",
-        "FIELDS",
-        "BLOCK",
-        "LISTENERS",
-        "ROWS",
-        "END",
-        "ERROR",
-        "HELLO",
-        "DUMP",
-        "LOOK",
-        "EVIDENCE",
-        "OWNERS",
-    )
-    assert {name: space[name] for name in names} == {
-        name: getattr(wire, name, None) or getattr(frames, name) for name in names
-    }
-    assert space["ROW"] == 16 + kernel.MESSAGE.size
-    row = space["proc_row"](  # type: ignore[operator]
-        b"   0: 0100007F:1538 0200007F:9C40 01 00000003:00000005 01:0000000A 00000002  1000        0 4242 1 ffff 20 4",
-        2,
-    )
-    found = kernel.decode_socket(row[16:])
-    assert found == replace(
-        found,
-        key=address.make_key(b"\x7f\0\0\1", 0x1538, b"\x7f\0\0\2", 0x9C40),
-        send_q=3,
-        recv_q=5,
-        timer_expires_s=0.1,
-        retransmits=2,
-        uid=1000,
-        inode=4242,
-        cookie=None,
-    )
-
-
-def test_it_dies_if_nobody_asks_any_more() -> None:
-    space: dict[str, object] = {"__name__": "probe"}
-    exec(compile(probe_source(), "probe", "exec"), space)
-    assert PATIENCE < int(str(space["IDLE_LIMIT"])) <= 3600
-    short = probe_source().replace(b"IDLE_LIMIT = 900", b"IDLE_LIMIT = 2")
-    agent = open_probe(PYTHONS[-1])
-    import halfopen.reach.agent as module
-
-    kept = module.probe_source
-    module.probe_source = lambda: short
-    try:
-        agent.start(())
-    finally:
-        module.probe_source = kept
-    agent.first_look(())
+def test_it_dies_if_nobody_asks_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert PATIENCE < IDLE_LIMIT <= 3600
+    amend(monkeypatch, f"IDLE_LIMIT = {IDLE_LIMIT}", "IDLE_LIMIT = 2")
+    agent, _ = started(list(PYTHONS.values())[-1])
     channel = agent.channel
     assert isinstance(channel, PipeChannel)
     assert channel.process.wait(PATIENCE) == -signal.SIGALRM
+    agent.close()
+
+
+def test_listeners_that_share_a_port_are_told_apart(way: str, python: str) -> None:
+    with socket.socket() as one, socket.socket() as two:
+        for listener in (one, two):
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            listener.bind(("127.0.0.1", one.getsockname()[1] if listener is two else 0))
+            listener.listen(8)
+        port = one.getsockname()[1]
+        agent, snapshot = started(python, (port,))
+        agent.close()
+        inodes = {os.fstat(listener.fileno()).st_ino for listener in (one, two)}
+    assert {found.inode for found in snapshot.namespaces[0].listeners} == inodes and way
+
+
+@pytest.mark.parametrize(
+    "names", ["../kernel/hostname", "core/../../kernel/hostname", "core/som axconn", "core/\0", "é", "x\n" * 101]
+)
+def test_no_name_of_a_sysctl_leads_elsewhere(names: str) -> None:
+    agent, _ = started(list(PYTHONS.values())[-1])
+    with pytest.raises(HostError, match="names of sysctls"):
+        agent.ask_more(wire.EVIDENCE, struct.pack(">HQ", 1, 0) + names.encode())
+    assert agent.evidence()[1]["somaxconn"] > 0  # and it goes on
     agent.close()

@@ -1,5 +1,6 @@
 # Reads the sockets of a host that has no Python, with what it has: ss, /proc, netstat or lsof. Sent to /bin/sh over its
 # stdin, line by line; then each request is one more line: ask NONCE WORD... It writes nothing and changes nothing.
+# Behind it comes the line sysctls='NAME...': the settings that are asked for, by their paths below /proc/sys/net.
 # An answer is sections: a line "NONCE name status length", then so many bytes. The last section is called end and
 # names those before it.
 LC_ALL=C
@@ -40,9 +41,7 @@ counters() {
   run netstat cat /proc/net/netstat
   run snmp cat /proc/net/snmp
   text=
-  for file in core/somaxconn ipv4/tcp_abort_on_overflow ipv4/tcp_fin_timeout ipv4/tcp_keepalive_intvl \
-    ipv4/tcp_keepalive_probes ipv4/tcp_keepalive_time ipv4/tcp_max_syn_backlog ipv4/tcp_orphan_retries \
-    ipv4/tcp_retries2 ipv4/tcp_syn_retries ipv4/tcp_synack_retries ipv4/tcp_syncookies; do
+  for file in $sysctls; do
     value=
     [ -r "/proc/sys/net/$file" ] && read -r value <"/proc/sys/net/$file"
     text="$text${file##*/} $value

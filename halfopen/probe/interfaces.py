@@ -1,0 +1,80 @@
+"""The ground of a network namespace: addresses, links, and what it tracks and forwards."""
+
+import struct
+
+from halfopen.probe.head import Refused
+from halfopen.probe.netlink import NETLINK_ROUTE, Netlink, attributes, messages
+from halfopen.probe.procfs import read_file
+
+RTM_GETLINK, RTM_GETADDR = 18, 22
+TRACKED = "/proc/sys/net/netfilter/nf_conntrack_count"
+FORWARDING = ("ipv4/ip_forward", "ipv6/conf/all/forwarding")
+
+
+def links() -> "dict[int, tuple[bytes, int]]":
+    """Index of what is up, but loopback -> (kind, index of its master or 0); one of no kind where that is refused."""
+    found = {}
+    try:
+        for data in Netlink(NETLINK_ROUTE).dump(RTM_GETLINK, struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0)):
+            for offset, length in messages(data):
+                here = attributes(data, offset + 32, offset + length)
+                info = here.get(18, b"")
+                kind = attributes(info, 0, len(info)).get(1, b"").rstrip(b"\0")
+                hardware, index, flags = struct.unpack_from("=HiI", data, offset + 18)
+                if hardware != 772 and flags & 1:  # ARPHRD_LOOPBACK, IFF_UP
+                    found[index] = kind, struct.unpack("=I", here.get(10, bytes(4)))[0]
+        return found
+    except Refused:
+        return {0: (b"", 0)}
+
+
+def inner_links() -> "list[int]":
+    """Bridges on which there is nothing but veth: behind them are namespaces of this host, and nobody else."""
+    known = links()
+    others = {master for kind, master in known.values() if kind != b"veth"}
+    return [index for index, (kind, _) in known.items() if kind == b"bridge" and index not in others]
+
+
+def interface_addresses() -> "list[tuple[bytes, int, int]]":
+    """Addresses of every interface: (packed address, prefix length, interface index)."""
+    found = []
+    for data in Netlink(NETLINK_ROUTE).dump(RTM_GETADDR, struct.pack("=BBBBI", 0, 0, 0, 0, 0)):
+        for offset, length in messages(data):
+            index = struct.unpack_from("=I", data, offset + 20)[0]
+            here = attributes(data, offset + 24, offset + length)
+            address = here.get(2) or here.get(1)  # IFA_LOCAL differs from IFA_ADDRESS on point-to-point links
+            if address:
+                found.append((address, data[offset + 17], index))
+    return found
+
+
+def interfaces_of() -> "dict[bytes, set[int]]":
+    """Address -> interfaces that a socket with it may be bound to; never empty, so that it is read once."""
+    found: dict[bytes, set[int]] = {b"": set()}
+    try:
+        above = links()
+        for address, _, index in interface_addresses():
+            found.setdefault(address, set()).update({index, above.get(index, (b"", 0))[1]} - {0})
+    except Refused:
+        pass  # a look-up is then tried as it was asked, and no further
+    return found
+
+
+def ground() -> "list[tuple[str, bytes]]":
+    """Of the network namespace that we are in: an `address` field for each address, and what it tracks and forwards.
+
+    Without netlink the text from which the receiver reads the addresses: local routes, and those of IPv6.
+    """
+    found = []
+    try:
+        for address, prefix, index in interface_addresses():
+            found.append(("address", struct.pack(">BBI", len(address), prefix, index) + address))
+    except Refused:
+        found = [("fib_trie", read_file("/proc/net/fib_trie", 16 << 20) or b"")]
+        found.append(("if_inet6", read_file("/proc/net/if_inet6") or b""))
+    found.append(("tracked", (read_file(TRACKED, 32) or b"").strip()))
+    # A container has forwarding from its host; one with nothing but the way out of it forwards for nobody.
+    forwards = any((read_file("/proc/sys/net/" + path, 32) or b"0").strip() != b"0" for path in FORWARDING)
+    if forwards and any(kind != b"veth" or master for kind, master in links().values()):
+        found.append(("forwards", b"1"))
+    return found
