@@ -47,7 +47,7 @@ def test_a_fault_is_found_exactly(fault: str, way: tuple[str, Lab]) -> None:
     place = scene(kind, made)
     expected = FAULTS[fault](place)
     assert len(expected) == (0 if fault == "healthy" else COUNT)
-    code, report = check(made, "--port", str(place.port), **names(kind))
+    code, report = check(made, "--port", str(place.port), "--settle", "0.5", **names(kind))
     assert_exactly(report, expected)
     critical = any(one["severity"] == "critical" for one in report["findings"])
     assert code == (1 if critical else 0)
