@@ -106,9 +106,10 @@ def test_where_no_file_is_left_to_keep_a_new_key_none_is_accepted(site: Site) ->
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", ["none", "key", "./key"])
+@pytest.mark.parametrize("name", ["none", "key", "./key", "."])
 def test_keys_never_come_from_the_working_directory(way: str, name: str, site: Site) -> None:
-    shutil.copy(site.folder / "key", site.work / name)
+    if name != ".":
+        shutil.copy(site.folder / "key", site.work / name)
     known = f"UserKnownHostsFile {site.folder}/known"
     with pytest.raises(HostError) as caught:
         site.reach(way, known, f"IdentityFile {name}")

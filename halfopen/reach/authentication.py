@@ -86,7 +86,7 @@ def keys(
 def public_key(path: Path) -> list[bytes]:
     """The public half beside a key file, if it is there."""
     try:
-        words = read_regular(path.with_name(path.name + ".pub"), KEY_LIMIT).decode("utf-8", "replace").split()
+        words = read_regular(Path(f"{path}.pub"), KEY_LIMIT).decode("utf-8", "replace").split()
     except OSError:
         return []
     key = known_hosts.decode_key(words[0], words[1]) if len(words) > 1 else None

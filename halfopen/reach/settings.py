@@ -14,6 +14,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from halfopen.errors import ErrorCode, HostError, UsageError
 from halfopen.userfiles import anchored, read_regular
@@ -149,9 +150,9 @@ def beyond_us(settings: Settings) -> str | None:
         return settings.beyond_us
     for name in settings.identity_files:
         path = anchored(name)
-        if path.with_name(f"{path.name}-cert.pub").is_file():
+        if Path(f"{path}-cert.pub").is_file():
             return f"{path} has a certificate"
-        public = path.with_name(f"{path.name}.pub")
+        public = Path(f"{path}.pub")
         with contextlib.suppress(OSError):
             if path.is_file() and read_regular(public, KEY_LIMIT)[:3] == b"sk-":
                 return f"{path} lives in a security key"
