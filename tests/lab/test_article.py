@@ -180,7 +180,7 @@ def bare(report: str) -> str:
     """A report without what differs from run to run (durations, ports, pids, counters), and so without line breaks."""
     lasting = r"(\d+m \d\ds|[\d.]+ s)"
     once = re.sub(rf"{lasting}( to {lasting})?", "T", " ".join(report.split()))
-    return re.sub(rf"{APP}:\d+|pid \d+|Sent \d+|Overflows \d+", "N", once)
+    return re.sub(rf"{APP}:\d+|pid \d+|proc/\d+|Sent \d+|Overflows \d+", "N", once)
 
 
 def rendered(found: dict[str, Any], view: View) -> str:
