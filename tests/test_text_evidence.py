@@ -18,7 +18,8 @@ from strategies import KEYS, PORTS, V4
 from halfopen import address
 from halfopen.errors import UsageError
 from halfopen.evidence.recognise import FORMS, recognise
-from halfopen.evidence.told import Told, endpoint
+from halfopen.evidence.ss import SS
+from halfopen.evidence.told import Told, endpoint, read
 from halfopen.model import Collector, Socket
 from halfopen.tcp import State, Timer
 
@@ -442,3 +443,9 @@ def test_rows_rendered_as_ss_text_are_read_back(sockets: list[Socket]) -> None:
 @given(V4, PORTS, st.sampled_from([":", "."]))
 def test_endpoints_are_read_back_with_either_separator(packed: bytes, port: int, separator: str) -> None:
     assert endpoint(f"{address.show(packed)}{separator}{port}", separator, b"") == (packed, port)
+
+
+def test_listeners_that_share_an_address_and_port_are_all_kept() -> None:
+    lines = [f"LISTEN {queue} 8 10.0.0.1:80 0.0.0.0:* ino:{inode} sk:1" for queue, inode in ((2, 77), (5, 78), (5, 78))]
+    told = read("State Recv-Q Send-Q Local Address:Port Peer Address:Port\n" + "\n".join(lines), SS)
+    assert sorted((one.queue, one.inode) for one in told.listeners) == [(2, 77), (5, 78)]
