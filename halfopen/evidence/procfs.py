@@ -83,6 +83,7 @@ PROCFS = Form(
     "/proc/net/tcp",
     Collector.PROCFS,
     re.compile(r"(?m)^[ \t]*\d+:\s+[0-9A-F]{8}(?:[0-9A-F]{24})?:[0-9A-F]{4}\s|^[ \t]*sl\s+local_address\s"),
+    re.compile(r"(?P<heading>sl\s+local_address\s+rem)|\d:\s+(?:[0-9A-F]{8}|[0-9A-F]{32}):[0-9A-F]{4}\s"),
     lambda _: row,
     gaps=gaps,
     holes=holes,
