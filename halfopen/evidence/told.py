@@ -198,17 +198,17 @@ class Draft:
         text = " ".join(line.text[:LINE_LIMIT].split())
         command = COMMAND.search(text) if line.why else None
         if line.heading or command:
-            what, key = ("heading", text) if command is None else ("command", command[0])
+            what, key = ("heading", text) if command is None else ("command", command[0].strip())
             before = self._marks.get(key)
             if before is not None and before[1] < self._taken:
                 self._again(line.number, text, f"the {what} of line {before[0]} stands there once more")
             self._marks[key] = line.number, self._taken
-        elif line.why and self._taken and TIME_OF_DAY.search(text) and not SOCKET_LIKE.search(text):
+        if line.why and self._taken and TIME_OF_DAY.search(text) and not SOCKET_LIKE.search(text):
             self._time = Problem(line.number, text[:SHOWN], "a time of day stands between two rows", False)
 
     def _again(self, number: int, text: str, why: str) -> None:
-        """What shows a second moment; the first such line counts."""
-        self.second = self.second or Problem(number, text.strip()[:SHOWN], why, True)
+        """What shows a second moment; the first such line counts, and a time of day that stands above it."""
+        self.second = self.second or self._time or Problem(number, text.strip()[:SHOWN], why, True)
 
 
 def read(text: str, form: Form, command_known: bool = False) -> Told:
@@ -273,7 +273,13 @@ def lines_of(text: str, form: Form) -> Iterator[Line]:
 def whole_lines(text: str, form: Form) -> Iterator[Line]:
     """The lines of a text that is not cut."""
     read_row = form.rows(text)
+    width = None  # of the terminal that watch ran in: it cuts each line there, and its heading fills one
     for number, line in form.lines(numbered(text)):
+        if WATCH.match(line):
+            width = len(line)
+        elif len(line) == width:
+            yield refused(Line(number, line), "it is as wide as the terminal that watch ran in, so that it may be cut")
+            continue
         if len(line) > LINE_LIMIT:
             yield Line(number, line[:LINE_LIMIT], why=f"longer than {LINE_LIMIT >> 10} KiB")
             continue
@@ -409,4 +415,5 @@ TAIL = re.compile(
 """How a line begins that may be the rest of the one above it: half a port, a number, a cookie or a state."""
 
 COMMAND = re.compile(r"(?:^|[\s/|;&(])(?:ss|netstat|lsof|watch|cat /proc/net/tcp6?)(?:\s.*)?$")
+WATCH = re.compile(r"Every \d[\d.,]*s: .*\d$")
 TIME_OF_DAY = re.compile(r"(?<![\w:.])\d{1,2}:\d\d:\d\d(?![\w:])")
