@@ -28,7 +28,8 @@ def column_row(line: str) -> Row | None:
     end = socket_of(found["type"], found["name"], found["state"])
     if end is not None and found["device"].isdigit():  # the inode on Linux, an address of the kernel elsewhere
         end = replace(end, inode=number(found["device"]))
-    return Row(end, Process(int(found["pid"]), found["command"]))
+    # A process may hold a socket twice, and several one socket, but a descriptor stands there once.
+    return Row(end, Process(int(found["pid"]), found["command"]), line[: found.start("type")])
 
 
 def fields(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
@@ -48,9 +49,9 @@ def fields(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
             process = [line]
         elif letter == "f":
             began, descriptor = at, [line]
-        elif descriptor:
+        elif descriptor and len(descriptor) < FIELDS:
             descriptor.append(line.replace("\t", " "))
-        elif letter in "cguLRZK":
+        elif not descriptor and letter in "cguLRZK" and len(process) < FIELDS and len(line) < LONGEST:
             process.append(line.replace("\t", " "))
         else:
             yield at, line
@@ -63,6 +64,8 @@ def field_row(line: str) -> Row | None:
     words = line.split("\t")
     if not words[0].startswith("p") or number(words[0][1:], 1 << 32) is None:
         raise ValueError("no field of lsof -F, or one without a process before it")
+    if not all(FIELD.fullmatch(word) for word in words):
+        raise ValueError("one of its lines is no field of lsof -F, or more than one")
     names = [word[:3] if word.startswith("T") else word[:1] for word in words if word]
     if len(set(names)) < len(names):
         raise ValueError("a field of lsof -F stands there twice")
@@ -81,7 +84,8 @@ def field_row(line: str) -> Row | None:
         end = replace(end, recv_q=queues[0], send_q=queues[1])
     if isinstance(end, ListenSocket):
         end = replace(end, queue=queues[0], uid=number(found.get("u", "")[1:], 1 << 32))
-    return Row(end, Process(int(words[0][1:]), found.get("c", "c")[1:]))
+    name = "\t".join(word for word in words if word[:1] in "pKf")
+    return Row(end, Process(int(words[0][1:]), found.get("c", "c")[1:]), name)
 
 
 def socket_of(kind: str, name: str, state: str | None) -> Socket | ListenSocket | None:
@@ -114,11 +118,17 @@ COLUMNS = re.compile(
 )
 OTHER = re.compile(r"^\S+\s+\d+\s.*\s(?:UDP|UDPLITE|ICMP|SCTP)\s|\s(?:sock|REG|DIR|CHR|unix|FIFO|a_inode)\s")
 
+FIELD = re.compile(r"f(?:\d{1,10}|[a-zA-Z-]{2,5}|\?)|t(?:IPv[46]|(?!IPv[46]).*)|P(?:TCP|(?!TCP).*)|(?![ftP])[a-zA-Z].*")
+FIELDS, LONGEST = 32, 1000  # lines of a process or a descriptor, characters of a line of a process
+
 LSOF = Form(
     "lsof",
     Collector.LSOF,
     re.compile(
         r"(?m)^\S+\s+\d+\s.*\sIPv[46]\s+\S+\s+(?:\S+\s+)?TCP\s+\S{1,100}:\S{1,40}|^COMMAND\s+PID\s.*\bNODE\s+NAME"
+    ),
+    re.compile(
+        r"(?P<heading>COMMAND\s+PID\s)|\s(?:IPv[46]\s+\S+\s+(?:\S+\s+)?(?:TCP|UDP)|sock|REG|DIR|CHR|unix|FIFO|a_inode)\s"
     ),
     lambda _: column_row,
     holes=holes,
@@ -127,6 +137,7 @@ LSOF_FIELDS = Form(
     "lsof -F",
     Collector.LSOF,
     re.compile(r"(?m)^p\d{1,10}\r?\n(?:[a-zA-Z].*\n){0,8}f\d"),
+    re.compile(r"(?!)"),  # one row is many lines here, and what is glued to a field makes it none
     lambda _: field_row,
     fields,
     holes=holes,

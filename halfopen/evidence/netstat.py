@@ -77,6 +77,8 @@ def bsd_row(line: str, cut_at: int | None) -> Row | None:
     any_of = ANY4 if four else ANY6
     local, peer = endpoint(found["local"], ".", any_of), endpoint(found["peer"], ".", any_of)
     family = 2 if four or (found["proto"] == "tcp" and len(local[0]) == 4) else 10
+    if found["state"] is None and peer[1]:
+        raise ValueError("it has no state, so its end may be cut")
     end = end_of(state_of(found["state"] or "CLOSED"), local, peer, family, *queues(found["recv"], found["send"]))
     if isinstance(end, ListenSocket):
         end = replace(end, queue=None, backlog=None)  # netstat -L shows them there, these columns do not
@@ -99,16 +101,17 @@ def windows_row(line: str) -> Row | None:
 
 def with_programs(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
     """Windows rows with the program that -b prints on a line below them."""
-    held: tuple[int, str] | None = None
+    held: list[str] = []
+    began = 0
     for at, line in lines:
-        if held is not None and WINDOWS_PROGRAM.match(line):
-            held = held[0], f"{held[1].rstrip()} {line.strip()}"
+        if held and WINDOWS_PROGRAM.match(line):
+            held.append(line.strip())
             continue
-        if held is not None:
-            yield held
-        held = at, line
-    if held is not None:
-        yield held
+        if held:
+            yield began, " ".join(held)
+        held, began = [line], at
+    if held:
+        yield began, " ".join(held)
 
 
 def illumos_row(line: str) -> Row | None:
@@ -212,6 +215,10 @@ LINUX = Form(
         r"(?m)^[ \t]*tcp6?\s+\d+\s+\d+\s+\S{1,100}:(?:[\w-]{1,40}|\*)\s+\S{1,100}:(?:[\w-]{1,40}|\*)(?:\s|$)|"
         r"^[ \t]*Proto\s+Recv-Q\s+Send-Q\s+Local Address\s+Foreign Address\s+State"
     ),
+    re.compile(
+        r"(?P<heading>Active Internet connections|Proto\s+Recv-Q\s+Send-Q\s+Local Address)|"
+        r"(?:tcp|udp|raw|udplite|sctp)6?\s+\d+\s+\d+\s|unix\s+\d+\s+\["
+    ),
     linux_rows,
     gaps=linux_gaps,
     filtered=only_part,
@@ -232,6 +239,10 @@ BSD = Form(
         r"(?m)^[ \t]*tcp(?:4|6|46)?\s+\d+\s+\d+\s+\S{1,100}\.(?:\d{1,6}|\*)\s+\S{1,100}\.(?:\d{1,6}|\*)(?:\s|$)|"
         r"^[ \t]*Proto\s+Recv-Q\s+Send-Q\s+Local Address\s+Foreign Address\s+\(state\)"
     ),
+    re.compile(
+        r"(?P<heading>Active Internet connections|Proto\s+Recv-Q\s+Send-Q\s+Local Address)|"
+        r"(?:tcp|udp|icm|ip|div)(?:4|6|46)?\s+\d+\s+\d+\s"
+    ),
     bsd_rows,
     gaps=nothing_more,
     filtered=only_part,
@@ -239,11 +250,13 @@ BSD = Form(
 
 WINDOWS_ROW = re.compile(
     r"^\s*TCP\s+(?P<local>\S{1,100}:\d{1,6})\s+(?P<peer>\S{1,100}:\d{1,6})\s+(?P<state>[^\s\d]\S*)(?:\s+(?P<pid>\d{1,10}))?"
-    r"(?:\s+(?:InHost|Offload\w*))?(?:\s+.*?\[(?P<program>[^\[\]]{1,80})\]|\s+\D.*)?\s*$"
+    r"(?:\s+(?:InHost|Offload\w*))?(?:\s++.*?\[(?P<program>[^\[\]]{1,80})\]|\s+\D.*)?\s*$"
 )
 WINDOWS_HEADING = re.compile(r"^\s*(?:Active Connections|Proto\s+Local Address)")
 WINDOWS_OTHER = re.compile(r"^\s*UDP\s")
-WINDOWS_PROGRAM = re.compile(r"^\s+(?:\[[^\[\]]{1,80}\]|[A-Za-z]\w{0,40}|Can not obtain ownership information)\s*$")
+WINDOWS_PROGRAM = re.compile(
+    r"^\s+(?!TCP|UDP)(?:\[[^\[\]]{1,80}\]|[A-Za-z]\w{0,40}|Can not obtain ownership information)\s*$"
+)
 WINDOWS = Form(
     "netstat of Windows",
     Collector.NETSTAT,
@@ -251,6 +264,7 @@ WINDOWS = Form(
         r"(?m)^[ \t]*TCP\s+\S{1,100}:\d{1,6}\s+\S{1,100}:\d{1,6}\s+[^\s\d]|"
         r"^[ \t]*Proto\s+Local Address\s+Foreign Address\s+State"
     ),
+    re.compile(r"(?P<heading>Active Connections|Proto\s+Local Address)|(?:TCP|UDP)\s+\S{1,100}:[\d*]"),
     lambda _: windows_row,
     with_programs,
     gaps=nothing_more,
@@ -276,6 +290,10 @@ ILLUMOS = Form(
         r"(?m)^[ \t]*\S{1,100}\.(?:\d{1,6}|\*)\s+\S{1,100}\.(?:\d{1,6}|\*)\s+(?:\S+\s+\d+\s+\S+\s+)?"
         r"\d+\s+\d+\s+\d+\s+\d+\s+[A-Z]|"
         r"^[ \t]*Local Address\s+Remote Address\s+(?:User\s+Pid\s+Command\s+)?Swind\s+Send-Q\s+Rwind\s+Recv-Q"
+    ),
+    re.compile(
+        r"(?P<heading>TCP: IPv[46]|Local Address\s+Remote Address\s.*Swind)|"
+        r"(?<!\S)\S{1,100}\.(?:\d{1,6}|\*)\s+\S{1,100}\.(?:\d{1,6}|\*)\s"
     ),
     lambda _: illumos_row,
     gaps=nothing_more,

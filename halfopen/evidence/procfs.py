@@ -73,7 +73,7 @@ def holes(_: Draft, text: str) -> Iterator[str]:
 
 def read_tables(tcp: str, tcp6: str | None) -> Told:
     """Both files, whole. `tcp6` is None of a kernel without IPv6, which does not have it."""
-    told = read(f"{tcp}\n{tcp6 or ''}", PROCFS, command_known=True)
+    told = read(f"{tcp}\n{tcp6 or ''}\n", PROCFS, command_known=True)
     if tcp6 is None:
         gaps = tuple(gap for gap in told.gaps if "tcp6 is missing" not in gap)
         told = replace(told, whole=not told.problems, gaps=gaps)
@@ -107,6 +107,7 @@ PROCFS = Form(
     "/proc/net/tcp",
     Collector.PROCFS,
     re.compile(r"(?m)^[ \t]*\d+:\s+[0-9A-F]{8}(?:[0-9A-F]{24})?:[0-9A-F]{4}\s|^[ \t]*sl\s+local_address\s"),
+    re.compile(r"(?P<heading>sl\s+local_address\s+rem)|\d:\s+(?:[0-9A-F]{8}|[0-9A-F]{32}):[0-9A-F]{4}\s"),
     lambda _: row,
     gaps=gaps,
     holes=holes,

@@ -34,7 +34,7 @@ def decode(rows: Iterable[Connection], names: Mapping[int, str], system: str) ->
     draft, problems = Draft(), []
     for at, one in enumerate(rows, 1):
         try:
-            draft.add(row(one, names))
+            draft.add(row(one, names), at)
         except ValueError as error:
             problems.append(Problem(at, str(one)[:120], str(error), hides=True))
     gaps = [f"psutil has no queues, timers, inodes and cookies of {system}: what nobody has accepted looks accepted"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 
 from halfopen.errors import UsageError
@@ -31,10 +32,23 @@ def recognise(data: bytes, name: str) -> Told:
             "put each into a file of its own",
         )
     told = read(text, claims[0])
+    if told.second is not None:
+        raise UsageError(
+            f"{name} line {told.second.line}: {told.second.why}, so this is more than one moment: {told.second.text}",
+            cut_there(name, told.second.line),
+        )
     if told.problems and not told.sockets and not told.listeners:
-        first = told.problems[0]
+        first = next((one for one in told.problems if one.hides), told.problems[0])
         raise UsageError(f"{name}: line {first.line} of what looks like {told.form}: {first.why}", "ss -tanoe is best")
     return told
+
+
+def cut_there(name: str, line: int) -> str:
+    """How to make two files of a text whose second moment begins at or before this line."""
+    return (
+        f"give each moment as a file: head -n {line - 1} {shlex.quote(name)} > 1.txt; "
+        f"tail -n +{line} {shlex.quote(name)} > 2.txt; then --client 1.txt --client 2.txt, or --server for both"
+    )
 
 
 def decoded(data: bytes) -> str:

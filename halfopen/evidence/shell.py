@@ -31,7 +31,7 @@ class Section:
 
     name: str
     status: int
-    text: str
+    text: str  # without the newlines at its end, which a shell takes off: that nothing is cut, the length proves
 
 
 @dataclass
@@ -105,7 +105,7 @@ def table_of(sections: Iterable[Section]) -> Told:
     for name, text in texts.items():
         claims = [form for form in FORMS[name] if form.claims.search(text)]
         if len(claims) == 1:
-            return read(text, claims[0], command_known=True)
+            return read(text + "\n", claims[0], command_known=True)
     raise HostError(
         ErrorCode.NO_INTERPRETER,
         "no python3 on the host, and none of ss, /proc/net/tcp, netstat and lsof could be used",
@@ -178,7 +178,7 @@ def owners_of(sections: Iterable[Section], wanted: Iterable[int]) -> dict[int, P
     asked, found = set(wanted), {}
     texts = {one.name: one.text for one in sections}
     if "ss" in texts:
-        told = read(texts["ss"], SS, command_known=True)
+        told = read(texts["ss"] + "\n", SS, command_known=True)
         ends: list[Socket | ListenSocket] = [*told.sockets.values(), *told.listeners]
         for end in ends:
             named = end.key if isinstance(end, Socket) else end.address + end.port.to_bytes(2, "big")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 
-from halfopen.evidence.told import ANY4, ANY6, Draft, Form, Row, end_of, endpoint, number
+from halfopen.evidence.told import ANY4, ANY6, TAIL, Draft, Form, Row, end_of, endpoint, number
 from halfopen.model import Collector, Process, Socket
 from halfopen.tcp import State, Timer
 
@@ -33,8 +33,10 @@ def row(line: str, any_of: bytes) -> Row | None:
                 "it has no State column, which ss leaves out where a state was asked for: ss -tan prints it"
             )
         raise ValueError("no line of ss")
-    if found["netid"] not in (None, "tcp"):
+    if found["netid"] in OTHERS:
         return Row(None)
+    if found["netid"] not in (None, "tcp"):
+        raise ValueError(f"{found['netid'][:40]!r} is no kind of socket that ss shows")
     queues = number(found["recv"], 1 << 32), number(found["send"], 1 << 32)
     local, peer = endpoint(found["local"], ":", any_of), endpoint(found["peer"], ":", any_of)
     family = 10 if ":" in found["local"].rpartition(":")[0] or local[0] == ANY6 else 2
@@ -83,24 +85,27 @@ def seconds(text: str) -> float | None:
 
 
 def joined(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
-    """Rows with their continuation lines: indented, and no row themselves."""
-    held: tuple[int, str] | None = None
+    """Rows with their continuation lines: further indented, and neither a row nor the rest of one."""
+    held: list[str] = []
+    began = indent = 0
     for at, line in lines:
-        if held is not None and line[0] in " \t" and not ROW.match(line):
-            held = held[0], f"{held[1]} {line.strip()}"
+        inner = line.lstrip()
+        further = len(line) - len(inner) > indent
+        if held and further and not BEGINS.search(line) and not TAIL.match(line):
+            held.append(inner)
             continue
-        if held is not None:
-            yield held
-        held = at, line
-    if held is not None:
-        yield held
+        if held:
+            yield began, " ".join(held)
+        held, began, indent = [line], at, len(line) - len(inner)
+    if held:
+        yield began, " ".join(held)
 
 
 def complete(draft: Draft) -> None:
     """A socket without a timer beside others with one has none: -o was given."""
     if any(one.timer is not None for one in draft.sockets.values()):
         for key, one in draft.sockets.items():
-            if one.timer is None:
+            if one.timer is None and key != draft.open:
                 draft.sockets[key] = replace(one, timer=Timer.OFF, retransmits=0)
 
 
@@ -147,7 +152,15 @@ TIMERS: dict[str, Timer] = {
     "unknown": Timer.DELAYED_ACK,  # the fifth, which ss has no name for
 }
 
+OTHERS = frozenset(
+    f"{family}_{kind}"
+    for family in ("p", "u", "ti", "v")
+    for kind in ("raw", "rd", "dg", "dgr", "st", "str", "sq", "seq")
+) | {"nl", "raw", "udp", "icmp6", "mptcp", "sctp", "dccp", "xdp", "???"}
+"""Kinds of sockets that are none of TCP, as ss names them (misc/ss.c, the callers of sock_state_print)."""
+
 STATE = "|".join(STATES)
+BEGINS = re.compile(rf"(?P<heading>Local\s+Address:Port\s+Peer)|(?:{STATE})\s+[\d*\[:]")
 ROW = re.compile(
     rf"^\s*(?:(?P<netid>[a-z0-9_?]+)\s+)?(?P<state>{STATE})\s+(?:(?P<recv>\d+)\s+(?P<send>\d+)\s+)?"
     r"(?P<local>\S{0,100}[:*]\S{0,40})\s+(?P<peer>\S{1,200})(?P<rest>.*)$",
@@ -157,6 +170,8 @@ STATELESS = re.compile(r"^\s*\d+\s+\d+\s+\S{1,100}:\S{1,40}\s+\S{1,100}:\S{1,40}
 HEADING = re.compile(r"^\s*(?:Netid\s+)?(?:State\s+)?(?:Recv-Q\s*Send-Q\s*)?Local Address:Port")
 # The longest name that fits: a name has up to 15 bytes (TASK_COMM_LEN) and may look like the rest of the field.
 USERS = re.compile(r'users:\(\("(?P<name>.{0,15})",(?:pid=)?(?P<pid>\d{1,10}),(?:fd=)?\d{1,10}\)', re.DOTALL)
+# All of the field, however many processes it names. Each is taken once, whatever the names look like.
+NAMES = re.compile(r'users:\((?:\(".{0,15}"(?:,(?:[a-z_]+=)?[^,()"\s]{1,200}){2,4}\),?)++\)', re.DOTALL)
 INODE = re.compile(r"(?:^|\s)ino:(\d{1,20})(?=\s|$)")
 UID = re.compile(r"(?:^|[\s(])uid:(\d{1,10})(?=\s|$)")
 COOKIE = re.compile(r"(?:^|\s)sk:([0-9a-fA-F]{1,16})(?=\s|$)")
@@ -170,8 +185,10 @@ SS = Form(
         rf"(?m)^[ \t]*(?:[a-z0-9_?]+\s+)?(?:{STATE})\s+\d+\s+\d+\s+\S*[:*]|"
         r"^[ \t]*(?:Netid\s+)?(?:State\s+)?Recv-Q\s*Send-Q\s+Local Address:Port"
     ),
+    BEGINS,
     rows,
     joined,
+    NAMES,
     gaps,
     filtered=filtered,
     complete=complete,

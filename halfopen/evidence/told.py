@@ -2,7 +2,9 @@
 
 Text is hostile: whoever names a process writes into it. Lines are bounded, nothing of a line is believed but numbers,
 addresses and the words of the tables below, and a line that may be a socket and could not be read is a hole: from then
-on an absent socket proves nothing (`whole` is False).
+on an absent socket proves nothing (`whole` is False). A line is one row: where two stand on one, where a terminal has
+wrapped one, or where the text ends within one, it is refused with its number. A text is one moment: where a second one
+begins is told (`Told.second`), since a connection of the first may be gone in the second.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain, pairwise
 
 from halfopen import address
 from halfopen.model import Collector, InterfaceAddress, ListenSocket, Namespace, Process, Socket
@@ -36,17 +39,39 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line that is a socket; `end` None for one that is no end of a connection (bound, other protocol)."""
+    """One line that is a socket; `end` None for one that is no end of a connection (bound, other protocol).
+
+    `name`: what no other row of one output has; None where that is the connection itself.
+    """
 
     end: Socket | ListenSocket | None
     process: Process | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line with those that belong to it: its row, or `why` it was refused; neither where it is no socket.
+
+    `hides`: it is refused and known to be a row, or a part of one. `heading`: of a table of sockets. `open`: the text
+    ends in it, so that something may be missing behind its row.
+    """
+
+    number: int
+    text: str
+    row: Row | None = None
+    why: str = ""
+    hides: bool = False
+    heading: bool = False
+    open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
     """All that one text tells. `form` names the program for people; `holders`: socket (see `handle`) -> its process.
 
-    `whole`: a socket that is not here was not there. `gaps` are sentences.
+    `whole`: a socket that is not here was not there. `gaps` are sentences. `second`: where a second moment begins, or
+    what shows that there is one; then the text as it stands is true of no moment.
     """
 
     collector: Collector
@@ -57,6 +82,7 @@ class Told:
     problems: tuple[Problem, ...]
     gaps: tuple[str, ...]
     whole: bool
+    second: Problem | None = None
 
     def addresses(self) -> tuple[bytes, ...]:
         """The addresses that must be the host's own: a socket has them as its local one."""
@@ -84,17 +110,21 @@ class Told:
 class Form:
     """One way in which a program writes its sockets.
 
-    `claims` finds what no other form's lines have. `rows`: a text -> how its lines are read: a line -> what it is, None
-    for a heading or the like; ValueError says why a line that should be a socket is none. `lines` may join lines,
-    `complete` fills in what only the whole text tells. Sentences: `gaps` what is not told of the sockets, `holes` what
-    sockets it never shows, `filtered` what an option may have kept from it (unless the command is known).
+    `claims` finds what no other form's lines have. `begins` finds where a row begins, or the heading of a table of
+    sockets (its group `heading`), anywhere in a line: twice in one line is two rows on it. `names` finds what others
+    chose, which may look like a row. `rows`: a text -> how its lines are read: a line -> what it is, None for a heading
+    or the like; ValueError says why a line that should be a socket is none. `lines` may join lines, `complete` fills in
+    what only the whole text tells. Sentences: `gaps` what is not told of the sockets, `holes` what sockets it never
+    shows, `filtered` what an option may have kept from it (unless the command is known).
     """
 
     name: str
     collector: Collector
     claims: re.Pattern[str]
+    begins: re.Pattern[str]
     rows: Callable[[str], Callable[[str], Row | None]]
     lines: Callable[[Iterable[tuple[int, str]]], Iterator[tuple[int, str]]] = iter
+    names: re.Pattern[str] | None = None
     gaps: Callable[[Draft, str], Iterator[str]] = lambda _draft, _text: iter(())
     holes: Callable[[Draft, str], Iterator[str]] = lambda _draft, _text: iter(())
     filtered: Callable[[Draft, str], Iterator[str]] = lambda _draft, _text: iter(())
@@ -103,51 +133,96 @@ class Form:
 
 @dataclass
 class Draft:
-    """What has been read so far."""
+    """What has been read so far. `ends_open`: the text ends without a newline; `open`: the key of the socket there."""
 
     sockets: dict[bytes, Socket] = field(default_factory=dict)
     listeners: dict[tuple[bytes, int, int, int, int | None], ListenSocket] = field(default_factory=dict)
     holders: dict[bytes, Process] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     dropped: int = 0
+    ends_open: bool = False
+    open: bytes | None = None
+    second: Problem | None = None
+    _rows: dict[bytes | str, int] = field(default_factory=dict)  # name of a row -> its line
+    _last: bytes | str | None = None
+    _marks: dict[str, tuple[int, int]] = field(default_factory=dict)  # heading or command -> line, rows before it
+    _taken: int = 0
+    _time: Problem | None = None  # a time of day that stands below a row
 
-    def add(self, row: Row) -> None:
+    def take(self, line: Line) -> None:
+        """One line, whatever it is."""
+        self.ends_open = self.ends_open or line.open
+        if line.why:
+            self.complain(line)
+        if line.row is None:
+            self._mark(line)
+            return
+        self.add(line.row, line.number, line.text)
+        if line.open and isinstance(line.row.end, Socket):
+            self.open = line.row.end.key
+
+    def add(self, row: Row, number: int, text: str = "") -> None:
         """One socket. A tuple may stand there twice: of a TIME_WAIT and its successor the successor counts."""
+        self._taken += 1
+        if self._time is not None:
+            self.second = self.second or self._time
         end = row.end
         if isinstance(end, Socket):
             known = self.sockets.get(end.key)
+            if known is not None and known.state is not end.state and State.TIME_WAIT not in (known.state, end.state):
+                self._again(number, text, f"a connection that stood there before is {end.state}, and was {known.state}")
             if known is None or end.state is not State.TIME_WAIT:
                 self.sockets[end.key] = end
         elif end is not None:
             # Several may share an address and port (SO_REUSEPORT).
             self.listeners.setdefault((end.address, end.port, end.family, end.scope, end.inode), end)
+        name = row.name or (end.key if isinstance(end, Socket) else None)
+        if name is not None:
+            # A kernel that is asked in pieces may repeat the last row of one as the first of the next.
+            if name in self._rows and name != self._last:
+                self._again(number, text, f"the row of line {self._rows[name]} stands there once more")
+            self._rows.setdefault(name, number)
+            self._last = name
         if end is not None and row.process is not None:
             self.holders.setdefault(handle(end), row.process)
 
-    def complain(self, line: int, text: str, why: str) -> None:
-        """Notes a line that was not understood."""
+    def complain(self, line: Line) -> None:
+        """Notes a line that was refused."""
         if len(self.problems) < PROBLEMS:
-            self.problems.append(Problem(line, text.strip()[:SHOWN], why, bool(SOCKET_LIKE.search(text[:LINE_LIMIT]))))
+            hides = line.hides or bool(SOCKET_LIKE.search(line.text[:LINE_LIMIT]))
+            self.problems.append(Problem(line.number, line.text.strip()[:SHOWN], line.why, hides))
         else:
             self.dropped += 1
+
+    def _mark(self, line: Line) -> None:
+        """A line that is no row: it may begin a second moment, if rows stand above it."""
+        text = " ".join(line.text[:LINE_LIMIT].split())
+        command = COMMAND.search(text) if line.why else None
+        if line.heading or command:
+            what, key = ("heading", text) if command is None else ("command", command[0].strip())
+            before = self._marks.get(key)
+            if before is not None and before[1] < self._taken:
+                self._again(line.number, text, f"the {what} of line {before[0]} stands there once more")
+            self._marks[key] = line.number, self._taken
+        if line.why and self._taken and TIME_OF_DAY.search(text) and not SOCKET_LIKE.search(text):
+            self._time = Problem(line.number, text[:SHOWN], "a time of day stands between two rows", False)
+
+    def _again(self, number: int, text: str, why: str) -> None:
+        """What shows a second moment; the first such line counts, and a time of day that stands above it."""
+        self.second = self.second or self._time or Problem(number, text.strip()[:SHOWN], why, True)
 
 
 def read(text: str, form: Form, command_known: bool = False) -> Told:
     """A text in a known form -> what it tells. `command_known`: it is all that a command prints which shows all."""
-    draft, read_row = Draft(), form.rows(text)
-    for number, line in form.lines(numbered(text)):
-        if len(line) > LINE_LIMIT:
-            draft.complain(number, line[:LINE_LIMIT], f"longer than {LINE_LIMIT >> 10} KiB")
-            continue
-        try:
-            row = read_row(line)
-        except ValueError as error:
-            draft.complain(number, line, str(error))
-            continue
-        if row is not None:
-            draft.add(row)
+    draft = Draft()
+    lines: Iterator[Line | None] = chain(lines_of(text, form), (None,))
+    for line, below in pairwise(lines):
+        assert line is not None
+        if line.row is not None and below is not None and below.why and TAIL.match(below.text):
+            line = refused(line, f"it seems to go on in line {below.number}, as if it had been wrapped")
+        draft.take(line)
         if len(draft.sockets) > ROW_LIMIT:
-            draft.complain(number, line, f"more than {ROW_LIMIT} sockets; the rest was not read")
+            draft.complain(refused(line, f"more than {ROW_LIMIT} sockets; the rest was not read"))
             draft.dropped += 1
             break
     form.complete(draft)
@@ -157,6 +232,8 @@ def read(text: str, form: Form, command_known: bool = False) -> Told:
         gaps = (*gaps, "it has no IPv6 socket: printed with -4 it would lack what dual-stack listeners have accepted")
     holes = (*form.holes(draft, text), *(() if command_known else form.filtered(draft, text)))
     hidden = sum(one.hides for one in draft.problems) + draft.dropped
+    if draft.ends_open:
+        holes = ("its last line has no newline, so it may be cut there (end it with one if it is whole)", *holes)
     if hidden:
         holes = (f"{plural(hidden, 'line')} could not be read, and what is missing may stand there", *holes)
     return Told(
@@ -168,15 +245,79 @@ def read(text: str, form: Form, command_known: bool = False) -> Told:
         tuple(draft.problems),
         (*holes, *gaps),
         not holes,
+        draft.second,
     )
+
+
+def lines_of(text: str, form: Form) -> Iterator[Line]:
+    """The lines of a text, each read as one row or refused.
+
+    Of a last line without a newline only what cannot be cut is read: a row that is whole without the rest, or nothing.
+    """
+    body, cut = unfinished(text)
+    last: Line | None = None
+    for line in whole_lines(body, form):
+        if last is not None:
+            yield last
+        last = line
+    if cut is not None and body.rpartition("\n")[2].strip():  # of its last line something is left, so `last` has it
+        assert last is not None
+        whole = not last.why and (last.row is None or last.row.end is not None)
+        yield replace(last, open=True) if whole else cut
+        return
+    if last is not None:
+        yield last
+    if cut is not None:
+        yield cut
+
+
+def whole_lines(text: str, form: Form) -> Iterator[Line]:
+    """The lines of a text that is not cut."""
+    read_row = form.rows(text)
+    width = None  # of the terminal that watch ran in: it cuts each line there, and its heading fills one
+    for number, line in form.lines(numbered(text)):
+        if WATCH.match(line):
+            width = len(line)
+        elif len(line) == width:
+            yield refused(Line(number, line), "it is as wide as the terminal that watch ran in, so that it may be cut")
+            continue
+        if len(line) > LINE_LIMIT:
+            yield Line(number, line[:LINE_LIMIT], why=f"longer than {LINE_LIMIT >> 10} KiB")
+            continue
+        begins = list(form.begins.finditer(form.names.sub(" ", line) if form.names else line))
+        if len(begins) > 1:
+            yield refused(Line(number, line), "more than one row stands on this line")
+            continue
+        try:
+            yield Line(number, line, read_row(line), heading=any(one.lastgroup == "heading" for one in begins))
+        except ValueError as error:
+            yield Line(number, line, why=str(error))
+
+
+def refused(line: Line, why: str) -> Line:
+    """A line that is a row, or a part of one, and cannot be read as it stands."""
+    return replace(line, row=None, why=why, hides=True)
+
+
+def unfinished(text: str) -> tuple[str, Line | None]:
+    """A text -> what of it is whole, and its last line where no newline ends it, so that it may be cut.
+
+    Of such a line the last word may be cut (a port: 403 of 40314), unless it is one that cannot go on.
+    """
+    last = text.rpartition("\n")[2]
+    if not last.strip() or (PROMPT.search(last) and not SOCKET_LIKE.search(last)):
+        return text, None
+    dropped = 0 if last[-1].isspace() or FINISHED.search(last) else len(last.split()[-1])
+    why = "the text ends within this line, before its newline, so that it may be cut"
+    return text[: len(text) - dropped], refused(Line(text.count("\n") + 1, last), why)
 
 
 def numbered(text: str) -> Iterator[tuple[int, str]]:
     """Lines with their numbers, without blank ones. Only newlines end a line: other signs may stand in a name."""
     for number, line in enumerate(text.split("\n"), 1):
         bare = line.rstrip()
-        if WIDE in bare:  # a pattern that tries each way to share out blanks must not get many of them
-            bare = re.sub(r"[ \t]{2,}", " ", bare)
+        if len(bare) > LONG:  # a pattern that tries each way to share out blanks must not get many of them
+            bare = WIDE.sub(" " * 20, bare)
         if bare:
             yield number, bare
 
@@ -249,10 +390,31 @@ def number(text: str | None, limit: int = 1 << 64) -> int | None:
 
 
 ANY4, ANY6 = bytes(4), bytes(16)
-WIDE = " " * 100
+LONG = 200  # characters that no row has without names and the second lines of ss -i
+WIDE = re.compile(r"(?<!\s)\s{20,}")
 
 SOCKET_LIKE = re.compile(
-    r"(?i)\d\.\d+\.\d+\.\d+[.:]\d|\]:\d|::|\*[.:]|:[0-9a-f]{4}\s|"
-    r"\b(?:ESTAB|LISTEN|TIME.WAIT|CLOSE.WAIT|FIN.WAIT|LAST.ACK|SYN.(?:SENT|RE?CV)|tcp[46]?\s)"
+    r"(?i)\d\.\d+\.\d+\.\d+[.:]\d|\]:\d|::|(?<!\*)\*[.:]|:[0-9a-f]{4}\s|"
+    r"\b(?:ESTAB|LISTEN|TIME.WAIT|CLOSE.WAIT|FIN.WAIT|LAST.ACK|CLOSING|SYN.(?:SENT|RE?CV)|tcp[46]?\s+[\d*\[])|"
+    r"^\W*(?:\.{3}|\u2026)|\b(?:snip|omitted|truncated)\b"
 )
-"""What a line has that may be a socket, in any form."""
+"""What a line has that may be a socket, in any form, or that stands for rows which somebody left out."""
+
+PROMPT = re.compile(r"[$#%>`]\s*$")
+"""How a last line ends that is a prompt, or the end of a block in a page, and needs no newline."""
+
+FINISHED = re.compile(
+    r"(?:[)\]>]|\s(?:ESTABLISHED|SYN_SENT|SYN_RECV|SYN_RCVD|SYN_RECEIVED|FIN_WAIT_?[12]|TIME_WAIT|CLOSE_WAIT|LAST_ACK|"
+    r"CLOSING|LISTEN(?:ING)?))$"
+)
+"""How a line ends whose last word cannot go on. CLOSE could: CLOSE_WAIT."""
+
+TAIL = re.compile(
+    r"(?!\s*\d+\s+\d+\s+[\w%\[\]*]*[.:])\s*(?:(?=\S*[\d:\]])[0-9a-fA-F:.%\]]+(?=[\s(]|$)|"
+    r"[0-9a-f]+(?=\s*$|\s+(?:<?--?>|cgroup:|v6only:|users:))|_[A-Z0-9])"
+)
+"""How a line begins that may be the rest of the one above it: half a port, a number, a cookie or a state."""
+
+COMMAND = re.compile(r"(?:^|[\s/|;&(])(?:ss|netstat|lsof|watch|cat /proc/net/tcp6?)(?:\s.*)?$")
+WATCH = re.compile(r"Every \d[\d.,]*s: .*\d$")
+TIME_OF_DAY = re.compile(r"(?<![\w:.])\d{1,2}:\d\d:\d\d(?![\w:])")

@@ -118,7 +118,7 @@ def notes_of(one: Exhibit) -> list[str]:
     """What a reader must know of one file: the lines that were not understood, what it cannot tell, its addresses."""
     if one.told is None:
         return [f"{one.host}: {gap}" for gap in (one.saved.facts.gaps if one.saved and one.saved.facts else ())]
-    problems = one.told.problems
+    problems = sorted(one.told.problems, key=lambda problem: not problem.hides)
     notes = [
         f"{one.source} line {problem.line}: {problem.why}: {problem.text}" for problem in problems[:PROBLEMS_SHOWN]
     ]
