@@ -47,6 +47,13 @@ class Verdict(StrEnum):
     AMBIGUOUS = "ambiguous"
 
 
+class Reason(StrEnum):
+    """Why a connection of the check's hosts was not judged."""
+
+    ANSWERED_ELSEWHERE = "answered-elsewhere"
+    NAMESPACE_NOT_ENTERED = "namespace-not-entered"
+
+
 class CauseCode(StrEnum):
     """Why a connection is as it is."""
 
@@ -160,6 +167,16 @@ class External(Struct, frozen=True):
     host: str
     peer: str
     count: int
+
+
+class UnjudgedRow(Struct, frozen=True):
+    """A connection with one end on `host`, in this state, of which nothing is said, and why."""
+
+    client: str
+    server: str
+    host: str
+    state: str
+    reason: Reason
 
 
 class ConnectionName(Struct, frozen=True):
@@ -303,6 +320,7 @@ class Check(Struct, frozen=True):
     listeners: tuple[Listener, ...]
     counters: tuple[Counter, ...]
     external: tuple[External, ...]
+    unjudged: tuple[UnjudgedRow, ...]
     findings: tuple[Finding, ...]
     groups: tuple[Group, ...]
     notes: tuple[str, ...]

@@ -14,7 +14,7 @@ from typing import Any
 
 from halfopen import address
 from halfopen.errors import UsageError
-from halfopen.findings import Verdict
+from halfopen.findings import Reason, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +298,7 @@ def limits(value: Any, name: str, path: str) -> dict[str, int]:
 
 
 VERDICTS = tuple(verdict.value for verdict in Verdict)
+ALLOWABLE = (*VERDICTS, *(reason.value for reason in Reason))
 WAYS = ("auto", "paramiko", "openssh", "local", "exec")
 PORT = number(1, 65535)
 
@@ -322,7 +323,7 @@ CHECK_KEYS: dict[str, Callable[[Any, str, str], Any]] = {
     "nat": listed(text, single=True),
     "settle": seconds,
     "rounds": number(1, 100),
-    "allow": listed(choice(VERDICTS)),
+    "allow": listed(choice(ALLOWABLE)),
     "max": limits,
     "require_connections": number(0, 10**9),
 }

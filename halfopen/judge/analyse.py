@@ -37,6 +37,7 @@ from halfopen.judge.sections import (
     listeners_of,
     matrix,
     pairs_of,
+    unjudged_rows,
 )
 from halfopen.judge.standing import Evidence, case_of, host_error, is_by_fallback
 from halfopen.model import Snapshot
@@ -56,7 +57,7 @@ class Policy:
 
 def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     """One check's report."""
-    lasting, unseen = held(evidence.matching.suspects, evidence.brackets) if evidence.brackets else ([], [])
+    lasting, unjudged = held(evidence.matching.suspects, evidence.brackets) if evidence.brackets else ([], [])
     evidence = replace(evidence, matching=without(evidence.matching, lasting))
     lasting = [capped(one, evidence) for one in lasting]
     cases = [case_of(one, evidence) for one in lasting]
@@ -71,7 +72,7 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     hosts = {name: host_report(name, evidence, errors.get(name)) for name in names}
     connections = sum(evidence.matching.agreeing.values()) + len(findings)
     missing = [f"{name} could not be read" for name in errors]
-    doubts = Tally(one.doubt for one in unseen)
+    doubts = Tally(one.why for one in unjudged if one.reason not in plan.allow)
     missing += [
         f"{plural(count, 'connection')} could not be judged: {doubt}" for doubt, count in doubts.items() if doubt
     ]
@@ -85,7 +86,10 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
         missing.append(f"{plural(connections, 'connection')} found, {plan.require_connections} required")
     failing = over_threshold(findings, plan, policy)
     outcome, code = outcome_of(findings, failing, missing)
-    headline, details = headline_of(plan, findings, missing, tuple(hosts.values()), connections, outcome, evidence)
+    tolerated = sum(one.reason in plan.allow for one in unjudged)
+    headline, details = headline_of(
+        plan, findings, missing, tuple(hosts.values()), connections, tolerated, outcome, evidence
+    )
     return Check(
         name=plan.name,
         headline=headline,
@@ -102,6 +106,7 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
         listeners=listeners_of(cases, plan, evidence),
         counters=counters_of(evidence),
         external=externals(evidence.matching),
+        unjudged=unjudged_rows(unjudged),
         findings=tuple(findings),
         groups=groups,
         notes=(*evidence.notes, *evidence.matching.notes, *(missing if outcome is Outcome.FINDINGS else ())),
@@ -167,6 +172,7 @@ def headline_of(
     missing: Sequence[str],
     hosts: Sequence[HostReport],
     connections: int,
+    tolerated: int,
     outcome: Outcome,
     evidence: Evidence,
 ) -> tuple[str, tuple[str, ...]]:
@@ -185,12 +191,13 @@ def headline_of(
     if missing:
         tail = ", so nothing can be said about its end" if "could not be read" in missing[0] else ""
         return f"incomplete  {where}: {missing[0]}{tail}", tuple(missing[1:])
-    if not connections:
+    if not connections and not tolerated:
         strays = [(host, peer, count) for (host, peer), count in evidence.matching.external.items()]
         head, advice = summary.nothing_compared(where, hosts, strays, plan.ports)
         return head, (advice,)
     read = f"({plural(len(hosts), 'host')} read completely{took})"
     allowed = f"; {len(findings)} more allowed" if findings else ""
+    allowed += f"; {tolerated} more not judged, which is allowed" if tolerated else ""
     agreeing = plural(connections - len(findings), "connection")
     return f"clean  {where}: {agreeing}, both ends agree{allowed} {read}", ()
 

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from halfopen import address
+from halfopen.findings import Reason
 from halfopen.inventory import CheckPlan
 from halfopen.judge.ground import Ground, shares_link
 from halfopen.judge.match import Ask, Matching, Suspect, elsewhere
@@ -312,8 +313,8 @@ class Work:
             self.settled[one.suspect] = replace(one.suspect, doubt=UNREAD.format(host=unread[0]))
             return
         if hidden and not (direct and one.client_is_here):
-            words = SILENT if sees_all(self.snapshots[hidden[0]]) else HIDDEN
-            self.settled[one.suspect] = replace(one.suspect, doubt=words.format(host=hidden[0]))
+            words, reason = (SILENT, None) if sees_all(self.snapshots[hidden[0]]) else HIDDEN
+            self.settled[one.suspect] = replace(one.suspect, doubt=words.format(host=hidden[0]), reason=reason)
             return
         if direct or (one.client_is_here and self.on_link(one)):
             return
@@ -394,7 +395,8 @@ UNREAD = (
 )
 HIDDEN = (
     "their other end is not on {host}, but {host} forwards packets and may hide it in a container: "
-    "to look there needs root (sudo = true)"
+    "to look there needs root (sudo = true)",
+    Reason.NAMESPACE_NOT_ENTERED,
 )
 SILENT = (
     "their other end is not on {host}, but {host} forwards packets and did not tell what it translates: its connection "

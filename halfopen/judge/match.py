@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from operator import itemgetter
 
 from halfopen import address
+from halfopen.findings import Reason
 from halfopen.judge.ground import Ground
 from halfopen.judge.verdict import THE_TABLE, Accord, Answer, Seen
 from halfopen.model import Absence, Namespace, Place
@@ -39,7 +40,7 @@ class Suspect:
     `agreed`: the states of the two ends where these agree, and something else is odd about it.
     `translation` says how the keys of the ends correspond where they differ; `ambiguous` that more than one way of it
     fits, `inferred` that no table says so. `doubt` says why an end that is not there may be somewhere all the same:
-    if one of `standins` fits it, or always if there are none.
+    if one of `standins` fits it, or always if there are none; `reason` is its word for the report, if it has one.
     """
 
     client: Ask
@@ -50,6 +51,7 @@ class Suspect:
     ambiguous: bool = False
     inferred: bool = False
     doubt: str | None = None
+    reason: Reason | None = None
     standins: tuple[Ask, ...] = ()
 
 

@@ -12,10 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from halfopen.errors import HostError
-from halfopen.findings import Confidence, Verdict
+from halfopen.findings import Confidence, Reason, Verdict
 from halfopen.judge import counters
+from halfopen.judge.answers import is_answered
 from halfopen.judge.match import Ask, Suspect
-from halfopen.judge.verdict import Accord, judge_pair
+from halfopen.judge.verdict import Accord, judge_pair, state_of_sight
 from halfopen.model import Absence, Look, Place, Sight, Socket, Wanted
 
 Sights = Mapping[tuple[Place, bytes], Sight]
@@ -42,6 +43,24 @@ class Held:
     server: Socket | None
     client_place: Place
     server_place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Survivor:
+    """The one end of a suspect that is there: its place, and the socket in every look that found it, in order."""
+
+    place: Place
+    looks: tuple[Socket, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unjudged:
+    """A suspect of which nothing can be said. `why` in a sentence, None where somebody could not look."""
+
+    suspect: Suspect
+    why: str | None = None
+    reason: Reason | None = None
+    survivor: Survivor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,16 +182,46 @@ def same_life(one: Sight, two: Sight) -> bool:
     return not one.inode or not two.inode or one.inode == two.inode
 
 
-def held(suspects: Sequence[Suspect], brackets: Sequence[Bracket]) -> tuple[list[Held], list[Suspect]]:
-    """Suspects that held in all brackets, and those that somebody could not look at."""
-    found, unseen = [], []
+def held(suspects: Sequence[Suspect], brackets: Sequence[Bracket]) -> tuple[list[Held], list[Unjudged]]:
+    """Suspects that held in all brackets, and those that cannot be judged."""
+    found, unjudged = [], []
     for suspect in suspects:
         words = [shown(suspect, bracket) for bracket in brackets]
-        if any(word.verdict is Accord.UNJUDGED for word in words):
-            unseen.append(suspect)
-        elif (verdict := throughout(words)) is not None:
+        blind = any(word.verdict is Accord.UNJUDGED for word in words)
+        verdict = None if blind else throughout(words)
+        if not blind and verdict is None:
+            continue
+        survivor = survivor_of(suspect, brackets)
+        if survivor is not None and (verdict is None or verdict in ALONE) and is_answered(survivor.looks):
+            unjudged.append(answered(suspect, survivor))
+        elif verdict is None:
+            unjudged.append(Unjudged(suspect, suspect.doubt, suspect.reason, survivor))
+        else:
             found.append(finding(suspect, verdict, words[-1], len(brackets)))
-    return found, unseen
+    return found, unjudged
+
+
+def survivor_of(suspect: Suspect, brackets: Sequence[Bracket]) -> Survivor | None:
+    """The end that is there where every look found the other one absent; None if there is none, or several."""
+    first, second = ends(suspect)
+    looks = (
+        [sight_at(first, sights) for one in brackets for sights in (one.before, one.after)],
+        [sight_at(second, one.between) for one in brackets],
+    )
+    gone = [all(state_of_sight(sight) is Absence.ABSENT for sight, _, _ in some) for some in looks]
+    if gone[0] == gone[1]:
+        return None
+    there = [(sight, place) for sight, place, _ in looks[gone[0]] if isinstance(sight, Socket)]
+    if not there or any(place != there[0][1] or not same_life(one, there[0][0]) for one, place in there):
+        return None
+    return Survivor(there[0][1], tuple(one for one, _ in there))
+
+
+def answered(suspect: Suspect, survivor: Survivor) -> Unjudged:
+    """A suspect whose survivor somebody answers."""
+    missing = suspect.server if survivor.looks[0].key == suspect.client.key else suspect.client
+    hosts = " or ".join(dict.fromkeys(place.host for place in missing.places))
+    return Unjudged(suspect, ANSWERED.format(host=hosts), Reason.ANSWERED_ELSEWHERE, survivor)
 
 
 def throughout(words: Sequence[Shown]) -> Verdict | None:
@@ -227,3 +276,10 @@ def finding(suspect: Suspect, verdict: Verdict, last: Shown, rounds: int) -> Hel
         client_place,
         server_place,
     )
+
+
+ALONE = (Verdict.MISSING_ON_SERVER, Verdict.MISSING_ON_CLIENT, Verdict.ABANDONED_CLOSE, Verdict.CLOSING_ALONE)
+ANSWERED = (
+    "no other end on {host}, but somebody answers: a proxy, NAT or another host with that address "
+    "(by design? --allow answered-elsewhere)"
+)

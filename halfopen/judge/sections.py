@@ -23,12 +23,14 @@ from halfopen.findings import (
     Listener,
     MatrixRow,
     Severity,
+    UnjudgedRow,
     Verdict,
 )
 from halfopen.inventory import CheckPlan
 from halfopen.judge import summary
 from halfopen.judge.case import Case, HostEvidence, is_full
 from halfopen.judge.match import Matching
+from halfopen.judge.rounds import Unjudged
 from halfopen.judge.standing import Evidence
 from halfopen.judge.verdict import SEVERITY, in_accept_queue
 from halfopen.model import Socket
@@ -224,6 +226,24 @@ def externals(matching: Matching) -> tuple[External, ...]:
     """Sockets that lead elsewhere, the most first."""
     ranked = sorted(matching.external.items(), key=lambda item: (-item[1], item[0]))
     return tuple(External(host=host, peer=peer, count=count) for (host, peer), count in ranked)
+
+
+def unjudged_rows(unjudged: Sequence[Unjudged]) -> tuple[UnjudgedRow, ...]:
+    """The connections that were not judged and whose reason has a word, in the order of their clients."""
+    rows = []
+    for one in unjudged:
+        if one.reason is not None and one.survivor is not None:
+            local, local_port, peer, peer_port = address.split_key(one.suspect.client.key)
+            rows.append(
+                UnjudgedRow(
+                    client=address.endpoint(local, local_port),
+                    server=address.endpoint(peer, peer_port),
+                    host=one.survivor.place.host,
+                    state=one.survivor.looks[-1].state,
+                    reason=one.reason,
+                )
+            )
+    return tuple(sorted(rows, key=lambda row: (row.reason, row.client)))
 
 
 def groups_of(

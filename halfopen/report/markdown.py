@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from halfopen.findings import Check, Group, Outcome, Report
 from halfopen.report.escape import Markdown, markdown
-from halfopen.report.text import PAIRS, agreeing, counted, heading, named, state, told
+from halfopen.report.text import PAIRS, agreeing, counted, heading, named, not_judged, state, told
 from halfopen.report.view import View
 from halfopen.words import duration, plural
 
@@ -34,6 +34,9 @@ def lines_of(check: Check, report: Report, view: View) -> list[Markdown]:
         lines += [BLANK, *pairs(check), *matrix(check)]
         for group in check.groups:
             lines += [BLANK, *section(check, group, view)]
+    if view.all and check.unjudged:
+        lines += [BLANK, Markdown("### not judged"), BLANK]
+        lines += [Markdown(f"- {markdown(not_judged(one))}") for one in check.unjudged]
     lines += [BLANK, *(Markdown(f"- note: {markdown(note)}") for note in check.notes)]
     took = f" in {duration(check.elapsed_s)}" if check.elapsed_s is not None else ""
     complete = sum(host.complete for host in check.hosts)

@@ -18,6 +18,7 @@ from halfopen.findings import (
     MatrixRow,
     Outcome,
     Report,
+    UnjudgedRow,
 )
 from halfopen.report.escape import Terminal, terminal
 from halfopen.report.view import View
@@ -60,7 +61,7 @@ def lines_of(check: Check, view: View) -> list[Terminal]:
         lines += [BLANK, *footer(check, view)]
     elif view.verbose and check.state_matrix:
         lines += [BLANK, *matrix(check, view)]
-    lines += notes(check, view)
+    lines += [*unjudged(check, view), *notes(check, view)]
     return lines
 
 
@@ -255,6 +256,18 @@ def footer(check: Check, view: View) -> list[Terminal]:
         names = ", ".join(dict.fromkeys(one.host for one in check.external))
         line += f"; {plural(outside, 'connection')} of {names} lead elsewhere and were not judged"
     return wrapped(line, view, "")
+
+
+def unjudged(check: Check, view: View) -> list[Terminal]:
+    """The connections that were not judged, one a line, if everything is asked for."""
+    if not view.all or not check.unjudged:
+        return []
+    return [BLANK, Terminal("not judged"), *(terminal(f"        {not_judged(one)}") for one in check.unjudged)]
+
+
+def not_judged(row: UnjudgedRow) -> str:
+    """A connection that was not judged: its ends, which of them is there, and why."""
+    return f"{row.client} -> {row.server}   {row.host}: {row.state}   {row.reason}"
 
 
 def notes(check: Check, view: View) -> list[Terminal]:
