@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from halfopen import __version__
+from halfopen import __version__, address
 from halfopen.errors import Exit
 from halfopen.findings import (
     SCHEMA,
@@ -24,6 +24,7 @@ from halfopen.findings import (
 )
 from halfopen.inventory import CheckPlan
 from halfopen.judge import summary
+from halfopen.judge.join import notes_on_names, one_name_each, under_one_name
 from halfopen.judge.match import Matching
 from halfopen.judge.rounds import Held, held
 from halfopen.judge.sections import (
@@ -57,6 +58,8 @@ class Policy:
 
 def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     """One check's report."""
+    names_of_one = one_name_each(plan, evidence.snapshots)
+    plan = under_one_name(plan, names_of_one)
     lasting, unjudged = held(evidence.matching.suspects, evidence.brackets) if evidence.brackets else ([], [])
     evidence = replace(evidence, matching=without(evidence.matching, lasting))
     lasting = [capped(one, evidence) for one in lasting]
@@ -81,6 +84,7 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     if evidence.matching.unjudged and not errors:
         missing.append(f"{plural(evidence.matching.unjudged, 'connection')} could not be judged")
     missing += [f"{name} was read in part" for name in names if name not in errors and is_partial(name, evidence)]
+    missing += grave_ambiguities(lasting, plan)
     missing += evidence.missing
     if connections < plan.require_connections:
         missing.append(f"{plural(connections, 'connection')} found, {plan.require_connections} required")
@@ -109,7 +113,13 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
         unjudged=unjudged_rows(unjudged),
         findings=tuple(findings),
         groups=groups,
-        notes=(*evidence.notes, *evidence.matching.notes, *(missing if outcome is Outcome.FINDINGS else ())),
+        notes=(
+            *notes_on_names(names_of_one),
+            *claimed_twice(lasting),
+            *evidence.notes,
+            *evidence.matching.notes,
+            *(missing if outcome is Outcome.FINDINGS else ()),
+        ),
         elapsed_s=evidence.elapsed_s,
         pairs=pairs_of(cases, plan) if len({*plan.clients, *plan.servers}) > 2 else (),
         nat=tuple(plan.nat),
@@ -136,6 +146,25 @@ def capped(one: Held, evidence: Evidence) -> Held:
     snapshots = [evidence.snapshots.get(place.host) for place in (one.client_place, one.server_place)]
     by_fallback = any(snapshot is not None and is_by_fallback(snapshot) for snapshot in snapshots)
     return replace(one, confidence=Confidence.OBSERVED) if one.confidence is Confidence.PROVEN and by_fallback else one
+
+
+def grave_ambiguities(lasting: Sequence[Held], plan: CheckPlan) -> list[str]:
+    """Why "clean" cannot be said of what is ambiguous and may be critical, unless the check tolerates that."""
+    grave = sum(one.grave for one in lasting)
+    if not grave or Verdict.AMBIGUOUS in plan.allow or Verdict.AMBIGUOUS in plan.max:
+        return []
+    return [f"{plural(grave, 'connection')} cannot be told apart from others, and may be half-open"]
+
+
+def claimed_twice(lasting: Sequence[Held]) -> tuple[str, ...]:
+    """A note for each address of a finding that several hosts claim."""
+    asks = [ask for one in lasting for ask in (one.suspect.client, one.suspect.server)]
+    found = {
+        f"{address.show(address.split_key(ask.key)[0])} is an address of {' and of '.join(hosts)}": None
+        for ask in asks
+        if len(hosts := sorted({place.host for place in ask.places})) > 1
+    }
+    return tuple(found)
 
 
 def is_partial(name: str, evidence: Evidence) -> bool:

@@ -96,8 +96,15 @@ def match(ground: Ground, most: int | None = 0) -> Matching:
     same = near.records & far.records
     repeated = near.repeated | far.repeated
     left = {record[:-2] for record in near.records ^ far.records} | repeated
-    # A dump may give a socket twice as it moves: what agrees in one of its states is not left over.
-    left -= {key for key in left - repeated if any(key + plain in same for plain in PLAIN)}
+    # A dump may give a socket twice as it moves: what agrees in one of its states is not left over, unless it may be
+    # two sockets, since two hosts have its address.
+    left -= {
+        key
+        for key in left - repeated
+        if any(key + plain in same for plain in PLAIN) and ground.shared.keys().isdisjoint(address.split_key(key))
+    }
+    if repeated:
+        same = {record for record in same if record[:-2] not in repeated}  # `resolve` counts them
     if ground.clients.hosts & ground.servers.hosts:
         same = {record for record in same if not seen_from_both_ends(record, same)}
     agreeing: Counter[tuple[State | None, State | None]] = Counter()

@@ -9,14 +9,15 @@ verdict on the same sockets (kernel cookies), so that a port that is used again 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
 from halfopen.errors import HostError
-from halfopen.findings import Confidence, Reason, Verdict
+from halfopen.findings import Confidence, Reason, Severity, Verdict
 from halfopen.judge import counters
 from halfopen.judge.answers import is_answered
 from halfopen.judge.match import Ask, Suspect
-from halfopen.judge.verdict import Accord, judge_pair, state_of_sight
+from halfopen.judge.verdict import SEVERITY, Accord, judge_pair, state_of_sight
 from halfopen.model import Absence, Look, Place, Sight, Socket, Wanted
 
 Sights = Mapping[tuple[Place, bytes], Sight]
@@ -34,7 +35,10 @@ class Bracket:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A suspect that held in every bracket: the ends as the last one saw them."""
+    """A suspect that held in every bracket: the ends as the last one saw them.
+
+    `grave`: it is ambiguous, and one of the claims would be critical.
+    """
 
     suspect: Suspect
     verdict: Verdict
@@ -43,6 +47,7 @@ class Held:
     server: Socket | None
     client_place: Place
     server_place: Place
+    grave: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,10 @@ class Unjudged:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What one bracket proves about a suspect. `also`: verdicts from counters, graver than that of the states."""
+    """What one bracket proves about a suspect. `also`: verdicts from counters, graver than that of the states.
+
+    `grave`: the verdict is ambiguous, and what one of the claims comes to would be critical.
+    """
 
     verdict: Verdict | Accord
     first: Sight
@@ -73,6 +81,7 @@ class Shown:
     first_place: Place
     second_place: Place
     also: tuple[Verdict, ...] = ()
+    grave: bool = False
 
 
 def questions(suspects: Iterable[Suspect], second: bool) -> dict[str, list[Wanted]]:
@@ -125,20 +134,42 @@ def shown(suspect: Suspect, bracket: Bracket) -> Shown:
     after, _, _ = sight_at(first, bracket.after)
     verdict: Verdict | Accord
     also: tuple[Verdict, ...] = ()
+    grave = False
     if before is Absence.UNSEEN or between is Absence.UNSEEN or after is Absence.UNSEEN:
         verdict = Accord.UNJUDGED
     elif not same_socket(before, after):
         verdict = Accord.AGREE  # it moved while we looked: what moves is not stuck
     elif claims_first > 1 or claims_second > 1:
-        verdict = Verdict.AMBIGUOUS
+        verdict, grave = Verdict.AMBIGUOUS, is_claimed_gravely(suspect, bracket)
     else:
         verdict = judge_pair(after, between) if suspect.client_first else judge_pair(between, after)
         also = counters.verdicts(before, between, after)
         if isinstance(verdict, Verdict) and suspect.ambiguous:
-            verdict = Verdict.AMBIGUOUS
+            verdict, grave = Verdict.AMBIGUOUS, SEVERITY[verdict] is Severity.CRITICAL
         if isinstance(verdict, Verdict) and Absence.ABSENT in (after, between) and in_doubt(suspect, after, bracket):
             verdict = Accord.UNJUDGED
-    return Shown(verdict, after, between, first_place, second_place, also)
+    return Shown(verdict, after, between, first_place, second_place, also, grave)
+
+
+def is_claimed_gravely(suspect: Suspect, bracket: Bracket) -> bool:
+    """Whether one of the claims to the ends of a connection would be critical.
+
+    Each socket of the one end may belong to each of the other, and where an end has more sockets than the other, one of
+    them has no peer.
+    """
+    first, second = ends(suspect)
+    near, far = claims(first, bracket.after), claims(second, bracket.between)
+    if len(near) != len(far):
+        (near if len(near) < len(far) else far).append(Absence.ABSENT)
+    pairs = product(near, far) if suspect.client_first else product(far, near)
+    answers = {judge_pair(*pair) for pair in pairs}
+    return any(isinstance(one, Verdict) and SEVERITY[one] is Severity.CRITICAL for one in answers)
+
+
+def claims(ask: Ask, sights: Sights) -> list[Sight]:
+    """The sockets that claim to be an end."""
+    found = (sights.get((place, ask.key), Absence.UNSEEN) for place in ask.places)
+    return [one for one in found if isinstance(one, Socket)]
 
 
 def in_doubt(suspect: Suspect, survivor: Sight, bracket: Bracket) -> bool:
@@ -197,7 +228,8 @@ def held(suspects: Sequence[Suspect], brackets: Sequence[Bracket]) -> tuple[list
         elif verdict is None:
             unjudged.append(Unjudged(suspect, suspect.doubt, suspect.reason, survivor))
         else:
-            found.append(finding(suspect, verdict, words[-1], len(brackets)))
+            grave = verdict is Verdict.AMBIGUOUS and any(word.grave for word in words)
+            found.append(replace(finding(suspect, verdict, words[-1], len(brackets)), grave=grave))
     return found, unjudged
 
 
