@@ -127,8 +127,13 @@ class HostReport(Struct, frozen=True):
 
 
 class MatrixRow(Struct, frozen=True):
-    """How many connections show this pair of states. None: no socket at that end. `verdict` None: the ends agree."""
+    """How many connections between these hosts show this pair of states, each end named by its own host.
 
+    None for a state: no socket at that end. `verdict` None: the ends agree.
+    """
+
+    client_host: str
+    server_host: str
     client: str | None
     server: str | None
     count: int
@@ -264,14 +269,18 @@ class Finding(Struct, frozen=True):
 
 
 class Group(Struct, frozen=True):
-    """Findings with one verdict, cause, listener and process: one paragraph of the text report."""
+    """Findings with one verdict, cause, listener and program: one paragraph of the text report.
+
+    A process is the name of the program at that end, None where that is not known or not the same for all of them.
+    """
 
     verdict: Verdict
     severity: Severity
     confidence: Confidence
     cause: str | None
     listener: str | None
-    process: str | None
+    client_process: str | None
+    server_process: str | None
     count: int
     client_host: str | None
     server_host: str | None

@@ -15,7 +15,9 @@ from halfopen.findings import (
     Check,
     Confidence,
     Finding,
+    Group,
     HostReport,
+    MatrixRow,
     Outcome,
     Report,
     Severity,
@@ -25,7 +27,7 @@ from halfopen.findings import (
 from halfopen.inventory import CheckPlan
 from halfopen.judge import summary
 from halfopen.judge.join import notes_on_names, one_name_each, under_one_name
-from halfopen.judge.match import Matching
+from halfopen.judge.match import Matching, agreement_of
 from halfopen.judge.rounds import Held, held
 from halfopen.judge.sections import (
     SEVERITIES,
@@ -91,8 +93,9 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     failing = over_threshold(findings, plan, policy)
     outcome, code = outcome_of(findings, failing, missing)
     tolerated = sum(one.reason in plan.allow for one in unjudged)
+    rows = matrix(evidence.matching, cases)
     headline, details = headline_of(
-        plan, findings, missing, tuple(hosts.values()), connections, tolerated, outcome, evidence
+        plan, findings, groups, rows, missing, tuple(hosts.values()), connections, tolerated, outcome, evidence
     )
     return Check(
         name=plan.name,
@@ -106,8 +109,8 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
         rounds=max(1, len(evidence.brackets)),
         connections=connections,
         agreeing=sum(evidence.matching.agreeing.values()),
-        state_matrix=matrix(evidence.matching, cases),
-        listeners=listeners_of(cases, plan, evidence),
+        state_matrix=rows,
+        listeners=listeners_of(cases, [*plan.servers, *(row.server_host for row in rows)], plan.ports, evidence),
         counters=counters_of(evidence),
         external=externals(evidence.matching),
         unjudged=unjudged_rows(unjudged),
@@ -137,8 +140,14 @@ def diagnosed(cases: Sequence[Case]) -> list[Diagnosis]:
 
 def without(matching: Matching, lasting: Sequence[Held]) -> Matching:
     """The matching when those that agreed in state and are findings no longer count as agreeing."""
-    found = Tally(one.suspect.agreed for one in lasting if one.suspect.agreed is not None)
-    return replace(matching, agreeing=+(Tally(matching.agreeing) - found)) if found else matching
+    left = Tally(matching.agreements)
+    for one in lasting:
+        if one.suspect.agreed is not None:
+            there = agreement_of(one.suspect, one.suspect.agreed)
+            # Of a pair in one state nothing but ports and listeners says which end is the client's.
+            turned = there._replace(client_host=there.server_host, server_host=there.client_host)
+            left[there if left[there] > 0 else turned] -= 1
+    return replace(matching, agreements=+left)
 
 
 def capped(one: Held, evidence: Evidence) -> Held:
@@ -198,6 +207,8 @@ def outcome_of(findings: Sequence[Finding], failing: bool, missing: Sequence[str
 def headline_of(
     plan: CheckPlan,
     findings: Sequence[Finding],
+    groups: Sequence[Group],
+    rows: Sequence[MatrixRow],
     missing: Sequence[str],
     hosts: Sequence[HostReport],
     connections: int,
@@ -206,13 +217,22 @@ def headline_of(
     evidence: Evidence,
 ) -> tuple[str, tuple[str, ...]]:
     """The answer in one line, and the lines that must not be missed beside it."""
-    counted = [one for one in findings if not one.allowed]
-    ports = plan.ports or [port for one in counted if (port := summary.port_of(one.connection.server)) is not None]
-    where = summary.target(plan.clients, plan.servers, ports)
+    counted = [(one, groups[one.group]) for one in findings if not one.allowed and one.group is not None]
+    directions = {runs_against(row.client_host, row.server_host, plan) for row in rows}
+    where = target_of(plan, [one for one, _ in counted], directions == {True})
+    where += " and back" if len(directions) > 1 else ""
     took = f", {duration(evidence.elapsed_s)}" if evidence.elapsed_s is not None else ""
     if counted:
-        head = summary.headline_of_findings(counted, where)
-        if all(one.confidence is Confidence.INFERRED for one in counted):
+        heads = []
+        for against in sorted(directions):
+            some = [
+                one for one, group in counted if runs_against(group.client_host, group.server_host, plan) is against
+            ]
+            if some:
+                heads.append((some, summary.headline_of_findings(some, target_of(plan, some, against))))
+        heads.sort(key=lambda one: min(SEVERITIES.index(finding.severity) for finding in one[0]))
+        head = "; ".join(text for _, text in heads)
+        if all(one.confidence is Confidence.INFERRED for one, _ in counted):
             head += "; inferred from one moment of each"
         return (f"incomplete  {where}: {missing[0]}; {head}" if outcome is Outcome.INCOMPLETE else head), tuple(
             f"incomplete: {one}" for one in (missing if outcome is Outcome.FINDINGS else missing[1:])
@@ -229,6 +249,17 @@ def headline_of(
     allowed += f"; {tolerated} more not judged, which is allowed" if tolerated else ""
     agreeing = plural(connections - len(findings), "connection")
     return f"clean  {where}: {agreeing}, both ends agree{allowed} {read}", ()
+
+
+def runs_against(client: str | None, server: str | None, plan: CheckPlan) -> bool:
+    """Whether a connection between these hosts runs against the order in which the check names them."""
+    return client not in plan.clients or server not in plan.servers
+
+
+def target_of(plan: CheckPlan, findings: Sequence[Finding], against: bool) -> str:
+    """Who dials whom, and at which port if all of it is at one. `against`: the other way than the check names them."""
+    ports = plan.ports or [port for one in findings if (port := summary.port_of(one.connection.server)) is not None]
+    return summary.target(*((plan.servers, plan.clients) if against else (plan.clients, plan.servers)), ports)
 
 
 def notes_of(plan: CheckPlan, snapshots: Mapping[str, Snapshot], notes: Sequence[tuple[str, str]]) -> tuple[str, ...]:

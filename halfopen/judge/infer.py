@@ -23,7 +23,7 @@ from halfopen import address
 from halfopen.findings import Reason
 from halfopen.inventory import CheckPlan
 from halfopen.judge.ground import Ground, shares_link
-from halfopen.judge.match import Ask, Matching, Suspect, elsewhere
+from halfopen.judge.match import Agreement, Ask, Matching, Suspect, elsewhere
 from halfopen.judge.verdict import THE_TABLE, Accord
 from halfopen.model import Namespace, Place, Snapshot, show_connection
 from halfopen.table import NO_INODE, RETRANSMITS
@@ -160,7 +160,7 @@ class Work:
     seen: Sightings
     matching: Matching
     settled: dict[Suspect, Suspect | None] = field(default_factory=dict)  # None: agrees, or went into another
-    agreeing: Counter[tuple[State | None, State | None]] = field(default_factory=Counter)
+    agreements: Counter[Agreement] = field(default_factory=Counter)
     inside: Counter[tuple[str, str]] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
     used: set[tuple[Place, bytes]] = field(default_factory=set)
@@ -292,7 +292,7 @@ class Work:
         states = (client.state, server.state)
         odd = (client.marks | server.marks) & RETRANSMITS or server.marks & NO_INODE
         if not odd and None not in states and THE_TABLE[states] is Accord.AGREE:  # type: ignore[index]
-            self.agreeing[states] += 1
+            self.agreements[Agreement(client.place.host, server.place.host, *states)] += 1
             return
         first = suspects[0]
         self.settled[first] = Suspect(
@@ -350,7 +350,7 @@ class Work:
         hint = "; name the box that translates under nat to have it proven"
         return replace(
             self.matching,
-            agreeing=Counter(self.matching.agreeing) + self.agreeing,
+            agreements=Counter(self.matching.agreements) + self.agreements,
             suspects=tuple(one for one in suspects if one is not None),
             external=+external,
             notes=tuple(f"{plural(count, 'connection')} inferred: {what}{hint}" for what, count in self.notes.items()),

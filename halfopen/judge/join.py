@@ -120,7 +120,7 @@ def one_name_each(plan: CheckPlan, snapshots: Mapping[str, Snapshot]) -> dict[st
         known = kernel_name(one, one.namespaces[0]) if one.namespaces else None
         if known is not None:
             machines.setdefault(known, []).append(one.host)
-    found = {}
+    found: dict[str, str] = {}
     for same in machines.values():
         main = min(same, key=lambda name: lacks(snapshots[name]))
         found.update((name, main) for name in same if name != main)
@@ -128,7 +128,7 @@ def one_name_each(plan: CheckPlan, snapshots: Mapping[str, Snapshot]) -> dict[st
 
 
 def lacks(one: Snapshot) -> tuple[bool, bool]:
-    """What a look at a machine lacks that another look at it may have: the kernel's own answers, and root's rights."""
+    """What a look at a machine lacks that another may have: the kernel's own answers, and root's rights."""
     return (
         one.facts is None or one.facts.collector is not Collector.NETLINK,
         one.facts is None or not one.facts.privileged,

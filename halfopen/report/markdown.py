@@ -6,7 +6,18 @@ from collections.abc import Sequence
 
 from halfopen.findings import Check, Group, Outcome, Report
 from halfopen.report.escape import Markdown, markdown
-from halfopen.report.text import PAIRS, agreeing, counted, heading, named, not_judged, state, told
+from halfopen.report.text import (
+    PAIRS,
+    agreeing,
+    cells,
+    counted,
+    headings,
+    named,
+    not_judged,
+    programs,
+    told,
+    wrong_rows,
+)
 from halfopen.report.view import View
 from halfopen.words import duration, plural
 
@@ -51,19 +62,19 @@ def lines_of(check: Check, report: Report, view: View) -> list[Markdown]:
 
 def matrix(check: Check) -> list[Markdown]:
     """The states of the two ends as a table."""
+    wrong = wrong_rows(check)
+    ends = headings(check, wrong)
     rows = [
         [
-            markdown(state(row.client)),
-            markdown("in accept queue" if row.in_accept_queue else state(row.server)),
+            *map(markdown, cells(row, ends)),
             Markdown(str(row.count)),
             markdown(row.verdict or ""),
             markdown(row.severity or ""),
             markdown(row.confidence or ""),
         ]
-        for row in check.state_matrix
-        if row.verdict is not None
+        for row in wrong
     ]
-    heads = [markdown(heading(check, "client")), markdown(heading(check, "server"))]
+    heads = list(map(markdown, ends))
     heads += [Markdown(word) for word in ("connections", "verdict", "severity", "confidence")]
     right = [row for row in check.state_matrix if row.verdict is None]
     lines = table(heads, rows)
@@ -94,7 +105,7 @@ def table(heads: Sequence[Markdown], rows: Sequence[Sequence[Markdown]]) -> list
 def section(check: Check, group: Group, view: View) -> list[Markdown]:
     """One group."""
     where = f" {group.listener}" if group.listener else ""
-    who = f" ({group.process})" if group.process else ""
+    who = f" ({programs(group)})" if programs(group) else ""
     lines = [markdown(f"{group.count} {group.verdict}{where}{who}: {group.summary}")]
     lines[0] = Markdown(f"### {lines[0]}")
     lines.append(BLANK)
