@@ -74,7 +74,7 @@ COMMANDS: dict[str, str] = {
     "count": "count one host's sockets by process, port and state, and what waits in accept queues",
     "doctor": "say what evidence is to be had on hosts, and which conclusions its absence rules out",
     "demo": "break connections on this machine, without root, and run the real check on them",
-    "explain": "say what a verdict, cause, outlook or confidence means, how it comes about, and what to do",
+    "explain": "say what a verdict, cause, outlook, confidence or reason means, how it comes about, and what to do",
     "config": "show or validate the inventory",
     "schema": "print the JSON Schema of what halfopen reads and writes",
 }

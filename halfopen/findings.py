@@ -47,6 +47,13 @@ class Verdict(StrEnum):
     AMBIGUOUS = "ambiguous"
 
 
+class Reason(StrEnum):
+    """Why a connection of the check's hosts was not judged."""
+
+    ANSWERED_ELSEWHERE = "answered-elsewhere"
+    NAMESPACE_NOT_ENTERED = "namespace-not-entered"
+
+
 class CauseCode(StrEnum):
     """Why a connection is as it is."""
 
@@ -120,8 +127,13 @@ class HostReport(Struct, frozen=True):
 
 
 class MatrixRow(Struct, frozen=True):
-    """How many connections show this pair of states. None: no socket at that end. `verdict` None: the ends agree."""
+    """How many connections between these hosts show this pair of states, each end named by its own host.
 
+    None for a state: no socket at that end. `verdict` None: the ends agree.
+    """
+
+    client_host: str
+    server_host: str
     client: str | None
     server: str | None
     count: int
@@ -160,6 +172,16 @@ class External(Struct, frozen=True):
     host: str
     peer: str
     count: int
+
+
+class UnjudgedRow(Struct, frozen=True):
+    """A connection with one end on `host`, in this state, of which nothing is said, and why."""
+
+    client: str
+    server: str
+    host: str
+    state: str
+    reason: Reason
 
 
 class ConnectionName(Struct, frozen=True):
@@ -260,14 +282,18 @@ class Finding(Struct, frozen=True):
 
 
 class Group(Struct, frozen=True):
-    """Findings with one verdict, cause, listener and process: one paragraph of the text report."""
+    """Findings with one verdict, cause, listener and program: one paragraph of the text report.
+
+    A process is the name of the program at that end, None where that is not known or not the same for all of them.
+    """
 
     verdict: Verdict
     severity: Severity
     confidence: Confidence
     cause: str | None
     listener: str | None
-    process: str | None
+    client_process: str | None
+    server_process: str | None
     count: int
     client_host: str | None
     server_host: str | None
@@ -317,6 +343,7 @@ class Check(Struct, frozen=True):
     listeners: tuple[Listener, ...]
     counters: tuple[Counter, ...]
     external: tuple[External, ...]
+    unjudged: tuple[UnjudgedRow, ...]
     findings: tuple[Finding, ...]
     groups: tuple[Group, ...]
     notes: tuple[str, ...]

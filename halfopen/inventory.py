@@ -17,7 +17,7 @@ from typing import Any
 
 from halfopen import address
 from halfopen.errors import UsageError
-from halfopen.findings import Verdict
+from halfopen.findings import Reason, Verdict
 from halfopen.userfiles import config_home, distrust, home_of, ssh_hosts
 
 
@@ -364,6 +364,7 @@ def limits(value: Any, name: str, path: str) -> dict[str, int]:
 
 MOST_BYTES = 16 << 20
 VERDICTS = tuple(verdict.value for verdict in Verdict)
+ALLOWABLE = (*VERDICTS, *(reason.value for reason in Reason))
 WAYS = ("auto", "paramiko", "openssh", "local", "exec")
 PORT = number(1, 65535)
 
@@ -388,7 +389,7 @@ CHECK_KEYS: dict[str, Callable[[Any, str, str], Any]] = {
     "nat": listed(text, single=True),
     "settle": seconds,
     "rounds": number(1, 100),
-    "allow": listed(choice(VERDICTS)),
+    "allow": listed(choice(ALLOWABLE)),
     "max": limits,
     "require_connections": number(0, 10**9),
 }

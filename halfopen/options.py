@@ -58,7 +58,8 @@ def add_common(parser: argparse.ArgumentParser) -> None:
         help="exit 1 for findings this grave or graver (default critical)",
     )
     add("--max", metavar="VERDICT=N", action="append", default=[], help="tolerate up to N of it")
-    add("--allow", metavar="VERDICT", action="append", default=[], help="show it, but do not fail for it")
+    allow = "show it, but do not fail for it; also a reason of unjudged connections, as answered-elsewhere"
+    add("--allow", metavar="VERDICT", action="append", default=[], help=allow)
     add("--require-connections", metavar="N", type=positive, help="fewer compared is incomplete, not clean")
     add("--deep", action="store_true", help="compare byte counters of every pair, however many (default: up to 20,000)")
     add("--all", action="store_true", help="print every finding")

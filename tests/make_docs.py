@@ -16,7 +16,7 @@ from halfopen import cli
 from halfopen.findings import CauseCode, Severity, Verdict
 from halfopen.judge.causes import ABOUT
 from halfopen.judge.kinds import KINDS
-from halfopen.judge.meaning import CONFIDENCES, MEANINGS
+from halfopen.judge.meaning import CONFIDENCES, MEANINGS, REASONS
 from halfopen.judge.outlook import OUTLOOKS
 from halfopen.judge.summary import meaning
 from halfopen.judge.verdict import ABSENT, NO_END, SEVERITY, THE_TABLE, Accord, Answer, Seen
@@ -37,6 +37,7 @@ def verdicts(_: str) -> str:
     parts += [section(one) for one in ranked]
     parts += [MATRIX_HEAD, matrix(), CONFIDENCE_HEAD]
     parts += ["\n".join(f"- `{word}`: {text}" for word, text in CONFIDENCES.items())]
+    parts += [REASONS_HEAD, "\n".join(f"- `{word}`: {text}" for word, text in REASONS.items())]
     return "\n\n".join(wrapped(part) for part in parts) + "\n"
 
 
@@ -258,6 +259,12 @@ ESTABLISHED ends are `never-accepted` where the server's is still in the accept 
 end of a connection and counts as none. Only what lasts is a finding: a pair that changes from look to look is none."""
 
 CONFIDENCE_HEAD = "## Confidence"
+
+REASONS_HEAD = """\
+## Connections that are not judged
+
+They stand in the JSON report under `unjudged`, `--all` prints them, and they make a check incomplete (exit 3). \
+`allow` in the inventory and `--allow` take these reasons as well."""
 
 CAUSES_HEAD = """\
 # Causes

@@ -219,7 +219,8 @@ def test_json_is_the_contract_and_reads_back() -> None:
 
 CONTRACT = {
     "report": "schema tool started_at finished_at outcome exit_code checks",
-    "check": "name client server rounds connections state_matrix listeners counters external findings groups notes",
+    "check": "name client server rounds connections state_matrix unjudged listeners counters external"
+    " findings groups notes",
     "host": "name hostname addresses kernel uptime_s transport collector complete privileged error sockets states gaps",
     "finding": "id verdict severity confidence connection client server translation cause outlook remedies commands",
     "command": "host root why argv",
@@ -228,7 +229,7 @@ CONTRACT = {
     "outlook": "code within_s summary",
     "end": "host local peer state pid process netns cookie recv_q send_q timer bytes_sent bytes_received idle_s",
     "listener": "host address port process pid queue backlog full",
-    "group": "verdict cause listener process count examples",
+    "group": "verdict cause listener client_process server_process count examples",
     "connection": "client server community_id",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 
 from halfopen.commands.deliver import outlets, save
@@ -10,7 +11,7 @@ from halfopen.environment import Environment
 from halfopen.errors import UsageError
 from halfopen.files import prepare_folder
 from halfopen.findings import Severity
-from halfopen.inventory import VERDICTS, CheckPlan, Host, Inventory, did_you_mean, read, select
+from halfopen.inventory import ALLOWABLE, VERDICTS, CheckPlan, Host, Inventory, did_you_mean, read, select
 from halfopen.options import add_common, host_options
 from halfopen.reach.settings import split_target
 
@@ -99,8 +100,8 @@ def adjusted(plan: CheckPlan, args: argparse.Namespace) -> CheckPlan:
         verdict, equals, count = text.partition("=")
         if not equals or not count.isascii() or not count.isdigit():
             raise UsageError(f"--max {text!r} is not VERDICT=N", "for example --max never-accepted=10")
-        most[verdict_of(verdict, "--max")] = int(count)
-    allow = (*plan.allow, *(verdict_of(one, "--allow") for one in args.allow))
+        most[one_of(VERDICTS, verdict, "--max")] = int(count)
+    allow = (*plan.allow, *(one_of(ALLOWABLE, one, "--allow") for one in args.allow))
     return replace(
         plan,
         ports=tuple(dict.fromkeys(args.port)) or plan.ports,
@@ -112,8 +113,9 @@ def adjusted(plan: CheckPlan, args: argparse.Namespace) -> CheckPlan:
     )
 
 
-def verdict_of(text: str, option: str) -> str:
-    """A verdict by its name."""
-    if text not in VERDICTS:
-        raise UsageError(f"{option}: {text!r} is no verdict", did_you_mean(text, VERDICTS))
+def one_of(known: Sequence[str], text: str, option: str) -> str:
+    """A verdict by its name, or where `known` has them a reason why connections are not judged."""
+    if text not in known:
+        what = "verdict" if known is VERDICTS else "verdict, and no reason of a connection that is not judged"
+        raise UsageError(f"{option}: {text!r} is no {what}", did_you_mean(text, known))
     return text

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 
 from halfopen.environment import Environment
 from halfopen.errors import UsageError
-from halfopen.findings import CauseCode, Confidence, OutlookCode, Verdict
+from halfopen.findings import CauseCode, Confidence, OutlookCode, Reason, Verdict
 from halfopen.inventory import did_you_mean
 from halfopen.judge.causes import ABOUT
-from halfopen.judge.meaning import CONFIDENCES, MEANINGS
+from halfopen.judge.meaning import CONFIDENCES, MEANINGS, REASONS
 from halfopen.judge.outlook import OUTLOOKS
 from halfopen.judge.summary import meaning
 from halfopen.judge.verdict import SEVERITY
@@ -20,7 +20,9 @@ from halfopen.judge.verdict import SEVERITY
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Which word; all of them if none."""
-    parser.add_argument("code", nargs="?", metavar="CODE", help="a verdict, cause, outlook or confidence; none: all")
+    parser.add_argument(
+        "code", nargs="?", metavar="CODE", help="a verdict, cause, outlook, confidence or reason; none: all"
+    )
 
 
 def run(args: argparse.Namespace, environment: Environment) -> int:
@@ -48,6 +50,7 @@ def lists() -> dict[str, dict[str, str]]:
         "causes": {one: ABOUT[one].meaning for one in CauseCode},
         "outlooks": {one: OUTLOOKS[one] for one in OutlookCode},
         "confidence": {one: first_sentence(text) for one, text in CONFIDENCES.items()},
+        "reasons why a connection is not judged": {one: first_sentence(text) for one, text in REASONS.items()},
     }
 
 
@@ -62,10 +65,12 @@ def explained(code: str, width: int) -> list[str]:
         found.append([f"{code}  (outlook)", "", *wrapped(OUTLOOKS[OutlookCode(code)], width)])
     if code in set(Confidence):
         found.append([f"{code}  (confidence)", "", *wrapped(CONFIDENCES[Confidence(code)], width)])
+    if code in set(Reason):
+        found.append([f"{code}  (why a connection is not judged)", "", *wrapped(REASONS[Reason(code)], width)])
     if not found:
         known = [str(word) for words in lists().values() for word in words]
         raise UsageError(
-            f"{code!r} is no verdict, cause, outlook or confidence",
+            f"{code!r} is no verdict, cause, outlook, confidence or reason",
             did_you_mean(code, known) or "halfopen explain lists all of them",
         )
     return [line for at, lines in enumerate(found) for line in (["", *lines] if at else lines)]

@@ -8,14 +8,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from halfopen import __version__
+from halfopen import __version__, address
 from halfopen.errors import Exit
 from halfopen.findings import (
     SCHEMA,
     Check,
     Confidence,
     Finding,
+    Group,
     HostReport,
+    MatrixRow,
     Outcome,
     Report,
     Severity,
@@ -24,7 +26,8 @@ from halfopen.findings import (
 )
 from halfopen.inventory import CheckPlan
 from halfopen.judge import summary
-from halfopen.judge.match import Matching
+from halfopen.judge.join import notes_on_names, one_name_each, under_one_name
+from halfopen.judge.match import Matching, agreement_of
 from halfopen.judge.rounds import Held, held
 from halfopen.judge.sections import (
     SEVERITIES,
@@ -37,6 +40,7 @@ from halfopen.judge.sections import (
     listeners_of,
     matrix,
     pairs_of,
+    unjudged_rows,
 )
 from halfopen.judge.standing import Evidence, case_of, host_error, is_by_fallback
 from halfopen.model import Snapshot
@@ -56,7 +60,9 @@ class Policy:
 
 def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     """One check's report."""
-    lasting, unseen = held(evidence.matching.suspects, evidence.brackets) if evidence.brackets else ([], [])
+    names_of_one = one_name_each(plan, evidence.snapshots)
+    plan = under_one_name(plan, names_of_one)
+    lasting, unjudged = held(evidence.matching.suspects, evidence.brackets) if evidence.brackets else ([], [])
     evidence = replace(evidence, matching=without(evidence.matching, lasting))
     lasting = [capped(one, evidence) for one in lasting]
     cases = [case_of(one, evidence) for one in lasting]
@@ -71,7 +77,7 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     hosts = {name: host_report(name, evidence, errors.get(name)) for name in names}
     connections = sum(evidence.matching.agreeing.values()) + len(findings)
     missing = [f"{name} could not be read" for name in errors]
-    doubts = Tally(one.doubt for one in unseen)
+    doubts = Tally(one.why for one in unjudged if one.reason not in plan.allow)
     missing += [
         f"{plural(count, 'connection')} could not be judged: {doubt}" for doubt, count in doubts.items() if doubt
     ]
@@ -80,12 +86,17 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     if evidence.matching.unjudged and not errors:
         missing.append(f"{plural(evidence.matching.unjudged, 'connection')} could not be judged")
     missing += [f"{name} was read in part" for name in names if name not in errors and is_partial(name, evidence)]
+    missing += grave_ambiguities(lasting, plan)
     missing += evidence.missing
     if connections < plan.require_connections:
         missing.append(f"{plural(connections, 'connection')} found, {plan.require_connections} required")
     failing = over_threshold(findings, plan, policy)
     outcome, code = outcome_of(findings, failing, missing)
-    headline, details = headline_of(plan, findings, missing, tuple(hosts.values()), connections, outcome, evidence)
+    tolerated = sum(one.reason in plan.allow for one in unjudged)
+    rows = matrix(evidence.matching, cases)
+    headline, details = headline_of(
+        plan, findings, groups, rows, missing, tuple(hosts.values()), connections, tolerated, outcome, evidence
+    )
     return Check(
         name=plan.name,
         headline=headline,
@@ -98,13 +109,20 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
         rounds=max(1, len(evidence.brackets)),
         connections=connections,
         agreeing=sum(evidence.matching.agreeing.values()),
-        state_matrix=matrix(evidence.matching, cases),
-        listeners=listeners_of(cases, plan, evidence),
+        state_matrix=rows,
+        listeners=listeners_of(cases, [*plan.servers, *(row.server_host for row in rows)], plan.ports, evidence),
         counters=counters_of(evidence),
         external=externals(evidence.matching),
+        unjudged=unjudged_rows(unjudged),
         findings=tuple(findings),
         groups=groups,
-        notes=(*evidence.notes, *evidence.matching.notes, *(missing if outcome is Outcome.FINDINGS else ())),
+        notes=(
+            *notes_on_names(names_of_one),
+            *claimed_twice(lasting),
+            *evidence.notes,
+            *evidence.matching.notes,
+            *(missing if outcome is Outcome.FINDINGS else ()),
+        ),
         elapsed_s=evidence.elapsed_s,
         pairs=pairs_of(cases, plan) if len({*plan.clients, *plan.servers}) > 2 else (),
         nat=tuple(plan.nat),
@@ -122,8 +140,14 @@ def diagnosed(cases: Sequence[Case]) -> list[Diagnosis]:
 
 def without(matching: Matching, lasting: Sequence[Held]) -> Matching:
     """The matching when those that agreed in state and are findings no longer count as agreeing."""
-    found = Tally(one.suspect.agreed for one in lasting if one.suspect.agreed is not None)
-    return replace(matching, agreeing=+(Tally(matching.agreeing) - found)) if found else matching
+    left = Tally(matching.agreements)
+    for one in lasting:
+        if one.suspect.agreed is not None:
+            there = agreement_of(one.suspect, one.suspect.agreed)
+            # Of a pair in one state nothing but ports and listeners says which end is the client's.
+            turned = there._replace(client_host=there.server_host, server_host=there.client_host)
+            left[there if left[there] > 0 else turned] -= 1
+    return replace(matching, agreements=+left)
 
 
 def capped(one: Held, evidence: Evidence) -> Held:
@@ -131,6 +155,25 @@ def capped(one: Held, evidence: Evidence) -> Held:
     snapshots = [evidence.snapshots.get(place.host) for place in (one.client_place, one.server_place)]
     by_fallback = any(snapshot is not None and is_by_fallback(snapshot) for snapshot in snapshots)
     return replace(one, confidence=Confidence.OBSERVED) if one.confidence is Confidence.PROVEN and by_fallback else one
+
+
+def grave_ambiguities(lasting: Sequence[Held], plan: CheckPlan) -> list[str]:
+    """Why "clean" cannot be said of what is ambiguous and may be critical, unless the check tolerates that."""
+    grave = sum(one.grave for one in lasting)
+    if not grave or Verdict.AMBIGUOUS in plan.allow or Verdict.AMBIGUOUS in plan.max:
+        return []
+    return [f"{plural(grave, 'connection')} cannot be told apart from others, and may be half-open"]
+
+
+def claimed_twice(lasting: Sequence[Held]) -> tuple[str, ...]:
+    """A note for each address of a finding that several hosts claim."""
+    asks = [ask for one in lasting for ask in (one.suspect.client, one.suspect.server)]
+    found = {
+        f"{address.show(address.split_key(ask.key)[0])} is an address of {' and of '.join(hosts)}": None
+        for ask in asks
+        if len(hosts := sorted({place.host for place in ask.places})) > 1
+    }
+    return tuple(found)
 
 
 def is_partial(name: str, evidence: Evidence) -> bool:
@@ -164,20 +207,32 @@ def outcome_of(findings: Sequence[Finding], failing: bool, missing: Sequence[str
 def headline_of(
     plan: CheckPlan,
     findings: Sequence[Finding],
+    groups: Sequence[Group],
+    rows: Sequence[MatrixRow],
     missing: Sequence[str],
     hosts: Sequence[HostReport],
     connections: int,
+    tolerated: int,
     outcome: Outcome,
     evidence: Evidence,
 ) -> tuple[str, tuple[str, ...]]:
     """The answer in one line, and the lines that must not be missed beside it."""
-    counted = [one for one in findings if not one.allowed]
-    ports = plan.ports or [port for one in counted if (port := summary.port_of(one.connection.server)) is not None]
-    where = summary.target(plan.clients, plan.servers, ports)
+    counted = [(one, groups[one.group]) for one in findings if not one.allowed and one.group is not None]
+    directions = {runs_against(row.client_host, row.server_host, plan) for row in rows}
+    where = target_of(plan, [one for one, _ in counted], directions == {True})
+    where += " and back" if len(directions) > 1 else ""
     took = f", {duration(evidence.elapsed_s)}" if evidence.elapsed_s is not None else ""
     if counted:
-        head = summary.headline_of_findings(counted, where)
-        if all(one.confidence is Confidence.INFERRED for one in counted):
+        heads = []
+        for against in sorted(directions):
+            some = [
+                one for one, group in counted if runs_against(group.client_host, group.server_host, plan) is against
+            ]
+            if some:
+                heads.append((some, summary.headline_of_findings(some, target_of(plan, some, against))))
+        heads.sort(key=lambda one: min(SEVERITIES.index(finding.severity) for finding in one[0]))
+        head = "; ".join(text for _, text in heads)
+        if all(one.confidence is Confidence.INFERRED for one, _ in counted):
             head += "; inferred from one moment of each"
         return (f"incomplete  {where}: {missing[0]}; {head}" if outcome is Outcome.INCOMPLETE else head), tuple(
             f"incomplete: {one}" for one in (missing if outcome is Outcome.FINDINGS else missing[1:])
@@ -185,14 +240,26 @@ def headline_of(
     if missing:
         tail = ", so nothing can be said about its end" if "could not be read" in missing[0] else ""
         return f"incomplete  {where}: {missing[0]}{tail}", tuple(missing[1:])
-    if not connections:
+    if not connections and not tolerated:
         strays = [(host, peer, count) for (host, peer), count in evidence.matching.external.items()]
         head, advice = summary.nothing_compared(where, hosts, strays, plan.ports)
         return head, (advice,)
     read = f"({plural(len(hosts), 'host')} read completely{took})"
     allowed = f"; {len(findings)} more allowed" if findings else ""
+    allowed += f"; {tolerated} more not judged, which is allowed" if tolerated else ""
     agreeing = plural(connections - len(findings), "connection")
     return f"clean  {where}: {agreeing}, both ends agree{allowed} {read}", ()
+
+
+def runs_against(client: str | None, server: str | None, plan: CheckPlan) -> bool:
+    """Whether a connection between these hosts runs against the order in which the check names them."""
+    return client not in plan.clients or server not in plan.servers
+
+
+def target_of(plan: CheckPlan, findings: Sequence[Finding], against: bool) -> str:
+    """Who dials whom, and at which port if all of it is at one. `against`: the other way than the check names them."""
+    ports = plan.ports or [port for one in findings if (port := summary.port_of(one.connection.server)) is not None]
+    return summary.target(*((plan.servers, plan.clients) if against else (plan.clients, plan.servers)), ports)
 
 
 def notes_of(plan: CheckPlan, snapshots: Mapping[str, Snapshot], notes: Sequence[tuple[str, str]]) -> tuple[str, ...]:

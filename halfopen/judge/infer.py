@@ -20,9 +20,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from halfopen import address
+from halfopen.findings import Reason
 from halfopen.inventory import CheckPlan
 from halfopen.judge.ground import Ground, shares_link
-from halfopen.judge.match import Ask, Matching, Suspect, elsewhere
+from halfopen.judge.match import Agreement, Ask, Matching, Suspect, elsewhere
 from halfopen.judge.verdict import THE_TABLE, Accord
 from halfopen.model import Namespace, Place, Snapshot, show_connection
 from halfopen.table import NO_INODE, RETRANSMITS
@@ -159,7 +160,7 @@ class Work:
     seen: Sightings
     matching: Matching
     settled: dict[Suspect, Suspect | None] = field(default_factory=dict)  # None: agrees, or went into another
-    agreeing: Counter[tuple[State | None, State | None]] = field(default_factory=Counter)
+    agreements: Counter[Agreement] = field(default_factory=Counter)
     inside: Counter[tuple[str, str]] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
     used: set[tuple[Place, bytes]] = field(default_factory=set)
@@ -291,7 +292,7 @@ class Work:
         states = (client.state, server.state)
         odd = (client.marks | server.marks) & RETRANSMITS or server.marks & NO_INODE
         if not odd and None not in states and THE_TABLE[states] is Accord.AGREE:  # type: ignore[index]
-            self.agreeing[states] += 1
+            self.agreements[Agreement(client.place.host, server.place.host, *states)] += 1
             return
         first = suspects[0]
         self.settled[first] = Suspect(
@@ -312,8 +313,8 @@ class Work:
             self.settled[one.suspect] = replace(one.suspect, doubt=UNREAD.format(host=unread[0]))
             return
         if hidden and not (direct and one.client_is_here):
-            words = SILENT if sees_all(self.snapshots[hidden[0]]) else HIDDEN
-            self.settled[one.suspect] = replace(one.suspect, doubt=words.format(host=hidden[0]))
+            words, reason = (SILENT, None) if sees_all(self.snapshots[hidden[0]]) else HIDDEN
+            self.settled[one.suspect] = replace(one.suspect, doubt=words.format(host=hidden[0]), reason=reason)
             return
         if direct or (one.client_is_here and self.on_link(one)):
             return
@@ -349,7 +350,7 @@ class Work:
         hint = "; name the box that translates under nat to have it proven"
         return replace(
             self.matching,
-            agreeing=Counter(self.matching.agreeing) + self.agreeing,
+            agreements=Counter(self.matching.agreements) + self.agreements,
             suspects=tuple(one for one in suspects if one is not None),
             external=+external,
             notes=tuple(f"{plural(count, 'connection')} inferred: {what}{hint}" for what, count in self.notes.items()),
@@ -394,7 +395,8 @@ UNREAD = (
 )
 HIDDEN = (
     "their other end is not on {host}, but {host} forwards packets and may hide it in a container: "
-    "to look there needs root (sudo = true)"
+    "to look there needs root (sudo = true)",
+    Reason.NAMESPACE_NOT_ENTERED,
 )
 SILENT = (
     "their other end is not on {host}, but {host} forwards packets and did not tell what it translates: its connection "

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from halfopen.inventory import CheckPlan
 from halfopen.judge.ground import Ground, survey
 from halfopen.judge.match import Matching, match
-from halfopen.model import Namespace, Snapshot
+from halfopen.model import Collector, Namespace, Snapshot
 
 if TYPE_CHECKING:
     from halfopen.judge.translate import Tables
@@ -24,7 +24,8 @@ Extra = Mapping[str, Sequence[bytes]]
 
 def join(plan: CheckPlan, snapshots: Mapping[str, Snapshot], extra: Extra, limit: int | None = 0) -> Matching:
     """The matching of a check: what the evidence says by itself. `limit`: as `match` has it."""
-    roles, snapshots = compared(plan), once_each(snapshots)
+    plan, snapshots, extra = once_each(plan, snapshots, extra)
+    roles = compared(plan)
     hosts = [snapshots[name] for name in roles]
     if not any(space.rewrites for one in everybody(plan, snapshots) for space in one.namespaces):
         return match(survey(hosts, plan.clients, plan.servers, plan.ports, extra), limit)
@@ -42,12 +43,14 @@ def conclude(plan: CheckPlan, snapshots: Mapping[str, Snapshot], extra: Extra, m
         return matching
     from halfopen.judge.infer import infer
 
-    return infer(plan, once_each(snapshots), ground_of(plan, snapshots, extra), matching)
+    plan, snapshots, extra = once_each(plan, snapshots, extra)
+    return infer(plan, snapshots, ground_of(plan, snapshots, extra), matching)
 
 
 def ground_of(plan: CheckPlan, snapshots: Mapping[str, Snapshot], extra: Extra) -> Ground:
     """What the join stands on where nothing translates."""
-    hosts = [once_each(snapshots)[name] for name in compared(plan)]
+    plan, snapshots, extra = once_each(plan, snapshots, extra)
+    hosts = [snapshots[name] for name in compared(plan)]
     return survey(hosts, plan.clients, plan.servers, plan.ports, extra)
 
 
@@ -55,6 +58,7 @@ def translations(plan: CheckPlan, snapshots: Mapping[str, Snapshot], extra: Extr
     """What translates between the hosts of a check, by its hosts and by those that it names under `nat`."""
     from halfopen.judge.translate import tables_of
 
+    plan, snapshots, extra = once_each(plan, snapshots, extra)
     hosts = everybody(plan, snapshots)
     return tables_of(hosts, survey(hosts, plan.clients, plan.servers, plan.ports, extra))
 
@@ -72,18 +76,25 @@ def may_translate(plan: CheckPlan, snapshots: Mapping[str, Snapshot], matching: 
     """The hosts whose connection tracking could explain what the join left over: none if it left nothing."""
     if not matching.suspects and not matching.external:
         return []
+    plan, snapshots, _ = once_each(plan, snapshots, {})
     return [one.host for one in everybody(plan, snapshots) if any(space.tracked for space in one.namespaces)]
 
 
-def once_each(snapshots: Mapping[str, Snapshot]) -> Mapping[str, Snapshot]:
-    """The snapshots without namespaces that two of them have: two names of one machine, or a container and its host.
+def once_each(
+    plan: CheckPlan, snapshots: Mapping[str, Snapshot], extra: Extra
+) -> tuple[CheckPlan, Mapping[str, Snapshot], Extra]:
+    """A check, its hosts and their addresses with each machine under one name, and each namespace with one host.
 
-    A namespace stays with the host whose own it is, else with the first that has it. Two own ones are two hosts.
+    A namespace that two hosts have, as a container and its host, stays with the host whose own it is, else with the
+    first that has it.
     """
-    owns = {kernel_name(one, one.namespaces[0]) for one in snapshots.values() if one.namespaces}
+    names = one_name_each(plan, snapshots)
+    merged = under_one_name(plan, names)
+    hosts = everybody(merged, snapshots)
+    owns = {kernel_name(one, one.namespaces[0]) for one in hosts if one.namespaces}
     seen: set[tuple[str, int]] = set()
     found = {}
-    for name, one in snapshots.items():
+    for one in hosts:
         kept = list(one.namespaces[:1])
         for space in one.namespaces[1:]:
             known = kernel_name(one, space)
@@ -91,8 +102,57 @@ def once_each(snapshots: Mapping[str, Snapshot]) -> Mapping[str, Snapshot]:
                 kept.append(space)
             if known is not None:
                 seen.add(known)
-        found[name] = one if len(kept) == len(one.namespaces) else replace(one, namespaces=tuple(kept))
+        found[one.host] = one if len(kept) == len(one.namespaces) else replace(one, namespaces=tuple(kept))
+    more: dict[str, list[bytes]] = {name: list(packed) for name, packed in extra.items() if name not in names}
+    for name, main in names.items():
+        more.setdefault(main, []).extend(extra.get(name, ()))
+    return merged, found, more
+
+
+def one_name_each(plan: CheckPlan, snapshots: Mapping[str, Snapshot]) -> dict[str, str]:
+    """Names of a check's hosts that are other names of another of its hosts -> the name that this one goes by.
+
+    One machine is one network namespace of one boot; containers of one kernel have a namespace each, and are hosts of
+    their own. The name is the one under which most was to be read, and of equals the first that the check has.
+    """
+    machines: dict[tuple[str, int], list[str]] = {}
+    for one in everybody(plan, snapshots):
+        known = kernel_name(one, one.namespaces[0]) if one.namespaces else None
+        if known is not None:
+            machines.setdefault(known, []).append(one.host)
+    found: dict[str, str] = {}
+    for same in machines.values():
+        main = min(same, key=lambda name: lacks(snapshots[name]))
+        found.update((name, main) for name in same if name != main)
     return found
+
+
+def lacks(one: Snapshot) -> tuple[bool, bool]:
+    """What a look at a machine lacks that another may have: the kernel's own answers, and root's rights."""
+    return (
+        one.facts is None or one.facts.collector is not Collector.NETLINK,
+        one.facts is None or not one.facts.privileged,
+    )
+
+
+def under_one_name(plan: CheckPlan, names: Mapping[str, str]) -> CheckPlan:
+    """A check with the names of its hosts replaced by those that they go by; a router that has a role is no router."""
+    if not names:
+        return plan
+    clients, servers, nat = (
+        tuple(dict.fromkeys(names.get(name, name) for name in some)) for some in (plan.clients, plan.servers, plan.nat)
+    )
+    return replace(
+        plan, clients=clients, servers=servers, nat=tuple(name for name in nat if name not in (*clients, *servers))
+    )
+
+
+def notes_on_names(names: Mapping[str, str]) -> tuple[str, ...]:
+    """What a reader should know where one machine has several names in a check."""
+    return tuple(
+        f"{main} and {name} are one machine (one boot, one network namespace); reported as {main}"
+        for name, main in names.items()
+    )
 
 
 def kernel_name(snapshot: Snapshot, space: Namespace) -> tuple[str, int] | None:

@@ -13,14 +13,26 @@ import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from operator import itemgetter
+from typing import NamedTuple
 
 from halfopen import address
+from halfopen.findings import Reason
 from halfopen.judge.ground import Ground
 from halfopen.judge.verdict import THE_TABLE, Accord, Answer, Seen
 from halfopen.model import Absence, Namespace, Place
 from halfopen.table import NO_INODE, RETRANSMITS, TIMER_MASK, Block
 from halfopen.tcp import State, number_of, state_of
+
+
+class Agreement(NamedTuple):
+    """Where the two ends of a connection are that agree, and their states: None for no socket."""
+
+    client_host: str
+    server_host: str
+    client: State | None
+    server: State | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +51,7 @@ class Suspect:
     `agreed`: the states of the two ends where these agree, and something else is odd about it.
     `translation` says how the keys of the ends correspond where they differ; `ambiguous` that more than one way of it
     fits, `inferred` that no table says so. `doubt` says why an end that is not there may be somewhere all the same:
-    if one of `standins` fits it, or always if there are none.
+    if one of `standins` fits it, or always if there are none; `reason` is its word for the report, if it has one.
     """
 
     client: Ask
@@ -50,6 +62,7 @@ class Suspect:
     ambiguous: bool = False
     inferred: bool = False
     doubt: str | None = None
+    reason: Reason | None = None
     standins: tuple[Ask, ...] = ()
 
 
@@ -57,8 +70,8 @@ class Suspect:
 class Matching:
     """What one look at all hosts of a check shows.
 
-    agreeing: (client's state, server's state) -> connections where the ends agree; None for no socket. A suspect that
-    `agreed` is among them, until it is a finding.
+    agreements: how many connections agree, by what they have in common. A suspect that `agreed` is among them, until it
+    is a finding.
     external: (host, peer) -> sockets that lead to no host of the check.
     unjudged: connections with an end on a host that could not be read.
     established: keys, as the client role sees them, of connections that are established at both ends and not suspect;
@@ -67,7 +80,7 @@ class Matching:
     gone: hosts of whose containers one seems to be gone.
     """
 
-    agreeing: Mapping[tuple[State | None, State | None], int]
+    agreements: Mapping[Agreement, int]
     suspects: tuple[Suspect, ...]
     external: Mapping[tuple[str, str], int]
     unjudged: int
@@ -75,6 +88,14 @@ class Matching:
     uncounted: int = 0
     notes: tuple[str, ...] = ()
     gone: frozenset[str] = frozenset()
+
+    @property
+    def agreeing(self) -> Mapping[tuple[State | None, State | None], int]:
+        """(client's state, server's state) -> connections where the ends agree, whatever their hosts."""
+        found: Counter[tuple[State | None, State | None]] = Counter()
+        for one, count in self.agreements.items():
+            found[one.client, one.server] += count
+        return found
 
 
 def match(ground: Ground, most: int | None = 0) -> Matching:
@@ -90,17 +111,22 @@ def match(ground: Ground, most: int | None = 0) -> Matching:
     ):
         for place, namespace in side.namespaces:
             for block in namespace.table.blocks:
-                ends.add(records(ground, place, namespace, block, others, external, mirrored))
+                ends.add(place.host, records(ground, place, namespace, block, others, external, mirrored))
     same = near.records & far.records
     repeated = near.repeated | far.repeated
     left = {record[:-2] for record in near.records ^ far.records} | repeated
-    # A dump may give a socket twice as it moves: what agrees in one of its states is not left over.
-    left -= {key for key in left - repeated if any(key + plain in same for plain in PLAIN)}
+    # A dump may give a socket twice as it moves: what agrees in one of its states is not left over, unless it may be
+    # two sockets, since two hosts have its address.
+    left -= {
+        key
+        for key in left - repeated
+        if any(key + plain in same for plain in PLAIN) and ground.shared.keys().isdisjoint(address.split_key(key))
+    }
+    if repeated:
+        same = {record for record in same if record[:-2] not in repeated}  # `resolve` counts them
     if ground.clients.hosts & ground.servers.hosts:
         same = {record for record in same if not seen_from_both_ends(record, same)}
-    agreeing: Counter[tuple[State | None, State | None]] = Counter()
-    for number, count in Counter(map(itemgetter(-2), same)).items():
-        agreeing[state_of(number), state_of(number)] += count
+    agreements = agreed(ground, near, far, same)
     suspects, unjudged, late = [], 0, set()
     for connection in resolve(ground, left):
         answer = connection.answer
@@ -109,30 +135,94 @@ def match(ground: Ground, most: int | None = 0) -> Matching:
         elif answer is not Accord.AGREE:
             suspects.append(connection.suspect)
         else:
-            agreeing[connection.states] += 1
+            agreements[connection.agreement] += 1
             if connection.odd:
                 suspects.append(replace(connection.suspect, agreed=connection.states))
             elif connection.states == BOTH_ESTABLISHED:
                 key = connection.suspect.client.key
                 late.add(key if key in left else address.mirror(key))
-    pairs = agreeing[BOTH_ESTABLISHED] - sum(one.agreed == BOTH_ESTABLISHED for one in suspects)
+    pairs = sum(count for one, count in agreements.items() if one[2:] == BOTH_ESTABLISHED) - sum(
+        one.agreed == BOTH_ESTABLISHED for one in suspects
+    )
     if most is not None and pairs > most:
-        return Matching(+agreeing, tuple(suspects), external, unjudged, uncounted=pairs)
+        return Matching(+agreements, tuple(suspects), external, unjudged, uncounted=pairs)
     established = {record[:-2] for record in same if record[-2] == number_of(State.ESTABLISHED)} | late
-    return Matching(+agreeing, tuple(suspects), external, unjudged, frozenset(established))
+    return Matching(+agreements, tuple(suspects), external, unjudged, frozenset(established))
 
 
 @dataclass
 class Ends:
-    """The rows of one role as records of key, state and oddity. A key in two places is `repeated`."""
+    """The rows of one role as records of key, state and oddity, and by host. A key in two places is `repeated`."""
 
     records: set[bytes] = field(default_factory=set)
     repeated: set[bytes] = field(default_factory=set)
+    by_host: dict[str, set[bytes]] = field(default_factory=dict)
 
-    def add(self, found: set[bytes]) -> None:
+    def add(self, host: str, found: set[bytes]) -> None:
         if self.records and not self.records.isdisjoint(found):
             self.repeated |= {record[:-2] for record in self.records & found}
         self.records |= found
+        self.by_host[host] = self.by_host[host] | found if host in self.by_host else found
+
+
+def agreed(ground: Ground, near: Ends, far: Ends, same: set[bytes]) -> Counter[Agreement]:
+    """Records that both sides have alike -> how many connections there are between which hosts, and in which states."""
+    found: Counter[Agreement] = Counter()
+    for here, there, records in between(ground, near, far, same):
+        against = served_here(ground, here, there, records)
+        for one, two, some in (here, there, records - against if against else records), (there, here, against):
+            for number, count in Counter(map(itemgetter(-2), some)).items():
+                found[Agreement(one, two, state_of(number), state_of(number))] += count
+    return found
+
+
+def served_here(ground: Ground, here: str, there: str, records: set[bytes]) -> set[bytes]:
+    """Those of the records whose local end is the server's. Where all ports are plain that costs two passes."""
+    doors = [doors_of(ground, host) for host in (here, there)]
+    if doors[0].isdisjoint(map(LOCAL_PORT, records)) and doors[1].issuperset(map(PEER_PORT, records)):
+        return set()
+    spaces = {**dict(ground.clients.namespaces), **dict(ground.servers.namespaces)}
+    places = [[place for place in spaces if place.host == host] for host in (here, there)]
+
+    @cache
+    def is_server(local: bytes, peer: bytes) -> bool:
+        ports = int.from_bytes(local, "big"), int.from_bytes(peer, "big")
+        return server_is_first(ground, ports, places[0], None, places[1], None)
+
+    found = set()
+    for record in records:
+        local, peer = record[-6:-4], record[-4:-2]
+        at_door = local in doors[0], peer in doors[1]
+        # Beside a port that tells, the other one is any: so there are few pairs to ask for.
+        if at_door[0] != at_door[1]:
+            local, peer = (local, ANY_PORT) if at_door[0] else (ANY_PORT, peer)
+        if is_server(local, peer):
+            found.add(record)
+    return found
+
+
+def between(ground: Ground, near: Ends, far: Ends, same: set[bytes]) -> Iterator[tuple[str, str, set[bytes]]]:
+    """The records that both sides have, by the hosts of their two ends: that of the client role, that of the other."""
+    for here, records in near.by_host.items():
+        mine = same if len(near.by_host) == 1 else same & records
+        if len(far.by_host) == 1:
+            yield from ((here, there, mine) for there in far.by_host)
+            continue
+        by_peer: dict[bytes, set[bytes]] = {}
+        for record in mine:
+            half = len(record) // 2 - 3  # of the two addresses; ports, state and oddity are 6 bytes
+            by_peer.setdefault(record[half : 2 * half], set()).add(record)
+        for peer, some in by_peer.items():
+            hosts = {place.host for place in ground.owners.get(peer, ())} or {here}  # loopback has no owner
+            for there in sorted(hosts & far.by_host.keys()):
+                if part := some if len(hosts) == 1 else some & far.by_host[there]:
+                    yield here, there, part
+
+
+def doors_of(ground: Ground, host: str) -> frozenset[bytes]:
+    """The ports that make a host the server of a connection: those of the check, and where it listens."""
+    ports = ground.ports | {port for place, port in ground.listening if place.host == host}
+    return frozenset(port.to_bytes(2, "big") for port in ports)
 
 
 def records(
@@ -212,6 +302,16 @@ class Pairing:
     answer: Answer
     odd: bool
 
+    @property
+    def agreement(self) -> Agreement:
+        """Where it is, and in which states, if the ends agree."""
+        return agreement_of(self.suspect, self.states)
+
+
+def agreement_of(suspect: Suspect, states: tuple[State | None, State | None]) -> Agreement:
+    """The ends of a suspect as ends that agree."""
+    return Agreement(suspect.client.places[0].host, suspect.server.places[0].host, *states)
+
 
 def resolve(ground: Ground, left: set[bytes]) -> Iterator[Pairing]:
     """Keys (as the client role sees them) that did not cancel -> connections, each once, the client's end first."""
@@ -269,7 +369,8 @@ def pairing(ground: Ground, key: bytes, near: Sequence[Row], far: Sequence[Row])
         (key, near_places, latest(near)),
         (other, far_places, latest(far)),
     ]
-    if server_is_first(ground, key, near_places, latest(near), far_places, latest(far)):
+    _, local_port, _, peer_port = address.split_key(key)
+    if server_is_first(ground, (local_port, peer_port), near_places, latest(near), far_places, latest(far)):
         ends.reverse()
     (client_key, client_places, client), (server_key, server_places, server) = ends
     states = (state_at(ground, client, client_places), state_at(ground, server, server_places))
@@ -327,14 +428,18 @@ def unanswered(marks: int) -> bool:
 
 def server_is_first(
     ground: Ground,
-    key: bytes,
+    ports: tuple[int, int],
     near_places: Sequence[Place],
     near: Row | None,
     far_places: Sequence[Place],
     far: Row | None,
 ) -> bool:
-    """Whether the end with this key is the server's: by port, by handshake, by listener, by role, by lower port."""
-    _, local_port, _, peer_port = address.split_key(key)
+    """Whether the near end, whose port is the first, is the server's.
+
+    By the ports of the check, by handshake, by listener; then by a port from which clients do not dial, because the
+    order of the arguments is easily the other way round; by role, by the lower port.
+    """
+    local_port, peer_port = ports
     if (local_port in ground.ports) != (peer_port in ground.ports):
         return local_port in ground.ports
     for one, two in ((near, far), (far, near)):
@@ -348,6 +453,8 @@ def server_is_first(
     ]
     if listens[0] != listens[1]:
         return listens[0]
+    if (local_port < EPHEMERAL) != (peer_port < EPHEMERAL):
+        return local_port < EPHEMERAL
     roles = [
         {place.host for place in places} <= ground.servers.hosts - ground.clients.hosts
         for places in (near_places, far_places)
@@ -368,4 +475,7 @@ def oddity(near: bool) -> bytes:
 
 NEAR_ODD, FAR_ODD = oddity(True), oddity(False)
 PLAIN = tuple(bytes((state, 0)) for state in range(14))  # the ends of records of which both sides have the same
+LOCAL_PORT, PEER_PORT = itemgetter(slice(-6, -4)), itemgetter(slice(-4, -2))  # of a record
+ANY_PORT = b"\xff\xff"
+EPHEMERAL = 32768  # where the ports begin that a kernel gives to clients (ip_local_port_range as Linux comes)
 BOTH_ESTABLISHED = (State.ESTABLISHED, State.ESTABLISHED)

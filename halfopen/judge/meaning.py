@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from halfopen.findings import Confidence, Verdict
+from halfopen.findings import Confidence, Reason, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,4 +209,14 @@ CONFIDENCES: dict[Confidence, str] = {
     Confidence.OBSERVED: "The same looks in the same order, but a host gave no cookies (sockets read from "
     "/proc/net/tcp), so that identity rests on addresses, ports and, where there is one, the inode.",
     Confidence.INFERRED: "One round only (`--rounds 1`): nothing shows that it lasts.",
+}
+
+REASONS: dict[Reason, str] = {
+    Reason.ANSWERED_ELSEWHERE: "One end is there, the host of the other end has no such socket, and yet somebody "
+    "answered between the first look and the last: bytes were acknowledged or received, or an acknowledgement or a "
+    "probe came in. So the connection has another end somewhere: a proxy or sidecar on the way, NAT, or another host "
+    "with that address. Name the box that translates under `nat`, check against the proxy instead, or allow it where "
+    "it is by design.",
+    Reason.NAMESPACE_NOT_ENTERED: "The host that should have the other end forwards packets, and its other network "
+    "namespaces could not be looked into: a container there may have it. Looking there needs root (`sudo = true`).",
 }

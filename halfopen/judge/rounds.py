@@ -9,13 +9,15 @@ verdict on the same sockets (kernel cookies), so that a port that is used again 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
 from halfopen.errors import HostError
-from halfopen.findings import Confidence, Verdict
+from halfopen.findings import Confidence, Reason, Severity, Verdict
 from halfopen.judge import counters
+from halfopen.judge.answers import is_answered
 from halfopen.judge.match import Ask, Suspect
-from halfopen.judge.verdict import Accord, judge_pair
+from halfopen.judge.verdict import SEVERITY, Accord, judge_pair, state_of_sight
 from halfopen.model import Absence, Look, Place, Sight, Socket, Wanted
 
 Sights = Mapping[tuple[Place, bytes], Sight]
@@ -33,7 +35,10 @@ class Bracket:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A suspect that held in every bracket: the ends as the last one saw them."""
+    """A suspect that held in every bracket: the ends as the last one saw them.
+
+    `grave`: it is ambiguous, and one of the claims would be critical.
+    """
 
     suspect: Suspect
     verdict: Verdict
@@ -42,11 +47,33 @@ class Held:
     server: Socket | None
     client_place: Place
     server_place: Place
+    grave: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Survivor:
+    """The one end of a suspect that is there: its place, and the socket in every look that found it, in order."""
+
+    place: Place
+    looks: tuple[Socket, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unjudged:
+    """A suspect of which nothing can be said. `why` in a sentence, None where somebody could not look."""
+
+    suspect: Suspect
+    why: str | None = None
+    reason: Reason | None = None
+    survivor: Survivor | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What one bracket proves about a suspect. `also`: verdicts from counters, graver than that of the states."""
+    """What one bracket proves about a suspect. `also`: verdicts from counters, graver than that of the states.
+
+    `grave`: the verdict is ambiguous, and what one of the claims comes to would be critical.
+    """
 
     verdict: Verdict | Accord
     first: Sight
@@ -54,6 +81,7 @@ class Shown:
     first_place: Place
     second_place: Place
     also: tuple[Verdict, ...] = ()
+    grave: bool = False
 
 
 def questions(suspects: Iterable[Suspect], second: bool) -> dict[str, list[Wanted]]:
@@ -106,20 +134,42 @@ def shown(suspect: Suspect, bracket: Bracket) -> Shown:
     after, _, _ = sight_at(first, bracket.after)
     verdict: Verdict | Accord
     also: tuple[Verdict, ...] = ()
+    grave = False
     if before is Absence.UNSEEN or between is Absence.UNSEEN or after is Absence.UNSEEN:
         verdict = Accord.UNJUDGED
     elif not same_socket(before, after):
         verdict = Accord.AGREE  # it moved while we looked: what moves is not stuck
     elif claims_first > 1 or claims_second > 1:
-        verdict = Verdict.AMBIGUOUS
+        verdict, grave = Verdict.AMBIGUOUS, is_claimed_gravely(suspect, bracket)
     else:
         verdict = judge_pair(after, between) if suspect.client_first else judge_pair(between, after)
         also = counters.verdicts(before, between, after)
         if isinstance(verdict, Verdict) and suspect.ambiguous:
-            verdict = Verdict.AMBIGUOUS
+            verdict, grave = Verdict.AMBIGUOUS, SEVERITY[verdict] is Severity.CRITICAL
         if isinstance(verdict, Verdict) and Absence.ABSENT in (after, between) and in_doubt(suspect, after, bracket):
             verdict = Accord.UNJUDGED
-    return Shown(verdict, after, between, first_place, second_place, also)
+    return Shown(verdict, after, between, first_place, second_place, also, grave)
+
+
+def is_claimed_gravely(suspect: Suspect, bracket: Bracket) -> bool:
+    """Whether one of the claims to the ends of a connection would be critical.
+
+    Each socket of the one end may belong to each of the other, and where an end has more sockets than the other, one of
+    them has no peer.
+    """
+    first, second = ends(suspect)
+    near, far = claims(first, bracket.after), claims(second, bracket.between)
+    if len(near) != len(far):
+        (near if len(near) < len(far) else far).append(Absence.ABSENT)
+    pairs = product(near, far) if suspect.client_first else product(far, near)
+    answers = {judge_pair(*pair) for pair in pairs}
+    return any(isinstance(one, Verdict) and SEVERITY[one] is Severity.CRITICAL for one in answers)
+
+
+def claims(ask: Ask, sights: Sights) -> list[Sight]:
+    """The sockets that claim to be an end."""
+    found = (sights.get((place, ask.key), Absence.UNSEEN) for place in ask.places)
+    return [one for one in found if isinstance(one, Socket)]
 
 
 def in_doubt(suspect: Suspect, survivor: Sight, bracket: Bracket) -> bool:
@@ -163,16 +213,47 @@ def same_life(one: Sight, two: Sight) -> bool:
     return not one.inode or not two.inode or one.inode == two.inode
 
 
-def held(suspects: Sequence[Suspect], brackets: Sequence[Bracket]) -> tuple[list[Held], list[Suspect]]:
-    """Suspects that held in all brackets, and those that somebody could not look at."""
-    found, unseen = [], []
+def held(suspects: Sequence[Suspect], brackets: Sequence[Bracket]) -> tuple[list[Held], list[Unjudged]]:
+    """Suspects that held in all brackets, and those that cannot be judged."""
+    found, unjudged = [], []
     for suspect in suspects:
         words = [shown(suspect, bracket) for bracket in brackets]
-        if any(word.verdict is Accord.UNJUDGED for word in words):
-            unseen.append(suspect)
-        elif (verdict := throughout(words)) is not None:
-            found.append(finding(suspect, verdict, words[-1], len(brackets)))
-    return found, unseen
+        blind = any(word.verdict is Accord.UNJUDGED for word in words)
+        verdict = None if blind else throughout(words)
+        if not blind and verdict is None:
+            continue
+        survivor = survivor_of(suspect, brackets)
+        if survivor is not None and (verdict is None or verdict in ALONE) and is_answered(survivor.looks):
+            unjudged.append(answered(suspect, survivor))
+        elif verdict is None:
+            unjudged.append(Unjudged(suspect, suspect.doubt, suspect.reason, survivor))
+        else:
+            grave = verdict is Verdict.AMBIGUOUS and any(word.grave for word in words)
+            found.append(replace(finding(suspect, verdict, words[-1], len(brackets)), grave=grave))
+    return found, unjudged
+
+
+def survivor_of(suspect: Suspect, brackets: Sequence[Bracket]) -> Survivor | None:
+    """The end that is there where every look found the other one absent; None if there is none, or several."""
+    first, second = ends(suspect)
+    looks = (
+        [sight_at(first, sights) for one in brackets for sights in (one.before, one.after)],
+        [sight_at(second, one.between) for one in brackets],
+    )
+    gone = [all(state_of_sight(sight) is Absence.ABSENT for sight, _, _ in some) for some in looks]
+    if gone[0] == gone[1]:
+        return None
+    there = [(sight, place) for sight, place, _ in looks[gone[0]] if isinstance(sight, Socket)]
+    if not there or any(place != there[0][1] or not same_life(one, there[0][0]) for one, place in there):
+        return None
+    return Survivor(there[0][1], tuple(one for one, _ in there))
+
+
+def answered(suspect: Suspect, survivor: Survivor) -> Unjudged:
+    """A suspect whose survivor somebody answers."""
+    missing = suspect.server if survivor.looks[0].key == suspect.client.key else suspect.client
+    hosts = " or ".join(dict.fromkeys(place.host for place in missing.places))
+    return Unjudged(suspect, ANSWERED.format(host=hosts), Reason.ANSWERED_ELSEWHERE, survivor)
 
 
 def throughout(words: Sequence[Shown]) -> Verdict | None:
@@ -227,3 +308,10 @@ def finding(suspect: Suspect, verdict: Verdict, last: Shown, rounds: int) -> Hel
         client_place,
         server_place,
     )
+
+
+ALONE = (Verdict.MISSING_ON_SERVER, Verdict.MISSING_ON_CLIENT, Verdict.ABANDONED_CLOSE, Verdict.CLOSING_ALONE)
+ANSWERED = (
+    "no other end on {host}, but somebody answers: a proxy, NAT or another host with that address "
+    "(by design? --allow answered-elsewhere)"
+)

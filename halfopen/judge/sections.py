@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter as Tally
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from halfopen import address
 from halfopen.errors import HostError
@@ -23,12 +25,14 @@ from halfopen.findings import (
     Listener,
     MatrixRow,
     Severity,
+    UnjudgedRow,
     Verdict,
 )
 from halfopen.inventory import CheckPlan
 from halfopen.judge import summary
 from halfopen.judge.case import Case, HostEvidence, is_full
 from halfopen.judge.match import Matching
+from halfopen.judge.rounds import Unjudged
 from halfopen.judge.standing import Evidence
 from halfopen.judge.verdict import SEVERITY, in_accept_queue
 from halfopen.model import Socket
@@ -147,38 +151,56 @@ def host_report(name: str, evidence: Evidence, error: HostError | None) -> HostR
 
 
 def matrix(matching: Matching, cases: Sequence[Case]) -> tuple[MatrixRow, ...]:
-    """Pairs of states with their counts: what does not agree first, by severity and count."""
-    wrong: Tally[tuple[str | None, str | None, Verdict, Confidence, bool]] = Tally()
+    """Pairs of states with their hosts and counts: what does not agree first, by severity and count."""
+    wrong: Tally[MatrixRow] = Tally()
     for case in cases:
         one = case.held
-        queued = one.client is not None and one.server is not None and in_accept_queue(one.client, one.server)
-        states = [end.state if end else None for end in (one.client, one.server)]
-        wrong[states[0], states[1], one.verdict, one.confidence, queued] += 1
-    rows = [
-        MatrixRow(
-            client=client,
-            server=server,
-            count=count,
-            verdict=verdict,
-            severity=SEVERITY[verdict],
-            confidence=confidence,
-            in_accept_queue=queued,
-        )
-        for (client, server, verdict, confidence, queued), count in wrong.items()
-    ]
+        wrong[
+            MatrixRow(
+                client_host=case.client.name,
+                server_host=case.server.name,
+                client=one.client.state if one.client else None,
+                server=one.server.state if one.server else None,
+                count=1,
+                verdict=one.verdict,
+                severity=SEVERITY[one.verdict],
+                confidence=one.confidence,
+                in_accept_queue=one.client is not None
+                and one.server is not None
+                and in_accept_queue(one.client, one.server),
+            )
+        ] += 1
+    rows = [msgspec.structs.replace(row, count=count) for row, count in wrong.items()]
     rows.sort(key=lambda row: (SEVERITIES.index(row.severity or Severity.INFO), -row.count))
-    agreeing = sorted(matching.agreeing.items(), key=lambda item: (-item[1], str(item[0])))
-    return (*rows, *(MatrixRow(client=pair[0], server=pair[1], count=count) for pair, count in agreeing))
+    agreeing = sorted(matching.agreements.items(), key=lambda item: (-item[1], str(item[0])))
+    return (
+        *rows,
+        *(
+            MatrixRow(
+                client_host=one.client_host,
+                server_host=one.server_host,
+                client=one.client,
+                server=one.server,
+                count=count,
+            )
+            for one, count in agreeing
+        ),
+    )
 
 
-def listeners_of(cases: Sequence[Case], plan: CheckPlan, evidence: Evidence) -> tuple[Listener, ...]:
-    """The LISTEN sockets of findings, those of the ports that were asked for, and any that are full."""
+def listeners_of(
+    cases: Sequence[Case], servers: Iterable[str], ports: Sequence[int], evidence: Evidence
+) -> tuple[Listener, ...]:
+    """The LISTEN sockets of findings, those of the ports that were asked for, and any that are full.
+
+    `servers`: the hosts that the check has as such, and those that are the server of a connection all the same.
+    """
     found: dict[tuple[str, bytes, int, int], Listener] = {}
     from_cases = {(case.server.name, case.listener) for case in cases if case.listener is not None}
-    for name in plan.servers:
+    for name in dict.fromkeys(servers):
         for namespace in evidence.snapshots[name].namespaces:
             for one in namespace.listeners:
-                asked = one.port in plan.ports or bool(is_full(one))
+                asked = one.port in ports or bool(is_full(one))
                 if asked or (name, one) in from_cases:
                     host = evidence.hosts.get(name) or HostEvidence(name)
                     process = host.owner(one)
@@ -227,6 +249,24 @@ def externals(matching: Matching) -> tuple[External, ...]:
     return tuple(External(host=host, peer=peer, count=count) for (host, peer), count in ranked)
 
 
+def unjudged_rows(unjudged: Sequence[Unjudged]) -> tuple[UnjudgedRow, ...]:
+    """The connections that were not judged and whose reason has a word, in the order of their clients."""
+    rows = []
+    for one in unjudged:
+        if one.reason is not None and one.survivor is not None:
+            local, local_port, peer, peer_port = address.split_key(one.suspect.client.key)
+            rows.append(
+                UnjudgedRow(
+                    client=address.endpoint(local, local_port),
+                    server=address.endpoint(peer, peer_port),
+                    host=one.survivor.place.host,
+                    state=one.survivor.looks[-1].state,
+                    reason=one.reason,
+                )
+            )
+    return tuple(sorted(rows, key=lambda row: (row.reason, row.client)))
+
+
 def groups_of(
     cases: Sequence[Case], diagnoses: Sequence[Diagnosis], plan: CheckPlan
 ) -> tuple[tuple[Group, ...], list[int]]:
@@ -262,7 +302,8 @@ def group_of(members: Sequence[tuple[Case, Diagnosis]], plan: CheckPlan) -> Grou
         cause=diagnosis.codes[0],
         causes=diagnosis.codes,
         listener=server_name(case),
-        process=process_of(case),
+        client_process=common(client_process(member) for member, _ in members),
+        server_process=common(server_process(member) for member, _ in members),
         count=len(members),
         client_host=case.client.name,
         server_host=case.server.name,
@@ -286,13 +327,29 @@ def server_name(case: Case) -> str:
 
 
 def process_of(case: Case) -> str | None:
-    """The program that holds the end of a finding: the server's where it is there, else the client's."""
+    """The program that tells findings apart: the client's, or where it is not there or not to blame the server's."""
     one = case.held
     if one.verdict is Verdict.NEVER_ACCEPTED or one.client is None:
-        process = case.server.owner(one.server) or case.listener_process
-    else:
-        process = case.client.owner(one.client) or case.server.owner(one.server)
+        return server_process(case)
+    return client_process(case) or server_process(case)
+
+
+def client_process(case: Case) -> str | None:
+    """The program that holds the client's end."""
+    process = case.client.owner(case.held.client)
     return (process.name or None) if process else None
+
+
+def server_process(case: Case) -> str | None:
+    """The program that holds the server's end, or that listens there for it."""
+    process = case.server.owner(case.held.server) or case.listener_process
+    return (process.name or None) if process else None
+
+
+def common(names: Iterable[str | None]) -> str | None:
+    """The one name of all, None if they differ."""
+    found = set(names)
+    return found.pop() if len(found) == 1 else None
 
 
 SEVERITIES = list(Severity)

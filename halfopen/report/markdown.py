@@ -6,7 +6,19 @@ from collections.abc import Sequence
 
 from halfopen.findings import Check, Group, Outcome, Report
 from halfopen.report.escape import Markdown, command, fenced, hint, markdown
-from halfopen.report.text import PAIRS, agreeing, counted, heading, named, purpose, state, told
+from halfopen.report.text import (
+    PAIRS,
+    agreeing,
+    cells,
+    counted,
+    headings,
+    named,
+    not_judged,
+    programs,
+    purpose,
+    told,
+    wrong_rows,
+)
 from halfopen.report.view import View
 from halfopen.words import duration, plural
 
@@ -30,6 +42,9 @@ def lines_of(check: Check, report: Report, view: View) -> list[Markdown]:
         lines += [BLANK, *pairs(check), *matrix(check)]
         for group in check.groups:
             lines += [BLANK, *section(check, group, view)]
+    if view.all and check.unjudged:
+        lines += [BLANK, Markdown("### not judged"), BLANK]
+        lines += [Markdown(f"- {markdown(not_judged(one))}") for one in check.unjudged]
     lines += [BLANK, *(Markdown(f"- note: {markdown(note)}") for note in check.notes)]
     took = f" in {duration(check.elapsed_s)}" if check.elapsed_s is not None else ""
     complete = sum(host.complete for host in check.hosts)
@@ -44,19 +59,19 @@ def lines_of(check: Check, report: Report, view: View) -> list[Markdown]:
 
 def matrix(check: Check) -> list[Markdown]:
     """The states of the two ends as a table."""
+    wrong = wrong_rows(check)
+    ends = headings(check, wrong)
     rows = [
         [
-            markdown(state(row.client)),
-            markdown("in accept queue" if row.in_accept_queue else state(row.server)),
+            *map(markdown, cells(row, ends)),
             Markdown(str(row.count)),
             markdown(row.verdict or ""),
             markdown(row.severity or ""),
             markdown(row.confidence or ""),
         ]
-        for row in check.state_matrix
-        if row.verdict is not None
+        for row in wrong
     ]
-    heads = [markdown(heading(check, "client")), markdown(heading(check, "server"))]
+    heads = list(map(markdown, ends))
     heads += [Markdown(word) for word in ("connections", "verdict", "severity", "confidence")]
     right = [row for row in check.state_matrix if row.verdict is None]
     lines = table(heads, rows)
@@ -87,7 +102,7 @@ def table(heads: Sequence[Markdown], rows: Sequence[Sequence[Markdown]]) -> list
 def section(check: Check, group: Group, view: View) -> list[Markdown]:
     """One group."""
     where = f" {group.listener}" if group.listener else ""
-    who = f" ({group.process})" if group.process else ""
+    who = f" ({programs(group)})" if programs(group) else ""
     lines = [markdown(f"{group.count} {group.verdict}{where}{who}: {group.summary}")]
     lines[0] = Markdown(f"### {lines[0]}")
     lines.append(BLANK)

@@ -9,7 +9,7 @@ import msgspec
 
 from halfopen import checkup, findings, tally
 from halfopen.evidence import saved
-from halfopen.inventory import CHECK_KEYS, HOST_KEYS, VERDICTS, WAYS
+from halfopen.inventory import ALLOWABLE, CHECK_KEYS, HOST_KEYS, VERDICTS, WAYS
 
 
 def report() -> dict[str, Any]:
@@ -90,7 +90,7 @@ CHECK_TYPES: dict[str, dict[str, Any]] = {
     "nat": SELECTOR,
     "settle": {"type": "number", "minimum": 0, "maximum": 3600},
     "rounds": {"type": "integer", "minimum": 1, "maximum": 100},
-    "allow": {"type": "array", "items": VERDICT},
+    "allow": {"type": "array", "items": {"enum": list(ALLOWABLE)}},
     "max": {"type": "object", "propertyNames": VERDICT, "additionalProperties": {"type": "integer", "minimum": 0}},
     "require_connections": {"type": "integer", "minimum": 0},
 }

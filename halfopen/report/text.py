@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Sequence
+
+from msgspec.structs import replace
 
 from halfopen.findings import (
     Cause,
@@ -19,6 +22,8 @@ from halfopen.findings import (
     MatrixRow,
     Outcome,
     Report,
+    Severity,
+    UnjudgedRow,
 )
 from halfopen.report.escape import Terminal, command, hint, terminal
 from halfopen.report.view import View
@@ -28,6 +33,7 @@ EXAMPLES = 3
 NOTES = 6
 PAIRS = 10
 SCREEN = 56
+CLIENT, SERVER = "client", "server"
 
 
 def render(report: Report, view: View) -> str:
@@ -61,7 +67,7 @@ def lines_of(check: Check, view: View) -> list[Terminal]:
         lines += [BLANK, *footer(check, view)]
     elif view.verbose and check.state_matrix:
         lines += [BLANK, *matrix(check, view)]
-    lines += notes(check, view)
+    lines += [*unjudged(check, view), *notes(check, view)]
     return lines
 
 
@@ -91,12 +97,11 @@ def matrix(check: Check, view: View) -> list[Terminal]:
     """The states of the two ends: what does not agree row by row, what agrees in one line."""
     from tabulate import tabulate
 
-    wrong = [row for row in check.state_matrix if row.verdict is not None]
-    right = [row for row in check.state_matrix if row.verdict is None]
+    wrong, right = wrong_rows(check), [row for row in check.state_matrix if row.verdict is None]
+    ends = headings(check, wrong)
     rows = [
         [
-            terminal(state(row.client)),
-            terminal("in accept queue" if row.in_accept_queue else state(row.server)),
+            *map(terminal, cells(row, ends)),
             str(row.count),
             terminal(row.verdict or ""),
             terminal(row.severity or ""),
@@ -104,7 +109,7 @@ def matrix(check: Check, view: View) -> list[Terminal]:
         ]
         for row in wrong
     ]
-    heads = [terminal(heading(check, "client")), terminal(heading(check, "server")), "connections", "", "", ""]
+    heads = [*map(terminal, ends), "connections", "", "", ""]
     table = tabulate(rows, heads, tablefmt="plain", disable_numparse=True, colalign=("left", "left", "right"))
     indent = "" if any(len(line) > view.width - 2 for line in table.splitlines()) else "  "
     lines = [Terminal(f"{indent}{line}".rstrip()) for line in table.splitlines()] if wrong else []
@@ -134,21 +139,47 @@ def counted(pair: HostPair) -> list[str]:
     return [str(pair.critical), str(pair.warning), str(pair.info)]
 
 
-def heading(check: Check, role: str) -> str:
-    """The name of the one host of a role, or the role."""
-    name = (check.client if role == "client" else check.server).name
-    if check.client.name == check.server.name:
-        return f"{name} ({role})"
-    return name if len(check.hosts) - len(check.nat) == 2 else role
+def wrong_rows(check: Check) -> list[MatrixRow]:
+    """The rows of what does not agree; of a fleet those with one pair of states are one, whatever their hosts."""
+    wrong = [row for row in check.state_matrix if row.verdict is not None]
+    if not is_fleet(check):
+        return wrong
+    counts: Counter[MatrixRow] = Counter()
+    for row in wrong:
+        counts[replace(row, client_host=CLIENT, server_host=SERVER, count=0)] += row.count
+    merged = [replace(row, count=count) for row, count in counts.items()]
+    return sorted(merged, key=lambda row: (list(Severity).index(row.severity or Severity.INFO), -row.count))
+
+
+def is_fleet(check: Check) -> bool:
+    """Whether more than two hosts are compared."""
+    return len(check.hosts) - len(check.nat) > 2
+
+
+def headings(check: Check, wrong: Sequence[MatrixRow]) -> tuple[str, str]:
+    """What to call the two ends: by their hosts, or where these are not the same in all rows by their roles."""
+    pairs = {(row.client_host, row.server_host) for row in wrong}
+    if is_fleet(check) or len(pairs) != 1:
+        return CLIENT, SERVER
+    ((client, server),) = pairs
+    return (f"{client} (client)", f"{server} (server)") if client == server else (client, server)
+
+
+def cells(row: MatrixRow, heads: tuple[str, str]) -> tuple[str, str]:
+    """The two ends of a row: their states, with their hosts where rows of different hosts stand together."""
+    ends = state(row.client), "in accept queue" if row.in_accept_queue else state(row.server)
+    if heads != (CLIENT, SERVER) or row.client_host == CLIENT:
+        return ends
+    return f"{row.client_host} {ends[0]}", f"{row.server_host} {ends[1]}"
 
 
 def agreeing(rows: Sequence[MatrixRow]) -> str:
     """Pairs of states that agree, each with its count."""
-    parts = []
+    counts: Counter[str] = Counter()
     for row in rows:
         pair = state(row.client) if row.client == row.server else f"{state(row.client)} / {state(row.server)}"
-        parts.append(f"{row.count} {pair}")
-    return ", ".join(parts)
+        counts[pair] += row.count
+    return ", ".join(f"{count} {pair}" for pair, count in counts.most_common())
 
 
 def state(name: str | None) -> str:
@@ -167,7 +198,7 @@ def paragraph(check: Check, group: Group, number: int | None, view: View, told: 
     where = f" {group.listener}" if group.listener else ""
     # Only where nothing else tells two groups apart; who is at which end stands with the causes and the examples.
     twins = [one for one in check.groups if (one.verdict, one.listener) == (group.verdict, group.listener)]
-    who = f", {group.process}" if group.process and len(twins) > 1 else ""
+    who = f", {programs(group)}" if programs(group) and len(twins) > 1 else ""
     # What is proven needs no word; what is less must not read as if it were.
     less = [] if group.confidence is Confidence.PROVEN else [group.confidence]
     grade = f" ({', '.join([*less, *['allowed'] * group.allowed])})" if less or group.allowed else ""
@@ -184,6 +215,12 @@ def paragraph(check: Check, group: Group, number: int | None, view: View, told: 
     if group.count > len(examples):
         lines.append(terminal(f"        and {group.count - len(examples)} more: --all, or -o report.json"))
     return lines
+
+
+def programs(group: Group) -> str:
+    """The programs of a group's ends, each with its host: `app on web, postgres on db`."""
+    ends = ((group.client_process, group.client_host), (group.server_process, group.server_host))
+    return ", ".join(f"{process} on {host}" for process, host in ends if process)
 
 
 def steps(group: Group, number: int | None, told: dict[str, str]) -> list[str]:
@@ -273,6 +310,18 @@ def footer(check: Check, view: View) -> list[Terminal]:
         names = ", ".join(dict.fromkeys(one.host for one in check.external))
         line += f"; {plural(outside, 'connection')} of {names} lead elsewhere and were not judged"
     return wrapped(line, view, "")
+
+
+def unjudged(check: Check, view: View) -> list[Terminal]:
+    """The connections that were not judged, one a line, if everything is asked for."""
+    if not view.all or not check.unjudged:
+        return []
+    return [BLANK, Terminal("not judged"), *(terminal(f"        {not_judged(one)}") for one in check.unjudged)]
+
+
+def not_judged(row: UnjudgedRow) -> str:
+    """A connection that was not judged: its ends, which of them is there, and why."""
+    return f"{row.client} -> {row.server}   {row.host}: {row.state}   {row.reason}"
 
 
 def notes(check: Check, view: View) -> list[Terminal]:

@@ -148,6 +148,47 @@ def keepalive(numbers: list[int]) -> None:
         held[one].setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
+def probe_often(numbers: list[int]) -> None:
+    """A keepalive probe each second, and no end of them for a minute."""
+    for one in numbers:
+        for option, value in ((socket.TCP_KEEPIDLE, 1), (socket.TCP_KEEPINTVL, 1), (socket.TCP_KEEPCNT, 60)):
+            held[one].setsockopt(socket.IPPROTO_TCP, option, value)
+    keepalive(numbers)
+
+
+def chatter(numbers: list[int], every: float, seconds: float) -> None:
+    """Sends a byte on each again and again, in a thread, until the time is over."""
+
+    def work() -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            send(numbers, 1)
+            time.sleep(every)
+
+    threading.Thread(target=work, daemon=True).start()
+
+
+def relay(port: int, host: str, target: int) -> None:
+    """Takes connections on a port of this host, dials the target for each, and carries bytes between the two."""
+    family, address = resolve(host, target)
+    listener = held[listen("0.0.0.0", port, 64)]
+
+    def carry(one: socket.socket, other: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := one.recv(4096):
+                other.sendall(data)
+
+    def work() -> None:
+        while True:
+            near = listener.accept()[0]
+            far = socket.socket(family, socket.SOCK_STREAM)
+            far.connect(address)
+            for pair in ((near, far), (far, near)):
+                threading.Thread(target=carry, args=pair, daemon=True).start()
+
+    threading.Thread(target=work, daemon=True).start()
+
+
 def defer(listener: int, seconds: int) -> None:
     """Nothing is accepted before its client has sent a byte, or this has passed."""
     held[listener].setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, seconds)
