@@ -106,7 +106,9 @@ class Progress:
     def done(self, name: str) -> None:
         """A host has answered, or failed."""
         with self.lock:
-            self.waiting.pop(name, None)
+            if name not in self.waiting:
+                return  # it was given up
+            del self.waiting[name]
             left = f"; waiting for {', '.join(self.waiting)}" if 0 < len(self.waiting) <= WAITED_FOR else ""
             self.say(f"{self.total - len(self.waiting)} of {self.total} hosts read{left}")
 

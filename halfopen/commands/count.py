@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import argparse
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from halfopen.commands.check import host_of
 from halfopen.commands.deliver import check_formats, write
 from halfopen.environment import Environment
+from halfopen.errors import HostError
 from halfopen.evidence import census
-from halfopen.inventory import read
+from halfopen.inventory import Host, read
+from halfopen.model import HostFacts
 from halfopen.options import add_reaching, port, positive
 from halfopen.report.formats import COUNT_FORMATS
+
+if TYPE_CHECKING:
+    from halfopen.reach.agent import Agent
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,12 +37,19 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
     inventory = read(args.inventory, environment.variables, environment.folder)
     host, ports = host_of(args.host, inventory), tuple(dict.fromkeys(args.port))
     with visit(inventory, args, environment) as visited:
-        agent = visited.open(host)
-        question = census.encode_question(args.pid, ports)
-        fields = agent.ask_survey(census.COUNT, question, wait=host.transport == "exec")
-    assert agent.facts is not None
-    found = census.decode(fields, agent.facts.collector)
+
+        def count(host: Host) -> tuple[Agent, HostFacts, census.Census]:
+            agent = visited.open(host)
+            question = census.encode_question(args.pid, ports)
+            fields = agent.ask_survey(census.COUNT, question, wait=host.transport == "exec")
+            assert agent.facts is not None
+            return agent, agent.facts, census.decode(fields, agent.facts.collector)
+
+        (answer,) = visited.ask([host], count)
+    if isinstance(answer, HostError):
+        raise answer
+    agent, facts, found = answer
     asked = Asked(host.name, agent.transport, args.pid, ports, datetime.now(UTC), agent.note)
     refuse(found, asked)
-    write(tally_of(found, agent.facts, agent.netns, asked), args, environment, COUNT_FORMATS)
+    write(tally_of(found, facts, agent.netns, asked), args, environment, COUNT_FORMATS)
     return 0

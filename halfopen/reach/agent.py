@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import struct
-import time
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -61,15 +60,13 @@ def survey_source() -> bytes:
 class Agent:
     """An open conversation with the probe of one host. Every method raises HostError and nothing else.
 
-    `timeout` is seconds for one question; the channel's own deadline is set from it for every question, and never past
-    `last_deadline` (a time of time.monotonic()).
+    `deadline`: until when the next questions must be answered (a time of time.monotonic()).
     """
 
     host: str
     channel: Channel
     transport: str
-    timeout: float = 60.0
-    last_deadline: float = float("inf")
+    deadline: float = float("inf")
     python: str | None = None
     note: str | None = None
     connection: Connection | None = None
@@ -201,7 +198,7 @@ class Agent:
         raise AssertionError("frames end with an exception")
 
     def _ask(self, verb: int, payload: bytes = b"") -> None:
-        self.channel.deadline = min(time.monotonic() + self.timeout, self.last_deadline)
+        self.channel.deadline = self.deadline
         self.channel.send(request(verb, payload))
 
     def _answer(self, verb: int) -> tuple[list[frames.Frame], int]:

@@ -22,6 +22,7 @@ class MachineAgent:
 
     host: str
     transport: str = "local"
+    deadline: float = float("inf")  # as of `Agent`, but its tables come at once
     facts: HostFacts | None = field(init=False, default=None)
 
     def first_look(self, ports: Sequence[int]) -> Snapshot:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import socket
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -51,18 +52,32 @@ class SshConnection:
     """An authenticated transport, and the hops that it runs through."""
 
     transports: list[paramiko.Transport]
-    deadline: float
+    patience: Patience
     transport: str = "paramiko"
     note: str | None = None
 
     def run(self, command: str) -> SshChannel:
         """Start `command` by the user's login shell."""
-        patience = Patience(60.0, self.deadline)
-        with spoken(f"{self.transports[-1].getpeername()[0]}"):
-            channel = self.transports[-1].open_session(timeout=patience.left())
-            channel.settimeout(patience.left())
-            channel.exec_command(command)
-        return SshChannel(channel, self.deadline)
+        last, limit, began = self.transports[-1], self.patience.left(), time.monotonic()
+        # The library waits for the answer to `exec` without an end, but not on a transport that is closed.
+        timer = threading.Timer(limit, last.close)
+        timer.daemon = True
+        timer.start()
+        try:
+            with spoken(f"{last.getpeername()[0]}"):
+                channel = last.open_session(timeout=limit)
+                channel.exec_command(command)
+        except HostError as error:
+            if time.monotonic() - began >= limit:
+                raise HostError(
+                    ErrorCode.TIMEOUT,
+                    f"it let us in, and started no command in {limit:.0f} s",
+                    "look at the load of the host; a longer --connect-timeout if it is slow",
+                ) from error
+            raise
+        finally:
+            timer.cancel()
+        return SshChannel(channel, self.patience.deadline)
 
     def close(self) -> None:
         """Ends all transports, the innermost first."""
@@ -93,6 +108,7 @@ class SshChannel:
                 raise HostError(
                     ErrorCode.PROTOCOL_ERROR,
                     f"the command ended before it had read its input: {self.complaint()[-300:]}",
+                    "halfopen doctor HOST says how far it comes there",
                 ) from error
 
     def receive(self) -> bytes:
@@ -155,7 +171,7 @@ def open_ssh(hops: Sequence[Settings], patience: Patience, accept_new: bool, int
                     if number < len(hops) - 1:
                         error.message = f"at the jump host {hop.host}: {error.message}"
                     raise
-        return SshConnection(transports, patience.deadline)
+        return SshConnection(transports, patience)
     except BaseException:
         for one in reversed(transports):
             one.close()

@@ -7,6 +7,7 @@ import os
 import selectors
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -35,6 +36,7 @@ class ProcessChannel:
         self.stderr = b""
         self.silent = True
         self.ahead = b""
+        self.closing = threading.Lock()
         try:
             self.process = subprocess.Popen(
                 argv,
@@ -104,7 +106,11 @@ class ProcessChannel:
             return None
 
     def close(self) -> None:
-        """End of input first, which ends the probe; then the whole process group."""
+        """End of input first, which ends the probe; then the whole process group. Two may want it at once."""
+        with self.closing:
+            self._close()
+
+    def _close(self) -> None:
         for pipe in (self.stdin, self.stdout, self.errors):
             with contextlib.suppress(OSError):
                 pipe.close()
@@ -148,6 +154,7 @@ class ProcessChannel:
         return self._explained() or HostError(
             ErrorCode.PROTOCOL_ERROR,
             f"the command ended before it had read its input: {self.complaint().strip()[-300:]}",
+            "halfopen doctor HOST says how far it comes there",
         )
 
     def _explained(self) -> HostError | None:

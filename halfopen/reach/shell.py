@@ -7,7 +7,6 @@ may skip a socket, so what is not there is looked for twice, and a finding is `o
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -33,14 +32,13 @@ def script() -> bytes:
 class ShellAgent:
     """An open conversation with the shell of one host. Every method raises HostError and nothing else.
 
-    `timeout` and `last_deadline` as of `Agent`.
+    `deadline` as of `Agent`.
     """
 
     host: str
     channel: Channel
     transport: str
-    timeout: float = 60.0
-    last_deadline: float = float("inf")
+    deadline: float = float("inf")
     facts: HostFacts | None = field(init=False, default=None)
     addresses: tuple[InterfaceAddress, ...] = field(init=False, default=())
     netns: int | None = field(init=False, default=None)
@@ -93,7 +91,7 @@ class ShellAgent:
         """One request and its sections."""
         nonce = secrets.token_hex(8)
         reader = shell.SectionReader(nonce.encode())
-        self.channel.deadline = min(time.monotonic() + self.timeout, self.last_deadline)
+        self.channel.deadline = self.deadline
         self.channel.send(f"ask {nonce} {words}\n".encode())
         while not reader.done:
             reader.feed(self._receive())
