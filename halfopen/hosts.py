@@ -242,8 +242,9 @@ class Hosts:
         return replace(again, namespaces=tuple(replace(one, rewrites=known.get(one.netns)) for one in again.namespaces))
 
     def looks(self, asked: Mapping[str, Sequence[Wanted]]) -> list[Look]:
-        """One look at each host that is asked, all at once."""
-        return [look for _, look in self.each(asked, self.look)]
+        """One look at each host that is asked, all at once; and an error of each that is asked no more."""
+        lost = {name: () for name in self.failed if name not in asked}
+        return [look for _, look in self.each({**asked, **lost}, self.look)]
 
     def look(self, name: str, wanted: Sequence[Wanted]) -> Look:
         """Exact look-ups on one host; an error is a look without sights."""

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from halfopen import address
-from halfopen.evidence.frames import broken, number, text
+from halfopen.evidence.frames import broken, needed, text
 from halfopen.evidence.kernel import MESSAGE, decode_listener, without_backlog
-from halfopen.evidence.wire import unit_of
+from halfopen.evidence.wire import NAME_LIMIT, unit_of
 from halfopen.model import Collector, ListenSocket, Process
 from halfopen.tcp import State, state_of
 
@@ -78,9 +78,9 @@ def decode(fields: Sequence[tuple[str, bytes]], collector: Collector) -> Census:
             one = process(value)
             processes[one.pid] = one
         elif name == "unreadable":
-            closed = number(value) or 0
+            closed = needed(value)
         elif name == "elsewhere":
-            elsewhere = number(value) or 0
+            elsewhere = needed(value)
         elif name == "no-such-process":
             exists = False
     return Census(tuple(listeners), tuple(groups), processes, closed, elsewhere, exists)
@@ -122,7 +122,10 @@ def process(value: bytes) -> Process:
         raise broken("a process is cut")
     words = rest[comm : comm + command].rstrip(b"\0").replace(b"\0", b" ")
     return Process(
-        pid, text(rest[:comm].removesuffix(b"\n")), text(words)[:200] or None, unit_of(text(rest[comm + command :]))
+        pid,
+        text(rest[:comm].removesuffix(b"\n"), NAME_LIMIT),
+        text(words)[:200] or None,
+        unit_of(text(rest[comm + command :])),
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from halfopen import address
-from halfopen.evidence.told import Draft, Form, Row, end_of
+from halfopen.evidence.told import Draft, Form, Row, end_of, number
 from halfopen.model import Collector, ListenSocket
 from halfopen.tcp import STATE_NUMBERS, TIMER_NUMBERS
 
@@ -33,7 +33,7 @@ def row(line: str) -> Row | None:
     end = end_of(state, ends[0], ends[1], family, int(found["rx"], 16), int(found["tx"], 16))
     if end is None:
         return Row(None)
-    uid, inode = int(found["uid"]), int(found["inode"])
+    uid, inode = number(found["uid"], 1 << 32), number(found["inode"])
     if isinstance(end, ListenSocket):
         return Row(replace(end, backlog=None, uid=uid, inode=inode))
     timer = int(found["timer"], 16)
