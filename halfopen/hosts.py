@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+from halfopen import address
 from halfopen.environment import Progress
 from halfopen.errors import ErrorCode, HostError
 from halfopen.inventory import CheckPlan, Host, Inventory
@@ -82,6 +83,7 @@ class Hosts:
         self.agents: dict[str, AnyAgent] = {}
         self.failed: dict[str, HostError] = {}
         self.reached: dict[str, Connection] = {}
+        self.own: set[bytes] = set()
         self.opened = Opened()
         self.pool = ThreadPoolExecutor(max(1, options.forks), thread_name_prefix="host")
         self.ports = {name: ports_of(name, plans) for name in hosts_of(plans)}
@@ -125,7 +127,28 @@ class Hosts:
             for name, future in self.reading
         }
         self.reading = []
-        return found
+        self.own |= self.own_connections(found)
+        return {name: self.foreign(one) for name, one in found.items()}
+
+    def own_connections(self, snapshots: Mapping[str, Snapshot]) -> set[bytes]:
+        """Keys, as either end sees them, of the SSH connections that lead to the hosts: nobody asked about these.
+
+        Each host tells its own, which holds only if it has that socket: on the way there the addresses of this machine
+        may have been translated. Our own sockets tell how it looks from here, and on a jump host.
+        """
+        found = {
+            agent.session
+            for name, agent in self.agents.items()
+            if agent.session and any(space.table.has(agent.session) for space in snapshots[name].namespaces)
+        }
+        near = any(self.inventory.hosts[name].transport in ("local", "exec") for name in snapshots)
+        found.update(key for one in self.reached.values() for key in one.sockets(near))
+        return found | {address.mirror(key) for key in found}
+
+    def foreign(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot without connections of our own."""
+        spaces = tuple(replace(one, table=one.table.without(self.own)) for one in snapshot.namespaces)
+        return replace(snapshot, namespaces=spaces)
 
     def step(self) -> None:
         """Begins a step: what the hosts are asked from now on has its share of the time that is left."""
@@ -237,7 +260,7 @@ class Hosts:
 
     def read_again(self, name: str, snapshot: Snapshot) -> Snapshot:
         """A wider dump, with the translations that are known already."""
-        again = self.snapshot_of(name)
+        again = self.foreign(self.snapshot_of(name))
         known = {space.netns: space.rewrites for space in snapshot.namespaces}
         return replace(again, namespaces=tuple(replace(one, rewrites=known.get(one.netns)) for one in again.namespaces))
 

@@ -583,6 +583,7 @@ def hello(use_netlink):
         ("python", b"%d.%d.%d" % sys.version_info[:3]),
         ("byteorder", sys.byteorder.encode()),
         ("collector", b"netlink" if use_netlink else b"procfs"),
+        ("session", os.environb.get(b"SSH_CONNECTION", b"")[:200]),
     ]
     return found
 

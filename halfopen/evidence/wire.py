@@ -121,6 +121,18 @@ def decode_ground(
     return addresses, tracked, forwards
 
 
+def session_key(said: str) -> bytes | None:
+    """SSH_CONNECTION of ssh(1), `client port server port` -> the key of that session there, None for anything else."""
+    words = said.split()
+    try:
+        peer, local = (
+            address.parse_endpoint(f"[{at}]:{port}") for at, port in zip(words[::2], words[1::2], strict=True)
+        )
+    except ValueError:
+        return None
+    return address.make_key(*local, *peer) if len(local[0]) == len(peer[0]) else None
+
+
 class DumpDecoder:
     """Frames of the answer to DUMP, as they arrive -> Namespace. Rows with none of `ports` are left out.
 

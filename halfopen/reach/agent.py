@@ -76,6 +76,7 @@ class Agent:
     netns: int | None = field(init=False, default=None)
     tracked: int | None = field(init=False, default=None)
     forwards: bool = field(init=False, default=False)
+    session: bytes | None = field(init=False, default=None)  # the key of the SSH connection that led here
     involved: set[int] = field(init=False, default_factory=set)
 
     def start(self, ports: Sequence[int], wait: bool = False) -> None:
@@ -178,6 +179,7 @@ class Agent:
         fields = frames.decode_fields(parts, count)
         self.facts, self.addresses, self.netns = wire.decode_hello(fields)
         _, self.tracked, self.forwards = wire.decode_ground(fields)
+        self.session = wire.session_key(frames.text(dict(fields).get("session", b"")))
 
     def _snapshot(self, namespaces: tuple[Namespace, ...]) -> Snapshot:
         return Snapshot(self.host, self.facts, namespaces, transport=self.transport)

@@ -53,8 +53,14 @@ class Sudo:
         return self.inner.note
 
     def run(self, command: str) -> Channel:
-        """Start `command` under sudo -n."""
-        return self.inner.run(f"exec sudo -n /bin/sh -c {shlex.quote(command)}")
+        """Start `command` under sudo -n, which forgets the variable that tells our own connection."""
+        told = shlex.quote(f"SSH_CONNECTION=$1; export SSH_CONNECTION; {command}")
+        asked = f'exec sudo -n /bin/sh -c {told} sh "$SSH_CONNECTION"'
+        return self.inner.run(f"exec /bin/sh -c {shlex.quote(asked)}")
+
+    def sockets(self, near: bool) -> list[bytes]:
+        """Those of the way below."""
+        return self.inner.sockets(near)
 
     def close(self) -> None:
         """Closes the way below."""

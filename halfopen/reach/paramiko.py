@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from halfopen import address
 from halfopen.errors import ErrorCode, HostError
 from halfopen.reach import places
 from halfopen.reach.authentication import authenticate
@@ -78,6 +79,10 @@ class SshConnection:
         finally:
             timer.cancel()
         return SshChannel(channel, self.patience.deadline)
+
+    def sockets(self, _: bool) -> list[bytes]:
+        """The one to the first hop: the others run within it."""
+        return key_of(self.transports[0].sock)
 
     def close(self) -> None:
         """Ends all transports, the innermost first."""
@@ -277,6 +282,15 @@ def dial(before: Sequence[Any], hop: Settings, patience: Patience) -> Any:
         raise HostError(
             ErrorCode.UNREACHABLE, f"{hop.host} cannot be reached: {error.strerror}", f"ping {hop.host}"
         ) from error
+
+
+def key_of(sock: Any) -> list[bytes]:
+    """The key of a TCP socket, nothing if it is not connected any more."""
+    try:
+        (local, local_port, *_), (peer, peer_port, *_) = sock.getsockname(), sock.getpeername()
+    except OSError:
+        return []
+    return [address.make_key(address.parse(local), local_port, address.parse(peer), peer_port)]
 
 
 def has_openssh() -> bool:

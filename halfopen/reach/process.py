@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from halfopen import address
 from halfopen.errors import ErrorCode, HostError
 
 RECEIVE = 1 << 20
@@ -104,6 +105,20 @@ class ProcessChannel:
             return self.process.wait(1)
         except subprocess.TimeoutExpired:
             return None
+
+    def sockets(self) -> list[bytes]:
+        """Keys of the TCP connections that the child and what it has started hold."""
+        import psutil
+
+        found = []
+        with contextlib.suppress(psutil.Error):  # it has ended, and they with it
+            child = psutil.Process(self.process.pid)
+            for one in (child, *child.children(recursive=True)):
+                found += [(*row.laddr, *row.raddr) for row in one.net_connections("tcp") if row.laddr and row.raddr]
+        return [
+            address.make_key(address.parse(local), port, address.parse(peer), peer_port)
+            for local, port, peer, peer_port in found
+        ]
 
     def close(self) -> None:
         """End of input first, which ends the probe; then the whole process group. Two may want it at once."""

@@ -14,6 +14,7 @@ from importlib import resources
 from halfopen.errors import ErrorCode, HostError
 from halfopen.evidence import frames, shell
 from halfopen.evidence.told import Told
+from halfopen.evidence.wire import session_key
 from halfopen.model import HostFacts, InterfaceAddress, Look, Process, Snapshot, Wanted
 from halfopen.reach.channel import Channel
 from halfopen.reach.tables import look_in
@@ -42,6 +43,7 @@ class ShellAgent:
     facts: HostFacts | None = field(init=False, default=None)
     addresses: tuple[InterfaceAddress, ...] = field(init=False, default=())
     netns: int | None = field(init=False, default=None)
+    session: bytes | None = field(init=False, default=None)  # as of `Agent`
 
     def start(self, wait: bool = False) -> None:
         """Sends the script. `wait`: nothing before the shell has said that it reads, for one that reads ahead."""
@@ -57,6 +59,7 @@ class ShellAgent:
         sections = self._ask("facts table")
         told = shell.table_of(sections)
         self.facts, self.addresses, self.netns = shell.facts_of(sections, told)
+        self.session = next((session_key(one.text) for one in sections if one.name == "session"), None)
         return self._snapshot(told, ports)
 
     def snapshot(self, ports: Sequence[int]) -> Snapshot:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from halfopen.findings import Check, Group, Outcome, Report
 from halfopen.report.escape import Markdown, markdown
-from halfopen.report.text import PAIRS, agreeing, counted, heading, named, state, told
+from halfopen.report.text import PAIRS, agreeing, counted, heading, in_agreement, named, state, told
 from halfopen.report.view import View
 from halfopen.words import duration, plural
 
@@ -62,7 +62,7 @@ def matrix(check: Check) -> list[Markdown]:
     ]
     heads = [markdown(heading(check, "client")), markdown(heading(check, "server"))]
     heads += [Markdown(word) for word in ("connections", "verdict", "severity", "confidence")]
-    right = [row for row in check.state_matrix if row.verdict is None]
+    right = in_agreement(check)
     lines = table(heads, rows)
     if right:
         lines += [BLANK, markdown(f"{plural(check.agreeing, 'connection')} more agree: {agreeing(right)}")]

@@ -91,7 +91,7 @@ def matrix(check: Check, view: View) -> list[Terminal]:
     from tabulate import tabulate
 
     wrong = [row for row in check.state_matrix if row.verdict is not None]
-    right = [row for row in check.state_matrix if row.verdict is None]
+    right = in_agreement(check)
     rows = [
         [
             terminal(state(row.client)),
@@ -139,6 +139,12 @@ def heading(check: Check, role: str) -> str:
     if check.client.name == check.server.name:
         return f"{name} ({role})"
     return name if len(check.hosts) - len(check.nat) == 2 else role
+
+
+def in_agreement(check: Check) -> list[MatrixRow]:
+    """The rows of connections that agree: TIME_WAIT alone is what one has left behind."""
+    rows = [row for row in check.state_matrix if row.verdict is None]
+    return [row for row in rows if {row.client, row.server} != {"TIME_WAIT", None}]
 
 
 def agreeing(rows: Sequence[MatrixRow]) -> str:
