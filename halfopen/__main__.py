@@ -1,26 +1,36 @@
-"""The program: arguments in, exit code out, and no traceback on anybody's screen."""
+"""The program: arguments in, exit code out, and no traceback on anybody's screen.
+
+Nothing but what Python has loaded already is imported up here, so that `run` listens for signals from its first moment.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from types import FrameType
 
-from halfopen.environment import Environment, give_back_terminal, here
-from halfopen.errors import Exit, HalfopenError, HostError
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+    from types import FrameType
+    from typing import Any, NoReturn
+
+    from halfopen.environment import Environment
 
 
 def main(argv: Sequence[str], environment: Environment) -> int:
     """Runs the program; every way it can end is an exit code of the contract."""
     from halfopen.cli import main as run_command
+    from halfopen.errors import Exit, HalfopenError, HostError
 
     try:
-        return run_command(argv, environment)
+        try:
+            code = run_command(argv, environment)
+        except SystemExit as end:  # argparse has printed its help
+            code = int(end.code or 0)
+        environment.stdout.flush()
+        return code
     except HalfopenError as error:
         complain(environment, error.message, error.hint)
         return Exit.INCOMPLETE if isinstance(error, HostError) else Exit.USAGE
@@ -29,8 +39,8 @@ def main(argv: Sequence[str], environment: Environment) -> int:
         return Exit.INTERRUPTED
     except BrokenPipeError:
         return Exit.INTERRUPTED  # the reader of our output has gone; there is nobody to tell
-    except Exception:
-        complain(environment, f"this is a bug in halfopen; the details are in {keep_details()}", None)
+    except Exception as error:
+        complain(environment, f"this is a bug in halfopen; the details are in {keep_details(error)}", None)
         return Exit.BUG
 
 
@@ -39,42 +49,109 @@ def complain(environment: Environment, message: str, hint: str | None) -> None:
     from halfopen.report.escape import hint as whole
     from halfopen.report.escape import terminal
 
-    with contextlib.suppress(OSError):
-        print(f"halfopen: {terminal(message)}", file=environment.stderr)
-        if hint:
-            print(f"          {whole(hint)}", file=environment.stderr)
+    print(f"halfopen: {terminal(message)}", file=environment.stderr)
+    if hint:
+        print(f"          {whole(hint)}", file=environment.stderr)
 
 
-def keep_details() -> Path:
-    """The traceback in a private file, for a bug report."""
+def keep_details(error: Exception) -> Path | str:
+    """The traceback in a private file, for a bug report; the error itself where no file can be made."""
     import tempfile
     import traceback
+    from pathlib import Path
 
-    handle, name = tempfile.mkstemp(prefix="halfopen-bug-", suffix=".txt", text=True)
-    with os.fdopen(handle, "w", errors="backslashreplace") as file:
-        traceback.print_exc(file=file)
+    try:
+        handle, name = tempfile.mkstemp(prefix="halfopen-bug-", suffix=".txt", text=True)
+        with os.fdopen(handle, "w", errors="backslashreplace") as file:
+            traceback.print_exception(error, file=file)
+    except OSError:
+        return f"no file, since none can be made; it is {error!r}"
     return Path(name)
 
 
-def interrupt(_: int, __: FrameType | None) -> None:
-    """SIGTERM ends the program as Ctrl-C does, so that probes end too."""
-    raise KeyboardInterrupt
+class Interrupts:
+    """Ctrl-C, SIGTERM and SIGHUP end the program with 130, whenever they come, and what it has open on hosts too.
+
+    Until `busy` there is nothing to close, so the process ends at once. From then on the first signal raises
+    KeyboardInterrupt, and no other cuts short what closes then. It has CLOSING seconds for that.
+    """
+
+    def __init__(self) -> None:
+        self.busy = self.came = False
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it, or a shell for a job behind
+                signal.signal(number, self.handle)
+        sys.unraisablehook = self.again
+
+    def handle(self, _: int, __: FrameType | None) -> None:
+        """The handler of all of them."""
+        if not self.busy:
+            end_now()
+        if not self.came:
+            self.came = True
+            later(CLOSING, end_now)  # a library may have swallowed it
+            raise KeyboardInterrupt
+
+    def again(self, lost: Any) -> None:
+        """Python drops what is raised where nobody can catch it, as in a destructor: then it is raised once more."""
+        if isinstance(lost.exc_value, KeyboardInterrupt):
+            self.came = False
+            later(0.01, os.kill, os.getpid(), signal.SIGTERM)  # in here it would be dropped too
+        else:
+            sys.__unraisablehook__(lost)
 
 
-def run() -> None:
-    """The console script."""
-    signal.signal(signal.SIGTERM, interrupt)
-    gc.set_threshold(100_000, 20, 20)  # thousands of findings make no garbage, and looking for it costs a third
-    code = main(sys.argv[1:], here())
-    give_back_terminal()
+def later(seconds: float, do: Callable[..., object], *arguments: object) -> None:
+    """Does something after a while, unless the process has ended by then."""
+    import threading
+
+    timer = threading.Timer(seconds, do, arguments)
+    timer.daemon = True
+    timer.start()
+
+
+def end_now() -> NoReturn:
+    """Ends the process, whatever it waits for, and lets the terminal show again what is typed."""
+    if environment := sys.modules.get("halfopen.environment"):
+        environment.give_back_terminal()
+    say("interrupted")
+    os._exit(130)
+
+
+def say(message: str) -> None:
+    """One line on stderr, where nothing of ours may be imported."""
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.stdout.flush()
+        os.write(2, f"halfopen: {message}\n".encode())
+    except OSError:
+        return  # nobody is there to read it
+
+
+def run() -> NoReturn:
+    """The console script."""
+    interrupts = Interrupts()
+    if sys.stdout is None:
+        say("stdout is closed, so there is nowhere to report to: > /dev/null if -o FILE is all that is wanted")
+        os._exit(2)
+    import gc
+
+    from halfopen.environment import give_back_terminal, here
+
+    gc.set_threshold(100_000, 20, 20)  # thousands of findings make no garbage, and looking for it costs a third
+    environment = here()
+    sys.stdout, sys.stderr = environment.stdout, environment.stderr
+    interrupts.busy = True
+    try:
+        code = main(sys.argv[1:], environment)
+    except KeyboardInterrupt:  # before or behind all that `main` does
+        say("interrupted")
+        code = 130
+    give_back_terminal()
     # Threads that still wait for a dead host must not keep the user waiting.
     os._exit(code)
 
+
+CLOSING = 3.0
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 if __name__ == "__main__":
     run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import selectors
 import shutil
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
+
+from halfopen.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +49,57 @@ class Environment:
 
 
 def here() -> Environment:
-    """The process's own."""
-    width = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 100
-    return Environment(os.environ, Path.cwd(), sys.stdin, sys.stdout, sys.stderr, width)
+    """The process's own. What was closed before it started is /dev/null, so that no later file takes its number."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+    stdin = sys.stdin or io.TextIOWrapper(io.FileIO(0, closefd=False))
+    stdout = writer(Reports(1, "w", closefd=False), os.isatty(1))
+    stderr = writer(Messages(2, "w", closefd=False), by_line=True)
+    width = shutil.get_terminal_size((100, 24)).columns if stdout.isatty() else 100
+    return Environment(os.environ, working_directory(), stdin, stdout, stderr, width)
+
+
+class Reports(io.FileIO):
+    """stdout, whose failure is a UsageError; of a pipe that nobody reads any more it stays BrokenPipeError."""
+
+    def write(self, data: Any, /) -> int:
+        """As FileIO."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise UsageError(
+                f"stdout cannot be written: {error.strerror}", "make room, or -o FILE elsewhere"
+            ) from error
+
+
+class Messages(io.FileIO):
+    """stderr: what nobody can be told changes nothing else."""
+
+    def write(self, data: Any, /) -> int:
+        """As FileIO."""
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
+def writer(raw: io.FileIO, by_line: bool) -> TextIO:
+    """A stream for text; what its encoding does not have is written as an escape. `by_line`: each line at once."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, "backslashreplace", line_buffering=by_line)
+
+
+def working_directory() -> Path:
+    """Where relative names begin; where it was deleted, a name that says so and leads nowhere."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return Path("(deleted working directory)")
 
 
 class Progress:
@@ -62,7 +113,9 @@ class Progress:
     def done(self, name: str) -> None:
         """A host has answered, or failed."""
         with self.lock:
-            self.waiting.pop(name, None)
+            if name not in self.waiting:
+                return  # it was given up
+            del self.waiting[name]
             left = f"; waiting for {', '.join(self.waiting)}" if 0 < len(self.waiting) <= WAITED_FOR else ""
             self.say(f"{self.total - len(self.waiting)} of {self.total} hosts read{left}")
 

@@ -60,7 +60,7 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     add("--max", metavar="VERDICT=N", action="append", default=[], help="tolerate up to N of it")
     allow = "show it, but do not fail for it; also a reason of unjudged connections, as answered-elsewhere"
     add("--allow", metavar="VERDICT", action="append", default=[], help=allow)
-    add("--require-connections", metavar="N", type=positive, help="fewer compared is incomplete, not clean")
+    add("--require-connections", metavar="N", type=count, help="fewer established at both ends: incomplete, not clean")
     add("--deep", action="store_true", help="compare byte counters of every pair, however many (default: up to 20,000)")
     add("--all", action="store_true", help="print every finding")
     add("-v", dest="verbose", action="count", default=0, help="every note, and the states of a clean check")
@@ -90,6 +90,11 @@ def port(text: str) -> int:
     if text.isascii() and text.isdigit() and 0 < int(text) < 65536:
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 1 to 65535")
+
+
+def count(text: str) -> int:
+    """An option's number, which may be 0."""
+    return 0 if text == "0" else positive(text)
 
 
 def positive(text: str) -> int:

@@ -7,7 +7,7 @@ beyond the state: which timer runs, and whether there are retransmissions, queue
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 
 TIMER_MASK = 0x07
@@ -84,13 +84,38 @@ class Block:
         columns = zip(numbers(self.local, self.width), numbers(self.peer, self.width), strict=True)
         return [row for row, (one, two) in enumerate(columns) if one in wanted[0] or two in wanted[1]]
 
+    def key(self, row: int) -> bytes:
+        """The key of one row."""
+        at, width = 2 * row, self.width
+        ends = (column[width * row : width * (row + 1)] for column in (self.local, self.peer))
+        return b"".join((*ends, self.local_ports[at : at + 2], self.peer_ports[at : at + 2]))
+
+    def with_key(self, keys: Iterable[bytes]) -> set[int]:
+        """The rows with one of these keys."""
+        width = self.width
+        near = {one for one in keys if len(one) == 2 * width + 4 and one[width : 2 * width] in self.peer}
+        ports = {struct.unpack("=HH", one[-4:]) for one in near}
+        return {
+            row for row, pair in enumerate(self._ports() if near else ()) if pair in ports and self.key(row) in near
+        }
+
+    def without(self, keys: Iterable[bytes]) -> Block:
+        """The rows but those with one of these keys."""
+        gone = self.with_key(keys)
+        return self._rows([row for row in range(len(self)) if row not in gone]) if gone else self
+
     def only(self, ports: Iterable[int]) -> Block:
         """The rows with one of these ports at either side."""
         wanted = {struct.unpack("=H", struct.pack(">H", one))[0] for one in ports}
-        columns = (memoryview(column).cast("H") for column in (self.local_ports, self.peer_ports))
-        kept = [row for row, pair in enumerate(zip(*columns, strict=True)) if not wanted.isdisjoint(pair)]
-        if len(kept) == len(self):
-            return self
+        kept = [row for row, pair in enumerate(self._ports()) if not wanted.isdisjoint(pair)]
+        return self if len(kept) == len(self) else self._rows(kept)
+
+    def _ports(self) -> Iterator[tuple[int, int]]:
+        """Local and peer port of each row, in the byte order of this machine."""
+        return zip(*(memoryview(column).cast("H") for column in (self.local_ports, self.peer_ports)), strict=True)
+
+    def _rows(self, kept: Sequence[int]) -> Block:
+        """These rows alone."""
 
         def those(column: bytes, width: int) -> bytes:
             return b"".join(column[width * row : width * (row + 1)] for row in kept)
@@ -137,6 +162,14 @@ class Table:
         """All rows in the order of the blocks."""
         for block in self.blocks:
             yield from block.rows(mirrored)
+
+    def has(self, key: bytes) -> bool:
+        """Whether there is a row with this key."""
+        return any(one.with_key((key,)) for one in self.blocks)
+
+    def without(self, keys: Collection[bytes]) -> Table:
+        """The rows but those with one of these keys."""
+        return Table(tuple(one.without(keys) for one in self.blocks))
 
     def states(self) -> dict[int, int]:
         """State number -> rows in it."""

@@ -196,6 +196,15 @@ def test_local_is_read_without_ssh_and_files_are_private(tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="local hosts are read by the probe on Linux")
+def test_what_an_inventory_requires_may_be_overridden(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(INVENTORY + "ports = [1]\nrequire_connections = 1\n")
+    argv = ["check", "self", "--inventory", str(path)]
+    codes = [run(*argv, *more, folder=tmp_path)[0] for more in ((), ("--require-connections", "0"))]
+    assert codes == [3, 0]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="local hosts are read by the probe on Linux")
 @pytest.mark.parametrize("command", ["count", "doctor"])
 def test_count_and_doctor_work_on_this_machine_without_ssh(command: str, tmp_path: Path) -> None:
     outputs = [str(tmp_path / name) for name in ("a.txt", "b.json")]

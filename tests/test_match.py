@@ -5,14 +5,15 @@ from __future__ import annotations
 from evidence import CLIENT, SERVER, key, snapshot, sock
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import STATES
+from strategies import KEYS, STATES
 
 from halfopen import address
 from halfopen.judge.ground import survey
 from halfopen.judge.match import Matching, match
 from halfopen.judge.verdict import ABSENT, THE_TABLE, Accord
 from halfopen.model import ListenSocket, Place, Snapshot, Socket
-from halfopen.tcp import State
+from halfopen.table import Table
+from halfopen.tcp import State, number_of
 
 EST = State.ESTABLISHED
 
@@ -173,3 +174,13 @@ def test_swapping_the_roles_finds_the_same_connections(near: dict[int, State], f
     there = match(survey(hosts, ["web"], ["db"], (5432,), {}))
     back = match(survey(hosts, ["db"], ["web"], (5432,), {}))
     assert there == back
+
+
+@given(st.lists(st.tuples(KEYS, STATES), max_size=12, unique_by=lambda one: one[0]), st.data())
+def test_a_table_without_some_of_its_rows_has_the_others(rows: list[tuple[bytes, State]], data: st.DataObject) -> None:
+    table = Table.of((10, 0, key, number_of(state), 0) for key, state in rows)
+    gone = data.draw(st.lists(st.sampled_from([key for key, _ in rows]))) if rows else []
+    others = data.draw(st.lists(KEYS, max_size=3))
+    left = table.without({*gone, *others})
+    assert {key for key, _, _ in left.rows()} == {key for key, _ in rows} - {*gone, *others}
+    assert all(table.has(key) and not left.has(key) for key in gone)

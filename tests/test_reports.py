@@ -29,6 +29,7 @@ from report_examples import (
     report,
 )
 
+from halfopen import address
 from halfopen.errors import UsageError
 from halfopen.findings import Command, Confidence, Outcome, Report, Severity
 from halfopen.judge.analyse import Policy
@@ -36,6 +37,7 @@ from halfopen.report import escape
 from halfopen.report.formats import FORMATS, format_for, named
 from halfopen.report.schema import SCHEMAS
 from halfopen.report.view import View
+from halfopen.tcp import State
 
 pytestmark = pytest.mark.xdist_group("reports")  # in one process, which makes each example once
 
@@ -293,8 +295,6 @@ def test_what_is_allowed_is_shown_and_fails_nothing() -> None:
 def test_a_warning_fails_where_that_is_asked() -> None:
     assert article(0, 1).exit_code == 0
     keys = [key(1)]
-    from halfopen import address
-
     far = [sock(address.mirror(keys[0]), inode=0)]
     assert check([sock(keys[0])], far, policy=Policy(Severity.WARNING)).exit_code == 1
 
@@ -302,6 +302,33 @@ def test_a_warning_fails_where_that_is_asked() -> None:
 def test_required_connections_that_are_not_there_are_incomplete() -> None:
     assert check([], [], replace(PLAN, require_connections=1)).exit_code == 3
     assert nothing_compared().exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("states", "connections", "code"),
+    [
+        ((State.ESTABLISHED, State.ESTABLISHED), 1, 0),
+        ((State.TIME_WAIT, None), 0, 3),
+        ((None, State.TIME_WAIT), 0, 3),
+        ((State.FIN_WAIT2, State.TIME_WAIT), 1, 3),
+    ],
+)
+def test_only_what_is_established_at_both_ends_is_a_connection_that_is_required(
+    states: tuple[State | None, State | None], connections: int, code: int
+) -> None:
+    near = [sock(key(1), states[0])] if states[0] else []
+    far = [sock(address.mirror(key(1)), states[1])] if states[1] else []
+    made = check(near, far, replace(PLAN, require_connections=1))
+    assert (made.connections, made.agreeing, made.exit_code) == (connections, connections, code)
+    if code:
+        assert "0 connections established at both ends, 1 required" in made.headline
+    assert check(near, far, PLAN).exit_code == 0
+
+
+def test_a_pair_with_a_finding_is_established_all_the_same() -> None:
+    near, far = [sock(key(1))], [sock(address.mirror(key(1)), inode=0)]
+    made = check(near, far, replace(PLAN, require_connections=1))
+    assert len(made.findings) == 1 and made.exit_code == 0
 
 
 def test_formats_are_found_by_suffix_or_name() -> None:

@@ -154,6 +154,22 @@ def test_hello_of_another_schema_is_refused() -> None:
         wire.decode_hello([("schema", b"99"), ("byteorder", b"little")])
 
 
+def test_the_session_of_a_login_is_told_by_its_sshd() -> None:
+    here = address.make_key(address.parse("10.0.0.2"), 22, address.parse("10.0.0.1"), 40000)
+    assert wire.session_key("10.0.0.1 40000 10.0.0.2 22") == here
+    assert wire.session_key("::ffff:10.0.0.1 40000 10.0.0.2 22") == here
+    linked = wire.session_key("fe80::1%eth0 40000 fe80::2%eth0 22")
+    assert linked is not None and len(linked) == address.V6_KEY
+
+
+@given(
+    st.text(max_size=40) | st.lists(st.sampled_from(["10.0.0.1", "::1", "22", "70000", "-1", "x", "%"])).map(" ".join)
+)
+def test_what_names_no_session_is_none(said: str) -> None:
+    found = wire.session_key(said)
+    assert found is None or len(said.split()) == 4
+
+
 def test_units_and_containers_are_named() -> None:
     assert wire.unit_of("0::/system.slice/postgresql@15-main.service\n") == "postgresql@15-main.service"
     digest = "ab" * 32

@@ -109,7 +109,7 @@ def adjusted(plan: CheckPlan, args: argparse.Namespace) -> CheckPlan:
         settle=plan.settle if args.settle is None else args.settle,
         allow=allow,
         max=most,
-        require_connections=args.require_connections or plan.require_connections,
+        require_connections=plan.require_connections if args.require_connections is None else args.require_connections,
     )
 
 

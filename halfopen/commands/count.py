@@ -5,15 +5,20 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from halfopen.commands.check import host_of
 from halfopen.commands.deliver import outlets
 from halfopen.environment import Environment
-from halfopen.errors import Exit
+from halfopen.errors import Exit, HostError
 from halfopen.evidence import census
-from halfopen.inventory import read
+from halfopen.inventory import Host, read
+from halfopen.model import HostFacts
 from halfopen.options import add_reaching, port, positive
 from halfopen.report.formats import COUNT_FORMATS
+
+if TYPE_CHECKING:
+    from halfopen.reach.agent import Agent
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,13 +38,19 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
     inventory = read(args.inventory, environment.variables, environment.folder)
     host, ports = host_of(args.host, inventory), tuple(dict.fromkeys(args.port))
     with visit(inventory, args, environment) as visited:
-        agent = visited.open(host)
-        question = census.encode_question(args.pid, ports)
-        answer = agent.ask_survey(census.HOLDERS, question, wait=host.transport == "exec")
-        found = census.decode(*answer, ports)
-        named = agent.ask_more(census.PROCESSES, census.encode_pids(found))
-    assert agent.facts is not None
-    found = replace(found, processes=census.decode_processes(*named))
+
+        def count(host: Host) -> tuple[Agent, HostFacts, census.Census]:
+            agent = visited.open(host)
+            question = census.encode_question(args.pid, ports)
+            found = census.decode(*agent.ask_survey(census.HOLDERS, question, wait=host.transport == "exec"), ports)
+            named = agent.ask_more(census.PROCESSES, census.encode_pids(found))
+            assert agent.facts is not None
+            return agent, agent.facts, replace(found, processes=census.decode_processes(*named))
+
+        (answer,) = visited.ask([host], count)
+    if isinstance(answer, HostError):
+        raise answer
+    agent, facts, found = answer
     asked = Asked(host.name, agent.transport, args.pid, ports, datetime.now(UTC), agent.note)
     refuse(found, asked)
-    return out.deliver(tally_of(found, agent.facts, agent.netns, asked), Exit.CLEAN)
+    return out.deliver(tally_of(found, facts, agent.netns, asked), Exit.CLEAN)

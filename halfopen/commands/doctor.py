@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -31,17 +30,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, environment: Environment) -> int:
     """Visits all hosts at once. 0 if a check of each would be complete, else 3."""
     from halfopen.commands.reaching import visit
-    from halfopen.judge.doctor import checkup_of
+    from halfopen.judge.doctor import Visited, checkup_of
 
     out = outlets(args, environment, DOCTOR_FORMATS)
     inventory = read(args.inventory, environment.variables, environment.folder)
     hosts = list({host.name: host for host in (host_of(name, inventory) for name in args.hosts)}.values())
-    pool = ThreadPoolExecutor(args.forks, thread_name_prefix="host")
-    try:
-        with visit(inventory, args, environment) as visited:
-            found = list(pool.map(lambda host: examine(visited, host), hosts))
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)  # a host that says nothing must not hold up Ctrl-C
+    with visit(inventory, args, environment, args.forks) as visited:
+        answers = visited.ask(hosts, lambda host: examine(visited, host))
+    found = [
+        Visited(host.name, host.transport, None, one, False, host.sudo) if isinstance(one, HostError) else one
+        for host, one in zip(hosts, answers, strict=True)
+    ]
     checkup = checkup_of(found, datetime.now(UTC))
     return out.deliver(checkup, checkup.exit_code)
 
@@ -49,15 +48,17 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
 def examine(visited: Visit, host: Host) -> Visited:
     """One host; an error is what was found there."""
     from halfopen.judge.doctor import Visited
+    from halfopen.reach.barrier import barrier
 
     agent = None
     try:
-        agent = visited.open(host)
-        answer = agent.ask_survey(examination.EXAMINE, wait=host.transport == "exec")
+        with barrier():
+            agent = visited.open(host)
+            answer = agent.ask_survey(examination.EXAMINE, wait=host.transport == "exec")
+            assert agent.facts is not None
+            told = examination.decode(frames.decode_fields(*answer), agent.facts)
     except HostError as error:
         way = agent.transport if agent else host.transport
         # The ssh program says what it met on the way when it is first read from.
         return Visited(host.name, way, None, error, agent is not None and way != "openssh", host.sudo)
-    assert agent.facts is not None
-    told = examination.decode(frames.decode_fields(*answer), agent.facts)
     return Visited(host.name, agent.transport, told, sudo=host.sudo, note=agent.note)

@@ -11,7 +11,7 @@ from halfopen.reach.connect import ReachOptions
 from halfopen.reach.opening import Visit
 
 
-def visit(inventory: Inventory, args: argparse.Namespace, environment: Environment) -> Visit:
+def visit(inventory: Inventory, args: argparse.Namespace, environment: Environment, forks: int = 1) -> Visit:
     """The hosts of the inventory within reach; the time that the user gave begins now."""
     options = ReachOptions(
         connect_timeout=args.connect_timeout,
@@ -21,4 +21,4 @@ def visit(inventory: Inventory, args: argparse.Namespace, environment: Environme
         transport=args.transport,
         interactive=environment.interactive,
     )
-    return Visit(inventory, options, args.timeout)
+    return Visit(inventory, options, forks)

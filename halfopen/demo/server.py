@@ -45,6 +45,10 @@ class EmbeddedServer:
         for one in self.transports:
             one.close()
 
+    def interface(self) -> Any:
+        """What one connection is allowed."""
+        return interface(self.paramiko, self.user_key)
+
     def _serve(self) -> None:
         while True:
             try:
@@ -57,7 +61,7 @@ class EmbeddedServer:
             transport.add_server_key(self.host_key)
             self.transports.append(transport)
             with contextlib.suppress(self.paramiko.SSHException, EOFError, OSError):
-                transport.start_server(server=interface(self.paramiko, self.user_key))
+                transport.start_server(server=self.interface())
 
 
 def interface(library: Any, user_key: Any) -> Any:

@@ -8,9 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from halfopen import address
-from halfopen.evidence.frames import FIELDS, Frame, broken, decode_fields, missing_rows, number, split_fields, text
+from halfopen.evidence.frames import (
+    FIELDS,
+    Frame,
+    broken,
+    decode_fields,
+    missing_rows,
+    number,
+    split_fields,
+    text,
+)
 from halfopen.evidence.told import Told
-from halfopen.evidence.wire import Sockets, unit_of
+from halfopen.evidence.wire import NAME_LIMIT, Sockets, unit_of
 from halfopen.model import ListenSocket, Process
 from halfopen.tcp import State, number_of, state_of
 
@@ -189,7 +198,10 @@ def process(value: bytes) -> Process:
         raise broken("a process is cut")
     words = rest[comm : comm + command].rstrip(b"\0").replace(b"\0", b" ")
     return Process(
-        pid, text(rest[:comm].removesuffix(b"\n")), text(words)[:200] or None, unit_of(text(rest[comm + command :]))
+        pid,
+        text(rest[:comm].removesuffix(b"\n"), NAME_LIMIT),
+        text(words)[:200] or None,
+        unit_of(text(rest[comm + command :])),
     )
 
 

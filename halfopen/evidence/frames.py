@@ -86,7 +86,7 @@ def end_of(frame: Frame, verb: int) -> int:
         if len(frame.payload) < 5:
             raise broken("an error without a reason")
         number = struct.unpack_from(">BI", frame.payload)[1]
-        text = frame.payload[5:].decode("ascii", "replace")
+        text = frame.payload[5:505].decode("ascii", "replace")
         raise HostError(
             ErrorCode.NEEDS_PRIVILEGE if number in (1, 13) else ErrorCode.UNSUPPORTED,
             f"the host refused to list its sockets: {text}" + (f" (errno {number})" if number else ""),
@@ -147,19 +147,28 @@ def missing_rows(got: int, stated: int) -> HostError:
     return HostError(ErrorCode.TRUNCATED, f"the answer of the probe has {got} rows, its end says {stated}", RETRY)
 
 
-def text(raw: bytes) -> str:
-    """Bytes of a host as text that keeps every byte (surrogateescape); hostile all the same."""
-    return raw.decode("utf-8", "surrogateescape")
+def text(raw: bytes, limit: int = 1 << 16) -> str:
+    """Bytes of a host as text that keeps every byte (surrogateescape), up to so many; hostile all the same."""
+    return raw[:limit].decode("utf-8", "surrogateescape")
 
 
 def number(raw: bytes | None, base: int = 10) -> int | None:
-    """A whole number of up to 20 digits, None for anything else."""
-    if raw is None or len(raw) > 20:
+    """A whole number of 64 bits at the most and without a sign, None for anything else."""
+    if raw is None or len(raw) > 20 or not raw.isalnum():
         return None
     try:
-        return int(raw, base)
+        found = int(raw, base)
     except ValueError:
         return None
+    return found if found < 1 << 64 else None
+
+
+def needed(raw: bytes | None) -> int:
+    """The same, where nothing else can stand for it."""
+    found = number(raw)
+    if found is None:
+        raise broken("a number that is none")
+    return found
 
 
 def decimal(raw: bytes | None) -> float | None:

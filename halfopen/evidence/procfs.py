@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from halfopen import address
-from halfopen.evidence.told import Draft, Form, Row, Told, end_of, read
+from halfopen.evidence.told import Draft, Form, Row, Told, end_of, number, read
 from halfopen.model import Collector, ListenSocket
 from halfopen.tcp import STATE_NUMBERS, TIMER_NUMBERS
 
@@ -33,7 +33,7 @@ def row(line: str) -> Row | None:
     end = end_of(state, ends[0], ends[1], family, int(found["rx"], 16), int(found["tx"], 16))
     if end is None:
         return Row(None)
-    uid, inode = int(found["uid"]), int(found["inode"])
+    uid, inode = number(found["uid"], 1 << 32), number(found["inode"])
     if isinstance(end, ListenSocket):
         return Row(replace(end, backlog=None, uid=uid, inode=inode))
     timer = int(found["timer"], 16)
@@ -87,7 +87,8 @@ def read_addresses(fib_trie: str, if_inet6: str) -> list[tuple[bytes, int, int]]
     """
     found = {(address.parse(one), 32, 0) for one in FIB_LOCAL.findall(fib_trie)}
     for raw, index, prefix in IF_INET6.findall(if_inet6):
-        found.add((address.canonical(bytes.fromhex(raw)), int(prefix, 16), int(index, 16)))
+        packed = address.canonical(bytes.fromhex(raw))
+        found.add((packed, min(int(prefix, 16), 8 * len(packed)), int(index, 16)))
     return sorted(found)
 
 

@@ -126,8 +126,8 @@ def facts_of(sections: Iterable[Section], told: Told) -> tuple[HostFacts, tuple[
         gaps.append("no addresses of interfaces; those that its sockets have are taken")
         addresses = tuple(InterfaceAddress(packed, ()) for packed in told.addresses())
     facts = HostFacts(
-        hostname=names[1] if len(names) == 3 else "",
-        kernel=names[2] if len(names) == 3 else "",
+        hostname=names[1][: wire.NAME_LIMIT] if len(names) == 3 else "",
+        kernel=names[2][: wire.NAME_LIMIT] if len(names) == 3 else "",
         boot_id=texts.get("boot_id", "").strip()[:64] or None,
         uptime_s=frames.decimal(texts.get("uptime", "").partition(" ")[0].encode("utf-8", "replace")),
         privileged=None if uid is None else uid == 0,
@@ -135,7 +135,7 @@ def facts_of(sections: Iterable[Section], told: Told) -> tuple[HostFacts, tuple[
         uid=uid,
         gaps=tuple(gaps),
     )
-    return facts, addresses, int(netns[1]) if netns else None
+    return facts, addresses, frames.number(netns[1].encode()) if netns else None
 
 
 def addresses_of(texts: Mapping[str, str]) -> list[InterfaceAddress]:
@@ -168,8 +168,9 @@ def counters_of(sections: Iterable[Section]) -> tuple[dict[str, int], dict[str, 
         elif one.name == "sysctls":
             for line in one.text.splitlines():
                 name, _, value = line.partition(" ")
-                if value.isascii() and value.isdigit() and len(value) < 20:
-                    sysctls[name] = int(value)
+                found = frames.number(value.encode("utf-8", "replace"))
+                if found is not None and "/" not in name:  # which would stand for another namespace
+                    sysctls[name] = found
     return counters, sysctls
 
 

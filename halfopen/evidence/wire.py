@@ -5,6 +5,7 @@ The probe sends raw kernel numbers; their meaning is given here and in `kernel`.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ from halfopen.evidence.frames import (
     decimal,
     inflate,
     missing_rows,
+    needed,
     number,
     split_fields,
     text,
@@ -65,7 +67,7 @@ def decode_hello(fields: Sequence[tuple[str, bytes]]) -> tuple[HostFacts, tuple[
     if values.get("collector") not in (b"netlink", b"procfs"):
         raise broken("it names no collector")
     addresses, _, _ = decode_ground(fields)
-    euid = number(values.get("euid"))
+    euid = needed(values.get("euid"))
     collector = Collector.NETLINK if values["collector"] == b"netlink" else Collector.PROCFS
     capabilities = number(values.get("capabilities"), 16) or 0
     privileged = euid == 0 or bool(capabilities >> 19 & 1)  # CAP_SYS_PTRACE
@@ -79,18 +81,18 @@ def decode_hello(fields: Sequence[tuple[str, bytes]]) -> tuple[HostFacts, tuple[
     if not sees_namespaces:
         gaps.append("network namespaces of containers, and the table of translations (NAT): needs root")
     facts = HostFacts(
-        hostname=text(values.get("hostname", b"")),
-        kernel=text(values.get("kernel", b"")),
-        boot_id=text(values["boot_id"]) if values.get("boot_id") else None,
+        hostname=text(values.get("hostname", b""), NAME_LIMIT),
+        kernel=text(values.get("kernel", b""), NAME_LIMIT),
+        boot_id=text(values["boot_id"], NAME_LIMIT) if values.get("boot_id") else None,
         uptime_s=decimal(values.get("uptime")),
         privileged=privileged,
         collector=collector,
         uid=euid,
-        python=text(values.get("python", b"")),
+        python=text(values.get("python", b""), NAME_LIMIT),
         gaps=tuple(gaps),
         sees_namespaces=sees_namespaces,
     )
-    return facts, addresses, number(values.get("netns")) or None
+    return facts, addresses, needed(values.get("netns")) or None
 
 
 def decode_ground(
@@ -106,14 +108,17 @@ def decode_ground(
     forwards = False
     for name, value in fields:
         if name == "tracked":
-            tracked = number(value) if value else 0
+            tracked = needed(value) if value else 0
         elif name == "forwards":
             forwards = forwards or value not in (b"", b"0")
         elif name == "address":
             if len(value) < 6 or value[0] not in (4, 16) or len(value) != 6 + value[0]:
                 raise broken("an address of the wrong size")
-            _, prefix, index = struct.unpack_from(">BBI", value)
-            found.append((address.canonical(value[6:]), prefix, index))
+            width, prefix, index = struct.unpack_from(">BBI", value)
+            packed = address.canonical(value[6:])
+            if prefix > 8 * width:
+                raise broken("a prefix longer than its address")
+            found.append((packed, max(0, prefix - 8 * (width - len(packed))), index))
         elif name in texts:
             texts[name] = text(value)
     links: dict[bytes, set[int]] = {}
@@ -129,6 +134,18 @@ def decode_ground(
         InterfaceAddress(packed, tuple(sorted(indexes)), prefixes[packed]) for packed, indexes in sorted(links.items())
     )
     return addresses, tracked, forwards
+
+
+def session_key(said: str) -> bytes | None:
+    """SSH_CONNECTION of ssh(1), `client port server port` -> the key of that session there, None for anything else."""
+    words = said.split()
+    try:
+        peer, local = (
+            address.parse_endpoint(f"[{at}]:{port}") for at, port in zip(words[::2], words[1::2], strict=True)
+        )
+    except ValueError:
+        return None
+    return address.make_key(*local, *peer) if len(local[0]) == len(peer[0]) else None
 
 
 @dataclass
@@ -220,7 +237,7 @@ class DumpDecoder:
                 self.refused += 1
                 continue
             here, tracked, forwards = decode_ground(space.fields)
-            found.append(self._namespace(space, number(values.get("netns")) or None, here, tracked, forwards))
+            found.append(self._namespace(space, needed(values.get("netns")) or None, here, tracked, forwards))
         self.others = tuple(found)
         return self._namespace(own, netns, addresses)
 
@@ -343,10 +360,10 @@ def decode_translations(frames: Sequence[Frame], count: int) -> tuple[dict[int, 
     for frame in frames:
         if frame.kind == FIELDS:
             values = dict(split_fields(frame.payload))
-            netns = number(values.get("netns")) or 0
+            netns = needed(values.get("netns"))
             if "refused" in values:
                 refused.add(netns)
-            links = [number(value) for name, value in split_fields(frame.payload) if name == "inner"]
+            links = [needed(value) for name, value in split_fields(frame.payload) if name == "inner"]
             inner[netns] = tuple(sorted({link for link in links if link}))
         elif frame.kind == ROWS and frame.payload and frame.payload[0] in (address.V4_KEY, address.V6_KEY):
             width, data = frame.payload[0], inflate(frame.payload[1:])
@@ -373,7 +390,7 @@ def decode_owners(fields: Sequence[tuple[str, bytes]]) -> tuple[dict[int, Proces
     unreadable = 0
     for name, value in fields:
         if name == "unreadable":
-            unreadable = number(value) or 0
+            unreadable = needed(value)
         elif name == "owner":
             if len(value) < 18:
                 raise broken("an owner is cut")
@@ -384,7 +401,7 @@ def decode_owners(fields: Sequence[tuple[str, bytes]]) -> tuple[dict[int, Proces
             words = rest[comm : comm + command].rstrip(b"\0").replace(b"\0", b" ")
             found[inode] = Process(
                 pid,
-                text(rest[:comm].removesuffix(b"\n")),
+                text(rest[:comm].removesuffix(b"\n"), NAME_LIMIT),
                 text(words)[:200] or None,
                 unit_of(text(rest[comm + command :])),
             )
@@ -420,7 +437,7 @@ def decode_evidence(fields: Sequence[tuple[str, bytes]]) -> tuple[dict[str, int]
     where = ""
     for path, value in fields:
         if path == "netns":
-            where = f"{number(value)}/" if number(value) else ""
+            where = f"{netns}/" if (netns := needed(value)) else ""
         elif path in ("/proc/net/netstat", "/proc/net/snmp"):
             counters |= {where + name: count for name, count in decode_counters(value).items()}
         elif path.startswith("/proc/sys/"):
@@ -431,7 +448,7 @@ def decode_evidence(fields: Sequence[tuple[str, bytes]]) -> tuple[dict[str, int]
 
 
 def decode_counters(table: bytes) -> dict[str, int]:
-    """/proc/net/netstat and snmp: pairs of lines, names and numbers; TCP's only."""
+    """/proc/net/netstat and snmp: pairs of lines, names and numbers; TCP's only. HostError for what is neither."""
     lines = table.split(b"\n")
     found: dict[str, int] = {}
     for names, values in pairwise(lines):
@@ -439,11 +456,19 @@ def decode_counters(table: bytes) -> dict[str, int]:
         if head not in (b"TcpExt", b"Tcp") or values.partition(b":")[0] != head:
             continue
         for name, value in zip(names.split()[1:], values.split()[1:], strict=False):
-            if value.lstrip(b"-").isdigit() and not name.isdigit():
-                found[text(name)] = int(value[:21])
+            # Each pair of lines is one of values and names too, seen from the next.
+            if COUNTER_VALUE.fullmatch(name):
+                continue
+            count = number(value.removeprefix(b"-"))
+            if not COUNTER_NAME.fullmatch(name) or count is None:
+                raise broken("a counter that is none of Linux")
+            found[text(name)] = -count if value.startswith(b"-") else count  # Tcp: MaxConn is -1
     return found
 
 
+NAME_LIMIT = 255  # bytes of what a host calls itself, its kernel or a process
+COUNTER_NAME = re.compile(rb"[A-Za-z][A-Za-z0-9_]{0,63}")
+COUNTER_VALUE = re.compile(rb"-?[0-9]+")
 CONNECTION_STATES = frozenset(range(1, 13)) - {10}
 
 SYSCTLS = (

@@ -27,7 +27,7 @@ from halfopen.findings import (
 from halfopen.inventory import CheckPlan
 from halfopen.judge import summary
 from halfopen.judge.join import notes_on_names, one_name_each, under_one_name
-from halfopen.judge.match import Matching, agreement_of
+from halfopen.judge.match import BOTH_ESTABLISHED, Matching, agreement_of
 from halfopen.judge.rounds import Held, held
 from halfopen.judge.sections import (
     SEVERITIES,
@@ -44,6 +44,7 @@ from halfopen.judge.sections import (
 )
 from halfopen.judge.standing import Evidence, case_of, host_error, is_by_fallback
 from halfopen.model import Snapshot
+from halfopen.tcp import State
 from halfopen.words import duration, plural
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     names = tuple(dict.fromkeys((*plan.clients, *plan.servers, *plan.nat)))
     errors = {name: error for name in names if (error := host_error(name, evidence)) is not None}
     hosts = {name: host_report(name, evidence, errors.get(name)) for name in names}
-    connections = sum(evidence.matching.agreeing.values()) + len(findings)
+    agreeing = sum(count for states, count in evidence.matching.agreeing.items() if states not in LEFTOVERS)
+    connections = agreeing + len(findings)
     missing = [f"{name} could not be read" for name in errors]
     doubts = Tally(one.why for one in unjudged if one.reason not in plan.allow)
     missing += [
@@ -88,8 +90,8 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     missing += [f"{name} was read in part" for name in names if name not in errors and is_partial(name, evidence)]
     missing += grave_ambiguities(lasting, plan)
     missing += evidence.missing
-    if connections < plan.require_connections:
-        missing.append(f"{plural(connections, 'connection')} found, {plan.require_connections} required")
+    if (found := established(evidence.matching, lasting)) < plan.require_connections:
+        missing.append(f"{plural(found, 'connection')} established at both ends, {plan.require_connections} required")
     failing = over_threshold(findings, plan, policy)
     outcome, code = outcome_of(findings, failing, missing)
     tolerated = sum(one.reason in plan.allow for one in unjudged)
@@ -108,7 +110,7 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
         hosts=tuple(hosts.values()),
         rounds=max(1, len(evidence.brackets)),
         connections=connections,
-        agreeing=sum(evidence.matching.agreeing.values()),
+        agreeing=agreeing,
         state_matrix=rows,
         listeners=listeners_of(cases, [*plan.servers, *(row.server_host for row in rows)], plan.ports, evidence),
         counters=counters_of(evidence),
@@ -148,6 +150,12 @@ def without(matching: Matching, lasting: Sequence[Held]) -> Matching:
             turned = there._replace(client_host=there.server_host, server_host=there.client_host)
             left[there if left[there] > 0 else turned] -= 1
     return replace(matching, agreements=+left)
+
+
+def established(matching: Matching, lasting: Sequence[Held]) -> int:
+    """Pairs that are ESTABLISHED at both ends, whatever else is wrong with them."""
+    pairs = [(one.client.state, one.server.state) for one in lasting if one.client and one.server]
+    return matching.agreeing.get(BOTH_ESTABLISHED, 0) + pairs.count(BOTH_ESTABLISHED)
 
 
 def capped(one: Held, evidence: Evidence) -> Held:
@@ -293,5 +301,8 @@ def stamp(moment: datetime) -> str:
     """ISO 8601 in UTC with milliseconds."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
+
+LEFTOVERS = ((State.TIME_WAIT, None), (None, State.TIME_WAIT))
+"""What a connection leaves behind for a minute, at one end: no connection."""
 
 OUTCOMES = [Outcome.FINDINGS, Outcome.INCOMPLETE, Outcome.CLEAN]

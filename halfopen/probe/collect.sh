@@ -16,6 +16,7 @@ facts() {
   run boot_id cat /proc/sys/kernel/random/boot_id
   run uptime cat /proc/uptime
   run netns ls -l /proc/self/ns/net
+  say session 0 "$SSH_CONNECTION"
   if got ip -o addr; then say ip 0 "$text"
   elif [ -r /proc/net/fib_trie ]; then run fib_trie cat /proc/net/fib_trie; run if_inet6 cat /proc/net/if_inet6
   else run ifconfig ifconfig -a

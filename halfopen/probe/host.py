@@ -31,6 +31,7 @@ def hello(session: Session, _: bytes) -> int:
         ("python", b"%d.%d.%d" % sys.version_info[:3]),
         ("byteorder", sys.byteorder.encode()),
         ("collector", b"netlink" if session.netlink else b"procfs"),
+        ("session", os.environb.get(b"SSH_CONNECTION", b"")[:200]),
     ]
     return session.fields(ground() + fields)
 

@@ -90,7 +90,7 @@ def conntrack_line(line: bytes) -> "list[tuple[bytes, bytes]]":
     values: dict[bytes, list[str]] = {}
     for word in words:
         name, _, value = word.partition(b"=")
-        values.setdefault(name, []).append(value.decode())
+        values.setdefault(name, []).append(value.decode("ascii", "replace"))
     family = AF_INET if words[0] == b"ipv4" else AF_INET6
     try:
         ends = [

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import struct
-import time
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -59,15 +58,13 @@ def remote_command(python: str | None) -> str:
 class Agent:
     """An open conversation with the probe of one host. Every method raises HostError and nothing else.
 
-    `timeout` is seconds for one question; the channel's own deadline is set from it for every question, and never past
-    `last_deadline` (a time of time.monotonic()).
+    `deadline`: until when the next questions must be answered (a time of time.monotonic()).
     """
 
     host: str
     channel: Channel
     transport: str
-    timeout: float = 60.0
-    last_deadline: float = float("inf")
+    deadline: float = float("inf")
     python: str | None = None
     note: str | None = None
     connection: Connection | None = None
@@ -77,6 +74,7 @@ class Agent:
     netns: int | None = field(init=False, default=None)
     tracked: int | None = field(init=False, default=None)
     forwards: bool = field(init=False, default=False)
+    session: bytes | None = field(init=False, default=None)  # the key of the SSH connection that led here
     involved: set[int] = field(init=False, default_factory=set)
 
     def start(self, ports: Sequence[int], wait: bool = False) -> None:
@@ -187,6 +185,7 @@ class Agent:
         fields = frames.decode_fields(parts, count)
         self.facts, self.addresses, self.netns = wire.decode_hello(fields)
         _, self.tracked, self.forwards = wire.decode_ground(fields)
+        self.session = wire.session_key(frames.text(dict(fields).get("session", b"")))
 
     def _snapshot(self, namespaces: tuple[Namespace, ...]) -> Snapshot:
         return Snapshot(self.host, self.facts, namespaces, transport=self.transport)
@@ -213,7 +212,7 @@ class Agent:
         raise AssertionError("frames end with an exception")
 
     def _ask(self, verb: int, payload: bytes = b"") -> None:
-        self.channel.deadline = min(time.monotonic() + self.timeout, self.last_deadline)
+        self.channel.deadline = self.deadline
         self.channel.send(request(verb, payload))
 
     def _answer(self, verb: int) -> tuple[list[frames.Frame], int]:

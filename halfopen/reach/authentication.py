@@ -37,6 +37,8 @@ def authenticate(paramiko: Any, transport: Any, hop: Settings, patience: Patienc
             with spoken(hop.host):
                 transport.auth_publickey(hop.user, key)
         except (paramiko.BadAuthenticationType, HostError) as error:
+            if isinstance(error, HostError) and error.code is ErrorCode.TIMEOUT:
+                raise
             reason = getattr(error, "message", None) or str(error)
             raise refused(hop, tried, f"; the server: {reason}") from error
         except paramiko.AuthenticationException:

@@ -44,5 +44,11 @@ class Connection(Protocol):
     def run(self, command: str) -> Channel:
         """Start `command` there by a POSIX shell."""
 
+    def sockets(self, near: bool) -> list[bytes]:
+        """The TCP connections that lead there, as this machine sees them: keys (see `address`), none if unknown.
+
+        `near`: whether this machine is one of those that are compared; else what only it can see may be left out.
+        """
+
     def close(self) -> None:
         """Give the connection back. Never raises."""

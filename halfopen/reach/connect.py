@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -26,6 +27,14 @@ class ReachOptions:
     interactive: bool = False
     config: str | None = None  # another ssh_config, for tests
 
+    def settings(self, name: str) -> Settings:
+        """How ssh reaches [user@]host[:port]. HostError where it does not say so in time."""
+        return self.found(Lookup(name, self.config))
+
+    def found(self, lookup: Lookup) -> Settings:
+        """The same of a look-up that is under way."""
+        return lookup.settings(max(0.1, min(self.connect_timeout, self.deadline - time.monotonic())))
+
 
 @dataclass
 class Sudo:
@@ -44,8 +53,14 @@ class Sudo:
         return self.inner.note
 
     def run(self, command: str) -> Channel:
-        """Start `command` under sudo -n."""
-        return self.inner.run(f"exec sudo -n /bin/sh -c {shlex.quote(command)}")
+        """Start `command` under sudo -n, which forgets the variable that tells our own connection."""
+        told = shlex.quote(f"SSH_CONNECTION=$1; export SSH_CONNECTION; {command}")
+        asked = f'exec sudo -n /bin/sh -c {told} sh "$SSH_CONNECTION"'
+        return self.inner.run(f"exec /bin/sh -c {shlex.quote(asked)}")
+
+    def sockets(self, near: bool) -> list[bytes]:
+        """Those of the way below."""
+        return self.inner.sockets(near)
 
     def close(self) -> None:
         """Closes the way below."""
@@ -79,7 +94,7 @@ def by_openssh(host: Host, inventory: Inventory, options: ReachOptions) -> Conne
 def openssh(host: Host, inventory: Inventory, options: ReachOptions) -> OpensshConnection:
     """How the ssh program is called for this host, and for every jump host before it."""
     check_name(host.address, "host name")
-    resolved = Lookup(target(host), options.config).settings().jump
+    resolved = options.settings(target(host)).jump
     stops = [stop_of(jump, inventory, host) for jump in route(host, inventory, options, resolved)]
     own = Stop(host.address, host.port, host.user, host.identity_file, host.known_hosts)
     for stop in (*stops, own):
@@ -106,7 +121,7 @@ def route(host: Host, inventory: Inventory, options: ReachOptions, resolved: Seq
     jumps = jump_targets(host, inventory, options) or list(resolved)
     while jumps and len(jumps) <= MOST_JUMPS:
         entry = inventory.hosts.get(jumps[0])
-        before = Lookup(target(entry) if entry else jumps[0], options.config).settings().jump
+        before = options.settings(target(entry) if entry else jumps[0]).jump
         if not before:
             break
         jumps = [*before, *jumps]
@@ -159,11 +174,11 @@ def hops_of(host: Host, inventory: Inventory, options: ReachOptions) -> list[Set
         from halfopen.reach.library import load_paramiko
 
         load_paramiko()  # while ssh -G runs
-    own = merged(lookup.settings(), host)
+    own = merged(options.found(lookup), host)
     hops = []
     for jump in route(host, inventory, options, own.jump):
         entry = inventory.hosts.get(jump)
-        settings = Lookup(target(entry) if entry else jump, options.config).settings()
+        settings = options.settings(target(entry) if entry else jump)
         hops.append(merged(settings, entry) if entry else replace_known(settings, host))
     return [*hops, own]
 

@@ -63,7 +63,11 @@ def spoken(host: str) -> Iterator[None]:
         ) from error
     except paramiko.AuthenticationException as error:
         if "timeout" in str(error).lower():
-            raise HostError(ErrorCode.TIMEOUT, f"{host} did not answer to a key in time") from error
+            raise HostError(
+                ErrorCode.TIMEOUT,
+                f"{host} did not answer to a key in time",
+                "look at what its sshd waits for (PAM, LDAP, DNS); a longer --connect-timeout if it is slow",
+            ) from error
         raise
     except paramiko.ChannelException as error:
         raise HostError(

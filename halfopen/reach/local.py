@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from dataclasses import dataclass
 
@@ -19,7 +20,11 @@ class LocalConnection:
 
     def run(self, command: str) -> ProcessChannel:
         """Start `command` by a shell."""
-        return ProcessChannel(["/bin/sh", "-c", command], self.deadline)
+        return ProcessChannel(["/bin/sh", "-c", command], self.deadline, environment=without_session())
+
+    def sockets(self, _: bool) -> list[bytes]:
+        """No SSH leads here."""
+        return []
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -36,10 +41,14 @@ class ExecConnection:
 
     def run(self, command: str) -> ProcessChannel:
         """Start the shell and type `command` into it."""
-        channel = ProcessChannel(self.argv, self.deadline, self.explain)
+        channel = ProcessChannel(self.argv, self.deadline, self.explain, without_session())
         # A word first, which tells a shell that is there from one that never was.
         channel.send(b"echo halfopen-shell-is-here; " + command.encode() + b"\n")
         return channel
+
+    def sockets(self, _: bool) -> list[bytes]:
+        """What `argv` opens is its own business."""
+        return []
 
     def explain(self, said: str, status: int | None) -> HostError | None:
         """There was no shell: what the argv's own program says of it."""
@@ -54,3 +63,8 @@ class ExecConnection:
 
     def close(self) -> None:
         """Nothing is held open."""
+
+
+def without_session() -> dict[str, str]:
+    """The environment without what sshd says of the login that we were started in: that is no connection of ours."""
+    return {name: value for name, value in os.environ.items() if name != "SSH_CONNECTION"}

@@ -22,6 +22,8 @@ class MachineAgent:
 
     host: str
     transport: str = "local"
+    deadline: float = float("inf")  # as of `Agent`, but its tables come at once
+    session: bytes | None = None
     facts: HostFacts | None = field(init=False, default=None)
 
     def first_look(self, ports: Sequence[int]) -> Snapshot:

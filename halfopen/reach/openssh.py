@@ -165,6 +165,11 @@ class OpensshConnection:
         argv += ["-i", stop.identity_file] if stop.identity_file else []
         return shlex.join([*argv, f"{stop.user}@{stop.host}" if stop.user else stop.host])
 
+    def sockets(self, near: bool) -> list[bytes]:
+        """Those of every ssh that runs for it, its ProxyCommands among them: they take a while to find."""
+        wanted = near or len(self.stops) > 1
+        return [key for channel in self.started for key in channel.sockets()] if wanted else []
+
     def close(self) -> None:
         """Ends every ssh, one that still knocks too."""
         for channel in self.started:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import shutil
 import socket
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from halfopen import address
 from halfopen.errors import ErrorCode, HostError
 from halfopen.reach import places
 from halfopen.reach.authentication import authenticate
@@ -51,18 +53,36 @@ class SshConnection:
     """An authenticated transport, and the hops that it runs through."""
 
     transports: list[paramiko.Transport]
-    deadline: float
+    patience: Patience
     transport: str = "paramiko"
     note: str | None = None
 
     def run(self, command: str) -> SshChannel:
         """Start `command` by the user's login shell."""
-        patience = Patience(60.0, self.deadline)
-        with spoken(f"{self.transports[-1].getpeername()[0]}"):
-            channel = self.transports[-1].open_session(timeout=patience.left())
-            channel.settimeout(patience.left())
-            channel.exec_command(command)
-        return SshChannel(channel, self.deadline)
+        last, limit, began = self.transports[-1], self.patience.left(), time.monotonic()
+        # The library waits for the answer to `exec` without an end, but not on a transport that is closed.
+        timer = threading.Timer(limit, last.close)
+        timer.daemon = True
+        timer.start()
+        try:
+            with spoken(f"{last.getpeername()[0]}"):
+                channel = last.open_session(timeout=limit)
+                channel.exec_command(command)
+        except HostError as error:
+            if time.monotonic() - began >= limit:
+                raise HostError(
+                    ErrorCode.TIMEOUT,
+                    f"it let us in, and started no command in {limit:.0f} s",
+                    "look at the load of the host; a longer --connect-timeout if it is slow",
+                ) from error
+            raise
+        finally:
+            timer.cancel()
+        return SshChannel(channel, self.patience.deadline)
+
+    def sockets(self, _: bool) -> list[bytes]:
+        """The one to the first hop: the others run within it."""
+        return key_of(self.transports[0].sock)
 
     def close(self) -> None:
         """Ends all transports, the innermost first."""
@@ -93,6 +113,7 @@ class SshChannel:
                 raise HostError(
                     ErrorCode.PROTOCOL_ERROR,
                     f"the command ended before it had read its input: {self.complaint()[-300:]}",
+                    "halfopen doctor HOST says how far it comes there",
                 ) from error
 
     def receive(self) -> bytes:
@@ -155,7 +176,7 @@ def open_ssh(hops: Sequence[Settings], patience: Patience, accept_new: bool, int
                     if number < len(hops) - 1:
                         error.message = f"at the jump host {hop.host}: {error.message}"
                     raise
-        return SshConnection(transports, patience.deadline)
+        return SshConnection(transports, patience)
     except BaseException:
         for one in reversed(transports):
             one.close()
@@ -261,6 +282,15 @@ def dial(before: Sequence[Any], hop: Settings, patience: Patience) -> Any:
         raise HostError(
             ErrorCode.UNREACHABLE, f"{hop.host} cannot be reached: {error.strerror}", f"ping {hop.host}"
         ) from error
+
+
+def key_of(sock: Any) -> list[bytes]:
+    """The key of a TCP socket, nothing if it is not connected any more."""
+    try:
+        (local, local_port, *_), (peer, peer_port, *_) = sock.getsockname(), sock.getpeername()
+    except OSError:
+        return []
+    return [address.make_key(address.parse(local), local_port, address.parse(peer), peer_port)]
 
 
 def has_openssh() -> bool:

@@ -7,9 +7,11 @@ import os
 import selectors
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from halfopen import address
 from halfopen.errors import ErrorCode, HostError
 
 RECEIVE = 1 << 20
@@ -36,6 +38,7 @@ class ProcessChannel:
         self.stderr = b""
         self.silent = True
         self.ahead = b""
+        self.closing = threading.Lock()
         try:
             self.process = subprocess.Popen(
                 argv,
@@ -105,8 +108,26 @@ class ProcessChannel:
         except subprocess.TimeoutExpired:
             return None
 
+    def sockets(self) -> list[bytes]:
+        """Keys of the TCP connections that the child and what it has started hold."""
+        import psutil
+
+        found = []
+        with contextlib.suppress(psutil.Error):  # it has ended, and they with it
+            child = psutil.Process(self.process.pid)
+            for one in (child, *child.children(recursive=True)):
+                found += [(*row.laddr, *row.raddr) for row in one.net_connections("tcp") if row.laddr and row.raddr]
+        return [
+            address.make_key(address.parse(local), port, address.parse(peer), peer_port)
+            for local, port, peer, peer_port in found
+        ]
+
     def close(self) -> None:
-        """End of input first, which ends the probe; then the whole process group."""
+        """End of input first, which ends the probe; then the whole process group. Two may want it at once."""
+        with self.closing:
+            self._close()
+
+    def _close(self) -> None:
         for pipe in (self.stdin, self.stdout, self.errors):
             with contextlib.suppress(OSError):
                 pipe.close()
@@ -150,6 +171,7 @@ class ProcessChannel:
         return self._explained() or HostError(
             ErrorCode.PROTOCOL_ERROR,
             f"the command ended before it had read its input: {self.complaint().strip()[-300:]}",
+            "halfopen doctor HOST says how far it comes there",
         )
 
     def _explained(self) -> HostError | None:

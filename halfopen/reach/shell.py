@@ -7,7 +7,6 @@ may skip a socket, so what is not there is looked for twice, and a finding is `o
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +14,7 @@ from halfopen import probe
 from halfopen.errors import ErrorCode, HostError
 from halfopen.evidence import frames, shell, wire
 from halfopen.evidence.told import Told
+from halfopen.evidence.wire import session_key
 from halfopen.model import HostFacts, InterfaceAddress, Look, Process, Snapshot, Wanted
 from halfopen.reach.channel import Channel
 from halfopen.reach.tables import look_in
@@ -33,17 +33,17 @@ def script() -> bytes:
 class ShellAgent:
     """An open conversation with the shell of one host. Every method raises HostError and nothing else.
 
-    `timeout` and `last_deadline` as of `Agent`.
+    `deadline` as of `Agent`.
     """
 
     host: str
     channel: Channel
     transport: str
-    timeout: float = 60.0
-    last_deadline: float = float("inf")
+    deadline: float = float("inf")
     facts: HostFacts | None = field(init=False, default=None)
     addresses: tuple[InterfaceAddress, ...] = field(init=False, default=())
     netns: int | None = field(init=False, default=None)
+    session: bytes | None = field(init=False, default=None)  # as of `Agent`
 
     def start(self, wait: bool = False) -> None:
         """Sends the script. `wait`: nothing before the shell has said that it reads, for one that reads ahead."""
@@ -59,6 +59,7 @@ class ShellAgent:
         sections = self._ask("facts table")
         told = shell.table_of(sections)
         self.facts, self.addresses, self.netns = shell.facts_of(sections, told)
+        self.session = next((session_key(one.text) for one in sections if one.name == "session"), None)
         return self._snapshot(told, ports)
 
     def snapshot(self, ports: Sequence[int]) -> Snapshot:
@@ -93,7 +94,7 @@ class ShellAgent:
         """One request and its sections."""
         nonce = secrets.token_hex(8)
         reader = shell.SectionReader(nonce.encode())
-        self.channel.deadline = min(time.monotonic() + self.timeout, self.last_deadline)
+        self.channel.deadline = self.deadline
         self.channel.send(f"ask {nonce} {words}\n".encode())
         while not reader.done:
             reader.feed(self._receive())

@@ -12,6 +12,7 @@ from halfopen.report.text import (
     cells,
     counted,
     headings,
+    in_agreement,
     named,
     not_judged,
     programs,
@@ -73,7 +74,7 @@ def matrix(check: Check) -> list[Markdown]:
     ]
     heads = list(map(markdown, ends))
     heads += [Markdown(word) for word in ("connections", "verdict", "severity", "confidence")]
-    right = [row for row in check.state_matrix if row.verdict is None]
+    right = in_agreement(check)
     lines = table(heads, rows)
     if right:
         lines += [BLANK, markdown(f"{plural(check.agreeing, 'connection')} more agree: {agreeing(right)}")]

@@ -97,7 +97,7 @@ def matrix(check: Check, view: View) -> list[Terminal]:
     """The states of the two ends: what does not agree row by row, what agrees in one line."""
     from tabulate import tabulate
 
-    wrong, right = wrong_rows(check), [row for row in check.state_matrix if row.verdict is None]
+    wrong, right = wrong_rows(check), in_agreement(check)
     ends = headings(check, wrong)
     rows = [
         [
@@ -171,6 +171,12 @@ def cells(row: MatrixRow, heads: tuple[str, str]) -> tuple[str, str]:
     if heads != (CLIENT, SERVER) or row.client_host == CLIENT:
         return ends
     return f"{row.client_host} {ends[0]}", f"{row.server_host} {ends[1]}"
+
+
+def in_agreement(check: Check) -> list[MatrixRow]:
+    """The rows of connections that agree: TIME_WAIT alone is what one has left behind."""
+    rows = [row for row in check.state_matrix if row.verdict is None]
+    return [row for row in rows if {row.client, row.server} != {"TIME_WAIT", None}]
 
 
 def agreeing(rows: Sequence[MatrixRow]) -> str:

@@ -1,0 +1,140 @@
+"""Every way the program can end from outside: streams that are closed or full, no working directory, signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULE = [sys.executable, "-m", "halfopen"]
+SCRIPT = [str(Path(sys.executable).with_name("halfopen"))]
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="streams and signals are those of POSIX")
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="local hosts are read by the probe on Linux")
+
+
+def shell(line: str, folder: Path = ROOT) -> tuple[int, str, str]:
+    """Runs a line of shell in which `halfopen` is the program: exit code, stdout, stderr."""
+    function = f'halfopen() {{ PYTHONPATH={ROOT} {sys.executable} -m halfopen "$@"; }}; '
+    done = subprocess.run(["bash", "-c", function + line], capture_output=True, text=True, timeout=60, cwd=folder)
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr, done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("command", ["schema report", "--help", "count --help", "explain", "--version"])
+def test_a_report_that_cannot_be_written_is_exit_2_and_one_line(command: str) -> None:
+    code, _, err = shell(f"halfopen {command} >&-")
+    assert code == 2 and err.count("halfopen: ") == 1 and "stdout is closed" in err
+    if Path("/dev/full").exists():
+        code, _, err = shell(f"halfopen {command} > /dev/full")
+        assert code == 2 and err.count("halfopen: ") == 1 and "stdout cannot be written: No space left" in err
+
+
+@pytest.mark.parametrize("nowhere", ["2>&-", "2>/dev/full"])
+def test_messages_that_nobody_can_be_told_change_no_exit_code(nowhere: str) -> None:
+    assert shell(f"halfopen explain unknown {nowhere}")[0] == 0
+    assert shell(f"halfopen explain xyz {nowhere}") == (2, "", "")
+
+
+@linux
+def test_a_stream_that_is_closed_is_not_taken_for_a_file_of_ours() -> None:
+    """The first file that is opened would have its number: a socket, or a pipe to the probe."""
+    code, out, err = shell("halfopen check local local --port 1 <&- 2>&-")
+    assert (code, err) == (0, "") and out.startswith("clean, but nothing was compared")
+
+
+def test_a_reader_who_leaves_is_130_and_quiet() -> None:
+    code, _, err = shell("set -o pipefail; halfopen explain | true")
+    assert (code, err) in ((130, ""), (0, ""))  # 0: all of it was in the pipe before its reader had gone
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([*MODULE, "explain"], stdout=writing, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
+@linux
+def test_without_a_working_directory_only_what_is_relative_to_it_fails(tmp_path: Path) -> None:
+    gone, file = tmp_path / "gone", tmp_path / "report.json"
+    leave = f"mkdir {gone}; cd {gone}; rmdir {gone};"
+    code, out, _ = shell(f"{leave} halfopen check local local --port 1 -o {file}")
+    assert code == 0 and out.startswith("clean") and file.exists()
+    for relative in ("check local local --port 1 -o report.json", "check --inventory x.toml"):
+        code, _, err = shell(f"{leave} halfopen {relative}")
+        assert code == 2 and "(deleted working directory)" in err
+
+
+def test_a_bug_is_exit_4_even_where_its_details_cannot_be_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from test_cli import run
+
+    monkeypatch.setattr("halfopen.cli.main", lambda *_: 1 // 0)
+    monkeypatch.setattr("tempfile.mkstemp", lambda **_: os.open(tmp_path / "no" / "such", os.O_RDONLY))
+    code, _, err = run("check", folder=tmp_path)
+    assert code == 4 and "ZeroDivisionError" in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("program", [SCRIPT, MODULE], ids=["script", "module"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda one: one.name)
+def test_a_signal_at_any_moment_of_the_start_is_130(program: list[str], number: signal.Signals) -> None:
+    """But for the time in which only Python itself runs, which knows no better than to be killed, or to say so."""
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen(64)
+        target = f"127.0.0.1:{mute.getsockname()[1]}"
+        codes = []
+        for delay in (0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.15, 0.18, 0.21, 0.24, 0.27, 0.3, 0.5):
+            argv = [*program, "check", target, target]
+            process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+            time.sleep(delay)
+            process.send_signal(number)
+            out, err = process.communicate(timeout=30)
+            codes.append(process.returncode)
+            assert out == ""
+            if process.returncode == 130:
+                assert err == "halfopen: interrupted\n"
+            else:
+                assert process.returncode == -number or "init_import_site" in err or "runpy" in err, err
+                assert f"{ROOT}/halfopen/" not in err
+    assert codes[-1] == 130
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    """As nohup has it."""
+    code, out, err = shell('trap "" HUP; halfopen explain & sleep 0.05; kill -HUP $!; wait $!')
+    assert (code, err) == (0, "") and "missing-on-server" in out
+
+
+def test_a_second_signal_does_not_cut_short_what_closes() -> None:
+    code, out, err = shell(f"{sys.executable} -c '{CLOSES}' & sleep 1; kill -HUP $!; sleep 0.2; kill $!; wait $!")
+    assert (code, out) == (130, "closed\n"), err
+
+
+CLOSES = f"""
+import sys, time
+sys.path.insert(0, "{ROOT}")
+import halfopen.cli, halfopen.__main__ as program
+def command(*_):
+    try:
+        time.sleep(20)
+    finally:
+        time.sleep(0.6)
+        print("closed", flush=True)
+halfopen.cli.main = command
+program.run()
+"""
+
+
+def test_an_interrupt_that_a_library_swallows_ends_all_the_same() -> None:
+    began = time.monotonic()
+    swallows = CLOSES.replace(
+        "        time.sleep(20)\n", "        time.sleep(20)\n    except BaseException:\n        time.sleep(20)\n"
+    )
+    code, out, err = shell(f"{sys.executable} -c '{swallows}' & sleep 1; kill -TERM $!; wait $!")
+    assert (code, out, err) == (130, "", "halfopen: interrupted\n") and time.monotonic() - began < 15

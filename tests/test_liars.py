@@ -1,0 +1,221 @@
+"""Probes that lie in valid frames: an error of that host, the sound one's report whole, and never exit 4."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_hanging import ROOT, half_closed
+
+from halfopen.errors import HostError
+from halfopen.evidence import census, examination, frames, kernel, shell, wire
+from halfopen.model import HostFacts
+
+__all__ = ["half_closed"]
+
+LIAR = """#!{python}
+import os, struct, sys, zlib
+os.write(1, b"\\nhalfopen-reads\\n")
+halfopen_input = open(0, "rb")
+source = zlib.decompress(halfopen_input.read(next(int(x) for x in halfopen_input if x.strip()))).decode()
+lie = r'''
+plain = hello
+other = {{"boot_id": b"{name}", "address": struct.pack(">BBI", 4, 24, 2) + bytes([203, 0, 113, {number}])}}
+def hello(use):
+    return [(name, other.get(name, value)) for name, value in plain(use)]
+def namespaces():
+    return {{}}
+def diag_dumps(*_):
+    return iter(())
+{lie}
+'''
+last = 'if "halfopen_input" in globals():'
+exec(compile(source.replace(last, lie + last), "-", "exec"))
+"""
+
+SWAP = "true = hello\ndef hello(use):\n    return [(name, {0}.get(name, value)) for name, value in true(use)]"
+COUNTERS = "def evidence():\n    return [('/proc/net/netstat', {0})]"
+LIES = {
+    "inode below 0": SWAP.format({"netns": b"-5"}),
+    "inode over 64 bit": SWAP.format({"netns": b"99999999999999999999"}),
+    "inode with a sign": SWAP.format({"netns": b"+5"}),
+    "user that is none": SWAP.format({"euid": b"1_000"}),
+    "entries that are none": SWAP.format({"tracked": b"--5"}),
+    "prefix of 255": SWAP.format({"address": struct.pack(">BBI", 4, 255, 2) + bytes(4)}),
+    "prefix of 33": SWAP.format({"address": struct.pack(">BBI", 4, 33, 2) + bytes(4)}),
+    "address of 5 bytes": SWAP.format({"address": struct.pack(">BBI", 5, 8, 2) + bytes(5)}),
+    "counter of --5": COUNTERS.format(b"TcpExt: ListenDrops\nTcpExt: --5\n"),
+    "counter over 64 bit": COUNTERS.format(b"TcpExt: ListenDrops\nTcpExt: 99999999999999999999\n"),
+    "counter with a slash": COUNTERS.format(b"TcpExt: x/ListenDrops\nTcpExt: 5\n"),
+    "counters of no namespace": "def evidence():\n    return [('netns', b'x')]",
+}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="local hosts are read by the probe")
+def test_a_lie_is_an_error_of_the_liar(half_closed: int, tmp_path: Path) -> None:
+    tables = ""
+    for number, (name, lie) in enumerate(LIES.items()):
+        path = tmp_path / f"python{number}"
+        path.write_text(LIAR.format(python=sys.executable, name=name, number=number, lie=lie))
+        path.chmod(0o755)
+        tables += f'[hosts.liar{number}]\ntransport = "local"\npython = "{path}"\n'
+    check = '[checks.all]\nclient = ["here", "liar*"]\nserver = "here"\n'
+    (tmp_path / "liars.toml").write_text(f'[hosts.here]\ntransport = "local"\n{tables}{check}')
+    argv = ["check", "all", "--inventory", str(tmp_path / "liars.toml"), "--port", str(half_closed), "--settle", "0.1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "halfopen", *argv, "--fail-on", "warning", "--format", "json"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+    )
+    assert done.returncode == 1, done.stderr
+    (found,) = json.loads(done.stdout)["checks"]
+    assert [one["verdict"] for one in found["findings"]] == ["half-closed"]
+    errors = {one["name"]: one["error"] for one in found["hosts"]}
+    assert errors.pop("here") is None
+    codes = {name: errors[f"liar{number}"] and errors[f"liar{number}"]["code"] for number, name in enumerate(LIES)}
+    assert codes == dict.fromkeys(LIES, "protocol-error")
+
+
+FACTS = HostFacts("h", "6.1", None, None, True, wire.Collector.NETLINK)
+NUMBERS = st.one_of(
+    st.sampled_from([b"", b"0", b"-5", b"--5", b"5", b"1_0", b" 7", b"\xb2", b"9" * 20, b"18446744073709551615", b"x"]),
+    st.binary(max_size=24),
+)
+NAMES = [
+    "netns",
+    "tracked",
+    "forwards",
+    "refused",
+    "inner",
+    "euid",
+    "capabilities",
+    "unreadable",
+    "elsewhere",
+    "uptime",
+]
+NAMES += [
+    "hostname",
+    "boot_id",
+    "/proc/net/netstat",
+    "/proc/net/snmp",
+    "/proc/sys/net/core/somaxconn",
+    "hidepid",
+    "a/b",
+]
+PACKED = {
+    "address": st.binary(max_size=24)
+    | st.builds(bytes.__add__, st.sampled_from([b"\4", b"\20"]), st.binary(max_size=21)),
+    "owner": st.binary(max_size=40) | st.binary(min_size=12, max_size=12).map(lambda raw: raw + bytes(6)),
+    "listener": st.binary(max_size=100) | st.binary(min_size=74, max_size=74).map(lambda raw: b"\2\12" + raw),
+    "group": st.binary(max_size=60) | st.binary(min_size=18, max_size=18).map(lambda raw: b"\1" + raw + bytes(4)),
+    "process": st.binary(max_size=30) | st.binary(max_size=4).map(lambda raw: raw.ljust(10, b"\0")),
+}
+FIELD = st.one_of(
+    st.tuples(st.sampled_from(NAMES), NUMBERS),
+    *(st.tuples(st.just(name), value) for name, value in PACKED.items()),
+    st.tuples(
+        st.just("/proc/net/netstat"),
+        st.lists(st.tuples(st.sampled_from([b"A", b"a/b", b"\xff", b"9"]), NUMBERS), max_size=4).map(
+            lambda pairs: b"Tcp: " + b" ".join(a for a, _ in pairs) + b"\nTcp: " + b" ".join(b for _, b in pairs)
+        ),
+    ),
+)
+HELLO = [("schema", b"1"), ("byteorder", b"little"), ("collector", b"netlink"), ("euid", b"0"), ("netns", b"4")]
+DECODERS: dict[str, Callable[[Iterable[tuple[str, bytes]]], Any]] = {
+    "hello": lambda fields: wire.decode_hello([*HELLO, *fields]),
+    "evidence": lambda fields: wire.decode_evidence(list(fields)),
+    "owners": lambda fields: wire.decode_owners(list(fields)),
+    "census": lambda fields: census.decode(list(fields), wire.Collector.NETLINK),
+    "examination": lambda fields: list(examination.decode(list(fields), FACTS).numbers.values()),
+    "translations": lambda fields: translations(list(fields)),
+    "dump": lambda fields: dump(list(fields)),
+}
+
+
+def packed(fields: Iterable[tuple[str, bytes]]) -> frames.Frame:
+    """A FIELDS frame."""
+    parts = [struct.pack(">BI", len(name), len(value)) + name.encode() + value for name, value in fields]
+    return frames.Frame(frames.FIELDS, zlib.compress(b"".join(parts)))
+
+
+def translations(fields: list[tuple[str, bytes]]) -> Any:
+    found, refused = wire.decode_translations([packed(fields)], 0)
+    return found, sorted(refused)
+
+
+def dump(fields: list[tuple[str, bytes]]) -> Any:
+    decoder = wire.DumpDecoder(frozenset())
+    decoder.add(packed(fields))
+    own = decoder.end(0, 1, (), wire.Collector.NETLINK)
+    return own, decoder.others
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+@given(fields=st.lists(FIELD, max_size=6))
+def test_any_field_is_a_value_or_an_error_of_the_host(decoder: str, fields: list[tuple[str, bytes]]) -> None:
+    try:
+        found = DECODERS[decoder](fields)
+    except HostError:
+        return
+    sound(msgspec.to_builtins(found, builtin_types=(bytes,), str_keys=False))
+
+
+def sound(value: Any) -> None:
+    """Whole numbers of 64 bits at the most, names without a slash but behind a namespace, prefixes of addresses."""
+    if isinstance(value, dict):
+        if isinstance(value.get("prefix"), int):
+            assert 0 <= value["prefix"] <= 8 * len(value["address"])
+        for key, one in value.items():
+            sound(key)
+            sound(one)
+            if isinstance(key, str) and "/" in key:
+                assert int(key.partition("/")[0]) > 0
+    elif isinstance(value, list | tuple):
+        for one in value:
+            sound(one)
+    elif isinstance(value, int):
+        assert -(1 << 64) < value < 1 << 64
+
+
+@given(st.binary(max_size=300))
+def test_any_socket_is_a_value_or_an_error_of_the_host(message: bytes) -> None:
+    for raw in (message, b"\2\1" + message, b"\n\1" + message):
+        for decode in (kernel.decode_socket, lambda raw: wire.decode_sight(1, raw, bytes(12)), wire.decode_block):
+            try:
+                decode(raw)
+            except HostError:
+                continue
+
+
+TEXT = st.one_of(
+    st.text(max_size=60), st.sampled_from(["net:[99999999999999999999]", "1: lo inet 300.1.1.1/8", "a/b 5"])
+)
+SECTIONS = ("uname", "id", "uptime", "netns", "ip", "fib_trie", "if_inet6", "ifconfig", "netstat", "snmp", "sysctls")
+INODE = (
+    "   0: 0100007F:0016 0200007F:9C40 01 00000000:00000000 00:00000000 00000000 9999999999 0 {} 1 0 20 4 30 10 -1\n"
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from(SECTIONS), TEXT), max_size=5), st.sampled_from(["7", "9" * 20]))
+def test_any_section_of_the_shell_is_a_value_or_an_error(texts: list[tuple[str, str]], inode: str) -> None:
+    sections = [shell.Section("tcp", 0, INODE.format(inode)), *(shell.Section(name, 0, text) for name, text in texts)]
+    try:
+        told = shell.table_of(sections)
+        facts = shell.facts_of(sections, told)
+        counters = shell.counters_of(sections)
+        shell.owners_of(sections, [7])
+    except HostError:
+        return
+    sound(msgspec.to_builtins((facts, counters, list(told.sockets.values())), builtin_types=(bytes,)))
