@@ -112,8 +112,10 @@ def later(seconds: float, do: Callable[..., object], *arguments: object) -> None
 
 def end_now() -> NoReturn:
     """Ends the process, whatever it waits for, and lets the terminal show again what is typed."""
-    if environment := sys.modules.get("halfopen.environment"):
-        environment.give_back_terminal()
+    # A module that is not there yet, or not whole, has asked nobody anything.
+    give_back = getattr(sys.modules.get("halfopen.environment"), "give_back_terminal", None)
+    if give_back is not None:
+        give_back()
     say("interrupted")
     os._exit(130)
 

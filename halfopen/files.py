@@ -64,6 +64,8 @@ def prepare(folder: Path, name: str, wait_s: float) -> Target:
         real = Path(os.path.realpath(path))
         try_folder(real.parent)
         return Target(name, real if found is None else (found.st_dev, found.st_ino), real)
+    except FileNotFoundError as error:  # the whole path tells which folder is not there
+        raise unwritable(str(path), error) from error
     except OSError as error:
         raise unwritable(name, error) from error
 
