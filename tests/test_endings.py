@@ -132,17 +132,17 @@ def signalled(program: str, *numbers: signal.Signals) -> tuple[int, str, str]:
 
 
 CLOSES = f"""
-import sys, time
+import os, sys, time
 sys.path.insert(0, "{ROOT}")
 import halfopen.cli, halfopen.__main__ as program
 def command(*_):
     try:
-        print("begun", flush=True)
+        os.write(1, b"begun\\n")
         time.sleep(600)
     finally:
-        print("closing", flush=True)
+        os.write(1, b"closing\\n")
         time.sleep(0.6)
-        print("closed", flush=True)
+        os.write(1, b"closed\\n")
 halfopen.cli.main = command
 program.run()
 """
