@@ -226,7 +226,8 @@ def headline_of(
 ) -> tuple[str, tuple[str, ...]]:
     """The answer in one line, and the lines that must not be missed beside it."""
     counted = [(one, groups[one.group]) for one in findings if not one.allowed and one.group is not None]
-    directions = {runs_against(row.client_host, row.server_host, plan) for row in rows}
+    ways = [row for row in rows if row.verdict or (row.client and row.server)]  # TIME_WAIT alone is left from what was
+    directions = {runs_against(row.client_host, row.server_host, plan) for row in ways}
     where = target_of(plan, [one for one, _ in counted], directions == {True})
     where += " and back" if len(directions) > 1 else ""
     took = f", {duration(evidence.elapsed_s)}" if evidence.elapsed_s is not None else ""
