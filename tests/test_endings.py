@@ -89,7 +89,7 @@ def test_a_signal_at_any_moment_of_the_start_is_130(program: list[str], number: 
         mute.listen(64)
         target = f"127.0.0.1:{mute.getsockname()[1]}"
         codes = []
-        for delay in (0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.15, 0.18, 0.21, 0.24, 0.27, 0.3, 0.5):
+        for delay in (0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.15, 0.18, 0.21, 0.24, 0.27, 0.3, 2.0):
             argv = [*program, "check", target, target]
             process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
             time.sleep(delay)
