@@ -136,11 +136,11 @@ class Hosts:
         """
         found = {
             agent.session
-            for name, agent in self.agents.items()
+            for name, agent in list(self.agents.items())
             if agent.session and any(space.table.has(agent.session) for space in snapshots[name].namespaces)
         }
         near = any(self.inventory.hosts[name].transport in ("local", "exec") for name in snapshots)
-        found.update(key for one in self.reached.values() for key in one.sockets(near))
+        found.update(key for one in list(self.reached.values()) for key in one.sockets(near))
         return found | {address.mirror(key) for key in found}
 
     def foreign(self, snapshot: Snapshot) -> Snapshot:
@@ -164,6 +164,7 @@ class Hosts:
         except HostError as error:
             return self.unread(name, error)
         self.agents[name] = agent
+        self.failed.pop(name, None)
         return snapshot
 
     def unread(self, name: str, error: HostError) -> Snapshot:
