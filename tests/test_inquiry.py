@@ -105,8 +105,24 @@ def test_a_check_of_one_port_reads_the_ports_that_lead_to_it() -> None:
     scene = scene_of(PLAIN, REDIRECTED)
     hosts = SimulatedHosts(scene.world)
     found = check(hosts, ONE_PORT)
-    assert hosts.order == ["Dump", "Translations", "Dump", "ByteCounts"]
+    assert hosts.order == ["Dump", "Translations", "Dump", "Translations", "ByteCounts"]
     assert (found.outcome, found.agreeing) == (Outcome.CLEAN, 2)
+
+
+def test_a_translated_connection_that_begins_before_the_wider_dump_is_no_finding() -> None:
+    """That dump has its client, which dialled another port than its server has; the tables were read before."""
+    scene = scene_of(PLAIN, REDIRECTED)
+    hosts = SimulatedHosts(scene.world)
+
+    def meanwhile() -> None:
+        if hosts.order == ["Dump", "Translations", "Dump"] and scene.ports == 2:
+            scene.dial(REDIRECTED)
+            scene.world.advance(1)
+
+    hosts.meanwhile = meanwhile
+    found = check(hosts, ONE_PORT)
+    assert scene.ports == 3
+    assert not found.findings and found.exit_code == 0
 
 
 # ------------------------------------------------------------------------------------------------- one after another
