@@ -7,7 +7,7 @@ test) is an `Answerer`, and `drive` brings the two together.
 A clean pair costs one dump and the byte counters of its connections. Only what looks wrong is asked about again, and
 only then are kernel counters and processes read:
 
-    Dump, Translations, Dump (wider), Dump (again)    which connections are there, and which of them are suspect
+    Dump, Translations, and both again where needed   which connections are there, and which of them are suspect
     Baseline                                          kernel counters before the looks, if anything is suspect
     ByteCounts                                        do the byte counters of the others contradict each other
     Look, Look, Look; Pause; Look, Look, Look; ...    what lasts: first ends, second ends, first ends
@@ -16,7 +16,7 @@ only then are kernel counters and processes read:
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any, Generic, Protocol, TypeVar
@@ -251,16 +251,27 @@ def matched(
                 wider.setdefault(name, set()).update(more)
     ports = {**ports, **{name: tuple(sorted({*ports[name], *more})) for name, more in wider.items()}}
     if wider:
-        read = yield from put(Dump({name: ports[name] for name in wider}, snapshots))
-        snapshots = {**snapshots, **read}
+        snapshots = yield from again(wider, snapshots, ports, asked)
     found = joined()
     # A container that seems gone may have come since its host was read, which was before its peer's perhaps.
     gone = dict.fromkeys(name for one in found for name in one.gone if snapshots[name].error is None)
     if gone:
-        read = yield from put(Dump({name: ports[name] for name in gone}, snapshots))
-        snapshots = {**snapshots, **read}
+        snapshots = yield from again(gone, snapshots, ports, asked)
         found = joined()
     return found, snapshots, ports
+
+
+def again(
+    names: Iterable[str], snapshots: Snapshots, ports: Mapping[str, tuple[int, ...]], tracking: Iterable[str]
+) -> Asking[Snapshots]:
+    """The snapshots with another dump of some hosts, and with what translates by then.
+
+    A connection that was opened since the translations were read would look as if nothing translated it.
+    """
+    read = yield from put(Dump({name: ports[name] for name in names}, snapshots))
+    snapshots = {**snapshots, **read}
+    read = yield from put(Translations({name: snapshots[name] for name in tracking if snapshots[name].error is None}))
+    return {**snapshots, **read}
 
 
 def compared(
