@@ -36,8 +36,6 @@ from halfopen.report.formats import FORMATS, format_for, named
 from halfopen.report.schema import SCHEMAS
 from halfopen.report.view import View
 
-pytestmark = pytest.mark.xdist_group("reports")  # in one process, which makes each example once
-
 
 @pytest.mark.parametrize("name", EXAMPLES)
 @pytest.mark.parametrize("form", make_golden.SUFFIX)
