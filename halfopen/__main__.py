@@ -40,8 +40,18 @@ def main(argv: Sequence[str], environment: Environment) -> int:
     except BrokenPipeError:
         return Exit.INTERRUPTED  # the reader of our output has gone; there is nobody to tell
     except Exception as error:
+        if is_interrupt(error):
+            complain(environment, "interrupted", None)
+            return Exit.INTERRUPTED
         complain(environment, f"this is a bug in halfopen; the details are in {keep_details(error)}", None)
         return Exit.BUG
+
+
+def is_interrupt(error: BaseException | None) -> bool:
+    """Whether an interrupt lies behind an error: some of Python's own code gives it out as another one."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def complain(environment: Environment, message: str, hint: str | None) -> None:

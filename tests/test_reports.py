@@ -39,8 +39,6 @@ from halfopen.report.schema import SCHEMAS
 from halfopen.report.view import View
 from halfopen.tcp import State
 
-pytestmark = pytest.mark.xdist_group("reports")  # in one process, which makes each example once
-
 
 @pytest.mark.parametrize("name", EXAMPLES)
 @pytest.mark.parametrize("form", make_golden.SUFFIX)

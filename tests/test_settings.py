@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import time
 from pathlib import Path
 
 import pytest
+from lab.waiting import PATIENCE
 
 from halfopen.errors import HostError, UsageError
 from halfopen.inventory import load
@@ -94,7 +96,7 @@ def test_without_an_ssh_the_subset_is_read(tmp_path: Path, monkeypatch: pytest.M
 def test_the_ssh_program_is_told_where_the_jump_hosts_of_the_inventory_are() -> None:
     gate = '[hosts.gate]\naddress = "2001:db8::1"\nuser = "me"\nport = 2222'
     found = load(f'[hosts.db]\naddress = "db1"\njump = "gate,ops@far"\n{gate}')
-    made = openssh(found.hosts["db"], found, ReachOptions(10, 10))
+    made = openssh(found.hosts["db"], found, ReachOptions(PATIENCE, time.monotonic() + PATIENCE))
     assert [(one.user, one.host, one.port) for one in made.stops] == [
         ("me", "2001:db8::1", 2222),
         ("ops", "far", None),
@@ -111,7 +113,7 @@ def test_every_ssh_on_the_way_is_as_strict_as_the_last(tmp_path: Path) -> None:
         for name in ("one", "two", "db")
     )
     found = load(text.replace('address = "db.example"', 'address = "db.example"\njump = "one,two"'))
-    argv = openssh(found.hosts["db"], found, ReachOptions(10, 10)).argv()
+    argv = openssh(found.hosts["db"], found, ReachOptions(PATIENCE, time.monotonic() + PATIENCE)).argv()
     for depth, name in enumerate(("db", "two", "one")):
         assert {"BatchMode=yes", "StrictHostKeyChecking=yes", "IdentitiesOnly=yes"} <= set(argv)
         assert argv[argv.index("-i") + 1] == f"/k e%%y/{name}" and f'UserKnownHostsFile="/known {name}"' in argv

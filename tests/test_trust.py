@@ -44,7 +44,9 @@ class Site:
         deadline = time.monotonic() + seconds
         connection = connect(host, Inventory(), ReachOptions(5, deadline, config=str(config), **options))
         try:
-            channel = connection.run("echo here")
+            # It ends when it is spoken to: paramiko's server may close a channel before it says that the command runs.
+            channel = connection.run("read word; echo here")
+            channel.send(b"\n")
             return f"{said(channel)} by {connection.transport}"
         finally:
             connection.close()

@@ -120,7 +120,7 @@ def decode_ground(
                 raise broken("a prefix longer than its address")
             found.append((packed, max(0, prefix - 8 * (width - len(packed))), index))
         elif name in texts:
-            texts[name] = text(value)
+            texts[name] = text(value, TEXT_LIMIT)
     links: dict[bytes, set[int]] = {}
     prefixes: dict[bytes, int] = {}
     if any(texts.values()):
@@ -192,7 +192,7 @@ class Sockets:
         from halfopen.evidence import procfs
 
         tcp, tcp6 = (b"".join(self.texts[family]) if family in self.texts else None for family in (2, 10))
-        found = procfs.read_tables(text(tcp or b""), None if tcp6 is None else text(tcp6))
+        found = procfs.read_tables(text(tcp or b"", TEXT_LIMIT), None if tcp6 is None else text(tcp6, TEXT_LIMIT))
         if found.problems:
             raise broken(f"/proc/net/tcp cannot be read: {found.problems[0].why}")
         return found

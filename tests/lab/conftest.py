@@ -10,24 +10,13 @@ import pytest
 from lab.host import Lab, lab, needs
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     lacking = needs()
     for item in items:
         if "lab" in item.path.parts:
             item.add_marker(pytest.mark.lab)
-            if shared := shared_labs(item):
-                item.add_marker(pytest.mark.xdist_group(shared))
             if lacking and os.environ.get("CI") != "true":
                 item.add_marker(pytest.mark.skip(reason=f"the lab needs {', '.join(lacking)}"))
-
-
-def shared_labs(item: pytest.Function) -> str:
-    """What a test shares with others of its module, "" if nothing: it is built once, so they run in one process."""
-    defined = item._fixtureinfo.name2fixturedefs
-    names = sorted(name for name, fixtures in defined.items() if fixtures[-1].scope == "module")
-    parameters = item.callspec.params if hasattr(item, "callspec") else {}
-    return " ".join([item.path.stem, *(str(parameters[name]) for name in names if name in parameters)] if names else [])
 
 
 @pytest.hookimpl(wrapper=True)

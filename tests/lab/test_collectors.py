@@ -71,14 +71,14 @@ def scenes(made: Lab, faults: Sequence[str], ways: Sequence[str]) -> dict[str, T
     made["web"].sysctl("ipv4/tcp_syn_retries", 8)
     made["db"].sysctl("ipv4/tcp_synack_retries", 8)
     truths: dict[str, Truth] = {}
-    port = 5000
+    client, server, port = made["web"], made["db"], 5000
+    programs = client.driver(), server.driver()
     first = ("tuple_reused", "abandoned_close")
     for fault in sorted(faults, key=lambda one: first.index(one) if one in first else len(first)):
         for way in ways:
             address = made.v6("db") if way == "ipv6" else made.v4("db")
             bind = "::" if way == "dual-stack" else address
-            client, server = made["web"], made["db"]
-            place = Scene(client, server, client.driver(), server.driver(), address, bind, port, way == "dual-stack")
+            place = Scene(client, server, *programs, address, bind, port, way == "dual-stack")
             truths[fault] = truths.get(fault, set()) | FAULTS[fault](place)
             port += 1
     # Orphans are counted for the whole machine: beyond its limit a close is a reset, and nothing stays behind.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -67,12 +68,13 @@ def test_under_a_sudo_that_forgets_the_environment(site: Lab, transport: str) ->
     fake.write_text('#!/bin/sh\nshift\nexec env -i PATH="$PATH" "$@"\n')
     fake.chmod(0o755)
     path = inventory(site, "sudo", "\nsudo = true\n")
-    site["db"].run("sh", "-c", f"touch /usr/local/bin/sudo; mount --bind {fake} /usr/local/bin/sudo")
+    real = shutil.which("sudo")
+    assert real is not None
+    site["db"].run("mount", "--bind", str(fake), real)
     try:
         _, report = check(site, "--inventory", str(path), "--transport", transport)
     finally:
-        site["db"].run("umount", "/usr/local/bin/sudo")
-        Path("/usr/local/bin/sudo").unlink(missing_ok=True)
+        site["db"].run("umount", real)
     uncounted(site, report)
 
 

@@ -32,16 +32,14 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, dict
     """Two hosts with every fault that lasts for minutes."""
     with lab(tmp_path_factory.mktemp("lab"), "web", "db") as made:
         truths: dict[str, Truth] = {}
-        port = 5000
+        client, server, port = made["web"], made["db"], 5000
+        programs = client.driver(), server.driver()
         lasting = set(FAULTS) - {"stuck_in_syn_recv", "embryonic", "closing_alone", "tuple_reused", "unanswered"}
         for way in ("ipv4", "ipv6", "dual-stack"):
             address = made.v6("db") if way == "ipv6" else made.v4("db")
             bind = "::" if way == "dual-stack" else address
             for fault in sorted(lasting):
-                client, server = made["web"], made["db"]
-                scene = Scene(
-                    client, server, client.driver(), server.driver(), address, bind, port, way == "dual-stack"
-                )
+                scene = Scene(client, server, *programs, address, bind, port, way == "dual-stack")
                 truths[fault] = truths.get(fault, set()) | FAULTS[fault](scene)
                 port += 1
         yield made, truths

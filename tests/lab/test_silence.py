@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
-from halfopen.session import Session
 from lab.breaks import FAULTS, Scene
 from lab.host import Driver, Lab
 from lab.tool import Truth, assert_exactly, check, looks_amid, truth
@@ -13,6 +12,7 @@ from lab.waiting import until
 
 from halfopen.hosts import Hosts, Options
 from halfopen.inventory import CheckPlan, read
+from halfopen.run.live import report_of_run, run_checks
 
 RUNS = 20
 CHURN = 1000  # connections a second
@@ -92,7 +92,7 @@ def test_a_fault_that_heals_between_the_rounds_is_no_finding(fresh_pair: Lab, tm
     plan = CheckPlan("web -> db", ("web",), ("db",), settle=0.0)
     with Hosts(read(str(fresh_pair.inventory), {}, tmp_path), [plan], Options(), say) as hosts:
         hosts.begin()
-        report = Session(hosts).report()
+        report = report_of_run(run_checks(hosts))
     assert_exactly(msgspec.to_builtins(report)["checks"][0], set())
     assert len(told) == 1 and told[0].startswith("5 suspects")
 
