@@ -234,7 +234,10 @@ def records(
     external: Counter[tuple[str, str]],
     mirrored: bool,
 ) -> set[bytes]:
-    """The rows of a block that the check is about, as records. Counts the sockets that lead elsewhere."""
+    """The rows of a block that the check is about, as records. Counts the connections that lead elsewhere.
+
+    TIME_WAIT alone is none: it is what a connection leaves behind.
+    """
     peers, locals_ = block.peers(), block.locals()
     inside, outside = set(), set()
     for peer in peers:
@@ -259,7 +262,7 @@ def records(
             continue
         if peer in inside and local in own and (local not in shared or ground.is_mutual(place, local, peer)):
             found.add(record)
-        elif peer in outside or peer in inside:
+        elif (peer in outside or peer in inside) and record[-2] != TIME_WAIT:
             external[place.host, elsewhere(ground, place, record[: 2 * width + 4], mirrored)] += 1
     return found
 
@@ -473,6 +476,7 @@ def oddity(near: bool) -> bytes:
     )
 
 
+TIME_WAIT = number_of(State.TIME_WAIT)
 NEAR_ODD, FAR_ODD = oddity(True), oddity(False)
 PLAIN = tuple(bytes((state, 0)) for state in range(14))  # the ends of records of which both sides have the same
 LOCAL_PORT, PEER_PORT = itemgetter(slice(-6, -4)), itemgetter(slice(-4, -2))  # of a record
