@@ -44,7 +44,9 @@ class Site:
         deadline = time.monotonic() + seconds
         connection = connect(host, Inventory(), ReachOptions(5, deadline, config=str(config), **options))
         try:
-            # It ends when it is spoken to: paramiko's server may close a channel before it says that the command runs.
+            if connection.transport == "openssh":
+                return f"{said(connection.run('echo here'))} by openssh"
+            # It ends when it is spoken to: a server of paramiko may close the channel before it says that it runs.
             channel = connection.run("read word; echo here")
             channel.send(b"\n")
             return f"{said(channel)} by {connection.transport}"
