@@ -10,63 +10,16 @@ import re
 import shlex
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from halfopen import address
 from halfopen.errors import UsageError
-from halfopen.findings import Reason, Verdict
+from halfopen.plan import CheckPlan, Host, Inventory
+from halfopen.schema.report import Reason, Verdict
 from halfopen.userfiles import config_home, distrust, home_of, ssh_hosts
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """How to reach one host. `name` is what reports call it; `address` is where SSH goes.
-
-    `local` runs on this machine without SSH. `addresses` (text) lead to the host though no interface has them.
-    """
-
-    name: str
-    address: str
-    port: int | None = None
-    user: str | None = None
-    identity_file: str | None = None
-    known_hosts: str | None = None
-    jump: str | None = None
-    transport: str = "auto"
-    sudo: bool = False
-    python: str | None = None
-    command: tuple[str, ...] = ()
-    addresses: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class CheckPlan:
-    """What to compare: names of hosts by role, the server's ports, and what is tolerated. `settle` in seconds."""
-
-    name: str
-    clients: tuple[str, ...]
-    servers: tuple[str, ...]
-    ports: tuple[int, ...] = ()
-    nat: tuple[str, ...] = ()
-    settle: float = 1.5
-    rounds: int = 2
-    allow: tuple[str, ...] = ()
-    max: dict[str, int] = field(default_factory=dict)
-    require_connections: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Inventory:
-    """All that a run may reach and check. `trusted` is False for a file that could set no more than a stranger may."""
-
-    hosts: dict[str, Host] = field(default_factory=dict)
-    checks: dict[str, CheckPlan] = field(default_factory=dict)
-    source: Path | None = None
-    trusted: bool = True
 
 
 class Origin(Enum):

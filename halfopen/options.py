@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from halfopen.hosts import Options
+    from halfopen.run.fleet import Options
 
 
 def add_reach(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def add_reach(parser: argparse.ArgumentParser) -> None:
 
 def host_options(args: argparse.Namespace, interactive: bool) -> Options:
     """What `add_reach` hung in, as the hosts of a run take it."""
-    from halfopen.hosts import Options
+    from halfopen.run.fleet import Options
 
     return Options(
         connect_timeout=args.connect_timeout,

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from halfopen import address
-from halfopen.judge.match import Suspect
-from halfopen.judge.rounds import Bracket, Sights
+from halfopen.judge.confirm.bracket import Bracket, Sights
+from halfopen.judge.pairing.match import Suspect
 from halfopen.model import (
     Absence,
     Collector,

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from halfopen import cli
-from halfopen.findings import CauseCode, Severity, Verdict
-from halfopen.judge.causes import ABOUT
-from halfopen.judge.kinds import KINDS
-from halfopen.judge.meaning import CONFIDENCES, MEANINGS, REASONS
-from halfopen.judge.outlook import OUTLOOKS
-from halfopen.judge.summary import meaning
-from halfopen.judge.verdict import ABSENT, NO_END, SEVERITY, THE_TABLE, Accord, Answer, Seen
+from halfopen.glossary import CONFIDENCES, MEANINGS, REASONS
+from halfopen.judge.assembly.headline import meaning
+from halfopen.judge.diagnosis.outlook import OUTLOOKS
+from halfopen.judge.diagnosis.rules import ABOUT
+from halfopen.judge.verdict.table import ABSENT, NO_END, SEVERITY, THE_TABLE, Accord, Answer, Seen
+from halfopen.onehost.evidence_kinds import KINDS
 from halfopen.report import schema
+from halfopen.schema.report import CauseCode, Severity, Verdict
 from halfopen.tcp import State
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"

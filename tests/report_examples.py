@@ -10,14 +10,14 @@ from evidence import CLIENT, SERVER, bracket, info, key, sights, snapshot, sock
 
 from halfopen import address
 from halfopen.errors import ErrorCode, HostError
-from halfopen.findings import Check, Report, Severity
-from halfopen.inventory import CheckPlan
-from halfopen.judge.analyse import Policy, analyse, report_of
-from halfopen.judge.case import HostEvidence
-from halfopen.judge.ground import survey
-from halfopen.judge.match import match
-from halfopen.judge.standing import Evidence
+from halfopen.judge.assembly.check import Policy, analyse, report_of
+from halfopen.judge.assembly.run_evidence import Evidence
+from halfopen.judge.diagnosis.case import HostEvidence
+from halfopen.judge.pairing.addresses import survey
+from halfopen.judge.pairing.match import match
 from halfopen.model import ListenSocket, Process, Snapshot, Socket
+from halfopen.plan import CheckPlan
+from halfopen.schema.report import Check, Report, Severity
 from halfopen.tcp import State, Timer
 
 HOSTILE = "ev\n\x1b[2J\udcff<script>`|::error::[red]\u202e=cmd @all"

@@ -17,7 +17,7 @@ from heapq import heappop, heappush
 from itertools import count
 
 from halfopen import address
-from halfopen.evidence.told import marks_of
+from halfopen.evidence.text.parsed import marks_of
 from halfopen.model import (
     Absence,
     Collector,

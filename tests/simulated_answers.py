@@ -10,9 +10,7 @@ from typing import Any
 from simulated import BACKLOG, NETNS, Machine, World
 
 from halfopen.errors import ErrorCode, HostError
-from halfopen.findings import Check
-from halfopen.inventory import CheckPlan
-from halfopen.judge.analyse import Policy, analyse
+from halfopen.judge.assembly.check import Policy, analyse
 from halfopen.judge.inquiry import (
     Baseline,
     ByteCounts,
@@ -28,8 +26,10 @@ from halfopen.judge.inquiry import (
     drive,
     inquire,
 )
-from halfopen.judge.wide import Counts, counts_in
+from halfopen.judge.pairing.byte_counters import Counts, counts_in
 from halfopen.model import Look, Place, Process, Snapshot
+from halfopen.plan import CheckPlan
+from halfopen.schema.report import Check
 from halfopen.table import CountBlock
 
 SYSCTLS = {"tcp_keepalive_time": 7200, "tcp_keepalive_intvl": 75, "tcp_keepalive_probes": 9, "somaxconn": BACKLOG}

@@ -8,7 +8,7 @@ import zlib
 from hypothesis import strategies as st
 
 from halfopen import address
-from halfopen.evidence import kernel
+from halfopen.evidence.probe import kernel
 from halfopen.model import Socket
 from halfopen.tcp import TIMER_NUMBERS, State, number_of
 

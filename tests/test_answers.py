@@ -10,17 +10,17 @@ from evidence import CLIENT, SERVER, bracket, info, key, sights, snapshot, sock
 from report_examples import PLAN, report
 
 from halfopen import address
-from halfopen.findings import Check, Confidence, Outcome, Reason, Severity, Verdict
-from halfopen.inventory import CheckPlan
-from halfopen.judge.analyse import Policy, analyse
-from halfopen.judge.answers import is_answered
-from halfopen.judge.ground import survey
-from halfopen.judge.match import match
-from halfopen.judge.rounds import Bracket, held
-from halfopen.judge.standing import Evidence
+from halfopen.judge.assembly.check import Policy, analyse
+from halfopen.judge.assembly.run_evidence import Evidence
+from halfopen.judge.confirm.answers import is_answered
+from halfopen.judge.confirm.bracket import Bracket, held
+from halfopen.judge.pairing.addresses import survey
+from halfopen.judge.pairing.match import match
 from halfopen.model import Absence, Snapshot, Socket
+from halfopen.plan import CheckPlan
 from halfopen.report.formats import FORMATS
 from halfopen.report.view import View
+from halfopen.schema.report import Check, Confidence, Outcome, Reason, Severity, Verdict
 from halfopen.tcp import State, Timer
 
 ONE = key(40000)

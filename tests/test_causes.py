@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from halfopen import address
-from halfopen.findings import CauseCode, Command, Confidence, OutlookCode, Verdict
-from halfopen.judge.case import Case, HostEvidence
-from halfopen.judge.causes import RULES
-from halfopen.judge.causes.commands import end_now, see_program
-from halfopen.judge.diagnose import Diagnosis, causes_of_all, diagnose, remedies_of_all
-from halfopen.judge.match import Ask, Suspect
-from halfopen.judge.outlook import model_timeout, outlook_of
-from halfopen.judge.rounds import Held
+from halfopen.judge.confirm.bracket import Held
+from halfopen.judge.diagnosis.case import Case, HostEvidence
+from halfopen.judge.diagnosis.diagnose import Diagnosis, causes_of_all, diagnose, remedies_of_all
+from halfopen.judge.diagnosis.outlook import model_timeout, outlook_of
+from halfopen.judge.diagnosis.rules import RULES
+from halfopen.judge.diagnosis.rules.commands import end_now, see_program
+from halfopen.judge.pairing.match import Ask, Suspect
 from halfopen.model import Collector, HostFacts, ListenSocket, Place, Process, Socket, TcpInfo
+from halfopen.schema.report import CauseCode, Command, Confidence, OutlookCode, Verdict
 from halfopen.tcp import State, Timer
 
 ONE = key(40000)

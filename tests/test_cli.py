@@ -17,7 +17,7 @@ from lab.waiting import PATIENCE
 
 from halfopen.__main__ import main
 from halfopen.environment import Environment
-from halfopen.findings import CauseCode, Confidence, OutlookCode, Verdict
+from halfopen.schema.report import CauseCode, Confidence, OutlookCode, Verdict
 
 ROOT = Path(__file__).resolve().parent.parent
 

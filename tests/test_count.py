@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 
 from halfopen import address
 from halfopen.errors import HostError
-from halfopen.evidence import census, frames, kernel
-from halfopen.evidence.census import Census, Group, Listening
-from halfopen.judge.count import Asked, tally_of
+from halfopen.evidence.probe import census, frames, kernel
+from halfopen.evidence.probe.census import Census, Group, Listening
 from halfopen.model import Collector, HostFacts, ListenSocket, Process
+from halfopen.onehost.count import Asked, tally_of
 from halfopen.report.count import render, render_json
 from halfopen.report.schema import SCHEMAS
 from halfopen.report.view import View
+from halfopen.schema.count import Keeper, Tally
 from halfopen.table import Table
-from halfopen.tally import Keeper, Tally
 from halfopen.tcp import State, number_of
 
 ONE, TWO, ANY = b"\x0a\0\0\1", b"\x0a\0\0\2", bytes(4)

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from halfopen import address
-from halfopen.findings import Verdict
-from halfopen.judge.counters import PATIENCE, stays_stuck, sticks, verdicts
+from halfopen.judge.verdict.sequence import PATIENCE, stays_stuck, sticks, verdicts
 from halfopen.model import Absence, Socket
+from halfopen.schema.report import Verdict
 from halfopen.tcp import State, Timer
 
 ONE = key(40000)

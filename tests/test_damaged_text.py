@@ -17,8 +17,8 @@ from test_analyse_text import run
 from test_text_evidence import CASES, ELSEWHERE, shown
 
 from halfopen.errors import UsageError
-from halfopen.evidence.recognise import recognise
-from halfopen.evidence.told import TAIL, Told
+from halfopen.evidence.text.parsed import TAIL, Told
+from halfopen.evidence.text.recognise import recognise
 
 TEXTS = {path.stem: path.read_text() for path in sorted(CASES.glob("*.txt"))} | ELSEWHERE
 SEVERAL_LINES = {name for name in TEXTS if name.endswith(("-tanoei", "-F"))}

@@ -12,16 +12,16 @@ from evidence import CLIENT, SERVER, bracket, key, sights, snapshot, sock
 from report_examples import MOMENT
 
 from halfopen import address
-from halfopen.findings import Check, Severity
-from halfopen.inventory import CheckPlan
-from halfopen.judge.analyse import Policy, analyse, report_of
-from halfopen.judge.case import HostEvidence
-from halfopen.judge.ground import survey
-from halfopen.judge.match import Agreement, match
-from halfopen.judge.standing import Evidence
+from halfopen.judge.assembly.check import Policy, analyse, report_of
+from halfopen.judge.assembly.run_evidence import Evidence
+from halfopen.judge.diagnosis.case import HostEvidence
+from halfopen.judge.pairing.addresses import survey
+from halfopen.judge.pairing.match import Agreement, match
 from halfopen.model import ListenSocket, Process, Socket
+from halfopen.plan import CheckPlan
 from halfopen.report.formats import FORMATS
 from halfopen.report.view import View
+from halfopen.schema.report import Check, Severity
 from halfopen.tcp import State
 
 EST, TIME_WAIT = State.ESTABLISHED, State.TIME_WAIT

@@ -11,12 +11,12 @@ import pytest
 
 from halfopen import cli
 from halfopen.errors import ErrorCode, Exit
-from halfopen.findings import CauseCode, Confidence, OutlookCode, Verdict
+from halfopen.glossary import CONFIDENCES, MEANINGS
 from halfopen.inventory import CHECK_KEYS, HOST_KEYS, STRANGERS
-from halfopen.judge.causes import ABOUT, RULES
-from halfopen.judge.meaning import CONFIDENCES, MEANINGS
-from halfopen.judge.outlook import OUTLOOKS
+from halfopen.judge.diagnosis.outlook import OUTLOOKS
+from halfopen.judge.diagnosis.rules import ABOUT, RULES
 from halfopen.report.formats import FORMATS
+from halfopen.schema.report import CauseCode, Confidence, OutlookCode, Verdict
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("**/*.md")])

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halfopen.checkup import Checkup, Status
 from halfopen.errors import ErrorCode, HostError
-from halfopen.evidence import examination
-from halfopen.findings import Confidence, Verdict
-from halfopen.judge.doctor import STAGES, Visited, checkup_of, stage_of
-from halfopen.judge.kinds import KINDS
+from halfopen.evidence.probe import examination
 from halfopen.model import Collector, HostFacts
+from halfopen.onehost.doctor import STAGES, Visited, checkup_of, stage_of
+from halfopen.onehost.evidence_kinds import KINDS
 from halfopen.report.doctor import render, render_json
 from halfopen.report.schema import SCHEMAS
 from halfopen.report.view import View
+from halfopen.schema.doctor import Checkup, Status
+from halfopen.schema.report import Confidence, Verdict
 
 FACTS = HostFacts("db1", "6.1.0", "boot", 1.0, True, Collector.NETLINK, uid=0, python="3.11.2")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

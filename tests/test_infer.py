@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from halfopen import address
-from halfopen.inventory import CheckPlan
-from halfopen.judge.ground import shares_link
-from halfopen.judge.join import conclude, join
-from halfopen.judge.match import Matching
-from halfopen.judge.rounds import fits, held
+from halfopen.judge.confirm.bracket import fits, held
+from halfopen.judge.pairing.addresses import shares_link
+from halfopen.judge.pairing.match import Matching
+from halfopen.judge.pairing.pair import conclude, join
 from halfopen.model import Absence, InterfaceAddress, Rewrites, Snapshot, Socket, TcpInfo
+from halfopen.plan import CheckPlan
 from halfopen.tcp import State
 
 PLAN = CheckPlan("web -> db", ("web",), ("db",))

@@ -18,10 +18,10 @@ from simulated import RIPE, Connection, Machine
 from simulated_answers import SimulatedHosts, check
 
 from halfopen import address
-from halfopen.findings import Check, Confidence, Finding, Outcome
-from halfopen.inventory import CheckPlan
 from halfopen.judge.inquiry import Baseline, ByteCounts, Dump, Explain, LookUp, Question, Translations
 from halfopen.model import Absence, Sight, Socket
+from halfopen.plan import CheckPlan
+from halfopen.schema.report import Check, Confidence, Finding, Outcome
 from halfopen.tcp import State, Timer
 
 CRITICAL = {"missing-on-server", "missing-on-client", "handshake-stuck", "desynchronized", "stalled"}

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from halfopen.errors import UsageError
-from halfopen.inventory import CHECK_KEYS, HOST_KEYS, Inventory, Origin, find, load, read
+from halfopen.inventory import CHECK_KEYS, HOST_KEYS, Origin, find, load, read
+from halfopen.plan import Inventory
 
 GOOD = """
 [defaults]

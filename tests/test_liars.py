@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from test_hanging import ROOT, half_closed
 
 from halfopen.errors import HostError
-from halfopen.evidence import census, examination, frames, kernel, shell, wire
+from halfopen.evidence.probe import census, examination, frames, kernel, wire
+from halfopen.evidence.text import shell
 from halfopen.model import HostFacts
 
 __all__ = ["half_closed"]

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from strategies import KEYS, STATES
 
 from halfopen import address
-from halfopen.judge.ground import survey
-from halfopen.judge.match import Matching, match
-from halfopen.judge.verdict import ABSENT, THE_TABLE, Accord
+from halfopen.judge.pairing.addresses import survey
+from halfopen.judge.pairing.match import Matching, match
+from halfopen.judge.verdict.table import ABSENT, THE_TABLE, Accord
 from halfopen.model import ListenSocket, Place, Snapshot, Socket
 from halfopen.table import Table
 from halfopen.tcp import State, number_of

@@ -9,12 +9,12 @@ import pytest
 from evidence import CLIENT, SERVER, bracket, facts, key, sights, snapshot, sock
 
 from halfopen import address
-from halfopen.findings import Check, Outcome, Severity, Verdict
-from halfopen.inventory import CheckPlan
-from halfopen.judge.analyse import Policy, analyse
-from halfopen.judge.join import join
-from halfopen.judge.standing import Evidence
+from halfopen.judge.assembly.check import Policy, analyse
+from halfopen.judge.assembly.run_evidence import Evidence
+from halfopen.judge.pairing.pair import join
 from halfopen.model import Collector, HostFacts, InterfaceAddress, Namespace, Snapshot, Socket
+from halfopen.plan import CheckPlan
+from halfopen.schema.report import Check, Outcome, Severity, Verdict
 from halfopen.table import Table
 from halfopen.tcp import State
 

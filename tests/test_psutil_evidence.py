@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from halfopen import address
-from halfopen.evidence.psutil import decode
+from halfopen.evidence.text.psutil import decode
 from halfopen.tcp import State
 
 

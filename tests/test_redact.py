@@ -22,8 +22,8 @@ from halfopen.environment import Environment
 from halfopen.errors import ErrorCode
 from halfopen.evidence.redact import HIDDEN, HOW, Cipher, redacted
 from halfopen.evidence.saved import Said, Saved, decode, encode
-from halfopen.inventory import CheckPlan
 from halfopen.model import Process
+from halfopen.plan import CheckPlan
 
 RECORDED = resources.files("halfopen.demo").joinpath("recorded")
 ELSEWHERE = {"app1": ("203.0.113.77",), "db1": ("2001:db8:acce::7",)}

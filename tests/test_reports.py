@@ -31,12 +31,12 @@ from report_examples import (
 
 from halfopen import address
 from halfopen.errors import UsageError
-from halfopen.findings import Command, Confidence, Outcome, Report, Severity
-from halfopen.judge.analyse import Policy
+from halfopen.judge.assembly.check import Policy
 from halfopen.report import escape
 from halfopen.report.formats import FORMATS, format_for, named
 from halfopen.report.schema import SCHEMAS
 from halfopen.report.view import View
+from halfopen.schema.report import Command, Confidence, Outcome, Report, Severity
 from halfopen.tcp import State
 
 

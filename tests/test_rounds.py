@@ -8,11 +8,11 @@ import pytest
 from evidence import CLIENT, SERVER, bracket, end, key, sights, snapshot, sock
 
 from halfopen import address
-from halfopen.findings import Confidence, Verdict
-from halfopen.judge.ground import survey
-from halfopen.judge.match import Suspect, match
-from halfopen.judge.rounds import Bracket, Held, held, lasting, questions
+from halfopen.judge.confirm.bracket import Bracket, Held, held, lasting, questions
+from halfopen.judge.pairing.addresses import survey
+from halfopen.judge.pairing.match import Suspect, match
 from halfopen.model import Absence, Place, Socket
+from halfopen.schema.report import Confidence, Verdict
 from halfopen.tcp import State, Timer
 
 ONE = key(40000)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from halfopen import address
 from halfopen.errors import ErrorCode, HostError
-from halfopen.evidence import shell
-from halfopen.evidence.wire import SYSCTLS
+from halfopen.evidence.probe.wire import SYSCTLS
+from halfopen.evidence.text import shell
 from halfopen.model import Absence, Collector, Place, Wanted
 from halfopen.reach.shell import ShellAgent, script
 

@@ -17,9 +17,9 @@ from strategies import KEYS, PORTS, V4
 
 from halfopen import address
 from halfopen.errors import UsageError
-from halfopen.evidence.recognise import FORMS, recognise
-from halfopen.evidence.ss import SS
-from halfopen.evidence.told import Told, endpoint, read
+from halfopen.evidence.text.parsed import Told, endpoint, read
+from halfopen.evidence.text.recognise import FORMS, recognise
+from halfopen.evidence.text.ss import SS
 from halfopen.model import Collector, Socket
 from halfopen.tcp import State, Timer
 

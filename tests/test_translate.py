@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from strategies import PORTS, V4, V6
 
 from halfopen import address
-from halfopen.inventory import CheckPlan
-from halfopen.judge.ground import survey
-from halfopen.judge.join import join
-from halfopen.judge.match import Matching
-from halfopen.judge.translate import names_of, tables_of
+from halfopen.judge.pairing.addresses import survey
+from halfopen.judge.pairing.match import Matching
+from halfopen.judge.pairing.nat import names_of, tables_of
+from halfopen.judge.pairing.pair import join
 from halfopen.model import Namespace, Place, Rewrites, Snapshot, Socket
+from halfopen.plan import CheckPlan
 from halfopen.tcp import State
 
 EST = State.ESTABLISHED

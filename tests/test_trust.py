@@ -14,7 +14,7 @@ import pytest
 
 from halfopen.demo.server import EmbeddedServer
 from halfopen.errors import ErrorCode, HostError
-from halfopen.inventory import Host, Inventory
+from halfopen.plan import Host, Inventory
 from halfopen.reach.channel import Channel
 from halfopen.reach.connect import ReachOptions, connect
 from halfopen.reach.library import load_paramiko

@@ -6,9 +6,9 @@ from itertools import product
 
 import pytest
 
-from halfopen.findings import Verdict
-from halfopen.judge import verdict
-from halfopen.judge.verdict import ABSENT, THE_TABLE, UNSEEN, Accord
+from halfopen.judge.verdict import table as verdict
+from halfopen.judge.verdict.table import ABSENT, THE_TABLE, UNSEEN, Accord
+from halfopen.schema.report import Verdict
 from halfopen.tcp import State
 
 E, SS, SR, F1, F2, TW, CW, LA, CL = (
@@ -74,7 +74,7 @@ def test_a_listener_is_no_end(state: verdict.Seen) -> None:
 
 
 def test_every_verdict_has_a_severity_and_words() -> None:
-    from halfopen.judge import summary
+    from halfopen.judge.assembly import headline as summary
 
     assert set(verdict.SEVERITY) == set(Verdict) == set(summary.MEANING)
     assert set(summary.SHORT) | set(summary.AFTER_COUNT) == set(Verdict)

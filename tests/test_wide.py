@@ -14,10 +14,10 @@ from strategies import KEYS, U32
 
 from halfopen import address
 from halfopen.errors import HostError
-from halfopen.evidence import frames, wire
-from halfopen.judge.ground import Ground, survey
-from halfopen.judge.match import BOTH_ESTABLISHED, Matching, match
-from halfopen.judge.wide import CountAsk, asks, counts_in, widened
+from halfopen.evidence.probe import frames, wire
+from halfopen.judge.pairing.addresses import Ground, survey
+from halfopen.judge.pairing.byte_counters import CountAsk, asks, counts_in, widened
+from halfopen.judge.pairing.match import BOTH_ESTABLISHED, Matching, match
 from halfopen.model import Absence, Place, Sight, Snapshot, Socket
 from halfopen.table import Count, CountBlock
 from halfopen.tcp import State

@@ -12,7 +12,7 @@ from strategies import encode_socket, frame, sockets
 
 from halfopen import address
 from halfopen.errors import ErrorCode, HostError
-from halfopen.evidence import frames, kernel, wire
+from halfopen.evidence.probe import frames, kernel, wire
 from halfopen.model import Absence, Socket
 from halfopen.table import Table
 from halfopen.tcp import State, Timer, number_of

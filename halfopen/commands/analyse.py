@@ -11,13 +11,13 @@ from halfopen.commands.deliver import outlets
 from halfopen.commands.exhibits import exhibits, snapshot_file
 from halfopen.environment import Environment
 from halfopen.evidence.saved import Saved, run_of
-from halfopen.findings import Severity
-from halfopen.inventory import CheckPlan
 from halfopen.inventory import read as read_inventory
-from halfopen.judge.analyse import Policy, report_of
+from halfopen.judge.assembly.check import Policy, report_of
 from halfopen.options import add_common
+from halfopen.plan import CheckPlan
 from halfopen.run.pasted import Exhibit, judge_texts
 from halfopen.run.replay import judge_saved
+from halfopen.schema.report import Severity
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

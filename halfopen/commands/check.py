@@ -10,10 +10,11 @@ from halfopen.commands.deliver import outlets, save
 from halfopen.environment import Environment
 from halfopen.errors import UsageError
 from halfopen.files import prepare_folder
-from halfopen.findings import Severity
-from halfopen.inventory import ALLOWABLE, VERDICTS, CheckPlan, Host, Inventory, did_you_mean, read, select
+from halfopen.inventory import ALLOWABLE, VERDICTS, did_you_mean, read, select
 from halfopen.options import add_common, host_options
+from halfopen.plan import CheckPlan, Host, Inventory
 from halfopen.reach.settings import split_target
+from halfopen.schema.report import Severity
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, environment: Environment) -> int:
     """One run over a pair of hosts or over checks; the exit code of its report."""
-    from halfopen.hosts import Hosts
+    from halfopen.run.fleet import Hosts
 
     out = outlets(args, environment)
     inventory = read(args.inventory, environment.variables, environment.folder)
@@ -38,14 +39,14 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
             prepare_folder(environment.folder / args.save, hosts.ports)
         hosts.begin()
         # While they answer, because the judgement takes as long to import as a host takes to be reached.
-        from halfopen.judge.analyse import Policy
+        from halfopen.judge.assembly.check import Policy
         from halfopen.run.live import report_of_run, run_checks
 
         checked = run_checks(hosts, args.deep)
     report = report_of_run(checked, Policy(None if args.fail_on == "never" else Severity(args.fail_on)))
     code = out.deliver(report, report.exit_code)
     if args.save:
-        from halfopen.archive import saved
+        from halfopen.run.save import saved
 
         code = save(environment.folder / args.save, saved(checked), code, environment)
     return code

@@ -22,15 +22,16 @@ from halfopen.errors import Exit, UsageError
 from halfopen.evidence.redact import redacted
 from halfopen.evidence.saved import Run, Saved, encode
 from halfopen.files import SUFFIX, Target, kind_of, prepare, prepare_folder, save_hosts
-from halfopen.inventory import CheckPlan, Host, Inventory, read
-from halfopen.judge.analyse import stamp
-from halfopen.judge.case import HostEvidence
+from halfopen.inventory import read
+from halfopen.judge.assembly.check import stamp
+from halfopen.judge.diagnosis.case import HostEvidence
 from halfopen.model import Namespace, Snapshot
 from halfopen.options import add_reach, host_options
+from halfopen.plan import CheckPlan, Host, Inventory
 from halfopen.report.escape import terminal
 
 if TYPE_CHECKING:
-    from halfopen.hosts import Hosts
+    from halfopen.run.fleet import Hosts
 
 SECRET_LIMIT = 4096
 
@@ -123,7 +124,7 @@ def take(
     args: argparse.Namespace, environment: Environment, inventory: Inventory, names: tuple[str, ...]
 ) -> dict[str, Saved]:
     """Reads the hosts, over and over if asked."""
-    from halfopen.hosts import Hosts
+    from halfopen.run.fleet import Hosts
 
     plan = CheckPlan("collect", names, names, tuple(dict.fromkeys(args.port)))
     with Hosts(inventory, [plan], host_options(args, environment.interactive), environment.say) as hosts:
@@ -132,7 +133,7 @@ def take(
 
 def looks(hosts: Hosts, rounds: int, settle: float) -> dict[str, Saved]:
     """Whole dumps of all hosts, each begun when all have ended the one before, and what is known beside them."""
-    from halfopen.archive import new_id, saved_look
+    from halfopen.run.save import new_id, saved_look
 
     began = datetime.now(UTC)
     first = hosts.first_look()

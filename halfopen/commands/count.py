@@ -11,10 +11,11 @@ from halfopen.commands.check import host_of
 from halfopen.commands.deliver import outlets
 from halfopen.environment import Environment
 from halfopen.errors import Exit, HostError
-from halfopen.evidence import census
-from halfopen.inventory import Host, read
+from halfopen.evidence.probe import census
+from halfopen.inventory import read
 from halfopen.model import HostFacts
 from halfopen.options import add_reaching, port, positive
+from halfopen.plan import Host
 from halfopen.report.formats import COUNT_FORMATS
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, environment: Environment) -> int:
     """Asks the host once: 0, or HostError (exit 3) where it cannot be read."""
     from halfopen.commands.reaching import visit
-    from halfopen.judge.count import Asked, refuse, tally_of
+    from halfopen.onehost.count import Asked, refuse, tally_of
 
     out = outlets(args, environment, COUNT_FORMATS)
     inventory = read(args.inventory, environment.variables, environment.folder)

@@ -7,15 +7,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from halfopen.checkup import Checkup
 from halfopen.environment import Environment
 from halfopen.errors import Exit, UsageError
 from halfopen.files import Target, prepare, save_hosts
-from halfopen.findings import Report
 from halfopen.report.escape import hint, terminal
 from halfopen.report.formats import FORMATS, Format, format_for, named
 from halfopen.report.view import View
-from halfopen.tally import Tally
+from halfopen.schema.count import Tally
+from halfopen.schema.doctor import Checkup
+from halfopen.schema.report import Report
 
 READER_WAIT = 5.0  # seconds for somebody to open the other end of a FIFO, or --timeout if that is less
 

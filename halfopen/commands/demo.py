@@ -15,8 +15,8 @@ from halfopen.commands.deliver import Outlets, outlets, save
 from halfopen.environment import Environment
 from halfopen.errors import Exit
 from halfopen.files import prepare_folder
-from halfopen.inventory import CheckPlan, Host, Inventory
 from halfopen.options import add_common
+from halfopen.plan import CheckPlan, Host, Inventory
 
 if TYPE_CHECKING:
     from halfopen.demo.breaks import Stage
@@ -60,13 +60,13 @@ def recorded(args: argparse.Namespace, environment: Environment) -> int:
 
 def examine(args: argparse.Namespace, environment: Environment, stage: Stage, out: Outlets) -> int:
     """Runs the check through two embedded SSH servers, shows its report, and compares."""
-    from halfopen.archive import saved
     from halfopen.demo.breaks import CLIENT, SERVER, found_of
     from halfopen.demo.server import EmbeddedServer
     from halfopen.demo.two_machines import TwoMachines
-    from halfopen.hosts import Hosts, Options
     from halfopen.reach.library import load_paramiko
+    from halfopen.run.fleet import Hosts, Options
     from halfopen.run.live import report_of_run, run_checks
+    from halfopen.run.save import saved
 
     with tempfile.TemporaryDirectory(prefix="halfopen-demo-") as name:
         folder = Path(name)

@@ -10,13 +10,14 @@ from halfopen.commands.check import host_of
 from halfopen.commands.deliver import outlets
 from halfopen.environment import Environment
 from halfopen.errors import HostError
-from halfopen.evidence import examination, frames
-from halfopen.inventory import Host, read
+from halfopen.evidence.probe import examination, frames
+from halfopen.inventory import read
 from halfopen.options import add_reaching, positive
+from halfopen.plan import Host
 from halfopen.report.formats import DOCTOR_FORMATS
 
 if TYPE_CHECKING:
-    from halfopen.judge.doctor import Visited
+    from halfopen.onehost.doctor import Visited
     from halfopen.reach.opening import Visit
 
 
@@ -30,7 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, environment: Environment) -> int:
     """Visits all hosts at once. 0 if a check of each would be complete, else 3."""
     from halfopen.commands.reaching import visit
-    from halfopen.judge.doctor import Visited, checkup_of
+    from halfopen.onehost.doctor import Visited, checkup_of
 
     out = outlets(args, environment, DOCTOR_FORMATS)
     inventory = read(args.inventory, environment.variables, environment.folder)
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
 
 def examine(visited: Visit, host: Host) -> Visited:
     """One host; an error is what was found there."""
-    from halfopen.judge.doctor import Visited
+    from halfopen.onehost.doctor import Visited
     from halfopen.reach.barrier import barrier
 
     agent = None

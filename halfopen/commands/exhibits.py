@@ -7,9 +7,9 @@ from pathlib import Path
 
 from halfopen.environment import Environment
 from halfopen.errors import UsageError
-from halfopen.evidence.recognise import LIMIT, recognise
 from halfopen.evidence.saved import Saved, check_schema, decode
-from halfopen.evidence.told import Told
+from halfopen.evidence.text.parsed import Told
+from halfopen.evidence.text.recognise import LIMIT, recognise
 from halfopen.run.pasted import Exhibit
 
 GZIP = b"\x1f\x8b"

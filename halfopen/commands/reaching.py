@@ -6,7 +6,7 @@ import argparse
 import time
 
 from halfopen.environment import Environment
-from halfopen.inventory import Inventory
+from halfopen.plan import Inventory
 from halfopen.reach.connect import ReachOptions
 from halfopen.reach.opening import Visit
 

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from halfopen.findings import Verdict
+from halfopen.schema.report import Verdict
 
 CLIENT, SERVER = "127.0.1.1", "127.0.2.1"
 HALF_OPEN = (Verdict.MISSING_ON_SERVER, Verdict.HANDSHAKE_STUCK)

@@ -19,8 +19,8 @@ from typing import Any
 import msgspec
 
 from halfopen.errors import ErrorCode, HostError, UsageError
-from halfopen.inventory import CheckPlan
 from halfopen.model import Absence, HostFacts, Namespace, Place, Process, Sight, Snapshot, Socket
+from halfopen.plan import CheckPlan
 from halfopen.table import CountBlock
 
 SCHEMA = "halfopen.snapshot/1"

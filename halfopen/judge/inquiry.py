@@ -22,14 +22,14 @@ from enum import IntEnum
 from typing import Any, Generic, Protocol, TypeVar
 
 from halfopen.errors import HostError
-from halfopen.inventory import CheckPlan
-from halfopen.judge.case import HostEvidence
-from halfopen.judge.join import Extra, conclude, ground_of, join, may_translate, wider_ports
-from halfopen.judge.match import Matching, Suspect
-from halfopen.judge.rounds import Bracket, merge, questions, through
-from halfopen.judge.standing import Evidence, involved, wanted_inodes
-from halfopen.judge.wide import CountAsk, Counts, asks, widened
+from halfopen.judge.assembly.run_evidence import Evidence, involved, wanted_inodes
+from halfopen.judge.confirm.bracket import Bracket, merge, questions, through
+from halfopen.judge.diagnosis.case import HostEvidence
+from halfopen.judge.pairing.byte_counters import CountAsk, Counts, asks, widened
+from halfopen.judge.pairing.match import Matching, Suspect
+from halfopen.judge.pairing.pair import Extra, conclude, ground_of, join, may_translate, wider_ports
 from halfopen.model import Collector, Look, Place, Process, Snapshot, Wanted
+from halfopen.plan import CheckPlan
 
 T = TypeVar("T")
 Snapshots = Mapping[str, Snapshot]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from halfopen import probe
 from halfopen.errors import ErrorCode, HostError, UsageError
-from halfopen.evidence import frames, wire
+from halfopen.evidence.probe import frames, wire
 from halfopen.model import (
     Collector,
     HostFacts,
@@ -38,7 +38,7 @@ from halfopen.reach.tables import look_in
 from halfopen.table import CountBlock
 
 if TYPE_CHECKING:
-    from halfopen.evidence.told import Told
+    from halfopen.evidence.text.parsed import Told
 
 
 def remote_command(python: str | None) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from halfopen.errors import ErrorCode, HostError, UsageError
-from halfopen.inventory import Host, Inventory
+from halfopen.plan import Host, Inventory
 from halfopen.reach.channel import Channel, Connection
 from halfopen.reach.local import ExecConnection, LocalConnection
 from halfopen.reach.openssh import OpensshConnection, Stop

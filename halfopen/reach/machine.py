@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from halfopen import address
 from halfopen.errors import ErrorCode, HostError
-from halfopen.evidence import psutil as rows
-from halfopen.evidence.told import Told
+from halfopen.evidence.text import psutil as rows
+from halfopen.evidence.text.parsed import Told
 from halfopen.model import HostFacts, InterfaceAddress, Look, Process, Snapshot, Wanted
 from halfopen.reach.tables import look_in
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 from halfopen.errors import HostError
-from halfopen.inventory import Host, Inventory
+from halfopen.plan import Host, Inventory
 from halfopen.reach.agent import Agent, remote_command
 from halfopen.reach.barrier import barrier, late, too_late
 from halfopen.reach.connect import ReachOptions, connect

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 
 from halfopen import probe
 from halfopen.errors import ErrorCode, HostError
-from halfopen.evidence import frames, shell, wire
-from halfopen.evidence.told import Told
-from halfopen.evidence.wire import session_key
+from halfopen.evidence.probe import frames, wire
+from halfopen.evidence.probe.wire import session_key
+from halfopen.evidence.text import shell
+from halfopen.evidence.text.parsed import Told
 from halfopen.model import HostFacts, InterfaceAddress, Look, Process, Snapshot, Wanted
 from halfopen.reach.channel import Channel
 from halfopen.reach.tables import look_in

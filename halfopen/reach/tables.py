@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from halfopen.model import Absence, Look, Sight, Socket, Wanted
 
 if TYPE_CHECKING:
-    from halfopen.evidence.told import Told
+    from halfopen.evidence.text.parsed import Told
 
 
 def look_in(host: str, wanted: Sequence[Wanted], table: Callable[[], Told | None]) -> Look:

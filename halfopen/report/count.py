@@ -10,7 +10,7 @@ import msgspec
 from halfopen.report.escape import Terminal, terminal
 from halfopen.report.text import BLANK, wrapped
 from halfopen.report.view import View
-from halfopen.tally import AcceptQueue, Direction, Holder, Keeper, Row, Tally
+from halfopen.schema.count import AcceptQueue, Direction, Holder, Keeper, Row, Tally
 from halfopen.tcp import State
 from halfopen.words import plural
 

@@ -6,10 +6,10 @@ import json
 
 import msgspec
 
-from halfopen.checkup import Checkup, Item, Patient, Status
 from halfopen.report.escape import Terminal, terminal
 from halfopen.report.text import BLANK, wrapped
 from halfopen.report.view import View
+from halfopen.schema.doctor import Checkup, Item, Patient, Status
 
 NAME = 21  # columns of the name of a kind of evidence
 MARGIN = 2 + 9  # before it: the status

@@ -6,11 +6,11 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from halfopen.checkup import Checkup
 from halfopen.errors import UsageError
-from halfopen.findings import Report
 from halfopen.report.view import View
-from halfopen.tally import Tally
+from halfopen.schema.count import Tally
+from halfopen.schema.doctor import Checkup
+from halfopen.schema.report import Report
 
 
 @dataclass(frozen=True, slots=True)

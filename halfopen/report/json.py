@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from halfopen.findings import Report
 from halfopen.report.view import View
+from halfopen.schema.report import Report
 
 
 def render(report: Report, _: View) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from halfopen.errors import Exit
-from halfopen.findings import Check, Report
 from halfopen.report import text
 from halfopen.report.escape import Xml, xml
 from halfopen.report.view import View
+from halfopen.schema.report import Check, Report
 
 
 def render(report: Report, view: View) -> str:

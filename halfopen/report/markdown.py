@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from halfopen.findings import Check, Group, Outcome, Report
 from halfopen.report.escape import Markdown, command, fenced, hint, markdown
 from halfopen.report.text import (
     PAIRS,
@@ -21,6 +20,7 @@ from halfopen.report.text import (
     wrong_rows,
 )
 from halfopen.report.view import View
+from halfopen.schema.report import Check, Group, Outcome, Report
 from halfopen.words import duration, plural
 
 LISTED = 10

@@ -7,9 +7,11 @@ from typing import Any
 
 import msgspec
 
-from halfopen import checkup, findings, tally
 from halfopen.evidence import saved
 from halfopen.inventory import ALLOWABLE, CHECK_KEYS, HOST_KEYS, VERDICTS, WAYS
+from halfopen.schema import count as tally
+from halfopen.schema import doctor as checkup
+from halfopen.schema import report as findings
 
 
 def report() -> dict[str, Any]:

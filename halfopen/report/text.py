@@ -8,7 +8,9 @@ from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
-from halfopen.findings import (
+from halfopen.report.escape import Terminal, command, hint, terminal
+from halfopen.report.view import View
+from halfopen.schema.report import (
     Cause,
     CauseCode,
     Check,
@@ -25,8 +27,6 @@ from halfopen.findings import (
     Severity,
     UnjudgedRow,
 )
-from halfopen.report.escape import Terminal, command, hint, terminal
-from halfopen.report.view import View
 from halfopen.words import duration, plural
 
 EXAMPLES = 3

@@ -10,9 +10,7 @@ from typing import TypeVar
 
 from halfopen import address
 from halfopen.errors import HostError
-from halfopen.findings import Report
-from halfopen.hosts import Hosts
-from halfopen.judge.analyse import Policy, analyse, notes_of, report_of
+from halfopen.judge.assembly.check import Policy, analyse, notes_of, report_of
 from halfopen.judge.inquiry import (
     Answerer,
     Baseline,
@@ -29,8 +27,10 @@ from halfopen.judge.inquiry import (
     drive,
     inquire,
 )
-from halfopen.judge.wide import WIDE_LIMIT, CountAsk, Counts, counts_in
+from halfopen.judge.pairing.byte_counters import WIDE_LIMIT, CountAsk, Counts, counts_in
 from halfopen.model import Look, Place
+from halfopen.run.fleet import Hosts
+from halfopen.schema.report import Report
 from halfopen.table import CountBlock
 from halfopen.words import plural
 

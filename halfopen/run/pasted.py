@@ -8,15 +8,15 @@ from functools import cached_property
 
 from halfopen import address
 from halfopen.evidence.saved import Saved, snapshot_of
-from halfopen.evidence.told import Told
-from halfopen.findings import Check
-from halfopen.inventory import CheckPlan
-from halfopen.judge.analyse import Policy, analyse
+from halfopen.evidence.text.parsed import Told
+from halfopen.judge.assembly.check import Policy, analyse
+from halfopen.judge.assembly.run_evidence import Evidence
+from halfopen.judge.confirm.dumps import Moment, dialled, how_compared, with_addresses
 from halfopen.judge.inquiry import Explanation, KernelState, drive, inquire
-from halfopen.judge.moments import Moment, dialled, how_compared, with_addresses
-from halfopen.judge.standing import Evidence
 from halfopen.model import HostFacts, Snapshot
+from halfopen.plan import CheckPlan
 from halfopen.run.replay import Recorded
+from halfopen.schema.report import Check
 from halfopen.words import plural
 
 PROBLEMS_SHOWN = 5

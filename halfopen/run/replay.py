@@ -8,9 +8,8 @@ from dataclasses import dataclass, field, replace
 from halfopen import address
 from halfopen.errors import HostError
 from halfopen.evidence.saved import Saved, Sightings, snapshot_of, unpack_counts, unpack_sights
-from halfopen.findings import Check
-from halfopen.inventory import CheckPlan
-from halfopen.judge.analyse import Policy, analyse, notes_of
+from halfopen.judge.assembly.check import Policy, analyse, notes_of
+from halfopen.judge.confirm.dumps import Moment, how_compared, in_tables, number_of_moments
 from halfopen.judge.inquiry import (
     Baseline,
     ByteCounts,
@@ -26,9 +25,10 @@ from halfopen.judge.inquiry import (
     drive,
     inquire,
 )
-from halfopen.judge.moments import Moment, how_compared, in_tables, number_of_moments
-from halfopen.judge.wide import WIDE_LIMIT, Counts
+from halfopen.judge.pairing.byte_counters import WIDE_LIMIT, Counts
 from halfopen.model import Look
+from halfopen.plan import CheckPlan
+from halfopen.schema.report import Check
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,14 +24,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from lab.host import Lab, LabHost, lab, sh
 from probe.conversation import PipeChannel
 
-from halfopen.hosts import Hosts, Options
-from halfopen.inventory import CheckPlan, read
-from halfopen.judge.ground import survey
+from halfopen.inventory import read
 from halfopen.judge.inquiry import LookUp, drive, inquire
-from halfopen.judge.match import match
-from halfopen.judge.wide import WIDE_LIMIT
+from halfopen.judge.pairing.addresses import survey
+from halfopen.judge.pairing.byte_counters import WIDE_LIMIT
+from halfopen.judge.pairing.match import match
 from halfopen.model import Look, Snapshot
+from halfopen.plan import CheckPlan
 from halfopen.reach.agent import Agent, remote_command
+from halfopen.run.fleet import Hosts, Options
 from halfopen.run.live import LiveHosts
 
 PER_PROGRAM = 15_000
@@ -141,7 +142,7 @@ def probe_peak(host: LabHost) -> float:
 
 def connections(made: Lab) -> tuple[float, float, float]:
     """Seconds to connect, authenticate, run `true` and close: ours, and paramiko as it is shipped; and of `ssh -G`."""
-    from halfopen.inventory import Host, Inventory
+    from halfopen.plan import Host, Inventory
     from halfopen.reach.connect import ReachOptions, hops_of, open_hops
     from halfopen.reach.library import load_paramiko
 

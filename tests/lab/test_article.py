@@ -24,9 +24,9 @@ from lab.tool import Truth, assert_exactly, check, truth
 from lab.tun import slow_link
 from lab.waiting import until
 
-from halfopen.findings import Report
 from halfopen.report import text
 from halfopen.report.view import View
+from halfopen.schema.report import Report
 
 CONNECTS, BACKLOG, QUEUED = 5000, 1000, 1001
 README = Path(__file__).parents[2] / "README.md"

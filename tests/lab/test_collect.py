@@ -18,8 +18,9 @@ from lab.tool import Truth, found
 from halfopen.commands.collect import looks
 from halfopen.evidence.saved import encode
 from halfopen.files import save_hosts
-from halfopen.hosts import Hosts, Options
-from halfopen.inventory import CheckPlan, read
+from halfopen.inventory import read
+from halfopen.plan import CheckPlan
+from halfopen.run.fleet import Hosts, Options
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from lab.breaks import COUNT, FAULTS, Scene
 from lab.host import Lab, LabHost, lab
 from lab.tool import Truth, check, found, looks_amid
 
-from halfopen.evidence.ss import STATES as SS_STATES
+from halfopen.evidence.text.ss import STATES as SS_STATES
 from halfopen.reach.agent import INTERPRETERS
 from halfopen.tcp import STATE_NUMBERS
 

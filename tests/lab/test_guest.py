@@ -18,7 +18,7 @@ from lab.host import Lab, lab
 from lab.tool import check
 
 from halfopen import probe
-from halfopen.evidence.wire import DUMP, EVIDENCE, HELLO, LOOK, OWNERS
+from halfopen.evidence.probe.wire import DUMP, EVIDENCE, HELLO, LOOK, OWNERS
 
 WITNESS = Path(__file__).with_name("witness.py")
 PER_PROGRAM, PROGRAMS = 10_000, 10

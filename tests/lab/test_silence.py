@@ -10,8 +10,9 @@ from lab.host import Driver, Lab
 from lab.tool import Truth, assert_exactly, check, looks_amid, truth
 from lab.waiting import until
 
-from halfopen.hosts import Hosts, Options
-from halfopen.inventory import CheckPlan, read
+from halfopen.inventory import read
+from halfopen.plan import CheckPlan
+from halfopen.run.fleet import Hosts, Options
 from halfopen.run.live import report_of_run, run_checks
 
 RUNS = 20

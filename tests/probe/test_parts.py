@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from halfopen import probe
-from halfopen.evidence import census, examination, frames, kernel, wire
+from halfopen.evidence.probe import census, examination, frames, kernel, wire
 from halfopen.probe import census as sent_census
 from halfopen.probe import columns, head
 from halfopen.probe import examination as sent_examination

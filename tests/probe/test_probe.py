@@ -19,7 +19,7 @@ from probe.conversation import PYTHONS, PipeChannel, expected, open_probe
 
 from halfopen import address, probe
 from halfopen.errors import HostError
-from halfopen.evidence import wire
+from halfopen.evidence.probe import wire
 from halfopen.model import Absence, Collector, Snapshot, Socket, Wanted
 from halfopen.probe.columns import with_info
 from halfopen.probe.serve import IDLE_LIMIT

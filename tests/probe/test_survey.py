@@ -11,8 +11,8 @@ from dataclasses import replace
 import pytest
 from probe.conversation import open_probe
 
-from halfopen.evidence import census, examination, frames
-from halfopen.evidence.census import Census
+from halfopen.evidence.probe import census, examination, frames
+from halfopen.evidence.probe.census import Census
 from halfopen.tcp import State
 
 

@@ -1,0 +1,35 @@
+"""The answer to EXAMINE -> numbers by name: an errno (0: can be read), a count, or a size. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from halfopen.evidence.probe.frames import number, text
+from halfopen.model import HostFacts
+
+EXAMINE = 21
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What a host said of itself. A name that is not there was not tried."""
+
+    facts: HostFacts
+    numbers: Mapping[str, int] = field(default_factory=dict)
+    hidepid: str | None = None
+
+    def number(self, name: str) -> int | None:
+        """One of the numbers, None if it was not tried."""
+        return self.numbers.get(name)
+
+    def may(self, *names: str) -> bool:
+        """Whether one of these attempts succeeded."""
+        return any(self.numbers.get(name) == 0 for name in names)
+
+
+def decode(fields: Sequence[tuple[str, bytes]], facts: HostFacts) -> Examination:
+    """Fields of the answer -> Examination; what is no number is left out, as if it had not been tried."""
+    numbers = {name: found for name, value in fields if (found := number(value)) is not None and name != "hidepid"}
+    hidepid = next((text(value) for name, value in fields if name == "hidepid"), None)
+    return Examination(facts, numbers, hidepid)

@@ -1,0 +1,1 @@
+"""Text of ss, netstat, lsof, /proc/net/tcp -> snapshots."""

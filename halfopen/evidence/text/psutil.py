@@ -1,0 +1,67 @@
+"""Rows of psutil.net_connections -> sockets, for this machine where it is no Linux.
+
+psutil tells state, addresses and pid, and nothing of queues, timers, inodes or cookies. On FreeBSD and Windows it reads
+the kernel's table; on macOS it walks the descriptors of processes, so that what no process holds is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+from halfopen.evidence.text.netstat import state_of
+from halfopen.evidence.text.parsed import ANY4, ANY6, Draft, Problem, Row, Told, end_of, endpoint
+from halfopen.model import Collector, Process
+
+
+class Connection(Protocol):
+    """What psutil calls sconn; addresses are (ip, port), or () where there is none."""
+
+    @property
+    def family(self) -> int: ...
+    @property
+    def laddr(self) -> Any: ...
+    @property
+    def raddr(self) -> Any: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def pid(self) -> int | None: ...
+
+
+def decode(rows: Iterable[Connection], names: Mapping[int, str], system: str) -> Told:
+    """TCP rows, names of processes by pid, and platform.system() -> what they tell."""
+    draft, problems = Draft(), []
+    for at, one in enumerate(rows, 1):
+        try:
+            draft.add(row(one, names), at)
+        except ValueError as error:
+            problems.append(Problem(at, str(one)[:120], str(error), hides=True))
+    gaps = [f"psutil has no queues, timers, inodes and cookies of {system}: what nobody has accepted looks accepted"]
+    if system not in WHOLE:
+        gaps.insert(0, f"on {system} psutil shows only what a process holds: what it does not show may be there")
+    if problems:
+        gaps.insert(0, f"{len(problems)} rows of psutil were not understood")
+    return Told(
+        Collector.PSUTIL,
+        "psutil",
+        draft.sockets,
+        tuple(draft.listeners.values()),
+        draft.holders,
+        tuple(problems),
+        tuple(gaps),
+        system in WHOLE and not problems,
+    )
+
+
+def row(one: Connection, names: Mapping[int, str]) -> Row:
+    """One connection."""
+    # The family's number is that of the system; the text tells it as well.
+    local = endpoint("{}:{}".format(*one.laddr[:2]), ":", ANY6)
+    wide = ":" in str(one.laddr[0])
+    peer = endpoint("{}:{}".format(*one.raddr[:2]), ":", ANY6) if one.raddr else (ANY6 if wide else ANY4, 0)
+    end = None if one.status == "NONE" else end_of(state_of(one.status), local, peer, 10 if wide else 2)
+    return Row(end, Process(one.pid, names.get(one.pid, "")) if one.pid else None)
+
+
+WHOLE = frozenset({"Linux", "FreeBSD", "Windows"})

@@ -1,0 +1,222 @@
+"""What each verdict and each confidence means, in words for people: the texts of the documentation, as tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from halfopen.schema.report import Confidence, Reason, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """A verdict explained: what it says, how it comes about, what to look at next; and what decides beside the states.
+
+    Plain sentences; a word in backquotes is typed or printed as it stands.
+    """
+
+    says: str
+    arises: tuple[str, ...]
+    next: tuple[str, ...]
+    beside: str | None = None
+
+
+MEANINGS: dict[Verdict, Meaning] = {
+    Verdict.MISSING_ON_SERVER: Meaning(
+        "The client's kernel has an established connection, and the server's kernel has no socket for it. A client "
+        "that only waits to be spoken to waits for ever. One that writes gets a reset, or retransmits until it gives "
+        "up if something drops the reset.",
+        (
+            "The accept queue was full when the last ACK of a handshake with a SYN cookie came: the server drops it, "
+            "keeps nothing, and tells nobody.",
+            "The server closed or reset the connection and the packet was lost to a firewall or a dead link.",
+            "The server rebooted, or was replaced behind the same address.",
+        ),
+        (
+            "The listener in the report: is its accept queue full? `ListenOverflows` and `SyncookiesSent` of the "
+            "server are in the JSON report.",
+            "`uptime_s` of the server against `idle_s` of the client: a server younger than the silence was rebooted.",
+            "Firewalls and load balancers between the two that forget idle connections.",
+            "Whether the program on the client sets SO_KEEPALIVE: without it, and without writing, nothing ends it.",
+        ),
+    ),
+    Verdict.MISSING_ON_CLIENT: Meaning(
+        "The server's kernel has an established connection, and the client's kernel has no socket for it. It holds a "
+        "process, a thread or a slot of a pool on the server for a client that is gone.",
+        (
+            "The client lost power, rebooted, or its container or virtual machine was removed.",
+            "The client closed or reset the connection and the packets were lost.",
+            "A middlebox forgot the connection, and dropped what the client sent to end it.",
+        ),
+        (
+            "`uptime_s` of the client against `idle_s` of the server's end.",
+            "Whether the server's program sets SO_KEEPALIVE (`timer` is `keepalive`), and `tcp_keepalive_time`: two "
+            "hours by default.",
+        ),
+    ),
+    Verdict.HANDSHAKE_STUCK: Meaning(
+        "The client takes the connection for established; the server is still in the handshake and holds a request "
+        "socket only. The server sends its SYN-ACK again a few times and then forgets the request without a word.",
+        (
+            "The accept queue is full: the server drops the client's ACK and hopes for a later one.",
+            "The listener defers accepting until data comes (TCP_DEFER_ACCEPT) and the client waits to be spoken to: "
+            "by design, for a while.",
+            "The client's last ACK is lost on the way each time.",
+        ),
+        (
+            "The listener in the report: is its accept queue full, and does its program accept?",
+            "`TCPDeferAcceptDrop` of the server: it grows where accepting is deferred.",
+            "A firewall that lets SYNs pass and drops what follows.",
+        ),
+    ),
+    Verdict.DESYNCHRONIZED: Meaning(
+        "Both ends have a socket, in states that one connection cannot have at its two ends for long. Or both are "
+        "ESTABLISHED, and one has had more bytes acknowledged than the other received, or has received more than the "
+        "other wrote. They belong to two lives of the same addresses and ports, or one end missed what the other did.",
+        (
+            "The client's host lost its sockets and dials again from the same port, while the server has the old "
+            "connection still.",
+            "One end acknowledged the close of the other and then lost it: its state was restored, or a middlebox "
+            "answered in its name.",
+            "An address moved to another host and back (a failover), and each end made its connection with whoever had "
+            "the address of the other at that time.",
+        ),
+        (
+            "Reboots, failovers and restored snapshots of one of the hosts.",
+            "Clients that bind a fixed local port.",
+            "Proxies and firewalls that answer for others.",
+        ),
+    ),
+    Verdict.STALLED: Meaning(
+        "Both ends are established, but data of one of them stays unacknowledged, and it retransmits ever more slowly.",
+        (
+            "The path loses all packets in one direction, or all packets above a certain size.",
+            "A firewall forgot the connection and drops its packets.",
+        ),
+        (
+            "`retransmits`, `send_q` and `timer` of the end that sends.",
+            "The path MTU, and firewalls between the two.",
+        ),
+        "Both ends are ESTABLISHED, and no pair of states shows it: data was sent again three times or more, nothing "
+        "was acknowledged from the first round to the last, and the other end could take it. A program that does not "
+        "read (a closed window) is no stall, as long as its kernel answers the probes.",
+    ),
+    Verdict.NEVER_ACCEPTED: Meaning(
+        "The handshake is complete and both kernels agree, but the server's program has not taken the connection from "
+        "the accept queue. It has no descriptor and no process, so `lsof` on the server does not show it.",
+        (
+            "The program is busy, blocked or stopped, and does not call accept().",
+            "Connections come faster than one thread accepts them.",
+            "A burst came a moment ago. What is accepted between two looks is no finding; a longer `--settle` waits "
+            "for more.",
+        ),
+        (
+            "The listener in the report: its process, its queue and its backlog. A queue holds one more than its "
+            "backlog.",
+            "What that process is doing: a stack dump of its runtime, or as root `cat /proc/PID/stack`.",
+            "`somaxconn`, which caps the backlog that a program asks for.",
+        ),
+        "Both ends are ESTABLISHED, and the kernel gives the server's socket no inode: nobody has accepted it.",
+    ),
+    Verdict.HALF_CLOSED: Meaning(
+        "One end has closed its side. The other was told (CLOSE_WAIT) and has not closed its own. This is legal, and "
+        "protocols use it for a moment; where it lasts, a program has most likely forgotten to close.",
+        (
+            "The program at the end in CLOSE_WAIT does not read the end of file, or does not close after it.",
+            "The protocol works so: one side has sent all it has and waits for a long answer.",
+            "The server's program has not accepted the connection, and the client gave up meanwhile.",
+        ),
+        (
+            "The program at the end in CLOSE_WAIT.",
+            "How long: a few seconds are normal, hours are a leak. A check may tolerate it with `allow` or `max`.",
+        ),
+    ),
+    Verdict.ABANDONED_CLOSE: Meaning(
+        "One end waits in CLOSE_WAIT for its own program to close, and the other end is gone. Without "
+        "keepalive no timer ends CLOSE_WAIT: it holds a descriptor until the program closes it or ends.",
+        (
+            "The other end closed, waited for `tcp_fin_timeout` (60 s by default) as an orphan, and was dropped.",
+            "The other host went away after it had closed.",
+        ),
+        (
+            "The program at the end in CLOSE_WAIT: it does not close. The number of these grows until it runs out of "
+            "descriptors.",
+        ),
+    ),
+    Verdict.CLOSE_LOST: Meaning(
+        "One end has closed and sends its FIN again and again; the other does not learn of it and still takes the "
+        "connection for open.",
+        (
+            "A firewall forgot the connection, or drops packets in one direction.",
+            "The route from the one to the other is gone.",
+        ),
+        (
+            "`retransmits` and `timer_expires_s` of the end that closes: retries go on until `tcp_orphan_retries` or "
+            "`tcp_retries2` is used up, and then the other end is alone.",
+            "Whether other connections between the two hosts get through.",
+        ),
+    ),
+    Verdict.CONNECT_UNANSWERED: Meaning(
+        "A client has sent its SYN and gets no answer that it takes.",
+        (
+            "A firewall drops the SYN, or the SYN-ACK on its way back.",
+            "The accept queue of the listener is full, and the server drops new SYNs.",
+            "Nobody listens there, and a firewall eats the reset that would say so.",
+        ),
+        (
+            "The listener in the report, and whether its queue is full.",
+            "`ListenDrops` and `TCPReqQFullDrop` of the server.",
+            "If the server's end is SYN_RECV, the SYN arrives and the answer is lost.",
+        ),
+    ),
+    Verdict.CLOSING_ALONE: Meaning(
+        "One end is closing, and the other end is gone already. Its kernel gives up by itself, unless its program "
+        "keeps a socket in FIN_WAIT2 open.",
+        (
+            "The peer vanished before the close was through, or its last packet was lost.",
+            "The peer answers nothing because a firewall drops what comes.",
+        ),
+        (
+            "Nothing, if these are few. If they are many, look where the peers went.",
+            "A socket in FIN_WAIT2 that a program still holds has no timer: that program keeps it.",
+        ),
+    ),
+    Verdict.EMBRYONIC: Meaning(
+        "The server waits in SYN_RECV for the last ACK of a handshake, and the client has no such socket.",
+        (
+            "The client gave up while it was connecting, and the reset was lost.",
+            "Somebody sends SYNs in the client's name: a scan or a SYN flood.",
+        ),
+        (
+            "Nothing, if these are few: they end by themselves after `tcp_synack_retries`.",
+            "If they are many, `SyncookiesSent` and where the SYNs come from.",
+        ),
+    ),
+    Verdict.AMBIGUOUS: Meaning(
+        "More than two sockets claim to be the ends of this connection, so nothing is said of any of them.",
+        ("Two hosts of the check have the same address, and both have a socket with these addresses and ports.",),
+        (
+            "Which host owns the address. Compare the two that share it in two checks of their own.",
+            "`addresses` in the inventory: an address that leads to one host only must stand at that host only.",
+        ),
+        "Not the states decide but the number of sockets: in every round, more than one answered for one end.",
+    ),
+}
+
+CONFIDENCES: dict[Confidence, str] = {
+    Confidence.PROVEN: "The finding held in two or more rounds. In each, the end that is there was looked up before "
+    "and after the look at the other end, and was the same kernel socket (same cookie) in the same state. So what is "
+    "said of the two hosts was true of both at one moment, and it lasted.",
+    Confidence.OBSERVED: "The same looks in the same order, but a host gave no cookies (sockets read from "
+    "/proc/net/tcp), so that identity rests on addresses, ports and, where there is one, the inode.",
+    Confidence.INFERRED: "One round only (`--rounds 1`): nothing shows that it lasts.",
+}
+
+REASONS: dict[Reason, str] = {
+    Reason.ANSWERED_ELSEWHERE: "One end is there, the host of the other end has no such socket, and yet somebody "
+    "answered between the first look and the last: bytes were acknowledged or received, or an acknowledgement or a "
+    "probe came in. So the connection has another end somewhere: a proxy or sidecar on the way, NAT, or another host "
+    "with that address. Name the box that translates under `nat`, check against the proxy instead, or allow it where "
+    "it is by design.",
+    Reason.NAMESPACE_NOT_ENTERED: "The host that should have the other end forwards packets, and its other network "
+    "namespaces could not be looked into: a container there may have it. Looking there needs root (`sudo = true`).",
+}

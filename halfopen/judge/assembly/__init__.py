@@ -1,0 +1,1 @@
+"""Findings -> the report: sections, headline, outcome and exit status, each computed once."""

@@ -1,0 +1,1 @@
+"""What lasts: rounds of looks in order, or tables of several moments, around the suspects."""

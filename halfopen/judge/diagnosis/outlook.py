@@ -1,0 +1,312 @@
+"""What becomes of a connection if nobody acts, from the timers of both ends, as the kernel reckons them.
+
+Sources: net/ipv4/tcp_timer.c (retransmits_timed_out, tcp_model_timeout, tcp_write_timeout, tcp_probe_timer,
+tcp_keepalive_timer, tcp_orphan_retries) and inet_connection_sock.c (reqsk_timer_handler). A socket's own
+TCP_USER_TIMEOUT, TCP_SYNCNT and keepalive options are not to be seen from outside: the first two can only end it
+sooner than is said here, and keepalive is reckoned by the host's settings where the timer does not belie them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from halfopen.judge.diagnosis.case import Case, HostEvidence
+from halfopen.judge.diagnosis.phrase import Sentence, seconds, shape, tell
+from halfopen.judge.diagnosis.tcp_signs import (
+    MAX_RTO,
+    MIN_RTO,
+    alone,
+    ends,
+    first_rto_s,
+    heard_s,
+    never_confirmed,
+    spoke_last,
+    trying_s,
+    unanswered,
+)
+from halfopen.model import Socket
+from halfopen.schema.report import CauseCode, Outlook, OutlookCode, Verdict
+from halfopen.tcp import State, Timer
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What becomes of one end, or of a finding. `words` is a clause; `within_s` only where a timer tells."""
+
+    code: OutlookCode
+    words: Sentence
+    within_s: float | None = None
+
+
+def prospect_of(case: Case, causes: Sequence[CauseCode] = ()) -> Prospect:
+    """What becomes of a finding."""
+    special = SPECIAL.get(case.held.verdict)
+    if CauseCode.DEFERRED_ACCEPT in causes:
+        return Prospect(
+            OutlookCode.HEALS,
+            ("heals by itself: with the client's first byte, or when the deferral ends and the SYN-ACK is repeated",),
+        )
+    if special is not None:
+        return special
+    fates = [fate(end, host, case, causes) for end, host in ends(case)]
+    if not fates:
+        return Prospect(OutlookCode.UNKNOWN, ("nothing of it could be seen",))
+    code = next(code for code in GRAVITY if any(one.code is code for one in fates))
+    words = LEADS[code]
+    for at, one in enumerate(fates):
+        words += ("; ", *one.words) if at else one.words
+    known = [one.within_s for one in fates if one.within_s is not None]
+    within = max(known) if code is OutlookCode.HEALS and len(known) == len(fates) else None
+    return Prospect(code, words, within)
+
+
+def outlook_of(prospects: Sequence[Prospect]) -> Outlook:
+    """The outlook of one finding, or of the findings of a group: the gravest, with the range of its numbers."""
+    kinds: dict[tuple[OutlookCode, tuple[str | None, ...]], list[Prospect]] = {}
+    for one in prospects:
+        kinds.setdefault((one.code, shape(one.words)), []).append(one)
+    ranked = sorted(kinds.values(), key=lambda found: (GRAVITY.index(found[0].code), -len(found)))
+    told = [tell([one.words for one in found]) for found in ranked]
+    if len(ranked) > 1:
+        told = [f"{len(found)} of {len(prospects)}: {text}" for found, text in zip(ranked, told, strict=True)][:3]
+    limits = [one.within_s for one in prospects]
+    known = [one for one in limits if one is not None]
+    return Outlook(
+        code=ranked[0][0].code,
+        within_s=round(max(known), 1) if len(known) == len(limits) else None,
+        summary="; ".join(told),
+    )
+
+
+def fate(end: Socket, host: HostEvidence, case: Case, causes: Sequence[CauseCode]) -> Prospect:
+    """What becomes of one end."""
+    for reckon in (by_state, by_timer):
+        found = reckon(end, host, case)
+        if found is not None:
+            return found
+    return without_timer(end, host, case, causes)
+
+
+def by_state(end: Socket, host: HostEvidence, case: Case) -> Prospect | None:
+    """States that the kernel ends by itself."""
+    expires = end.timer_expires_s
+    if end.state is State.SYN_RECV:
+        until = f"{host.name} repeats its SYN-ACK, and " if alone(case) is None else f"{host.name} "
+        return timed(request_left(end, host.sysctls), f"{until}forgets its SYN_RECV in silence")
+    if end.state is State.SYN_SENT:
+        return timed(connect_left(end, host.sysctls), f"the connect on {host.name} fails (ETIMEDOUT)")
+    if end.state is State.TIME_WAIT or (end.timer is Timer.TIMEWAIT and expires is not None):
+        return timed(expires, f"{host.name} forgets its {end.state}")
+    return None
+
+
+def by_timer(end: Socket, host: HostEvidence, case: Case) -> Prospect | None:
+    """Ends that a running timer ends, unless the other end answers it."""
+    if end.timer is Timer.RETRANSMIT:
+        left = retransmission_left(end, host.sysctls)
+        return timed(left, f"{host.name} gives up what nobody acknowledges")
+    if end.timer is Timer.PROBE and alone(case) is None and not unanswered(end):
+        return Prospect(OutlookCode.UNKNOWN, (f"{host.name} goes on when the program at the other end reads",))
+    if end.timer is Timer.PROBE:
+        return timed(probes_left(end, host.sysctls), f"{host.name} gives up probing for room")
+    if end.timer is Timer.KEEPALIVE:
+        if alone(case) is None and case.held.verdict not in UNHEARD:
+            return None  # the other kernel answers its probes
+        if end.state is State.FIN_WAIT2 and end.inode == 0:
+            return timed(end.timer_expires_s, f"{host.name} forgets its FIN_WAIT2")
+        return asking(end, host, case)
+    return None
+
+
+def asking(end: Socket, host: HostEvidence, case: Case) -> Prospect:
+    """An end that keepalive ends, if nobody answers or the other host says RST."""
+    first, left = end.timer_expires_s, keepalive_left(end, host.sysctls)
+    if first is None:
+        return Prospect(OutlookCode.UNKNOWN, (f"{host.name} asks by keepalive, nobody knows when",))
+    words: Sentence = (f"{host.name} asks by keepalive within ", seconds(first))
+    if case.held.verdict is Verdict.HANDSHAKE_STUCK:  # a request socket answers it (tcp_check_req), while it is there
+        return Prospect(OutlookCode.HEALS, (*words, ", and again until the server has forgotten its SYN_RECV"))
+    if left is None:
+        return Prospect(OutlookCode.HEALS, (*words, ": a RST ends it then, silence after the program's own times"))
+    return Prospect(OutlookCode.HEALS, (*words, ": a RST ends it then, silence within ", seconds(left)), left)
+
+
+def timed(left: float | None, what: str) -> Prospect:
+    """An end that its kernel ends after so many seconds at the latest."""
+    if left is None:
+        return Prospect(OutlookCode.UNKNOWN, (f"{what} at a time that its settings would tell",))
+    return Prospect(OutlookCode.HEALS, (f"{what} within ", seconds(left)), left)
+
+
+def without_timer(end: Socket, host: HostEvidence, case: Case, causes: Sequence[CauseCode]) -> Prospect:
+    """Ends that only their programs can end."""
+    if end.state is State.CLOSE_WAIT:
+        return Prospect(OutlookCode.NEVER, (f"{host.name} keeps its CLOSE_WAIT until the program closes it",))
+    if end.state is State.FIN_WAIT2:
+        return Prospect(OutlookCode.NEVER, (f"{host.name} keeps its FIN_WAIT2 while the program holds it open",))
+    strays = case.held.verdict is Verdict.DESYNCHRONIZED  # each end takes the other's segments for strays
+    both = case.held.verdict is not Verdict.HANDSHAKE_STUCK and alone(case) is None and not strays
+    whose = f"once the other end is gone, {host.name}" if both else host.name
+    last = spoke_last(end, end is case.held.server)
+    if end.info is None:
+        return Prospect(
+            OutlookCode.UNKNOWN, (f"{whose} has no timer, and what its program waits for is not to be seen",)
+        )
+    if last is not False:
+        waits = "waits to be spoken to" if not last or end is case.held.server else "waits for an answer"
+        words = (f"{whose} {waits}, and no timer asks", *rescue(end, case, causes))
+        return Prospect(OutlookCode.NEVER, words)
+    failing = "times out" if CauseCode.PATH_DEAD in causes else "is answered with a RST (ECONNRESET)"
+    if strays:
+        failing = "is no part of what the other end knows, and is reset or times out"
+    elif CauseCode.RESET_LOST in causes or CauseCode.MIDDLEBOX_FORGOT in causes:
+        failing += ", or times out if that is lost too"
+    return Prospect(OutlookCode.FAILS_ON_WRITE, (f"{whose} has no timer; its next write {failing}",))
+
+
+def rescue(end: Socket, case: Case, causes: Sequence[CauseCode]) -> Iterator[str]:
+    """What a byte of the client would still do."""
+    if case.held.verdict is Verdict.HANDSHAKE_STUCK:
+        yield "; a byte from it would complete the handshake if the server has room by then"
+    elif never_confirmed(case) is not None and {CauseCode.ACCEPT_QUEUE_OVERFLOW, CauseCode.SYN_COOKIE_ACK_LOST} & {
+        *causes
+    }:
+        age = heard_s(end)
+        if age is not None and age < COOKIE_LIFE:
+            yield "; a byte within two minutes of connecting may still bring it to life"
+        else:
+            yield "; a write fails"
+
+
+def backing_off(step: float, most: float) -> Iterator[float]:
+    """Waits of a timer that doubles up to a limit, from this one on."""
+    while True:
+        yield step
+        step = min(step * 2, most)
+
+
+def retransmission_left(end: Socket, sysctls: Mapping[str, int]) -> float | None:
+    """Seconds until data or a FIN that nobody acknowledges is given up: retransmits_timed_out over tcp_model_timeout.
+
+    The kernel compares the time since the first repetition when the timer fires, so the end comes with a tick of it.
+    """
+    info, expires = end.info, end.timer_expires_s
+    boundary = orphan_retries(sysctls) if end.inode == 0 and end.state in ORPHANS else tries(sysctls, "tcp_retries2")
+    if info is None or expires is None or boundary is None:
+        return None
+    most, step, again = rto_max(sysctls), info.rto_us / 1e6, end.retransmits
+    limit, left = model_timeout(boundary, most), expires
+    first_repetition = first_rto_s(info) - trying_s(end)  # from now; its past is negative
+    if not again:
+        first_repetition, step = expires, min(step * 2, most)
+        left += step
+    while left - first_repetition < limit:
+        step = max(min(step * 2, most), TICK)
+        left += step
+    return left
+
+
+def model_timeout(boundary: int, most: float) -> float:
+    """tcp_model_timeout: how long so many doublings from TCP_RTO_MIN take, none longer than the limit."""
+    steps = backing_off(MIN_RTO, most)
+    return sum(next(steps) for _ in range(boundary + 1))
+
+
+def orphan_retries(sysctls: Mapping[str, int]) -> int | None:
+    """tcp_orphan_retries: 0 means 8 while the peer may be alive."""
+    found = tries(sysctls, "tcp_orphan_retries")
+    return None if found is None else found or 8
+
+
+def probes_left(end: Socket, sysctls: Mapping[str, int]) -> float | None:
+    """Seconds until zero-window probes that nobody answers are given up: after tcp_retries2 of them."""
+    limit, expires, info = tries(sysctls, "tcp_retries2"), end.timer_expires_s, end.info
+    if limit is None or expires is None or info is None:
+        return None
+    most = rto_max(sysctls)
+    steps = backing_off(min(info.rto_us / 1e6 * 2 ** (info.backoff + 1), most), most)
+    return expires + sum(next(steps) for _ in range(max(0, limit - (end.retransmits or 0))))
+
+
+def keepalive_left(end: Socket, sysctls: Mapping[str, int]) -> float | None:
+    """Seconds until keepalive gives up if nobody answers: tcp_keepalive_probes at tcp_keepalive_intvl."""
+    probes, interval = sysctls.get("tcp_keepalive_probes"), sysctls.get("tcp_keepalive_intvl")
+    if probes is None or interval is None or end.timer_expires_s is None:
+        return None
+    sent = end.retransmits or 0
+    if sent and end.timer_expires_s > interval:
+        return None  # the program has set times of its own, and they are longer
+    return end.timer_expires_s + max(0, interval) * max(0, probes - sent)
+
+
+def request_left(end: Socket, sysctls: Mapping[str, int]) -> float | None:
+    """Seconds until a request socket is forgotten: tcp_synack_retries, each wait twice the last."""
+    limit, expires = tries(sysctls, "tcp_synack_retries"), end.timer_expires_s
+    if limit is None or expires is None or end.retransmits is None:
+        return None
+    most = rto_max(sysctls)
+    return expires + sum(min(2.0**again, most) for again in range(end.retransmits + 1, limit + 1))
+
+
+def connect_left(end: Socket, sysctls: Mapping[str, int]) -> float | None:
+    """Seconds until connect() fails: tcp_syn_retries, after tcp_syn_linear_timeouts of one second (Linux 6.5)."""
+    limit, expires, info = tries(sysctls, "tcp_syn_retries"), end.timer_expires_s, end.info
+    if limit is None or expires is None or info is None:
+        return None
+    linear = tries(sysctls, "tcp_syn_linear_timeouts") or 0
+    left, step, sent = expires, info.rto_us / 1e6, end.retransmits or 0
+    while sent < limit + linear:
+        sent += 1
+        if sent > linear:
+            step = min(step * 2, rto_max(sysctls))
+        left += step
+    return left
+
+
+def tries(sysctls: Mapping[str, int], name: str) -> int | None:
+    """A setting that counts tries: a byte in the kernel (net/ipv4/sysctl_net_ipv4.c), anything from a broken host."""
+    found = sysctls.get(name)
+    return None if found is None else max(0, min(found, 255))
+
+
+def rto_max(sysctls: Mapping[str, int]) -> float:
+    """The longest wait between two repetitions (tcp_rto_max_ms, Linux 6.15)."""
+    found = sysctls.get("tcp_rto_max_ms")
+    return found / 1000 if found else MAX_RTO
+
+
+GRAVITY = (OutlookCode.NEVER, OutlookCode.FAILS_ON_WRITE, OutlookCode.UNKNOWN, OutlookCode.HEALS)
+"""Which of two ends decides what is said of both."""
+
+LEADS: dict[OutlookCode, Sentence] = {
+    OutlookCode.NEVER: ("never heals: ",),
+    OutlookCode.FAILS_ON_WRITE: ("fails on the next write: ",),
+    OutlookCode.HEALS: ("ends by itself: ",),
+    OutlookCode.UNKNOWN: (),
+}
+
+SPECIAL: dict[Verdict, Prospect] = {
+    Verdict.NEVER_ACCEPTED: Prospect(
+        OutlookCode.UNKNOWN,
+        ("works once the program accepts it; until then no timer ends it",),
+    ),
+    Verdict.AMBIGUOUS: Prospect(
+        OutlookCode.UNKNOWN, ("cannot be told while it is not clear which sockets belong together",)
+    ),
+}
+
+UNHEARD = (Verdict.STALLED, Verdict.CLOSE_LOST, Verdict.DESYNCHRONIZED, Verdict.HANDSHAKE_STUCK)
+"""Verdicts in which an end is not answered although the other end is there."""
+
+ORPHANS = (State.FIN_WAIT1, State.CLOSING, State.LAST_ACK)
+TICK = 0.001  # seconds; no timer is faster
+COOKIE_LIFE = 120.0  # seconds; net/ipv4/syncookies.c MAX_SYNCOOKIE_AGE
+
+OUTLOOKS: dict[OutlookCode, str] = {
+    OutlookCode.HEALS: "A timer that runs ends it or mends it, within the seconds that are given if the settings of "
+    "the host hold; a program's own timeouts can only make it sooner.",
+    OutlookCode.FAILS_ON_WRITE: "Nothing happens while the program reads; when it writes next, it gets an error.",
+    OutlookCode.NEVER: "No timer runs and the program only waits: it stays until somebody acts.",
+    OutlookCode.UNKNOWN: "What the end depends on cannot be seen from the two kernels.",
+}

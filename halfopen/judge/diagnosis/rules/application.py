@@ -1,0 +1,172 @@
+"""Causes that are programs: TCP does what they say, and they say nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from halfopen.judge.diagnosis.case import Case, HostEvidence
+from halfopen.judge.diagnosis.phrase import Amount, seconds
+from halfopen.judge.diagnosis.rules.commands import see_program
+from halfopen.judge.diagnosis.rules.handshake import queue_facts
+from halfopen.judge.diagnosis.rules.remedies import accept_apart, end_it, keepalive_for, raise_backlog
+from halfopen.judge.diagnosis.rules.rule import About, Fact, Reason, Remedy, Rule, Step, idle_fact
+from halfopen.judge.diagnosis.tcp_signs import ends, heard_s, named, queued, window_closed
+from halfopen.model import Socket
+from halfopen.schema.report import CauseCode, Verdict
+from halfopen.tcp import State
+
+
+def not_accepting(case: Case) -> Reason | None:
+    """The server's end is in the accept queue."""
+    server = case.held.server
+    if server is None or not queued(server) or case.listener is None:
+        return None
+    facts, waiting = queue_facts(case), heard_s(server)
+    if waiting is not None:
+        facts.append(Fact(case.server.name, ("has had nothing from the client for ", seconds(waiting))))
+    if server.recv_q:
+        facts.append(Fact(case.server.name, ("holds ", Amount(server.recv_q), " bytes that nobody has read")))
+    who = named(case.listener_process, f"the program that listens on {case.listener_name}")
+    return Reason(
+        CauseCode.APPLICATION_NOT_ACCEPTING,
+        f"{who} did not accept it while we looked; lsof shows no such connection",
+        tuple(facts),
+        decisive=case.held.verdict is not Verdict.MISSING_ON_CLIENT,
+    )
+
+
+def not_closing(case: Case) -> Reason | None:
+    """One end has been told that the other is done, and its program does not close."""
+    if case.held.verdict not in (Verdict.HALF_CLOSED, Verdict.ABANDONED_CLOSE):
+        return None
+    found = closer(case)
+    if found is None or not found[0].inode:
+        return None
+    end, host = found
+    process = host.owner(end)
+    facts = [Fact(host.name, ("holds it in CLOSE_WAIT: the other end's FIN has been received",))]
+    facts += idle_fact(host.name, heard_s(end))
+    if end.recv_q and end.recv_q > 1:
+        facts.append(Fact(host.name, ("has left ", Amount(end.recv_q - 1), " bytes unread")))
+    elif end.recv_q == 1:
+        facts.append(Fact(host.name, ("has not read the end of the stream yet",)))
+    program = process.name if process else "the program"
+    by_design = ", or means to go on sending" if case.held.verdict is Verdict.HALF_CLOSED else ""
+    return Reason(
+        CauseCode.APPLICATION_NOT_CLOSING,
+        f"{program} on {host.name} has been told that the other end is done and does not close{by_design}",
+        tuple(facts),
+        decisive=True,
+    )
+
+
+def not_reading(case: Case) -> Reason | None:
+    """One end's data waits for room in the other's buffer, and its FIN waits behind that."""
+    if case.held.verdict not in (Verdict.CLOSE_LOST, Verdict.STALLED):
+        return None
+    for end, host in ends(case):
+        other, at = other_end(case, end)
+        if other is None or not window_closed(end) or not other.recv_q:
+            continue
+        facts = (
+            Fact(at.name, ("has ", Amount(other.recv_q), " bytes that its program has not read")),
+            Fact(
+                host.name,
+                (
+                    "waits with ",
+                    Amount(end.send_q or 0),
+                    " more until there is room",
+                ),
+            ),
+        )
+        process = at.owner(other)
+        who = f"{process.name} on {at.name}" if process else f"the program on {at.name}"
+        return Reason(CauseCode.APPLICATION_NOT_READING, f"{who} does not read", facts, decisive=True)
+    return None
+
+
+def closer(case: Case) -> tuple[Socket, HostEvidence] | None:
+    """The end in CLOSE_WAIT, with its host."""
+    return next((found for found in ends(case) if found[0].state is State.CLOSE_WAIT), None)
+
+
+def other_end(case: Case, end: Socket) -> tuple[Socket | None, HostEvidence]:
+    """The other end, and its host."""
+    if end is case.held.client:
+        return case.held.server, case.server
+    return case.held.client, case.client
+
+
+def remedies_of_not_accepting(case: Case) -> Iterator[Step]:
+    """Accept."""
+    yield Remedy("see what it does instead of accepting: a stack dump shows where it waits")
+    yield from see_program(case.server, case.listener_process, "see what it does instead of accepting")
+    yield accept_apart(case)
+    if case.listener is not None and case.listener.queue is not None and case.listener.queue > 0:
+        yield from raise_backlog(case)
+
+
+def remedies_of_not_closing(case: Case) -> Iterator[Step]:
+    """Close at the end of the stream."""
+    found = closer(case)
+    if found is None:
+        return
+    end, host = found
+    process = host.owner(end)
+    program = process.name if process else "the program"
+    yield Remedy(
+        f"let {program} on {host.name} close when a read returns 0 (end of the stream); a leak of these ends in EMFILE"
+    )
+    yield Remedy(f"until then a restart of {program} closes them all")
+    yield from end_it(case)
+
+
+def remedies_of_not_reading(case: Case) -> Iterator[Step]:
+    """Read."""
+    for end, host in ends(case):
+        if window_closed(end):
+            other, at = other_end(case, end)
+            yield Remedy(f"see what the program on {at.name} does instead of reading")
+            yield from see_program(at, at.owner(other), "see what it does instead of reading")
+            yield keepalive_for(host, None)
+
+
+APPLICATION_RULES = (
+    Rule(
+        CauseCode.APPLICATION_NOT_ACCEPTING,
+        not_accepting,
+        remedies_of_not_accepting,
+        About(
+            "The program listens and does not take the connection from its accept queue.",
+            "The kernel finishes the handshake by itself and puts the connection into the accept queue, where it is "
+            "ESTABLISHED, takes data, and belongs to no program. lsof, netstat -p and /proc/PID/fd do not show it.",
+            "The server's socket has no inode and stayed in the queue of its listener throughout the look.",
+            "See what the program does instead of accepting. Accept in a thread of its own.",
+        ),
+    ),
+    Rule(
+        CauseCode.APPLICATION_NOT_CLOSING,
+        not_closing,
+        remedies_of_not_closing,
+        About(
+            "The program has been told that the other end is done, and does not close its side.",
+            "A FIN has arrived: reads return 0. Until the program closes, the socket stays in CLOSE_WAIT, without any "
+            "timer, for as long as the program lives. The other end forgets it after tcp_fin_timeout.",
+            "An end in CLOSE_WAIT that a program holds, throughout the look. Where the other end is still in "
+            "FIN_WAIT2 it may be meant: a protocol may go on sending one way.",
+            "Close when a read returns 0. Restart the program to be rid of what has leaked.",
+        ),
+    ),
+    Rule(
+        CauseCode.APPLICATION_NOT_READING,
+        not_reading,
+        remedies_of_not_reading,
+        About(
+            "The program at the other end does not read, so data and the FIN behind it wait for room.",
+            "A receiver whose buffer is full closes its window. The sender probes, each probe is answered, and "
+            "nothing moves. That is a slow or stuck program, not a dead path.",
+            "A zero-window probe that is answered at one end, unread bytes at the other.",
+            "See what the program does instead of reading.",
+        ),
+    ),
+)

@@ -1,0 +1,345 @@
+"""Causes that lie in the handshake: the client is established, and the server never finished.
+
+The kernel's ways (net/ipv4/tcp_input.c tcp_conn_request, tcp_minisocks.c tcp_check_req, syncookies.c
+cookie_v4_check): a server that is short of room answers with a SYN cookie and keeps no trace, or keeps a request
+socket that sends its SYN-ACK again and again. The client is established after the first SYN-ACK, whatever becomes of
+its ACK. A request socket whose ACK is refused because the accept queue is full stays in SYN_RECV and, after
+tcp_synack_retries, is forgotten without a word; a cookie whose ACK is refused leaves nothing at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from halfopen.judge.diagnosis.case import Case, is_full
+from halfopen.judge.diagnosis.phrase import Amount, Sentence, seconds, times
+from halfopen.judge.diagnosis.rules.commands import capture, see_filters, set_now
+from halfopen.judge.diagnosis.rules.remedies import accept_apart, end_it, keepalive_for, raise_backlog
+from halfopen.judge.diagnosis.rules.rule import About, Fact, Reason, Remedy, Rule, Step, counted
+from halfopen.judge.diagnosis.tcp_signs import has_sent, heard_s, never_confirmed, nothing_listens, since_boot
+from halfopen.model import TcpInfo
+from halfopen.schema.report import CauseCode, Verdict
+from halfopen.tcp import State, Timer
+
+
+def accept_queue_overflow(case: Case) -> Reason | None:
+    """The accept queue had no room when the client's ACK, or its SYN, came."""
+    overflows = case.server.value("ListenOverflows")
+    if not overflows or case.listener is None:
+        return None
+    full = is_full(case.listener)
+    verdict, lone = case.held.verdict, case.held.server is None
+    facts = queue_facts(case)
+    if verdict is Verdict.HANDSHAKE_STUCK or (verdict is Verdict.CONNECT_UNANSWERED and lone):
+        if not full and not case.server.delta("ListenOverflows"):
+            return None
+        what = "the client's last ACK" if verdict is Verdict.HANDSHAKE_STUCK else "the client's SYN"
+        state = "is full, so" if full else "of this listener or another overflows while we look, and then"
+        summary = f"the accept queue {state} {what} is dropped each time it comes"
+        facts += [*counted(case.server, "ListenOverflows"), *retried(case)]
+        return Reason(CauseCode.ACCEPT_QUEUE_OVERFLOW, summary, tuple(facts), decisive=bool(full))
+    info = confirmable(case)
+    if info is None:
+        return None
+    when = "the accept queue was full" if full else "the accept queue has room now, and may have been full"
+    if by_cookie(case, info):
+        if case.server.value("SyncookiesRecv") == 0:
+            return None
+        summary = f"{when} when the last ACK came, and a SYN cookie leaves no trace"
+        facts += counted(case.server, "SyncookiesSent", "ListenOverflows")
+    elif not repeated(info):
+        return None
+    else:
+        summary = f"{when} each time the last ACK came, until the server gave up in silence (tcp_synack_retries)"
+        facts += counted(case.server, "ListenOverflows")
+    facts += unconfirmed(case, info)
+    return Reason(CauseCode.ACCEPT_QUEUE_OVERFLOW, summary, tuple(facts), decisive=bool(full))
+
+
+def syn_cookie_ack_lost(case: Case) -> Reason | None:
+    """A SYN cookie was sent, and the ACK that carries it back never came."""
+    info = confirmable(case)
+    sent, back = case.server.value("SyncookiesSent"), case.server.value("SyncookiesRecv")
+    if info is None or not by_cookie(case, info) or not sent or back is None or sent <= back or refuses(case):
+        return None
+    facts = [
+        *counted(case.server, "SyncookiesSent", "SyncookiesRecv", "ListenOverflows", "EstabResets"),
+        *queue_facts(case),
+        *unconfirmed(case, info),
+    ]
+    summary = "the server answered with a SYN cookie, keeps nothing of it, and the client's ACK did not arrive"
+    return Reason(CauseCode.SYN_COOKIE_ACK_LOST, summary, tuple(facts), decisive=never_dropped(case))
+
+
+def final_ack_lost(case: Case) -> Reason | None:
+    """The server repeats its SYN-ACK, the client answers each, and no answer arrives."""
+    if refuses(case):
+        return None
+    client, server = case.held.client, case.held.server
+    if case.held.verdict is Verdict.HANDSHAKE_STUCK and client and server:
+        if not server.retransmits or client.info is None or not repeated(client.info):
+            return None
+        if case.server.delta("ListenOverflows"):
+            return None
+        facts = [*retried(case), *queue_facts(case), *counted(case.server, "ListenOverflows")]
+        summary = "the server repeats its SYN-ACK, the client answers each time, and its ACK does not arrive"
+        return Reason(CauseCode.FINAL_ACK_LOST, summary, tuple(facts), decisive=True)
+    info = confirmable(case)
+    if info is None or not repeated(info) or by_cookie(case, info) or case.server.value("ListenOverflows") != 0:
+        return None
+    facts = [*unconfirmed(case, info), *queue_facts(case), *counted(case.server, "ListenOverflows", "EstabResets")]
+    summary = "the server repeated its SYN-ACK, got none of the client's answers, and gave up in silence"
+    return Reason(CauseCode.FINAL_ACK_LOST, summary, tuple(facts), decisive=never_dropped(case))
+
+
+def deferred_accept(case: Case) -> Reason | None:
+    """The listener waits for the client's first byte: TCP_DEFER_ACCEPT."""
+    client, server = case.held.client, case.held.server
+    if case.held.verdict is not Verdict.HANDSHAKE_STUCK or client is None or server is None or refuses(case):
+        return None
+    info, idle = client.info, heard_s(client)
+    if info is None or idle is None or idle < SYN_ACK_REPEATS or has_sent(info) is not False:
+        return None
+    # While it defers, the timer runs without a SYN-ACK being sent again (inet_connection_sock.c syn_ack_recalc).
+    if server.retransmits != 0 or not case.server.value("TCPDeferAcceptDrop"):
+        return None
+    facts = [
+        *counted(case.server, "TCPDeferAcceptDrop"),
+        Fact(case.server.name, ("has not repeated its SYN-ACK in ", seconds(idle), ", as it does if an ACK is lost")),
+        *queue_facts(case),
+        Fact(case.client.name, ("has sent no byte yet",)),
+    ]
+    summary = "by design: the listener has TCP_DEFER_ACCEPT and waits for the client's first byte"
+    return Reason(CauseCode.DEFERRED_ACCEPT, summary, tuple(facts), decisive=True)
+
+
+def connection_refused_silently(case: Case) -> Reason | None:
+    """SYNs that nobody answers, though the host that they are for is alive."""
+    client = case.held.client
+    if case.held.verdict is not Verdict.CONNECT_UNANSWERED or case.held.server is not None or client is None:
+        return None
+    if client.state is not State.SYN_SENT or not client.retransmits or refuses(case):
+        return None
+    facts = [
+        Fact(case.client.name, ("has sent its SYN ", times(client.retransmits + 1), " and heard nothing")),
+        *queue_facts(case),
+    ]
+    closed = nothing_listens(case)
+    if closed:
+        facts.append(
+            Fact(case.server.name, ("has nothing that listens on this port, and its refusal does not arrive",))
+        )
+        summary = "nothing listens there, and something on the way drops the SYN, or the RST that would say so"
+    else:
+        facts += counted(case.server, "ListenDrops")
+        room = "the port is open and has room, so " if case.listener is not None else ""
+        summary = f"{room}something between drops the SYN without a word"
+    return Reason(CauseCode.CONNECTION_REFUSED_SILENTLY, summary, tuple(facts), decisive=closed)
+
+
+def confirmable(case: Case) -> TcpInfo | None:
+    """The numbers of a client whose handshake the server never confirmed, if its counters cover that moment."""
+    info, client = never_confirmed(case), case.held.client
+    if info is None or client is None or case.held.verdict is not Verdict.MISSING_ON_SERVER:
+        return None
+    if not since_boot(heard_s(client), case.server) or case.listener is None:
+        return None
+    # Segments that answer keepalive probes would read as SYN-ACKs.
+    return None if client.timer is Timer.KEEPALIVE and info.segs_in != 1 else info
+
+
+def by_cookie(case: Case, info: TcpInfo) -> bool:
+    """Whether the server may have answered with a cookie: it has sent some, and a cookie's SYN-ACK is never repeated.
+
+    A client that had to repeat its SYN may have had an answer to each.
+    """
+    return bool(case.server.value("SyncookiesSent")) and (info.segs_in or 0) - 1 <= info.total_retrans
+
+
+def repeated(info: TcpInfo) -> bool:
+    """Whether the client has had the SYN-ACK more than once."""
+    return info.segs_in is not None and info.segs_in > 1
+
+
+def never_dropped(case: Case) -> bool:
+    """Whether the server has not dropped one established connection since boot, so that it never had this one."""
+    return case.server.value("EstabResets") == 0 and case.server.value("ListenOverflows") == 0
+
+
+def refuses(case: Case) -> bool:
+    """Whether the accept queue is full now, or overflows while we look."""
+    return case.listener is not None and bool(is_full(case.listener))
+
+
+def queue_facts(case: Case) -> list[Fact]:
+    """The listener's accept queue, and what limits it."""
+    listener = case.listener
+    if listener is None or listener.queue is None:
+        return []
+    process = case.listener_process
+    who = f" ({process.name}, pid {process.pid})" if process else ""
+    words: Sentence = (f"{case.listener_name}{who} has ", Amount(listener.queue))
+    if listener.backlog is not None:
+        words += (" of ", Amount(listener.backlog))
+    return [Fact(case.server.name, (*words, " in its accept queue", *(limit(case) if is_full(listener) else ())))]
+
+
+def limit(case: Case) -> Sentence:
+    """That a queue is full, and who set its length: the argument of listen(), or somaxconn that caps it."""
+    backlog, most = case.listener.backlog if case.listener else None, case.server.sysctls.get("somaxconn")
+    if backlog is None or most is None:
+        return (": full",)
+    if backlog < most:
+        return (": full; its own listen() is the limit, somaxconn ", Amount(most))
+    return (": full; the limit is somaxconn, ", Amount(most))
+
+
+def retried(case: Case) -> list[Fact]:
+    """How often each side has tried."""
+    client, server = case.held.client, case.held.server
+    found = []
+    if server is not None and server.state is State.SYN_RECV and server.retransmits:
+        found.append(Fact(case.server.name, ("has repeated its SYN-ACK ", times(server.retransmits))))
+    if client is not None and client.state is State.SYN_SENT and client.retransmits is not None:
+        found.append(Fact(case.client.name, ("has sent its SYN ", times(client.retransmits + 1))))
+    elif client is not None and client.info is not None and client.info.segs_in is not None:
+        found.append(Fact(case.client.name, ("has received it ", times(client.info.segs_in), " and answered")))
+    return found
+
+
+def unconfirmed(case: Case, info: TcpInfo) -> list[Fact]:
+    """What shows that the client has the SYN-ACK and nothing else."""
+    words: Sentence = ("has had the SYN-ACK ", times(info.segs_in or 0), " and not a byte since")
+    return [Fact(case.client.name, words)]
+
+
+def remedies_of_overflow(case: Case) -> Iterator[Step]:
+    """Room in the queue, and a client that notices."""
+    yield accept_apart(case)
+    yield from raise_backlog(case)
+    if case.server.value("SyncookiesSent"):
+        yield Remedy(f"leave SYN cookies on: they keep {case.server.name} reachable")
+    yield from client_first(case)
+    yield from end_it(case)
+
+
+def remedies_of_lost_ack(case: Case) -> Iterator[Step]:
+    """Where the ACK goes, and how to need it less."""
+    yield Remedy(
+        f"find what drops a bare ACK from {case.client.name} to {case.server.name}: look at packet filters and "
+        "captures on both sides"
+    )
+    yield from see_filters(case)
+    yield from capture(case)
+    if case.server.sysctls.get("tcp_syncookies") == 2:
+        yield Remedy(f"set net.ipv4.tcp_syncookies to 1 on {case.server.name}: 2 sends cookies even when there is room")
+        yield from set_now(case.server, case.listener_process, "net.ipv4.tcp_syncookies", 1)
+    yield from client_first(case)
+    yield from end_it(case)
+
+
+def client_first(case: Case) -> Iterator[Step]:
+    """What makes a client notice that nobody is there."""
+    yield Remedy("let the client speak first, or add a heartbeat")
+    yield keepalive_for(case.client, None)
+
+
+def remedies_of_deferral(case: Case) -> Iterator[Step]:
+    """Nothing is broken."""
+    yield Remedy("nothing is broken: the connection is handed over when the client sends its first byte")
+    yield Remedy(
+        f"if the client waits for the server to speak first, take TCP_DEFER_ACCEPT (nginx: deferred, Apache: "
+        f"AcceptFilter) off this listener of {case.server.name}"
+    )
+
+
+def remedies_of_refusal(case: Case) -> Iterator[Step]:
+    """A firewall that says no is better than one that says nothing."""
+    yield Remedy(
+        f"look for a rule that drops it: packet filters of {case.server.name} and {case.client.name}, the security "
+        "groups between; let it reject (tcp reset) instead, so that clients fail at once"
+    )
+    yield from see_filters(case)
+    yield from capture(case)
+    if nothing_listens(case):
+        yield Remedy(f"start the program that should listen on {case.server.name}, or correct the client's address")
+    yield Remedy("give the client's connect a timeout of its own, or TCP_SYNCNT, shorter than tcp_syn_retries allows")
+
+
+SYN_ACK_REPEATS = 1.5  # seconds after which a lost ACK has had its SYN-ACK repeated: TCP_TIMEOUT_INIT is 1
+
+HANDSHAKE_RULES = (
+    Rule(
+        CauseCode.ACCEPT_QUEUE_OVERFLOW,
+        accept_queue_overflow,
+        remedies_of_overflow,
+        About(
+            "The listener's accept queue had no room for the connection when the handshake ended.",
+            "The program accepts more slowly than clients connect. The queue holds its backlog plus one: the argument "
+            "of listen(), at most net.core.somaxconn. When it is full the kernel drops the client's last ACK. If the "
+            "server had answered with a SYN cookie, it keeps no trace: the client is established, the server knows "
+            "nothing, and nobody will ever say so. Without a cookie a request socket stays in SYN_RECV, repeats its "
+            "SYN-ACK until tcp_synack_retries, and is then forgotten without a RST.",
+            "ListenOverflows has grown; the queue is full; the client has had a SYN-ACK and no byte since; with "
+            "cookies SyncookiesSent and SyncookiesRecv have grown as well.",
+            "Accept in a thread of its own. Raise the backlog, and net.core.somaxconn where that caps it. Leave SYN "
+            "cookies on. Let the client speak first or send heartbeats.",
+        ),
+    ),
+    Rule(
+        CauseCode.SYN_COOKIE_ACK_LOST,
+        syn_cookie_ack_lost,
+        remedies_of_lost_ack,
+        About(
+            "The server answered with a SYN cookie, and the ACK that brings it back was lost on the way.",
+            "A SYN cookie is a handshake without memory: the server keeps nothing, so it cannot repeat its SYN-ACK, "
+            "and only the client's ACK can create the connection. If that is lost and the client then waits for the "
+            "server to speak, nothing ever repairs it. A byte from the client within two minutes does.",
+            "The client has had one SYN-ACK and nothing since; SyncookiesSent is more than SyncookiesRecv; the accept "
+            "queue is not full.",
+            "Find what drops the ACK. Let the client speak first. Give the listener a backlog that does not need "
+            "cookies, and do not set tcp_syncookies to 2.",
+        ),
+    ),
+    Rule(
+        CauseCode.FINAL_ACK_LOST,
+        final_ack_lost,
+        remedies_of_lost_ack,
+        About(
+            "The last ACK of the handshake does not reach the server, however often it is repeated.",
+            "The server waits in SYN_RECV and repeats its SYN-ACK; the client, established since the first, answers "
+            "each. Something between drops these bare ACKs. After tcp_synack_retries (63 s by default) the server "
+            "forgets the connection without a RST.",
+            "The server has repeated its SYN-ACK, the client has received it more than once, the accept queue has "
+            "room and ListenOverflows did not grow.",
+            "Find what drops the ACK: a stateful firewall that saw one direction only, or a filter of small packets. "
+            "Let the client speak first.",
+        ),
+    ),
+    Rule(
+        CauseCode.DEFERRED_ACCEPT,
+        deferred_accept,
+        remedies_of_deferral,
+        About(
+            "The listener has TCP_DEFER_ACCEPT: it waits for the client's first byte before it makes a connection.",
+            "With this option the kernel ignores the bare ACK of the handshake and leaves the connection in SYN_RECV "
+            "until data comes or the deferral ends. It looks like an overflow and is none.",
+            "TCPDeferAcceptDrop has grown, the accept queue has room, the client has sent nothing, and the SYN-ACK "
+            "is not repeated, as it would be if the ACK were lost.",
+            "Nothing, unless the client waits for the server to speak first: then take the option off the listener.",
+        ),
+    ),
+    Rule(
+        CauseCode.CONNECTION_REFUSED_SILENTLY,
+        connection_refused_silently,
+        remedies_of_refusal,
+        About(
+            "The client's SYN is dropped and nobody says no.",
+            "A host that does not want a connection answers with RST, and the client fails at once. Here a packet "
+            "filter drops the SYN or the RST, so that the client tries for two minutes and learns nothing.",
+            "The client has sent its SYN more than once without an answer, the server's host is alive, and the accept "
+            "queue has room or nothing listens at all.",
+            "Find the rule and let it reject instead of drop. Start what should listen. Shorten the connect timeout.",
+        ),
+    ),
+)

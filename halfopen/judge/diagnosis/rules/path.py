@@ -1,0 +1,204 @@
+"""Causes on the way between the hosts, and two lives of one tuple."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from halfopen.judge.diagnosis.case import Case, is_full
+from halfopen.judge.diagnosis.phrase import Amount, Sentence, seconds, times
+from halfopen.judge.diagnosis.rules.commands import capture, see_filters
+from halfopen.judge.diagnosis.rules.remedies import end_it, user_timeout_for
+from halfopen.judge.diagnosis.rules.rule import About, Fact, Reason, Remedy, Rule, Step, counted, idle_fact
+from halfopen.judge.diagnosis.tcp_signs import (
+    UNTIMED,
+    alone,
+    ends,
+    heard_s,
+    is_missing,
+    never_confirmed,
+    rebooted_s,
+    trying_s,
+    unanswered,
+)
+from halfopen.model import Socket
+from halfopen.schema.report import CauseCode, Verdict
+from halfopen.tcp import State, Timer
+
+
+def path_dead(case: Case) -> Reason | None:
+    """What one end sends, or what it is answered, does not get through, though both hosts are alive."""
+    verdict = case.held.verdict
+    if verdict in (Verdict.CONNECT_UNANSWERED, Verdict.EMBRYONIC, Verdict.HANDSHAKE_STUCK):
+        return handshake_lost(case)
+    if verdict in (Verdict.NEVER_ACCEPTED, Verdict.AMBIGUOUS, Verdict.DESYNCHRONIZED):
+        return None
+    facts = in_vain(case)
+    if not facts:
+        return given_up(case)
+    summary = "what is sent, or its answer, is lost between these addresses, though both hosts are alive"
+    return Reason(CauseCode.PATH_DEAD, summary, tuple(facts), decisive=True)
+
+
+def handshake_lost(case: Case) -> Reason | None:
+    """SYNs, or the SYN-ACKs that answer them, do not get through."""
+    client, server, verdict = case.held.client, case.held.server, case.held.verdict
+    near, distant = case.client.name, case.server.name
+    facts, decisive = [*answers(case), *in_vain(case)], True
+    if verdict is Verdict.EMBRYONIC:
+        summary = f"neither an ACK nor a RST comes back: what {distant} sends to {near}, or its answer, is lost"
+    elif verdict is Verdict.HANDSHAKE_STUCK:
+        info = never_confirmed(case)
+        if info is None or info.segs_in != 1 or not answers(case):
+            return None
+        summary = f"{distant} repeats its SYN-ACK, and none of them reaches {near} any more"
+    elif client is not None and server is not None:
+        summary = f"{distant} answers the SYN, and its SYN-ACK does not reach {near}"
+    else:
+        if case.listener is None or is_full(case.listener):
+            return None
+        summary, decisive = f"packets from {near} to {distant}, or back, are lost between these addresses", False
+    return Reason(CauseCode.PATH_DEAD, summary, tuple(facts), decisive) if facts else None
+
+
+def given_up(case: Case) -> Reason | None:
+    """The end that is missing may have been given up while the path was dead: its host has done that to some."""
+    left = alone(case)
+    if left is None or not is_missing(case) or rebooted_s(left.end, left.other) is not None:
+        return None
+    if not left.other.value("TCPAbortOnTimeout"):
+        return None
+    facts = [*counted(left.other, "TCPAbortOnTimeout"), *idle_fact(left.host.name, heard_s(left.end))]
+    summary = f"{left.other.name} has given up connections that did not answer, and this may be one of them"
+    return Reason(CauseCode.PATH_DEAD, summary, tuple(facts))
+
+
+def in_vain(case: Case) -> list[Fact]:
+    """What each end has sent without an answer."""
+    return [Fact(host.name, words) for end, host in ends(case) if (words := trying(end))]
+
+
+def trying(end: Socket) -> Sentence:
+    """What an end that sends in vain has done so far; nothing if its first repetitions are still under way."""
+    tries = unanswered(end)
+    if end.state is State.SYN_RECV or tries < 2:
+        return ()
+    if end.state is State.SYN_SENT:
+        return ("has sent its SYN ", times(tries + 1), " and heard nothing")
+    if end.timer is Timer.KEEPALIVE:
+        return ("has had no answer to ", Amount(tries), " keepalive probes")
+    heard = heard_s(end)
+    since: Sentence = () if heard is None else (", and heard nothing for ", seconds(heard))
+    if end.timer is Timer.PROBE:
+        return ("has had no answer to ", Amount(tries), " probes of a closed window", *since)
+    what = "its FIN" if end.state in FIN_SENT and (end.send_q or 0) <= 1 else "unacknowledged data"
+    return (f"has sent {what} again ", times(tries), " in ", seconds(trying_s(end)), *since)
+
+
+def answers(case: Case) -> list[Fact]:
+    """SYN-ACKs that nobody answered."""
+    server = case.held.server
+    if server is None or server.state is not State.SYN_RECV or not server.retransmits:
+        return []
+    return [Fact(case.server.name, ("has repeated its SYN-ACK ", times(server.retransmits)))]
+
+
+def tuple_reused(case: Case) -> Reason | None:
+    """Two ends that cannot belong to one connection: one is left over from an earlier one with the same ports."""
+    if case.held.verdict is not Verdict.DESYNCHRONIZED:
+        return None
+    client, server = case.held.client, case.held.server
+    if client is None or server is None:
+        return None
+    facts = []
+    for end, host in ends(case):
+        other = server if end is client else client
+        if client.state is not server.state:
+            facts.append(Fact(host.name, (CONTRADICTIONS.get(end.state, f"is {end.state}"),)))
+        if end.state is State.ESTABLISHED and other.state is not State.ESTABLISHED:
+            facts += idle_fact(host.name, heard_s(end))
+        elif end.state is State.SYN_SENT and end.retransmits:
+            facts.append(Fact(host.name, ("has sent its SYN ", times(end.retransmits + 1))))
+        elif end.state is State.ESTABLISHED and end.info is not None and end.info.bytes_acked is not None:
+            received = other.info.bytes_received if other.info else None
+            if received is not None:
+                words: Sentence = ("had ", Amount(end.info.bytes_acked), " bytes acknowledged, the other end received ")
+                facts.append(Fact(host.name, (*words, Amount(received))))
+    summary = "the same addresses and ports have been used again: one end is of an earlier connection, which it never "
+    summary += "saw end"
+    states = {client.state, server.state}
+    forgeable = states <= {State.ESTABLISHED, State.CLOSE_WAIT}
+    if forgeable:
+        summary += "; or something between them (a proxy, an inspecting firewall) speaks in the other's name"
+    return Reason(CauseCode.TUPLE_REUSED, summary, tuple(facts), decisive=not forgeable)
+
+
+def remedies_of_path(case: Case) -> Iterator[Step]:
+    """Where to look, and how to notice sooner."""
+    yield Remedy(
+        f"look at the way between the data addresses, SSH takes another: packet filters and routes of "
+        f"{case.client.name} and {case.server.name}, and a capture of one of these connections on both sides at once"
+    )
+    yield from see_filters(case)
+    yield from capture(case)
+    for name in dict.fromkeys(host.name for end, host in ends(case) if unanswered(end) and end.state not in UNTIMED):
+        yield user_timeout_for(case.client if name == case.client.name else case.server)
+    yield from end_it(case)
+
+
+def remedies_of_reuse(case: Case) -> Iterator[Step]:
+    """End the older life, and let it not happen again."""
+    yield from end_it(case)
+    yield Remedy(
+        "let the end of the earlier connection notice that its peer is gone: keepalive, TCP_USER_TIMEOUT or a heartbeat"
+    )
+    yield Remedy(
+        "let clients take their ports from the whole net.ipv4.ip_local_port_range, and do not bind them to fixed ones"
+    )
+
+
+FIN_SENT = (State.FIN_WAIT1, State.CLOSING, State.LAST_ACK)
+
+CONTRADICTIONS = {
+    State.ESTABLISHED: "is established: it has sent no FIN and received none",
+    State.SYN_SENT: "asks for a new connection",
+    State.SYN_RECV: "is still in the handshake",
+    State.FIN_WAIT1: "has sent its FIN",
+    State.FIN_WAIT2: "has had its FIN acknowledged",
+    State.TIME_WAIT: "has seen both sides close",
+    State.CLOSE_WAIT: "has received a FIN",
+    State.LAST_ACK: "has received a FIN and sent its own",
+    State.CLOSING: "has received a FIN and sent its own",
+}
+"""What a state says of the connection that it belongs to."""
+
+PATH_RULES = (
+    Rule(
+        CauseCode.PATH_DEAD,
+        path_dead,
+        remedies_of_path,
+        About(
+            "Packets of this connection do not get through, though both hosts are alive.",
+            "Both hosts answered over SSH, and what one of them sends on this connection is never answered: a route, "
+            "a packet filter, a link or a forgotten state drops it, in one direction or both. The sender doubles its "
+            "wait each time and gives up after tcp_retries2, about fifteen minutes by default.",
+            "A retransmission or keepalive timer that has run more than once, and nothing heard since; SYN-ACKs that "
+            "are repeated and not received. Where it is over, TCPAbortOnTimeout of the host that gave up, which only "
+            "fits: it counts all connections of the host.",
+            "Look at the way between the addresses of the connection. TCP_USER_TIMEOUT lets a write fail sooner.",
+        ),
+    ),
+    Rule(
+        CauseCode.TUPLE_REUSED,
+        tuple_reused,
+        remedies_of_reuse,
+        About(
+            "The two ends belong to different connections with the same addresses and ports.",
+            "One end never learned that its connection was over, and the other has begun a new one from the same "
+            "port. Their states, or their byte counts, cannot both be true of one connection.",
+            "The pair of states: an established end has sent no FIN and received none, and the other end says that "
+            "it has.",
+            "End the older one: the report has the command. Keepalive, so that it ends by itself. No fixed client "
+            "ports.",
+        ),
+    ),
+)

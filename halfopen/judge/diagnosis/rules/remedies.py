@@ -1,0 +1,89 @@
+"""Things to do that several causes share: with the options, numbers and commands for these hosts and connections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from halfopen.judge.diagnosis.case import Case, HostEvidence
+from halfopen.judge.diagnosis.rules.commands import end_now, set_now
+from halfopen.judge.diagnosis.rules.rule import Remedy, Step
+from halfopen.judge.diagnosis.tcp_signs import ends
+from halfopen.model import Socket
+from halfopen.schema.report import Verdict
+from halfopen.tcp import State
+from halfopen.words import duration
+
+
+def accept_apart(case: Case) -> Remedy:
+    """The cure of a program that is late to accept."""
+    who = case.listener_process
+    where = f"{who.name}, pid {who.pid}, on {case.server.name}" if who else f"the server on {case.server.name}"
+    return Remedy(f"accept in a thread of its own ({where})")
+
+
+def raise_backlog(case: Case) -> Iterator[Step]:
+    """Which of the two limits of an accept queue to raise: the argument of listen(), or somaxconn."""
+    listener, server = case.listener, case.server
+    if listener is None or listener.backlog is None:
+        return
+    most, backlog = server.sysctls.get("somaxconn"), listener.backlog
+    if most is None:
+        yield Remedy(f"raise its listen() backlog: {backlog} now; net.core.somaxconn of {server.name} caps it")
+    elif backlog < most:
+        yield Remedy(f"raise its listen() backlog: {backlog} now, somaxconn allows {most}")
+    else:
+        wanted = max(4096, 4 * backlog)
+        yield Remedy(
+            f"raise net.core.somaxconn on {server.name}, which caps the backlog at {most}, to {wanted}; give the "
+            "program as large a listen() backlog, and restart it"
+        )
+        yield from set_now(server, case.listener_process, "net.core.somaxconn", wanted)
+
+
+def keepalive_for(host: HostEvidence, limit_s: float | None) -> Remedy:
+    """Keepalive that notices a lost peer within a minute and a half, and speaks before `limit_s` of silence."""
+    idle = 60 if limit_s is None or limit_s >= 120 else max(10, int(limit_s / 2))
+    below = "" if limit_s is None else f", below the limit of {limit_s:.0f} s"
+    found = [host.sysctls.get(f"tcp_keepalive_{name}") for name in ("time", "intvl", "probes")]
+    now = ""
+    if None not in found:
+        first, interval, probes = (float(one or 0) for one in found)
+        now = f", not {duration(first + interval * probes)}"
+    return Remedy(
+        f"SO_KEEPALIVE on {host.name} (TCP_KEEPIDLE={idle} TCP_KEEPINTVL=10 TCP_KEEPCNT=3{below}) and "
+        f"TCP_USER_TIMEOUT={(idle + 30) * 1000}: noticed in {idle + 30} s{now}",
+        topic=f"keepalive {host.name}",
+    )
+
+
+def user_timeout_for(host: HostEvidence) -> Remedy:
+    """A write that fails in a minute and not after fifteen."""
+    return Remedy(
+        f"let the program on {host.name} set TCP_USER_TIMEOUT=60000, so that what nobody acknowledges fails after a "
+        "minute and not after tcp_retries2"
+    )
+
+
+def end_it(case: Case) -> Iterator[Step]:
+    """How to end what is left of the connection now, and what not to end."""
+    found = to_end(case)
+    if found is None:
+        return
+    yield from end_now(*found)
+    if case.held.verdict is Verdict.HANDSHAKE_STUCK:
+        yield Remedy(
+            f"leave the SYN_RECV on {case.server.name} alone: ending it sends no RST, and leaves the client half-open "
+            "for good"
+        )
+
+
+def to_end(case: Case) -> tuple[Socket, HostEvidence] | None:
+    """The end that somebody waits at: never a request socket, and nothing that a program still may use."""
+    if case.held.verdict in (Verdict.NEVER_ACCEPTED, Verdict.HALF_CLOSED, Verdict.AMBIGUOUS):
+        return None
+    if case.held.verdict is Verdict.CONNECT_UNANSWERED:
+        return None
+    standing = [one for one in ends(case) if one[0].state not in (State.SYN_RECV, State.TIME_WAIT, State.SYN_SENT)]
+    if case.held.verdict is Verdict.CLOSE_LOST:
+        standing = [one for one in standing if one[0].state is State.ESTABLISHED]
+    return standing[0] if standing else None

@@ -1,0 +1,179 @@
+"""What byte counters, clocks and timers prove about two ESTABLISHED ends: seen first, second, first again.
+
+struct tcp_info counts sequence space. `bytes_acked` grows with SND.UNA and `bytes_received` with RCV.NXT
+(net/ipv4/tcp_input.c: tcp_snd_una_update, tcp_rcv_nxt_update); `send_q` is what was written and is not acknowledged
+(net/ipv4/tcp_diag.c: write_seq - snd_una). So a retransmission, a duplicate and a probe count nothing, urgent data and
+data in a SYN count as any other, and data that nobody has read yet counts as received. All of these only grow. From a
+sender to its receiver, at any two moments t <= u:
+
+    acknowledged(t) - 1 <= received(u)             only what was received is acknowledged
+    received(t) <= acknowledged(u) + queued(u)     only what was written is received
+
+The 1 is the SYN of an active opener, which only its own end counts. A FIN needs no allowance: an end that has sent or
+got one is not ESTABLISHED. Three looks give both bounds for both directions, at full speed and under any loss.
+
+An end that breaks a bound is not the other end of this connection, with one exception: a socket that was restored from
+a checkpoint, or moved here (TCP_REPAIR), goes on with the old sequence numbers and counts from 0. Such an end is let
+pass if it has never measured a round trip, for then it has seen neither a handshake nor an answer; and whoever broke a
+bound is let pass if the last data of one end came in at the other when it was sent, because then they do talk. That
+also spares two connections that a proxy with the same addresses joins, for as long as data flows through it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from halfopen.model import Sight, Socket, TcpInfo
+from halfopen.schema.report import Verdict
+from halfopen.tcp import State, Timer
+
+
+@dataclass(frozen=True, slots=True)
+class Trio:
+    """Two established ends of one bracket: the first before and after the second."""
+
+    before: Socket
+    second: Socket
+    after: Socket
+
+
+def verdicts(before: Sight, second: Sight, after: Sight) -> tuple[Verdict, ...]:
+    """What one bracket shows beyond the states, the gravest first; nothing unless both ends are established."""
+    seen = [one for one in (before, second, after) if isinstance(one, Socket) and one.state is State.ESTABLISHED]
+    if len(seen) < 3:
+        return ()
+    trio = Trio(*seen)
+    found = []
+    if contradicts(trio):
+        found.append(Verdict.DESYNCHRONIZED)
+    if any(sticks(*pair) for pair in ((trio.after, trio.second), (trio.second, trio.after))):
+        found.append(Verdict.STALLED)
+    return tuple(found)
+
+
+# ------------------------------------------------------------------------------------------------- desynchronized
+
+
+def contradicts(trio: Trio) -> bool:
+    """Whether the counters prove that these are not the two ends of one connection."""
+    infos = [one.info for one in (trio.before, trio.second, trio.after)]
+    before, second, after = infos
+    if before is None or second is None or after is None or 0 in (before.rtt_us, second.rtt_us):
+        return False
+    bounds = (
+        exceeds(acknowledged(trio.before), second.bytes_received),
+        exceeds(acknowledged(trio.second), after.bytes_received),
+        exceeds(second.bytes_received, written(trio.after)),
+        exceeds(before.bytes_received, written(trio.second)),
+    )
+    return any(bounds) and not talk(before, second, after)
+
+
+def exceeds(less: int | None, more: int | None) -> bool:
+    """Whether what cannot be more is more; unknown proves nothing."""
+    return less is not None and more is not None and less > more
+
+
+def acknowledged(one: Socket) -> int | None:
+    """Bytes of data that the other end has acknowledged, at least."""
+    return one.info.bytes_acked - 1 if one.info is not None and one.info.bytes_acked is not None else None
+
+
+def written(one: Socket) -> int | None:
+    """Bytes of data that the program has written, at most."""
+    if one.info is None or one.info.bytes_acked is None or one.send_q is None:
+        return None
+    return one.info.bytes_acked + one.send_q
+
+
+def talk(before: TcpInfo, second: TcpInfo, after: TcpInfo) -> bool:
+    """Whether the last data of one end came in at the other about when it was sent."""
+    return coincide(
+        (before.last_data_sent_ms, after.last_data_sent_ms), (second.last_data_recv_ms,), sender=after, receiver=second
+    ) or coincide(
+        (second.last_data_sent_ms,), (before.last_data_recv_ms, after.last_data_recv_ms), sender=second, receiver=after
+    )
+
+
+def coincide(sent: Sequence[int], received: Sequence[int], sender: TcpInfo, receiver: TcpInfo) -> bool:
+    """Whether two ages of last data, one of them seen twice, are the same but for the way and a retransmission.
+
+    What retransmits in vain keeps its clock of sent data young, and is heard by nobody. Without data both clocks count
+    from birth, and a middlebox may have been the midwife of both, so there must have been some; but kernels before 5.4
+    (they tell no snd_wnd) count on from the life before when a socket is disconnected and connects again, and of those
+    a common birth is enough.
+    """
+    silent = not receiver.bytes_received or (sender.bytes_acked or 0) <= 1
+    if sender.retransmits or (silent and None not in (sender.snd_wnd, receiver.snd_wnd)):
+        return False
+    slack = COINCIDENCE_MS + (sender.rtt_us + 4 * sender.rttvar_us) // 1000
+    return min(sent) - slack <= max(received) and min(received) <= max(sent) + slack
+
+
+# ------------------------------------------------------------------------------------------------- stalled
+
+
+def sticks(sender: Socket, receiver: Socket) -> bool:
+    """Whether data of one end gets no answer just now, though the other end is there and could take it.
+
+    One try may well be on its way still, so there must have been more, or every loss would be worth a second round.
+    A probe of a closed window counts while it is unanswered (net/ipv4/tcp_input.c: tcp_ack resets icsk_probes_out), so
+    it counts whoever does not read: a program that does not read leaves the answers to its kernel. Retransmissions do
+    not count into a closed window, nor when they arrive at an end that has unread data and takes no more (kernels
+    before 6.7 say nothing when they drop for want of memory): there, too, a program does not read.
+    """
+    if (sender.retransmits or 0) < 2 or not sender.send_q:
+        return False
+    if sender.timer is Timer.PROBE:
+        return True
+    if sender.timer is not Timer.RETRANSMIT or (sender.info is not None and sender.info.snd_wnd == 0):
+        return False
+    return not receiver.recv_q or took_more(sender, receiver) or not arrives(sender, receiver)
+
+
+def arrives(sender: Socket, receiver: Socket) -> bool:
+    """Whether the last that the sender sent may have come in: the receiver has had an acknowledgement since.
+
+    Any segment that is in the window counts as one (tcp_ack sets rcv_tstamp), a retransmission too.
+    """
+    if sender.info is None or receiver.info is None:
+        return True
+    return receiver.info.last_ack_recv_ms <= sender.info.last_data_sent_ms + COINCIDENCE_MS
+
+
+def took_more(sender: Socket, receiver: Socket) -> bool:
+    """Whether the receiver has what the sender does not know of yet: then it is the acknowledgements that get lost."""
+    if sender.info is None or receiver.info is None:
+        return False
+    return exceeds(receiver.info.bytes_received, sender.info.bytes_acked)
+
+
+def stays_stuck(ends: Sequence[tuple[Sight, Sight]]) -> bool:
+    """Whether one of the two ends stuck in every bracket, got nothing acknowledged meanwhile, and tried often enough.
+
+    The kernel counts retransmissions from 0 again when anything is acknowledged, so that many in a row are many lost
+    in a row: ordinary loss does not do that.
+    """
+    for number in (0, 1):
+        senders = [pair[number] for pair in ends]
+        receivers = [pair[1 - number] for pair in ends]
+        pairs = [
+            (one, two)
+            for one, two in zip(senders, receivers, strict=True)
+            if isinstance(one, Socket) and isinstance(two, Socket) and sticks(one, two)
+        ]
+        if len(pairs) == len(ends) and is_patient([one for one, _ in pairs]):
+            return True
+    return False
+
+
+def is_patient(senders: Sequence[Socket]) -> bool:
+    """No progress from the first look to the last, and at least PATIENCE tries by then."""
+    first, last = senders[0], senders[-1]
+    tries = [one.retransmits or 0 for one in (first, last)]
+    return acknowledged(first) == acknowledged(last) and tries[1] >= max(PATIENCE, tries[0])
+
+
+COINCIDENCE_MS = 1000
+PATIENCE = 3

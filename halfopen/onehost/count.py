@@ -1,0 +1,305 @@
+"""A census of one host -> the report of `count`: every socket in exactly one row, with the processes that hold it.
+
+Sockets that several processes share make one row with all of them, so that rows add up to the host's sockets. What
+waits in an accept queue has no descriptor and no process: it stands with the holders of its listener, set apart.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from halfopen import __version__, address
+from halfopen.errors import ErrorCode, HostError, UsageError
+from halfopen.evidence.probe.census import Census, Group, Listening
+from halfopen.judge.assembly.check import stamp
+from halfopen.judge.diagnosis.case import is_full
+from halfopen.model import HostFacts, Process
+from halfopen.schema.count import SCHEMA, AcceptQueue, Direction, Holder, Keeper, Lsof, Row, Tally
+from halfopen.schema.report import Tool
+from halfopen.tcp import State
+from halfopen.words import plural
+
+MANY_PORTS, FEW_SOCKETS = 8, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the user wanted to know, and of whom."""
+
+    host: str
+    transport: str
+    pid: int | None
+    ports: tuple[int, ...]
+    taken_at: datetime
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Held:
+    """Who holds sockets: what rows are made by, beside direction and port."""
+
+    keeper: Keeper
+    pids: tuple[int, ...] = ()
+    uid: int | None = None
+
+
+@dataclass(slots=True)
+class Sum:
+    """A row that grows."""
+
+    states: Counter[str] = field(default_factory=Counter)
+    waiting: Counter[str] = field(default_factory=Counter)
+    descriptors: int = 0
+
+
+def refuse(census: Census, asked: Asked) -> None:
+    """Raises where nothing true can be said of the process that was asked for."""
+    if asked.pid is None:
+        return
+    if not census.exists:
+        raise UsageError(
+            f"{asked.host} has no process {asked.pid}, or hides it from this user",
+            f"halfopen count {asked.host} shows who holds sockets there",
+        )
+    if census.closed:
+        raise HostError(
+            ErrorCode.NEEDS_PRIVILEGE,
+            f"{asked.host}: pid {asked.pid} belongs to another user, and what it holds is shown only to root",
+            "sudo = true for this host in the inventory, or sudo halfopen for local",
+        )
+    if census.elsewhere:
+        raise HostError(
+            ErrorCode.UNSUPPORTED,
+            f"{asked.host}: pid {asked.pid} lives in another network namespace, a container's most likely",
+            f'a host with transport = "exec" and command = ["nsenter", "-t", "{asked.pid}", "-n", "sh"] looks there',
+        )
+
+
+def tally_of(census: Census, facts: HostFacts, netns: int | None, asked: Asked) -> Tally:
+    """The whole report."""
+    blind = not facts.privileged
+    sums: dict[tuple[Held, Direction, int | None], Sum] = {}
+    for group in census.groups:
+        held = holder_of(group, census, blind)
+        if asked.pid is not None and asked.pid not in held.pids:
+            continue
+        row = sums.setdefault((held, Direction.IN if group.inbound else Direction.OUT, group.port), Sum())
+        row.states[group.state] += group.sockets
+        if group.waiting:
+            row.waiting[group.state] += group.sockets
+        row.descriptors += group.descriptors
+    listeners = [one for one in census.listeners if asked.pid is None or asked.pid in one.pids]
+    for one in listeners:
+        row = sums.setdefault((listener_holder(one, blind), Direction.IN, one.socket.port), Sum())
+        row.states[State.LISTEN] += 1
+        row.descriptors += one.descriptors
+    rows = sorted((row_of(*key, found, census) for key, found in folded(sums).items()), key=order)
+    states = total(row.states for row in rows)
+    queued = sum(sum(row.accept_queue.values()) for row in rows)
+    return Tally(
+        schema_=SCHEMA,
+        tool=Tool(name="halfopen", version=__version__),
+        host=asked.host,
+        hostname=facts.hostname,
+        kernel=facts.kernel,
+        transport=asked.transport,
+        collector=facts.collector,
+        privileged=bool(facts.privileged),
+        taken_at=stamp(asked.taken_at),
+        netns=netns,
+        pid=asked.pid,
+        ports=asked.ports,
+        headline=headline(asked, sum(states.values()), queued),
+        sockets=sum(states.values()),
+        states=states,
+        accept_queue=queued,
+        rows=tuple(rows),
+        listeners=tuple(sorted((queue_of(one, census, blind) for one in listeners), key=fullest)),
+        lsof=lsof(asked, rows),
+        notes=tuple(notes(census, facts, asked, rows, listeners)),
+    )
+
+
+def holder_of(group: Group, census: Census, blind: bool) -> Held:
+    """Who holds the sockets of a group; of what waits in an accept queue, who holds the listener."""
+    if group.pids:
+        return Held(Keeper.PROCESS, group.pids)
+    if group.waiting:
+        found = waits_for(group, census.listeners)
+        pids = tuple(sorted({pid for one in found for pid in one.pids}))
+        return Held(Keeper.PROCESS, pids) if pids else listener_holder(found[0], blind) if found else NOBODY
+    if not group.has_inode:
+        return NOBODY
+    return Held(Keeper.OTHER_USERS if blind else Keeper.NOT_FOUND, uid=group.uid)
+
+
+def listener_holder(one: Listening, blind: bool) -> Held:
+    """Who holds a listener."""
+    if one.pids:
+        return Held(Keeper.PROCESS, one.pids)
+    return Held(Keeper.OTHER_USERS if blind else Keeper.NOT_FOUND, uid=one.socket.uid)
+
+
+def waits_for(group: Group, listeners: Iterable[Listening]) -> list[Listening]:
+    """The listeners whose accept queue a group may wait in: those with its family, port and very address, else the
+    wildcard ones.
+
+    A socket of a dual-stack listener is of the listener's family. More than one share the port by SO_REUSEPORT, and
+    the kernel does not say which of them has taken a socket.
+    """
+    if group.waiting is None:
+        return []
+    family, local = group.waiting
+    same = [one for one in listeners if one.socket.port == group.port and one.socket.family == family]
+    exact = [one for one in same if one.socket.address == local]
+    return exact or [one for one in same if address.is_unspecified(one.socket.address)]
+
+
+def folded(sums: Mapping[tuple[Held, Direction, int | None], Sum]) -> dict[tuple[Held, Direction, int | None], Sum]:
+    """The same, where a holder has many ports with those of few sockets together under None.
+
+    Ephemeral ports of peers would otherwise be a row each: a listener that has gone leaves nothing to know them by.
+    """
+    ports = Counter((held, direction) for held, direction, _ in sums)
+    found: dict[tuple[Held, Direction, int | None], Sum] = {}
+    for (held, direction, port), one in sums.items():
+        few = ports[held, direction] > MANY_PORTS and one.states.total() < FEW_SOCKETS and not one.waiting
+        row = found.setdefault((held, direction, None if few and not one.states[State.LISTEN] else port), Sum())
+        row.states += one.states
+        row.waiting += one.waiting
+        row.descriptors += one.descriptors
+    return found
+
+
+def row_of(held: Held, direction: Direction, port: int | None, found: Sum, census: Census) -> Row:
+    """One row, whole."""
+    return Row(
+        keeper=held.keeper,
+        holders=holders(held.pids, census),
+        uid=held.uid,
+        direction=direction,
+        port=port,
+        sockets=found.states.total(),
+        states=dict(found.states),
+        accept_queue=dict(found.waiting),
+        descriptors=found.descriptors,
+    )
+
+
+def queue_of(one: Listening, census: Census, blind: bool) -> AcceptQueue:
+    """A listener with its accept queue."""
+    held = listener_holder(one, blind)
+    return AcceptQueue(
+        address=address.show(one.socket.address),
+        port=one.socket.port,
+        keeper=held.keeper,
+        holders=holders(held.pids, census),
+        uid=held.uid,
+        queue=one.socket.queue,
+        backlog=one.socket.backlog,
+        full=is_full(one.socket),
+    )
+
+
+def holders(pids: Iterable[int], census: Census) -> tuple[Holder, ...]:
+    """Processes by their pids; one that ended before its name was read has none."""
+    found = [census.processes.get(pid) or Process(pid, "") for pid in pids]
+    return tuple(Holder(pid=one.pid, process=one.name or None, command=one.command, unit=one.unit) for one in found)
+
+
+def order(row: Row) -> tuple[int, int, int, int]:
+    """Rows with processes first, the most sockets first."""
+    pid = row.holders[0].pid if row.holders else row.uid or 0
+    return KEEPERS.index(row.keeper), -row.sockets, pid, row.port or 0
+
+
+def fullest(one: AcceptQueue) -> tuple[bool, int, int, str]:
+    """Listeners that take no more first, then the longest queues."""
+    return not one.full, -(one.queue or 0), one.port, one.address
+
+
+def headline(asked: Asked, sockets: int, queued: int) -> str:
+    """The answer in one line."""
+    where = " or ".join(f":{port}" for port in asked.ports)
+    of = (f" of pid {asked.pid}" if asked.pid is not None else "") + (f" on {where}" if where else "")
+    waiting = f", {queued} of them in an accept queue, where no lsof sees them" if queued else ""
+    return f"{asked.host}: {plural(sockets, 'TCP socket')}{of}{waiting}"
+
+
+def lsof(asked: Asked, rows: Iterable[Row]) -> Lsof:
+    """What `lsof` shows to the same user: a line for each descriptor that it may see, and no socket without one."""
+    ports = f":{','.join(map(str, asked.ports))}" if asked.ports else ""
+    who = f" -a -p {asked.pid}" if asked.pid is not None else ""
+    hidden: Counter[str] = Counter()
+    shown = lines = 0
+    for row in rows:
+        queued = sum(row.accept_queue.values())
+        hidden["accept queue"] += queued
+        lines += row.descriptors
+        if row.keeper is Keeper.NOBODY:
+            hidden.update({state if state in KERNEL_ONLY else f"{state} orphan": n for state, n in row.states.items()})
+        elif row.keeper is Keeper.PROCESS:
+            shown += row.sockets - queued
+        else:
+            hidden[row.keeper] += row.sockets - queued
+    hidden += Counter()  # without zeros
+    return Lsof(command=f"lsof -nP{who} -iTCP{ports}", sockets=shown, lines=lines, hidden=dict(hidden))
+
+
+def notes(
+    census: Census, facts: HostFacts, asked: Asked, rows: Iterable[Row], listeners: Iterable[Listening]
+) -> list[str]:
+    """What a reader must know to read the numbers right."""
+    found = [f"{asked.host}: {asked.note}"] if asked.note else []
+    found += facts.gaps
+    kinds = Counter[Keeper]()
+    for row in rows:
+        kinds[row.keeper] += row.sockets
+    if others := kinds[Keeper.OTHER_USERS]:
+        found.append(
+            f"{plural(others, 'socket')} of other users: their processes are named only to root (sudo = true for this "
+            "host in the inventory, or sudo halfopen for local)"
+        )
+    if lost := kinds[Keeper.NOT_FOUND]:
+        found.append(
+            f"{plural(lost, 'socket')} with a descriptor but no process to be seen here: held by the kernel or in "
+            "another PID namespace, or opened while the processes were read"
+            + (f"; {census.closed} processes could not be looked into" if census.closed else "")
+        )
+    shared = sorted({one.socket.port for one in listeners if len(siblings(one, census)) > 1})
+    if shared and any(row.accept_queue for row in rows if row.port in shared):
+        found.append(
+            f"several listeners share port {', '.join(map(str, shared))} (SO_REUSEPORT): the kernel does not say in "
+            "whose queue a socket waits; the length of each queue is exact"
+        )
+    if census.elsewhere:
+        found.append(
+            f"{plural(census.elsewhere, 'other network namespace')} of this host (containers, most likely) not counted"
+        )
+    if asked.pid is not None:
+        found.append(f"only pid {asked.pid} was looked into: others may share its sockets")
+    return found
+
+
+def siblings(one: Listening, census: Census) -> list[Listening]:
+    """The listeners with the same address and port, itself among them."""
+    mark = (one.socket.port, one.socket.family, one.socket.address)
+    return [
+        other for other in census.listeners if (other.socket.port, other.socket.family, other.socket.address) == mark
+    ]
+
+
+def total(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    """The sum of counts by state."""
+    found: Counter[str] = Counter()
+    for one in counts:
+        found.update(one)
+    return dict(found)
+
+
+NOBODY = Held(Keeper.NOBODY)
+KERNEL_ONLY = (State.TIME_WAIT, State.SYN_RECV)
+KEEPERS = (Keeper.PROCESS, Keeper.OTHER_USERS, Keeper.NOT_FOUND, Keeper.NOBODY)

@@ -1,0 +1,234 @@
+"""Kinds of evidence: how the presence of each shows in what a host said, and what its absence costs. Pure.
+
+The table at the end is the whole knowledge of `doctor`, and the documentation is made from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from halfopen.evidence.probe.examination import Examination
+from halfopen.schema.doctor import Status
+from halfopen.words import plural
+
+Answer = tuple[Status, str]
+SYS_ADMIN = 21
+CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": SYS_ADMIN}  # uapi/linux/capability.h
+BYTES_SENT = 216  # struct tcp_info up to bytes_retrans: Linux 4.19
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of evidence. In `grant`, {root} stands for the way to be root there, {name} for the host."""
+
+    evidence: str
+    look: Callable[[Examination], Answer]
+    rules_out: tuple[str, ...]
+    costs: str
+    grant: str
+
+
+def refused(number: int | None) -> str:
+    """An errno as people write it."""
+    if number is None:
+        return "not tried"
+    return REFUSALS.get(number, f"errno {number}")
+
+
+def sockets(found: Examination) -> Answer:
+    """Whether the sockets are listed at all."""
+    if found.may("sock_diag"):
+        return Status.OK, "by netlink"
+    if found.may("proc_net_tcp"):
+        return Status.OK, "by /proc/net/tcp"
+    return Status.MISSING, refused(found.number("proc_net_tcp"))
+
+
+def sock_diag(found: Examination) -> Answer:
+    """Netlink, which alone has cookies, backlogs and tcp_info."""
+    if found.may("sock_diag"):
+        return Status.OK, "allowed"
+    return Status.MISSING, refused(found.number("sock_diag"))
+
+
+def tcp_info(found: Examination) -> Answer:
+    """How much of struct tcp_info the kernel fills."""
+    size = found.number("tcp_info")
+    if size is None:
+        if not found.may("sock_diag"):
+            return Status.MISSING, "there is no sock_diag"
+        return Status.UNKNOWN, "no socket to try it on"
+    if size == 0:
+        return Status.MISSING, "the kernel sends none"
+    if size < BYTES_SENT:
+        return Status.PARTLY, f"{size} bytes of it: the kernel is older than 4.19"
+    return Status.OK, f"{size} bytes"
+
+
+def cookies(found: Examination) -> Answer:
+    """Whether sockets have the number that proves their identity."""
+    if found.number("cookies") is None and found.may("sock_diag"):
+        return Status.UNKNOWN, "no socket to try it on"
+    return (Status.OK, "allowed") if found.number("cookies") else (Status.MISSING, "sockets come without one")
+
+
+def privileges(found: Examination) -> Answer:
+    """The capabilities that evidence, or what is done after it, may need."""
+    held, uid = found.number("capabilities"), found.facts.uid
+    who = "uid unknown" if uid is None else f"uid {uid}"
+    if held is None:
+        return Status.UNKNOWN, f"{who}, its capabilities are not to be read"
+    lacking = [name for name, bit in CAPABILITIES.items() if not held >> bit & 1]
+    return (
+        (Status.PARTLY, f"{who}, without {', '.join(lacking)}") if lacking else (Status.OK, f"{who}, all that is used")
+    )
+
+
+def processes(found: Examination) -> Answer:
+    """Whether other users' processes can be looked into."""
+    every, closed = found.number("processes") or 0, found.number("closed") or 0
+    if closed:
+        status = Status.PARTLY if found.facts.privileged else Status.MISSING
+        return status, f"{closed} of {every} processes are closed to us"
+    if found.hidepid not in (None, "0", "off") and not found.facts.privileged:
+        return Status.MISSING, f"/proc is mounted with hidepid={found.hidepid}"
+    return Status.OK, f"all {every}"
+
+
+def counters(found: Examination) -> Answer:
+    """The kernel's counters of TCP."""
+    return (
+        (Status.OK, "/proc/net/netstat") if found.may("netstat") else (Status.MISSING, refused(found.number("netstat")))
+    )
+
+
+def settings(found: Examination) -> Answer:
+    """The kernel's settings of TCP."""
+    lacking = [name for name in ("somaxconn", "retries") if not found.may(name)]
+    if not lacking:
+        return Status.OK, "/proc/sys/net"
+    status = Status.PARTLY if len(lacking) == 1 else Status.MISSING
+    return status, f"/proc/sys/net: {refused(found.number(lacking[0]))}"
+
+
+def conntrack(found: Examination) -> Answer:
+    """The table of translations, by netlink or by /proc."""
+    if found.number("ctnetlink") is None:
+        return Status.OK, "nothing is tracked here, so nothing is translated here"
+    if found.may("ctnetlink", "proc_conntrack"):
+        return Status.OK, "by netlink" if found.may("ctnetlink") else "by /proc/net/nf_conntrack"
+    return Status.MISSING, refused(found.number("ctnetlink"))
+
+
+def namespaces(found: Examination) -> Answer:
+    """Whether the network namespaces of containers can be seen and entered."""
+    spaces, hidden = found.number("spaces") or 0, found.number("hidden") or 0
+    if hidden:
+        status = Status.PARTLY if found.facts.privileged else Status.MISSING
+        return status, f"{plural(spaces, 'namespace')} seen, {hidden} of the processes closed to us"
+    if spaces > 1 and not (found.number("capabilities") or 0) >> SYS_ADMIN & 1:
+        return Status.MISSING, f"{spaces} are seen, and none but this may be entered"
+    if spaces == 1 and not found.facts.privileged and found.hidepid not in (None, "0", "off"):
+        return Status.MISSING, "other processes are hidden, and theirs with them"
+    return Status.OK, plural(spaces, "network namespace")
+
+
+def life(found: Examination) -> Answer:
+    """Since when the host has been up, and which boot it is."""
+    facts = found.facts
+    lacking = [name for name, value in (("uptime", facts.uptime_s), ("boot id", facts.boot_id)) if value is None]
+    return (Status.MISSING, f"no {' and no '.join(lacking)}") if lacking else (Status.OK, "/proc")
+
+
+REFUSALS = {
+    1: "not permitted (EPERM)",
+    2: "not there (ENOENT)",
+    13: "permission denied (EACCES)",
+    22: "not known to this kernel (EINVAL)",
+    93: "not known to this kernel (EPROTONOSUPPORT)",
+    95: "not known to this kernel (EOPNOTSUPP)",
+    97: "refused (EAFNOSUPPORT)",
+}
+"""Errors of Linux, whatever system this runs on (include/uapi/asm-generic/errno.h)."""
+
+KINDS: tuple[Kind, ...] = (
+    Kind(
+        "sockets",
+        sockets,
+        (),
+        "nothing can be said about this host's ends: every check of it is incomplete",
+        "mount /proc, or allow AF_NETLINK to the probe (seccomp, SELinux, AppArmor)",
+    ),
+    Kind(
+        "sock_diag",
+        sock_diag,
+        ("proven",),
+        "sockets come from /proc/net/tcp: no cookies, no TCP_INFO, and queues without their backlogs",
+        "modprobe tcp_diag, or allow AF_NETLINK to the probe (seccomp, SELinux, AppArmor)",
+    ),
+    Kind(
+        "cookies",
+        cookies,
+        ("proven",),
+        "a reused port cannot be told from a connection that lasts: findings are observed, not proven",
+        "a kernel with sock_diag (3.3 or later)",
+    ),
+    Kind(
+        "tcp_info",
+        tcp_info,
+        ("stalled", "peer-rebooted", "middlebox-forgot"),
+        "no idle times and no byte counters: two established ends cannot be shown to be of two different lives, and "
+        "what had to do with time stays unknown",
+        "a kernel of 4.19 or later, with sock_diag",
+    ),
+    Kind(
+        "privileges",
+        privileges,
+        (),
+        "what is missing below for want of them; and without CAP_NET_ADMIN no connection can be ended there",
+        "{root}",
+    ),
+    Kind(
+        "processes of others",
+        processes,
+        (),
+        "findings and counts do not name the programs of other users, only their sockets",
+        "{root}",
+    ),
+    Kind(
+        "counters",
+        counters,
+        ("accept-queue-overflow", "syn-cookie-ack-lost", "deferred-accept"),
+        "whether accept queues overflowed or SYN cookies were sent is not known, so such causes stay unknown",
+        "{root}, and a /proc with net/netstat in it",
+    ),
+    Kind(
+        "sysctls",
+        settings,
+        (),
+        "how long the kernel retries, keeps alive or waits is not known: no times in the outlook, no limit in a remedy",
+        "{root}, and a /proc with sys/net in it",
+    ),
+    Kind(
+        "connection tracking",
+        conntrack,
+        (),
+        "connections that this host translates are paired only by guess (inferred), or stay ambiguous",
+        "{root}",
+    ),
+    Kind(
+        "network namespaces",
+        namespaces,
+        (),
+        "sockets of containers on this host are not seen, so connections that end in one are not judged",
+        "{root}",
+    ),
+    Kind(
+        "uptime and boot",
+        life,
+        ("peer-rebooted",),
+        "a restart of this host cannot be shown as the cause",
+        "{root}, and a /proc with uptime and sys/kernel in it",
+    ),
+)

@@ -1,0 +1,77 @@
+"""A run as files: what each host said, so that it can be judged again without a network."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime
+
+from msgspec import structs
+
+from halfopen import __version__
+from halfopen.errors import HostError
+from halfopen.evidence.saved import SCHEMA, Run, Said, Saved, encode, pack_counts, pack_sights
+from halfopen.judge.assembly.check import stamp
+from halfopen.judge.assembly.run_evidence import host_error
+from halfopen.judge.diagnosis.case import HostEvidence
+from halfopen.model import Snapshot
+from halfopen.run.fleet import Hosts
+from halfopen.run.live import CheckRun
+
+
+def saved(checked: CheckRun) -> dict[str, bytes]:
+    """Host -> the file that holds its evidence of this run."""
+    run = Run(
+        id=new_id(),
+        started_at=stamp(checked.hosts.started_at),
+        finished_at=stamp(checked.finished_at),
+        elapsed_s=checked.elapsed_s,
+        checks=tuple(checked.hosts.plans),
+    )
+    return {name: encode(saved_host(checked, name, run)) for name in checked.hosts.ports}
+
+
+def saved_host(checked: CheckRun, name: str, run: Run) -> Saved:
+    """One host's evidence; of the checks that name it, the one that looked most often."""
+    own = [one for one in checked.inquired.evidence if name in one.snapshots]
+    evidence = max(own, key=lambda one: len(one.brackets))
+    known = checked.inquired.hosts.get(name) or HostEvidence(name)
+    return structs.replace(
+        saved_look(checked.hosts, evidence.snapshots[name], known, run),
+        error=said(host_error(name, evidence)),
+        looks=tuple(
+            (pack_sights(name, one.before), pack_sights(name, one.between), pack_sights(name, one.after))
+            for one in evidence.brackets
+        ),
+        counts=pack_counts(name, evidence.counts),
+    )
+
+
+def saved_look(hosts: Hosts, snapshot: Snapshot, host: HostEvidence, run: Run) -> Saved:
+    """One look at a host, with what is known of it beside its sockets."""
+    return Saved(
+        schema_=SCHEMA,
+        version=__version__,
+        host=snapshot.host,
+        transport=snapshot.transport,
+        taken_at=run.finished_at or stamp(datetime.now(UTC)),
+        facts=snapshot.facts,
+        error=said(snapshot.error),
+        namespaces=snapshot.namespaces,
+        addresses=hosts.inventory.hosts[snapshot.host].addresses,
+        before=dict(host.before),
+        after=dict(host.after),
+        sysctls=dict(host.sysctls),
+        owners=dict(host.owners),
+        notes=tuple(note for name, note in hosts.notes if name == snapshot.host),
+        run=run,
+    )
+
+
+def new_id() -> str:
+    """What the files of one run have in common, and no other."""
+    return secrets.token_hex(8)
+
+
+def said(error: HostError | None) -> Said | None:
+    """An error as it is saved."""
+    return Said(code=error.code, message=error.message, hint=error.hint) if error else None

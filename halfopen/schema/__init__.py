@@ -1,0 +1,1 @@
+"""The public JSON: one module for each kind of document."""
