@@ -202,7 +202,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class NetnsRef:
     """Where an end of a connection lives: a host by its inventory name, and a network namespace of it."""
 
     host: str
@@ -210,10 +210,10 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class Lookup:
     """A request to look up one end exactly. `family` and `scope` are hints of where it was seen, or of its peer."""
 
-    place: Place
+    place: NetnsRef
     key: bytes
     scope: int = 0
 
@@ -225,7 +225,7 @@ class Absence(StrEnum):
     UNSEEN = "unseen"  # could not look
 
 
-Sight = Socket | Absence
+Observation = Socket | Absence
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +233,7 @@ class Look:
     """The answers of one host to exact look-ups, in one go. Looks are ordered by the laptop's monotonic clock alone."""
 
     host: str
-    sights: Mapping[tuple[Place, bytes], Sight]
+    sights: Mapping[tuple[NetnsRef, bytes], Observation]
     error: HostError | None = None
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from halfopen import address
-from halfopen.judge.confirm.bracket import Bracket, Sights
+from halfopen.judge.confirm.bracket import Bracket, Observations
 from halfopen.judge.pairing.match import Suspect
 from halfopen.model import (
     Absence,
@@ -16,8 +16,8 @@ from halfopen.model import (
     InterfaceAddress,
     ListenSocket,
     Namespace,
-    Place,
-    Sight,
+    NetnsRef,
+    Observation,
     Snapshot,
     Socket,
     TcpInfo,
@@ -103,10 +103,10 @@ def snapshot(
 
 def sights(
     snapshots: Iterable[Snapshot], sockets: Mapping[str, Sequence[Socket]], suspects: Iterable[Suspect]
-) -> Sights:
+) -> Observations:
     """What exact look-ups of all suspects would find if these were the sockets of the hosts."""
-    places = {one.host: Place(one.host, one.namespaces[0].netns) for one in snapshots}
-    found: dict[tuple[Place, bytes], Sight] = {}
+    places = {one.host: NetnsRef(one.host, one.namespaces[0].netns) for one in snapshots}
+    found: dict[tuple[NetnsRef, bytes], Observation] = {}
     for suspect in suspects:
         for ask in (suspect.client, suspect.server):
             for place in ask.places:
@@ -117,7 +117,7 @@ def sights(
     return found
 
 
-def bracket(*looks: Sights) -> Bracket:
+def bracket(*looks: Observations) -> Bracket:
     """One look for all three, or three of them."""
     before, between, after = looks if len(looks) == 3 else looks * 3
     return Bracket(before, between, after, {})

@@ -25,8 +25,8 @@ from halfopen.model import (
     InterfaceAddress,
     ListenSocket,
     Namespace,
+    Observation,
     Rewrites,
-    Sight,
     Snapshot,
     Socket,
     TcpInfo,
@@ -285,7 +285,7 @@ class Machine:
         )
         return ListenSocket(bytes(4), port, 2, queue=queue, backlog=BACKLOG, uid=0, inode=10_000 + port, cookie=port)
 
-    def sight(self, key: bytes) -> Sight:
+    def sight(self, key: bytes) -> Observation:
         """The answer to an exact look-up."""
         found = self.ends.get(key)
         return found.socket(self.world.now) if found is not None else Absence.ABSENT

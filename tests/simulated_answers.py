@@ -27,7 +27,7 @@ from halfopen.judge.inquiry import (
     inquire,
 )
 from halfopen.judge.pairing.byte_counters import Counts, counts_in
-from halfopen.model import Look, Place, Process, Snapshot
+from halfopen.model import Look, NetnsRef, Process, Snapshot
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Check
 from halfopen.table import CountBlock
@@ -112,12 +112,12 @@ class SimulatedHosts:
         for name, ask in question.asks.items():
             if name in self.over:
                 continue
-            counts: dict[Place, Sequence[CountBlock]] = {}
+            counts: dict[NetnsRef, Sequence[CountBlock]] = {}
             try:
                 with self.talk(name, question) as host:
                     counts.update(counts_in({(one.place, one.key): host.sight(one.key) for one in ask.single}))
                     if ask.dump and (blocks := host.counts(question.ports[name])):
-                        counts[Place(name, NETNS)] = blocks
+                        counts[NetnsRef(name, NETNS)] = blocks
             except HostError as error:
                 found[name] = (counts, error)
             else:

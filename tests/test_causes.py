@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from halfopen import address
-from halfopen.judge.confirm.bracket import Held
+from halfopen.judge.confirm.bracket import Confirmed
 from halfopen.judge.diagnosis.case import Case, HostEvidence
 from halfopen.judge.diagnosis.diagnose import Diagnosis, causes_of_all, diagnose, remedies_of_all
 from halfopen.judge.diagnosis.outlook import model_timeout, outlook_of
 from halfopen.judge.diagnosis.rules import RULES
 from halfopen.judge.diagnosis.rules.commands import end_now, see_program
-from halfopen.judge.pairing.match import Ask, Suspect
-from halfopen.model import Collector, HostFacts, ListenSocket, Place, Process, Socket, TcpInfo
+from halfopen.judge.pairing.match import EndQuery, Suspect
+from halfopen.model import Collector, HostFacts, ListenSocket, NetnsRef, Process, Socket, TcpInfo
 from halfopen.schema.report import CauseCode, Command, Confidence, OutlookCode, Verdict
 from halfopen.tcp import State, Timer
 
@@ -80,9 +80,11 @@ class Given:
     collector: Collector = Collector.NETLINK
 
     def case(self) -> Case:
-        places = Place(self.names[0], 1), Place(self.names[1], 1)
-        suspect = Suspect(Ask((places[0],), ONE), Ask((places[1],), address.mirror(ONE)), self.client is not None)
-        held = Held(suspect, self.verdict, Confidence.PROVEN, self.client, self.server, *places)
+        places = NetnsRef(self.names[0], 1), NetnsRef(self.names[1], 1)
+        suspect = Suspect(
+            EndQuery((places[0],), ONE), EndQuery((places[1],), address.mirror(ONE)), self.client is not None
+        )
+        held = Confirmed(suspect, self.verdict, Confidence.PROVEN, self.client, self.server, *places)
         near, distant = (
             HostFacts(name, "6.1.0", f"boot-{name}", uptime, True, self.collector)
             for name, uptime in zip(self.names, self.uptimes, strict=True)

@@ -22,7 +22,7 @@ from halfopen.onehost.count import Asked, tally_of
 from halfopen.report.count import render, render_json
 from halfopen.report.schema import SCHEMAS
 from halfopen.report.view import View
-from halfopen.schema.count import Keeper, Tally
+from halfopen.schema.count import CountReport, HolderKind
 from halfopen.table import Table
 from halfopen.tcp import State, number_of
 
@@ -39,7 +39,9 @@ def group(state: State, sockets: int, *pids: int, port: int = 80, inbound: bool 
     return Group(state, inbound, bool(pids), port, 0, sockets, sockets * len(pids), pids, **more)  # type: ignore[arg-type]
 
 
-def tally(*groups: Group, listeners: tuple[Listening, ...] = (), pid: int | None = None, name: str = "app") -> Tally:
+def tally(
+    *groups: Group, listeners: tuple[Listening, ...] = (), pid: int | None = None, name: str = "app"
+) -> CountReport:
     processes = {one: Process(one, name, name) for one in range(1, 400)}
     asked = Asked("db1", "paramiko", pid, (), datetime(2026, 1, 1, tzinfo=UTC))
     return tally_of(Census(listeners, groups, processes, 0), FACTS, 1, asked)
@@ -69,7 +71,7 @@ def test_a_host_of_many_ephemeral_ports_is_no_screen_of_rows() -> None:
 def test_a_socket_whose_process_cannot_be_found_is_never_dropped() -> None:
     lost = Group(State.ESTABLISHED, True, True, 80, 33, 4, 0)
     (row,) = tally(lost).rows
-    assert (row.keeper, row.uid, row.sockets) == (Keeper.NOT_FOUND, 33, 4)
+    assert (row.keeper, row.uid, row.sockets) == (HolderKind.NOT_FOUND, 33, 4)
 
 
 def test_an_unknown_backlog_is_none_and_no_full_queue() -> None:
@@ -95,8 +97,8 @@ def test_names_of_processes_act_in_no_format() -> None:
 
 def test_json_is_what_its_schema_describes() -> None:
     found = tally(group(State.ESTABLISHED, 3, waiting=(2, ONE)), listeners=(listening(ONE, 7),))
-    assert msgspec.json.decode(render_json(found, View()), type=Tally, strict=True) == found
-    assert SCHEMAS["count"]()["$defs"]["Tally"]["properties"]["schema"] == {"const": found.schema_}
+    assert msgspec.json.decode(render_json(found, View()), type=CountReport, strict=True) == found
+    assert SCHEMAS["count"]()["$defs"]["CountReport"]["properties"]["schema"] == {"const": found.schema_}
 
 
 NAMES = ("held", "process", "unreadable", "elsewhere", "ephemeral", "no-such-process", "other")

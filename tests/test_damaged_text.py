@@ -17,7 +17,7 @@ from test_analyse_text import run
 from test_text_evidence import CASES, ELSEWHERE, shown
 
 from halfopen.errors import UsageError
-from halfopen.evidence.text.parsed import TAIL, Told
+from halfopen.evidence.text.parsed import TAIL, ParsedText
 from halfopen.evidence.text.recognise import recognise
 
 TEXTS = {path.stem: path.read_text() for path in sorted(CASES.glob("*.txt"))} | ELSEWHERE
@@ -27,12 +27,12 @@ LAYOUTS = sorted(name for name in TEXTS if not re.search(r"iproute2-(?!3.10|6.1-
 """One text of each layout: what a version only spaces otherwise is left out where every byte is tried."""
 
 
-def all_shown(told: Told) -> set[tuple[str, ...]]:
+def all_shown(told: ParsedText) -> set[tuple[str, ...]]:
     """Connections, and the ports of listeners: whether `*` is any address of IPv4 or IPv6, only a whole text tells."""
     return shown(told) | {(str(one.port),) for one in told.listeners}
 
 
-def read(text: str) -> Told | None:
+def read(text: str) -> ParsedText | None:
     """What a text tells; None where it is refused, which it may be for a damage that leaves nothing to judge."""
     try:
         return recognise(text.encode("utf-8", "surrogateescape"), "x")
@@ -41,7 +41,7 @@ def read(text: str) -> Told | None:
         return None
 
 
-def holds(damaged: str, truth: Told, at: int | None = None) -> Told | None:
+def holds(damaged: str, truth: ParsedText, at: int | None = None) -> ParsedText | None:
     """What holds of every damaged text; `at`: the line that must be named where something is missing."""
     told = read(damaged)
     if told is not None:

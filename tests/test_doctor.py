@@ -17,7 +17,7 @@ from halfopen.onehost.evidence_kinds import KINDS
 from halfopen.report.doctor import render, render_json
 from halfopen.report.schema import SCHEMAS
 from halfopen.report.view import View
-from halfopen.schema.doctor import Checkup, Status
+from halfopen.schema.doctor import DoctorReport, Status
 from halfopen.schema.report import Confidence, Verdict
 
 FACTS = HostFacts("db1", "6.1.0", "boot", 1.0, True, Collector.NETLINK, uid=0, python="3.11.2")
@@ -85,8 +85,8 @@ def test_without_any_table_of_sockets_no_check_is_complete() -> None:
 
 def test_json_is_what_its_schema_describes() -> None:
     found = checkup_of([visited(), visited(HostError(ErrorCode.TIMEOUT, "why"))], NOW)
-    assert msgspec.json.decode(render_json(found, View()), type=Checkup, strict=True) == found
-    assert SCHEMAS["doctor"]()["$defs"]["Checkup"]["properties"]["schema"] == {"const": found.schema_}
+    assert msgspec.json.decode(render_json(found, View()), type=DoctorReport, strict=True) == found
+    assert SCHEMAS["doctor"]()["$defs"]["DoctorReport"]["properties"]["schema"] == {"const": found.schema_}
 
 
 @given(st.dictionaries(st.sampled_from(sorted(GOOD)), st.binary(max_size=30)), st.text(max_size=20))

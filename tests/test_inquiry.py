@@ -19,7 +19,7 @@ from simulated_answers import SimulatedHosts, check
 
 from halfopen import address
 from halfopen.judge.inquiry import Baseline, ByteCounts, Dump, Explain, LookUp, Question, Translations
-from halfopen.model import Absence, Sight, Socket
+from halfopen.model import Absence, Observation, Socket
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Check, Confidence, Finding, Outcome
 from halfopen.tcp import State, Timer
@@ -213,7 +213,7 @@ class Liar(Machine):
 
     claimed: tuple[bytes, ...] = ()
     shown: tuple[Socket, ...] = ()
-    looks: Callable[[bytes], Sight] = staticmethod(lambda key: Absence.ABSENT)
+    looks: Callable[[bytes], Observation] = staticmethod(lambda key: Absence.ABSENT)
 
     def addresses(self) -> tuple[bytes, ...]:
         return (self.address, *self.claimed)
@@ -221,7 +221,7 @@ class Liar(Machine):
     def sockets(self) -> list[Socket]:
         return [*super().sockets(), *self.shown]
 
-    def sight(self, key: bytes) -> Sight:
+    def sight(self, key: bytes) -> Observation:
         return self.looks(key)
 
 
@@ -249,7 +249,7 @@ LIES = st.builds(made_up, SOME_KEYS, st.sampled_from(State), st.integers(1, 3), 
 )
 @settings(max_examples=100)
 def test_whatever_a_host_says_nothing_false_is_proven_of_two_others(
-    claimed: set[bytes], shown: list[Socket], looks: list[Sight], roles: tuple[tuple[str, ...], tuple[str, ...]]
+    claimed: set[bytes], shown: list[Socket], looks: list[Observation], roles: tuple[tuple[str, ...], tuple[str, ...]]
 ) -> None:
     scene = scene_of(PLAIN, PLAIN, PLAIN)
     happenings.server_vanishes(scene, 1)

@@ -11,7 +11,7 @@ from halfopen import address
 from halfopen.judge.pairing.addresses import survey
 from halfopen.judge.pairing.match import Matching, match
 from halfopen.judge.verdict.table import ABSENT, THE_TABLE, Accord
-from halfopen.model import ListenSocket, Place, Snapshot, Socket
+from halfopen.model import ListenSocket, NetnsRef, Snapshot, Socket
 from halfopen.table import Table
 from halfopen.tcp import State, number_of
 
@@ -38,8 +38,8 @@ def test_two_ends_that_agree_are_no_suspect() -> None:
 def test_one_end_alone_is_a_suspect_with_both_places() -> None:
     one = key(40000)
     (suspect,) = joined(snapshot("web", [CLIENT], [sock(one)]), snapshot("db", [SERVER], [])).suspects
-    assert suspect.client.places == (Place("web", 1),) and suspect.client.key == one
-    assert suspect.server.places == (Place("db", 1),) and suspect.server.key == address.mirror(one)
+    assert suspect.client.places == (NetnsRef("web", 1),) and suspect.client.key == one
+    assert suspect.server.places == (NetnsRef("db", 1),) and suspect.server.key == address.mirror(one)
     assert suspect.client_first
 
 
@@ -117,7 +117,7 @@ def test_a_connection_the_other_way_is_judged_from_its_own_client() -> None:
     web = snapshot("web", [CLIENT], [], [ListenSocket(CLIENT, 80, 2)])
     db = snapshot("db", [SERVER], [sock(back)])
     (suspect,) = joined(web, db).suspects
-    assert suspect.client.key == back and suspect.client.places == (Place("db", 1),)
+    assert suspect.client.key == back and suspect.client.places == (NetnsRef("db", 1),)
 
 
 def test_the_tuple_on_two_hosts_of_one_role_is_a_suspect() -> None:

@@ -8,10 +8,10 @@ import pytest
 from evidence import CLIENT, SERVER, bracket, end, key, sights, snapshot, sock
 
 from halfopen import address
-from halfopen.judge.confirm.bracket import Bracket, Held, held, lasting, questions
+from halfopen.judge.confirm.bracket import Bracket, Confirmed, held, lasting, questions
 from halfopen.judge.pairing.addresses import survey
 from halfopen.judge.pairing.match import Suspect, match
-from halfopen.model import Absence, Place, Socket
+from halfopen.model import Absence, NetnsRef, Socket
 from halfopen.schema.report import Confidence, Verdict
 from halfopen.tcp import State, Timer
 
@@ -24,7 +24,7 @@ def suspect_of(near: list[Socket], far: list[Socket]) -> tuple[list[Suspect], li
     return list(match(survey(hosts, ["web"], ["db"], (5432,), {})).suspects), list(hosts)
 
 
-def run(near: list[Socket], far: list[Socket], *later: tuple[list[Socket], list[Socket]]) -> list[Held]:
+def run(near: list[Socket], far: list[Socket], *later: tuple[list[Socket], list[Socket]]) -> list[Confirmed]:
     """The findings if the dumps showed the first pair, and the brackets the later ones."""
     suspects, hosts = suspect_of(near, far)
     looks = [bracket(sights(hosts, {"web": one, "db": two}, suspects)) for one, two in later]  # type: ignore[arg-type]
@@ -128,9 +128,9 @@ def test_cleared_suspects_are_not_asked_about_again() -> None:
 
 def test_two_sockets_that_claim_one_end_are_ambiguous() -> None:
     (suspect,), _ = suspect_of([sock(ONE)], [])
-    twin = Place("db2", 1)
+    twin = NetnsRef("db2", 1)
     twins = replace(suspect, server=replace(suspect.server, places=(*suspect.server.places, twin)))
-    seen = {(Place("web", 1), ONE): sock(ONE), (Place("db", 1), OTHER): sock(OTHER), (twin, OTHER): sock(OTHER)}
+    seen = {(NetnsRef("web", 1), ONE): sock(ONE), (NetnsRef("db", 1), OTHER): sock(OTHER), (twin, OTHER): sock(OTHER)}
     ((found,), _) = held([twins], [bracket(seen)] * 2)
     assert found.verdict is Verdict.AMBIGUOUS
 

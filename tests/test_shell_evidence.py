@@ -14,7 +14,7 @@ from halfopen import address
 from halfopen.errors import ErrorCode, HostError
 from halfopen.evidence.probe.wire import SYSCTLS
 from halfopen.evidence.text import shell
-from halfopen.model import Absence, Collector, Place, Wanted
+from halfopen.model import Absence, Collector, Lookup, NetnsRef
 from halfopen.reach.shell import ShellAgent, script
 
 CASES = Path(__file__).with_name("cases") / "text"
@@ -153,7 +153,7 @@ def test_what_is_not_there_is_looked_for_twice() -> None:
     row = "ESTAB 0 0 10.0.0.1:22 10.0.0.2:40000 ino:1 sk:1\n"
     other = "ESTAB 0 0 10.0.0.1:22 10.0.0.2:40001 ino:2 sk:2\n"
     keys = [address.make_key(bytes([10, 0, 0, 1]), 22, bytes([10, 0, 0, 2]), port) for port in (40000, 40001, 40002)]
-    wanted = [Wanted(Place("db", 1), key) for key in keys]
+    wanted = [Lookup(NetnsRef("db", 1), key) for key in keys]
     agent = ShellAgent("db", Scripted([other, row + other]), "local")
     sights = agent.look(wanted).sights
     assert [sights[one.place, one.key] is Absence.ABSENT for one in wanted] == [False, False, True]

@@ -17,7 +17,7 @@ from strategies import KEYS, PORTS, V4
 
 from halfopen import address
 from halfopen.errors import UsageError
-from halfopen.evidence.text.parsed import Told, endpoint, read
+from halfopen.evidence.text.parsed import ParsedText, endpoint, read
 from halfopen.evidence.text.recognise import FORMS, recognise
 from halfopen.evidence.text.ss import SS
 from halfopen.model import Collector, Socket
@@ -60,7 +60,7 @@ CUT = {
 }
 
 
-def shown(told: Told) -> set[tuple[str, str, str]]:
+def shown(told: ParsedText) -> set[tuple[str, str, str]]:
     """What a text tells, as the truth is written."""
     found = set()
     for key, one in told.sockets.items():
@@ -69,11 +69,11 @@ def shown(told: Told) -> set[tuple[str, str, str]]:
     return found
 
 
-def case(name: str) -> Told:
+def case(name: str) -> ParsedText:
     return recognise((CASES / f"{name}.txt").read_bytes(), name)
 
 
-def socket_of(told: Told, local: str, peer: str) -> Socket:
+def socket_of(told: ParsedText, local: str, peer: str) -> Socket:
     near, far = address.parse_endpoint(local), address.parse_endpoint(peer)
     return told.sockets[address.make_key(*near, *far)]
 

@@ -15,7 +15,7 @@ from halfopen.judge.pairing.addresses import survey
 from halfopen.judge.pairing.match import Matching
 from halfopen.judge.pairing.nat import names_of, tables_of
 from halfopen.judge.pairing.pair import join
-from halfopen.model import Namespace, Place, Rewrites, Snapshot, Socket
+from halfopen.model import Namespace, NetnsRef, Rewrites, Snapshot, Socket
 from halfopen.plan import CheckPlan
 from halfopen.tcp import State
 
@@ -69,8 +69,8 @@ def test_a_missing_end_behind_a_published_port_is_asked_for_by_its_own_key() -> 
     web = host("web", space(1, [CLIENT], [sock(DIALLED)]))
     db = host("db", space(1, [SERVER], [], (DIALLED, PUBLISHED)), space(2, [PRIVATE], []))
     (suspect,) = joined(web, db).suspects
-    assert (suspect.client.key, suspect.client.places) == (DIALLED, (Place("web", 1),))
-    assert (suspect.server.key, suspect.server.places) == (address.mirror(PUBLISHED), (Place("db", 2),))
+    assert (suspect.client.key, suspect.client.places) == (DIALLED, (NetnsRef("web", 1),))
+    assert (suspect.server.key, suspect.server.places) == (address.mirror(PUBLISHED), (NetnsRef("db", 2),))
     assert suspect.translation == ("10.0.0.1:40000 -> 10.0.0.2:8080; after db: 10.0.0.1:40000 -> 172.17.0.2:80")
 
 
@@ -82,7 +82,7 @@ def test_masquerade_and_published_port_compose_though_both_containers_have_one_a
     db = host("db", space(1, [SERVER], [], (outside, inside)), space(2, [PRIVATE], there))
     assert joined(web, db).agreeing == {(EST, EST): 1}
     (suspect,) = joined(web, replace(db, namespaces=(db.namespaces[0], space(2, [PRIVATE], [])))).suspects
-    assert suspect.client.places == (Place("web", 2),) and suspect.server.places == (Place("db", 2),)
+    assert suspect.client.places == (NetnsRef("web", 2),) and suspect.server.places == (NetnsRef("db", 2),)
     assert suspect.client.key == INSIDE and suspect.server.key == address.mirror(inside)
 
 
@@ -91,7 +91,7 @@ def test_a_client_that_is_gone_is_looked_for_in_its_container() -> None:
     web = host("web", space(1, [CLIENT], [], (INSIDE, outside)), space(2, [PRIVATE], []))
     db = host("db", space(1, [SERVER], [sock(address.mirror(outside))]))
     (suspect,) = joined(web, db).suspects
-    assert suspect.client.key == INSIDE and suspect.client.places == (Place("web", 2),) and not suspect.client_first
+    assert suspect.client.key == INSIDE and suspect.client.places == (NetnsRef("web", 2),) and not suspect.client_first
 
 
 def test_a_router_of_the_check_explains_and_one_that_is_not_named_does_not() -> None:
@@ -182,7 +182,7 @@ def test_one_tuple_on_two_hosts_of_overlapping_networks_is_two_connections() -> 
             assert not found.suspects
         else:
             (suspect,) = found.suspects
-            assert suspect.client.places == (Place("web", 1),) and suspect.server.places == (Place("web", 2),)
+            assert suspect.client.places == (NetnsRef("web", 1),) and suspect.server.places == (NetnsRef("web", 2),)
         # The inner traffic of each host is no matter between the two.
         assert not joined(web, db).suspects and not joined(web, db).agreeing
 
@@ -229,7 +229,7 @@ def test_a_container_that_is_a_host_of_its_own_is_one_namespace() -> None:
     web = replace(web, facts=replace(web.facts, boot_id="boot-db"))
     for hosts in ((web, db), (db, web)):
         (suspect,) = joined(*hosts).suspects
-        assert suspect.client.places == (Place("web", 7),) and suspect.server.places == (Place("db", 1),)
+        assert suspect.client.places == (NetnsRef("web", 7),) and suspect.server.places == (NetnsRef("db", 1),)
 
 
 def ends(addresses: st.SearchStrategy[bytes]) -> st.SearchStrategy[tuple[bytes, int]]:
@@ -258,7 +258,7 @@ def test_a_key_goes_there_and_back_through_any_boxes(found: list[tuple[bytes, in
     ]
     ground = survey(hosts, ["web"], ["db"], (), {})
     tables = tables_of(hosts, ground)
-    near, far = Place("web", 1), Place("db", 1)
+    near, far = NetnsRef("web", 1), NetnsRef("db", 1)
     flow = tables.flow_from(near, keys[0])
     assert flow is not None and flow == tables.flow_to(far, address.mirror(keys[-1])) and not flow.ambiguous
     assert (flow.dialled, flow.arrived) == (keys[0], keys[-1])

@@ -15,20 +15,20 @@ from strategies import KEYS, U32
 from halfopen import address
 from halfopen.errors import HostError
 from halfopen.evidence.probe import frames, wire
-from halfopen.judge.pairing.addresses import Ground, survey
-from halfopen.judge.pairing.byte_counters import CountAsk, asks, counts_in, widened
+from halfopen.judge.pairing.addresses import AddressMap, survey
+from halfopen.judge.pairing.byte_counters import CountQuery, asks, counts_in, widened
 from halfopen.judge.pairing.match import BOTH_ESTABLISHED, Matching, match
-from halfopen.model import Absence, Place, Sight, Snapshot, Socket
+from halfopen.model import Absence, NetnsRef, Observation, Snapshot, Socket
 from halfopen.table import Count, CountBlock
 from halfopen.tcp import State
 
-WEB, DB = Place("web", 1), Place("db", 1)
+WEB, DB = NetnsRef("web", 1), NetnsRef("db", 1)
 PORTS = range(40000, 40004)
 
-DUMP = CountAsk(dump=True)
+DUMP = CountQuery(dump=True)
 
 
-def ground(others: int = 0) -> Ground:
+def ground(others: int = 0) -> AddressMap:
     """Four established connections from web to db, and others of web that lead elsewhere."""
     elsewhere = [sock(key(port, 443, server=address.parse("198.51.100.4"))) for port in range(1, others + 1)]
     web = snapshot("web", [CLIENT], [*(sock(key(port)) for port in PORTS), *elsewhere])
@@ -36,7 +36,7 @@ def ground(others: int = 0) -> Ground:
     return survey([web, db], ["web"], ["db"], (), {})
 
 
-def counted(clients: dict[int, Count], servers: dict[int, Count]) -> dict[Place, tuple[CountBlock, ...]]:
+def counted(clients: dict[int, Count], servers: dict[int, Count]) -> dict[NetnsRef, tuple[CountBlock, ...]]:
     """What a wide look found, by the port of the client."""
     return {
         WEB: CountBlock.of((2, 0, key(port), 1, count) for port, count in clients.items()),
@@ -127,7 +127,7 @@ def test_one_check_may_want_the_dump_that_another_would_not() -> None:
 def test_look_ups_give_what_a_dump_would() -> None:
 
     one: Socket = replace(end(7, 3, 2), key=key(40000))
-    sights: dict[tuple[Place, bytes], Sight] = {(WEB, one.key): one, (DB, key(1)): Absence.ABSENT}
+    sights: dict[tuple[NetnsRef, bytes], Observation] = {(WEB, one.key): one, (DB, key(1)): Absence.ABSENT}
     assert [list(block.counts()) for block in counts_in(sights)[WEB]] == [[(one.key, (7, 3, 2))]]
     assert counts_in(sights)[DB] == ()
     assert counts_in({(WEB, one.key): replace(one, info=None)}) == {}

@@ -13,8 +13,8 @@ from halfopen.files import Target, prepare, save_hosts
 from halfopen.report.escape import hint, terminal
 from halfopen.report.formats import FORMATS, Format, format_for, named
 from halfopen.report.view import View
-from halfopen.schema.count import Tally
-from halfopen.schema.doctor import Checkup
+from halfopen.schema.count import CountReport
+from halfopen.schema.doctor import DoctorReport
 from halfopen.schema.report import Report
 
 READER_WAIT = 5.0  # seconds for somebody to open the other end of a FIFO, or --timeout if that is less
@@ -29,7 +29,7 @@ class Outlets:
     stdout: Format
     files: tuple[tuple[Format, Target], ...]
 
-    def deliver(self, report: Report | Tally | Checkup, code: int) -> int:
+    def deliver(self, report: Report | CountReport | DoctorReport, code: int) -> int:
         """Writes stdout, and then the files even where that failed. The exit code, or 3 for 0 where a file failed."""
         args, environment = self.args, self.environment
         view = View(width=environment.width, all=args.all, quiet=args.quiet, verbose=args.verbose > 0)

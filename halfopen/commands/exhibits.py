@@ -8,7 +8,7 @@ from pathlib import Path
 from halfopen.environment import Environment
 from halfopen.errors import UsageError
 from halfopen.evidence.saved import Saved, check_schema, decode
-from halfopen.evidence.text.parsed import Told
+from halfopen.evidence.text.parsed import ParsedText
 from halfopen.evidence.text.recognise import LIMIT, recognise
 from halfopen.run.pasted import Exhibit
 
@@ -29,7 +29,7 @@ def exhibits(
             "halfopen analyse CLIENT SERVER, or --client FILE --server FILE",
         )
     read = {name: read_file(name, environment) for name in dict.fromkeys((*names[0], *names[1]))}
-    texts = [[name for name in side if isinstance(read[name], Told)] for side in names]
+    texts = [[name for name in side if isinstance(read[name], ParsedText)] for side in names]
     if not clients and not servers and len(texts[1]) > 1:
         raise UsageError(
             "with more than two texts, say whose each is",
@@ -49,10 +49,10 @@ def exhibits(
     return [made[name] for name in names[0]], [made[name] for name in names[1]]
 
 
-def title(names: Sequence[str], read: Mapping[str, Saved | Told]) -> str:
+def title(names: Sequence[str], read: Mapping[str, Saved | ParsedText]) -> str:
     """What the host of one role's texts is called: as a snapshot beside them says, else as their first file."""
     hosts = {one.host for name in names if isinstance(one := read[name], Saved)}
-    texts = [name for name in names if isinstance(read[name], Told)]
+    texts = [name for name in names if isinstance(read[name], ParsedText)]
     if texts and len(hosts) > 1:
         raise UsageError(
             f"{texts[0]} could be of any of {', '.join(sorted(hosts))}", "analyse it with the snapshots of one host"
@@ -70,7 +70,7 @@ def snapshot_file(name: str, environment: Environment) -> Saved:
     return found
 
 
-def read_file(name: str, environment: Environment) -> Saved | Told:
+def read_file(name: str, environment: Environment) -> Saved | ParsedText:
     """One file, or stdin as `-`."""
     try:
         data = from_stdin(environment) if name == "-" else (environment.folder / name).read_bytes()

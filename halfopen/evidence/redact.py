@@ -238,7 +238,7 @@ HOW: dict[tuple[str, str], Callable[[Any, Cipher], Any]] = {
     ("InterfaceAddress", "address"): packed_address,
     ("ListenSocket", "address"): packed_address,
     ("ListenSocket", "uid"): user,
-    ("Sighting", "key"): key,
+    ("SavedObservation", "key"): key,
     ("Socket", "key"): key,
     ("Socket", "uid"): user,
     ("Rewrites", "narrow"): keys_of(address.V4_KEY),

@@ -11,7 +11,6 @@ Fields may be added, each with a default, so that a file of any version of this 
 from __future__ import annotations
 
 import gzip
-import io
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +18,7 @@ from typing import Any
 import msgspec
 
 from halfopen.errors import ErrorCode, HostError, UsageError
-from halfopen.model import Absence, HostFacts, Namespace, Place, Process, Sight, Snapshot, Socket
+from halfopen.model import Absence, HostFacts, Namespace, NetnsRef, Observation, Process, Snapshot, Socket
 from halfopen.plan import CheckPlan
 from halfopen.table import CountBlock
 
@@ -27,7 +26,7 @@ SCHEMA = "halfopen.snapshot/1"
 LIMIT = 1 << 30  # bytes after decompression
 
 
-class Sighting(msgspec.Struct, frozen=True, array_like=True):
+class SavedObservation(msgspec.Struct, frozen=True, array_like=True):
     """What one look found at one place: a socket, or why there is none."""
 
     netns: int | None
@@ -36,7 +35,8 @@ class Sighting(msgspec.Struct, frozen=True, array_like=True):
     socket: Socket | None
 
 
-Sightings = tuple[Sighting, ...]
+SavedObservations = tuple[SavedObservation, ...]
+SavedRound = tuple[SavedObservations, SavedObservations, SavedObservations]
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +77,7 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     error: Said | None
     namespaces: tuple[Namespace, ...]
     addresses: tuple[str, ...] = ()
-    looks: tuple[tuple[Sightings, Sightings, Sightings], ...] = ()
+    looks: tuple[SavedRound, ...] = ()
     counts: tuple[tuple[int | None, tuple[CountBlock, ...]], ...] = ()
     before: dict[str, int] = {}
     after: dict[str, int] = {}
@@ -89,10 +89,10 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     redacted: bool = False
 
 
-def pack_sights(host: str, sights: Mapping[tuple[Place, bytes], Sight]) -> Sightings:
+def pack_sights(host: str, sights: Mapping[tuple[NetnsRef, bytes], Observation]) -> SavedObservations:
     """The sights of one host out of a look at many."""
     return tuple(
-        Sighting(
+        SavedObservation(
             place.netns,
             key,
             sight if isinstance(sight, Absence) else None,
@@ -103,32 +103,29 @@ def pack_sights(host: str, sights: Mapping[tuple[Place, bytes], Sight]) -> Sight
     )
 
 
-def unpack_sights(host: str, sightings: Sightings) -> dict[tuple[Place, bytes], Sight]:
+def unpack_sights(host: str, sightings: SavedObservations) -> dict[tuple[NetnsRef, bytes], Observation]:
     """The inverse. A sighting that is neither a socket nor an absence could not be looked at."""
     return {
-        (Place(host, one.netns), one.key): one.socket if one.socket is not None else one.absence or Absence.UNSEEN
+        (NetnsRef(host, one.netns), one.key): one.socket if one.socket is not None else one.absence or Absence.UNSEEN
         for one in sightings
     }
 
 
 def pack_counts(
-    host: str, counts: Mapping[Place, Sequence[CountBlock]]
+    host: str, counts: Mapping[NetnsRef, Sequence[CountBlock]]
 ) -> tuple[tuple[int | None, tuple[CountBlock, ...]], ...]:
     """What the wide look found at one host."""
     return tuple((place.netns, tuple(blocks)) for place, blocks in counts.items() if place.host == host)
 
 
-def unpack_counts(saved: Saved) -> dict[Place, tuple[CountBlock, ...]]:
+def unpack_counts(saved: Saved) -> dict[NetnsRef, tuple[CountBlock, ...]]:
     """The inverse."""
-    return {Place(saved.host, netns): blocks for netns, blocks in saved.counts}
+    return {NetnsRef(saved.host, netns): blocks for netns, blocks in saved.counts}
 
 
 def encode(saved: Saved) -> bytes:
     """A file's bytes; the same evidence gives the same bytes."""
-    out = io.BytesIO()
-    with gzip.GzipFile(fileobj=out, mode="wb", compresslevel=6, mtime=0, filename="") as file:
-        file.write(to_json(saved))
-    return out.getvalue()
+    return gzip.compress(to_json(saved), compresslevel=6, mtime=0)
 
 
 def to_json(saved: Saved) -> bytes:

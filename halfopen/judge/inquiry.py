@@ -25,10 +25,10 @@ from halfopen.errors import HostError
 from halfopen.judge.assembly.run_evidence import Evidence, involved, wanted_inodes
 from halfopen.judge.confirm.bracket import Bracket, merge, questions, through
 from halfopen.judge.diagnosis.case import HostEvidence
-from halfopen.judge.pairing.byte_counters import CountAsk, Counts, asks, widened
+from halfopen.judge.pairing.byte_counters import CountQuery, Counts, asks, widened
 from halfopen.judge.pairing.match import Matching, Suspect
 from halfopen.judge.pairing.pair import Extra, conclude, ground_of, join, may_translate, wider_ports
-from halfopen.model import Collector, Look, Place, Process, Snapshot, Wanted
+from halfopen.model import Collector, Look, Lookup, NetnsRef, Process, Snapshot
 from halfopen.plan import CheckPlan
 
 T = TypeVar("T")
@@ -103,7 +103,7 @@ class Baseline(Question[Mapping[str, KernelState]]):
     """Kernel counters and sysctls of these hosts before the looks; `places`: the namespaces with a suspect end."""
 
     hosts: tuple[str, ...]
-    places: frozenset[Place]
+    places: frozenset[NetnsRef]
 
     def put(self, answerer: Answerer) -> Mapping[str, KernelState]:
         return answerer.baseline(self)
@@ -113,7 +113,7 @@ class Baseline(Question[Mapping[str, KernelState]]):
 class ByteCounts(Question[Mapping[str, tuple[Counts, HostError | None]]]):
     """Byte counters of established pairs, host by host. A host that cannot tell is not in the answer."""
 
-    asks: Mapping[str, CountAsk]
+    asks: Mapping[str, CountQuery]
     ports: Mapping[str, tuple[int, ...]]
 
     def put(self, answerer: Answerer) -> Mapping[str, tuple[Counts, HostError | None]]:
@@ -146,7 +146,7 @@ class LookUp(Question[Sequence[Look]]):
 
     number: int
     position: Position
-    wanted: Mapping[str, Sequence[Wanted]]
+    wanted: Mapping[str, Sequence[Lookup]]
 
     def put(self, answerer: Answerer) -> Sequence[Look]:
         return answerer.look(self)
@@ -157,7 +157,7 @@ class Explain(Question[Mapping[str, Explanation]]):
     """Kernel counters after the looks, and the processes that hold these inodes, host by host."""
 
     inodes: Mapping[str, tuple[int, ...]]
-    places: frozenset[Place]
+    places: frozenset[NetnsRef]
 
     def put(self, answerer: Answerer) -> Mapping[str, Explanation]:
         return answerer.explain(self)
@@ -292,13 +292,13 @@ def compared(
     }
     grounds = [ground_of(plan, snapshots, extra) for plan in plans]
     asked = asks(list(zip(grounds, matchings, strict=True)), able)
-    counts: dict[Place, Any] = {}
+    counts: dict[NetnsRef, Any] = {}
     failed: dict[str, Snapshot] = {}
     answers = (yield from put(ByteCounts(asked, ports))) if asked else {}
     for name, (found, error) in answers.items():
         if error is not None:
             failed[name] = replace(snapshots[name], error=error)
-        places = [Place(name, one.netns) for one in snapshots[name].namespaces]
+        places = [NetnsRef(name, one.netns) for one in snapshots[name].namespaces]
         counts.update({place: () for place in places if asked[name].answered(place, places[0])})
         counts.update(found)
     wider = [widened(ground, one, counts) for ground, one in zip(grounds, matchings, strict=True)]
@@ -327,7 +327,7 @@ def explained(
     evidence: Sequence[Evidence],
     snapshots: Snapshots,
     before: Mapping[str, KernelState],
-    places: frozenset[Place],
+    places: frozenset[NetnsRef],
 ) -> Asking[dict[str, HostEvidence]]:
     """Kernel counters, and the processes of what is reported, of every host that a check reports something of."""
     names = sorted({name for one in evidence for name in involved(one.matching.suspects)})
@@ -360,7 +360,7 @@ def of_check(hosts: Mapping[str, HostEvidence], evidence: Evidence) -> dict[str,
     return {name: one for name, one in hosts.items() if name in asked}
 
 
-def places_of(matchings: Sequence[Matching]) -> frozenset[Place]:
+def places_of(matchings: Sequence[Matching]) -> frozenset[NetnsRef]:
     """The network namespaces in which there is, or would be, an end of a suspect."""
     return frozenset(
         place

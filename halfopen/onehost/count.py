@@ -17,7 +17,7 @@ from halfopen.evidence.probe.census import Census, Group, Listening
 from halfopen.judge.assembly.check import stamp
 from halfopen.judge.diagnosis.case import is_full
 from halfopen.model import HostFacts, Process
-from halfopen.schema.count import SCHEMA, AcceptQueue, Direction, Holder, Keeper, Lsof, Row, Tally
+from halfopen.schema.count import SCHEMA, AcceptQueue, CountReport, Direction, Holder, HolderKind, Lsof, Row
 from halfopen.schema.report import Tool
 from halfopen.tcp import State
 from halfopen.words import plural
@@ -41,7 +41,7 @@ class Asked:
 class Held:
     """Who holds sockets: what rows are made by, beside direction and port."""
 
-    keeper: Keeper
+    keeper: HolderKind
     pids: tuple[int, ...] = ()
     uid: int | None = None
 
@@ -78,7 +78,7 @@ def refuse(census: Census, asked: Asked) -> None:
         )
 
 
-def tally_of(census: Census, facts: HostFacts, netns: int | None, asked: Asked) -> Tally:
+def tally_of(census: Census, facts: HostFacts, netns: int | None, asked: Asked) -> CountReport:
     """The whole report."""
     blind = not facts.privileged
     sums: dict[tuple[Held, Direction, int | None], Sum] = {}
@@ -99,7 +99,7 @@ def tally_of(census: Census, facts: HostFacts, netns: int | None, asked: Asked) 
     rows = sorted((row_of(*key, found, census) for key, found in folded(sums).items()), key=order)
     states = total(row.states for row in rows)
     queued = sum(sum(row.accept_queue.values()) for row in rows)
-    return Tally(
+    return CountReport(
         schema_=SCHEMA,
         tool=Tool(name="halfopen", version=__version__),
         host=asked.host,
@@ -126,21 +126,21 @@ def tally_of(census: Census, facts: HostFacts, netns: int | None, asked: Asked) 
 def holder_of(group: Group, census: Census, blind: bool) -> Held:
     """Who holds the sockets of a group; of what waits in an accept queue, who holds the listener."""
     if group.pids:
-        return Held(Keeper.PROCESS, group.pids)
+        return Held(HolderKind.PROCESS, group.pids)
     if group.waiting:
         found = waits_for(group, census.listeners)
         pids = tuple(sorted({pid for one in found for pid in one.pids}))
-        return Held(Keeper.PROCESS, pids) if pids else listener_holder(found[0], blind) if found else NOBODY
+        return Held(HolderKind.PROCESS, pids) if pids else listener_holder(found[0], blind) if found else NOBODY
     if not group.has_inode:
         return NOBODY
-    return Held(Keeper.OTHER_USERS if blind else Keeper.NOT_FOUND, uid=group.uid)
+    return Held(HolderKind.OTHER_USERS if blind else HolderKind.NOT_FOUND, uid=group.uid)
 
 
 def listener_holder(one: Listening, blind: bool) -> Held:
     """Who holds a listener."""
     if one.pids:
-        return Held(Keeper.PROCESS, one.pids)
-    return Held(Keeper.OTHER_USERS if blind else Keeper.NOT_FOUND, uid=one.socket.uid)
+        return Held(HolderKind.PROCESS, one.pids)
+    return Held(HolderKind.OTHER_USERS if blind else HolderKind.NOT_FOUND, uid=one.socket.uid)
 
 
 def waits_for(group: Group, listeners: Iterable[Listening]) -> list[Listening]:
@@ -239,9 +239,9 @@ def lsof(asked: Asked, rows: Iterable[Row]) -> Lsof:
         queued = sum(row.accept_queue.values())
         hidden["accept queue"] += queued
         lines += row.descriptors
-        if row.keeper is Keeper.NOBODY:
+        if row.keeper is HolderKind.NOBODY:
             hidden.update({state if state in KERNEL_ONLY else f"{state} orphan": n for state, n in row.states.items()})
-        elif row.keeper is Keeper.PROCESS:
+        elif row.keeper is HolderKind.PROCESS:
             shown += row.sockets - queued
         else:
             hidden[row.keeper] += row.sockets - queued
@@ -255,15 +255,15 @@ def notes(
     """What a reader must know to read the numbers right."""
     found = [f"{asked.host}: {asked.note}"] if asked.note else []
     found += facts.gaps
-    kinds = Counter[Keeper]()
+    kinds = Counter[HolderKind]()
     for row in rows:
         kinds[row.keeper] += row.sockets
-    if others := kinds[Keeper.OTHER_USERS]:
+    if others := kinds[HolderKind.OTHER_USERS]:
         found.append(
             f"{plural(others, 'socket')} of other users: their processes are named only to root (sudo = true for this "
             "host in the inventory, or sudo halfopen for local)"
         )
-    if lost := kinds[Keeper.NOT_FOUND]:
+    if lost := kinds[HolderKind.NOT_FOUND]:
         found.append(
             f"{plural(lost, 'socket')} with a descriptor but no process to be seen here: held by the kernel or in "
             "another PID namespace, or opened while the processes were read"
@@ -300,6 +300,6 @@ def total(counts: Iterable[dict[str, int]]) -> dict[str, int]:
     return dict(found)
 
 
-NOBODY = Held(Keeper.NOBODY)
+NOBODY = Held(HolderKind.NOBODY)
 KERNEL_ONLY = (State.TIME_WAIT, State.SYN_RECV)
-KEEPERS = (Keeper.PROCESS, Keeper.OTHER_USERS, Keeper.NOT_FOUND, Keeper.NOBODY)
+KEEPERS = (HolderKind.PROCESS, HolderKind.OTHER_USERS, HolderKind.NOT_FOUND, HolderKind.NOBODY)

@@ -14,7 +14,7 @@ from halfopen.errors import ErrorCode, Exit, HostError
 from halfopen.evidence.probe.examination import Examination
 from halfopen.judge.assembly.check import stamp
 from halfopen.onehost.evidence_kinds import KINDS, Kind
-from halfopen.schema.doctor import SCHEMA, Checkup, Item, Patient, Status
+from halfopen.schema.doctor import SCHEMA, DoctorReport, Item, Patient, Status
 from halfopen.schema.report import Failure, Tool
 from halfopen.words import plural
 
@@ -43,10 +43,10 @@ class Stage:
     told: Callable[[Visited], str]
 
 
-def checkup_of(visited: Sequence[Visited], taken_at: datetime) -> Checkup:
+def checkup_of(visited: Sequence[Visited], taken_at: datetime) -> DoctorReport:
     """All hosts -> the report."""
     hosts = tuple(patient_of(one) for one in visited)
-    return Checkup(
+    return DoctorReport(
         schema_=SCHEMA,
         tool=Tool(name="halfopen", version=__version__),
         taken_at=stamp(taken_at),

@@ -25,20 +25,20 @@ from halfopen.model import (
     HostFacts,
     InterfaceAddress,
     Look,
+    Lookup,
     Namespace,
-    Place,
+    NetnsRef,
+    Observation,
     Process,
     Rewrites,
-    Sight,
     Snapshot,
-    Wanted,
 )
 from halfopen.reach.channel import Channel, Connection
 from halfopen.reach.tables import look_in
 from halfopen.table import CountBlock
 
 if TYPE_CHECKING:
-    from halfopen.evidence.text.parsed import Told
+    from halfopen.evidence.text.parsed import ParsedText
 
 
 def remote_command(python: str | None) -> str:
@@ -105,11 +105,11 @@ class Agent:
         self._ask(wire.DUMP, pack_ports(ports))
         return self._snapshot(self._read_dump(ports))
 
-    def look(self, wanted: Sequence[Wanted]) -> Look:
+    def look(self, wanted: Sequence[Lookup]) -> Look:
         """Exact look-ups, answered in order by the kernel itself; where it answers none, out of whole tables."""
         wanted = sorted(wanted, key=lambda one: self._netns(one.place))  # the probe enters each namespace once
         if self.facts is not None and self.facts.collector is Collector.PROCFS:
-            sights: dict[tuple[Place, bytes], Sight] = {}
+            sights: dict[tuple[NetnsRef, bytes], Observation] = {}
             for netns, group in groupby(wanted, key=lambda one: self._netns(one.place)):
                 sights.update(look_in(self.host, list(group), partial(self._table, netns)).sights)
             return Look(self.host, sights)
@@ -134,7 +134,7 @@ class Agent:
         parts, count = self._answer(wire.EVIDENCE)
         return wire.decode_evidence(frames.decode_fields(parts, count))
 
-    def involve(self, place: Place) -> None:
+    def involve(self, place: NetnsRef) -> None:
         """Says that there is something to explain in a namespace of the host."""
         self.involved.add(self._netns(place))
 
@@ -146,7 +146,7 @@ class Agent:
         spaces = tuple(
             replace(one, rewrites=None if where in refused else found.get(where, Rewrites()))
             for one in snapshot.namespaces
-            for where in (self._netns(Place(self.host, one.netns)),)
+            for where in (self._netns(NetnsRef(self.host, one.netns)),)
         )
         return replace(snapshot, namespaces=spaces)
 
@@ -172,11 +172,11 @@ class Agent:
         self.channel.close()
 
     @property
-    def place(self) -> Place:
+    def place(self) -> NetnsRef:
         """The namespace that the probe runs in."""
-        return Place(self.host, self.netns)
+        return NetnsRef(self.host, self.netns)
 
-    def _netns(self, place: Place) -> int:
+    def _netns(self, place: NetnsRef) -> int:
         """How the probe calls a namespace: 0 is its own."""
         return 0 if place.netns is None or place.netns == self.netns else place.netns
 
@@ -190,7 +190,7 @@ class Agent:
     def _snapshot(self, namespaces: tuple[Namespace, ...]) -> Snapshot:
         return Snapshot(self.host, self.facts, namespaces, transport=self.transport)
 
-    def _table(self, netns: int) -> Told | None:
+    def _table(self, netns: int) -> ParsedText | None:
         """The sockets of one namespace as /proc shows them, None where it refused, or is gone."""
         self._ask(wire.TABLE, struct.pack(">Q", netns))
         parts, count = self._answer(wire.TABLE)

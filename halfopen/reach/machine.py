@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from halfopen import address
 from halfopen.errors import ErrorCode, HostError
 from halfopen.evidence.text import psutil as rows
-from halfopen.evidence.text.parsed import Told
-from halfopen.model import HostFacts, InterfaceAddress, Look, Process, Snapshot, Wanted
+from halfopen.evidence.text.parsed import ParsedText
+from halfopen.model import HostFacts, InterfaceAddress, Look, Lookup, Process, Snapshot
 from halfopen.reach.tables import look_in
 
 
@@ -48,7 +48,7 @@ class MachineAgent:
         )
         return Snapshot(self.host, self.facts, (told.namespace(addresses(), frozenset(ports)),), transport="local")
 
-    def look(self, wanted: Sequence[Wanted]) -> Look:
+    def look(self, wanted: Sequence[Lookup]) -> Look:
         """The sockets that were asked for, out of one more table, or of two where one is not there."""
         return look_in(self.host, wanted, self._table)
 
@@ -63,7 +63,7 @@ class MachineAgent:
     def close(self) -> None:
         """Nothing is held open."""
 
-    def _table(self) -> Told:
+    def _table(self) -> ParsedText:
         import psutil
 
         try:

@@ -15,8 +15,8 @@ from halfopen.errors import ErrorCode, HostError
 from halfopen.evidence.probe import frames, wire
 from halfopen.evidence.probe.wire import session_key
 from halfopen.evidence.text import shell
-from halfopen.evidence.text.parsed import Told
-from halfopen.model import HostFacts, InterfaceAddress, Look, Process, Snapshot, Wanted
+from halfopen.evidence.text.parsed import ParsedText
+from halfopen.model import HostFacts, InterfaceAddress, Look, Lookup, Process, Snapshot
 from halfopen.reach.channel import Channel
 from halfopen.reach.tables import look_in
 
@@ -67,7 +67,7 @@ class ShellAgent:
         """One more table on the open session."""
         return self._snapshot(self._table(), ports)
 
-    def look(self, wanted: Sequence[Wanted]) -> Look:
+    def look(self, wanted: Sequence[Lookup]) -> Look:
         """The sockets that were asked for, out of one more table, or of two where one is not there."""
         return look_in(self.host, wanted, self._table)
 
@@ -84,10 +84,10 @@ class ShellAgent:
         """Ends the shell with its channel."""
         self.channel.close()
 
-    def _table(self) -> Told:
+    def _table(self) -> ParsedText:
         return shell.table_of(self._ask("table"))
 
-    def _snapshot(self, told: Told, ports: Sequence[int]) -> Snapshot:
+    def _snapshot(self, told: ParsedText, ports: Sequence[int]) -> Snapshot:
         namespace = told.namespace(self.addresses, frozenset(ports), self.netns)
         return Snapshot(self.host, self.facts, (namespace,), transport=self.transport)
 

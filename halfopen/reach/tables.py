@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from halfopen.model import Absence, Look, Sight, Socket, Wanted
+from halfopen.model import Absence, Look, Lookup, Observation, Socket
 
 if TYPE_CHECKING:
-    from halfopen.evidence.text.parsed import Told
+    from halfopen.evidence.text.parsed import ParsedText
 
 
-def look_in(host: str, wanted: Sequence[Wanted], table: Callable[[], Told | None]) -> Look:
+def look_in(host: str, wanted: Sequence[Lookup], table: Callable[[], ParsedText | None]) -> Look:
     """The sockets that were asked for, out of one more table; `table` gives None where it could not be read.
 
     A table may skip a socket as others come and go, so what is not there is looked for in a second one; and where a
@@ -24,5 +24,5 @@ def look_in(host: str, wanted: Sequence[Wanted], table: Callable[[], Told | None
             told = table()
             whole = whole and told is not None and told.whole
             found = {key: seen or (told.sockets.get(key) if told else None) for key, seen in found.items()}
-    absent: Sight = Absence.ABSENT if whole else Absence.UNSEEN
+    absent: Observation = Absence.ABSENT if whole else Absence.UNSEEN
     return Look(host, {(one.place, one.key): found[one.key] or absent for one in wanted})

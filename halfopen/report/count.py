@@ -10,7 +10,7 @@ import msgspec
 from halfopen.report.escape import Terminal, terminal
 from halfopen.report.text import BLANK, wrapped
 from halfopen.report.view import View
-from halfopen.schema.count import AcceptQueue, Direction, Holder, Keeper, Row, Tally
+from halfopen.schema.count import AcceptQueue, CountReport, Direction, Holder, HolderKind, Row
 from halfopen.tcp import State
 from halfopen.words import plural
 
@@ -18,7 +18,7 @@ SHOWN = 30  # rows, or listeners, unless all are asked for
 NAMED = 3  # pids of one row
 
 
-def render(tally: Tally, view: View) -> str:
+def render(tally: CountReport, view: View) -> str:
     """The answer, the rows, the listeners, and the sentence about lsof."""
     head = terminal(tally.headline)
     lines = [Terminal(f"\x1b[1m{head}\x1b[0m") if view.colour else head]
@@ -34,7 +34,7 @@ def render(tally: Tally, view: View) -> str:
     return "\n".join(lines) + "\n"
 
 
-def render_json(tally: Tally, _: View) -> str:
+def render_json(tally: CountReport, _: View) -> str:
     """The public contract, in pure ASCII."""
     return json.dumps(msgspec.to_builtins(tally), indent=2).replace("\x7f", "\\u007f") + "\n"
 
@@ -95,9 +95,9 @@ def keeper(row: Row) -> str:
     return who(row.keeper, row.holders, row.uid)
 
 
-def who(kind: Keeper, holders: Sequence[Holder], uid: int | None) -> str:
+def who(kind: HolderKind, holders: Sequence[Holder], uid: int | None) -> str:
     """Processes by name and pid, or why there is none."""
-    if kind is Keeper.PROCESS:
+    if kind is HolderKind.PROCESS:
         more = len(holders) - NAMED
         named = [f"{one.process or '?'} pid {one.pid}" for one in holders[:1]]
         named += [str(one.pid) for one in holders[1:NAMED]]
@@ -105,7 +105,7 @@ def who(kind: Keeper, holders: Sequence[Holder], uid: int | None) -> str:
     return WHO[kind] + (f", uid {uid}" if uid is not None else "")
 
 
-def told_holders(tally: Tally) -> list[str]:
+def told_holders(tally: CountReport) -> list[str]:
     """Every process of the rows, once: its unit and its command line."""
     found = {one.pid: one for row in tally.rows for one in row.holders}
     return [
@@ -133,7 +133,7 @@ def others(row: Row) -> str:
     return ", ".join(parts)
 
 
-def lsof(tally: Tally) -> str:
+def lsof(tally: CountReport) -> str:
     """What lsof would have shown, and what not."""
     found = tally.lsof
     lines = f" in {plural(found.lines, 'line')}" if found.lines != found.sockets else ""
@@ -143,12 +143,12 @@ def lsof(tally: Tally) -> str:
 
 
 WHO = {
-    Keeper.OTHER_USERS: "other users (needs root)",
-    Keeper.NOBODY: "no process (kernel)",
-    Keeper.NOT_FOUND: "process not found",
+    HolderKind.OTHER_USERS: "other users (needs root)",
+    HolderKind.NOBODY: "no process (kernel)",
+    HolderKind.NOT_FOUND: "process not found",
 }
 HIDDEN = {
     "accept queue": "in an accept queue",
-    Keeper.OTHER_USERS: "of other users",
-    Keeper.NOT_FOUND: "of no process to be seen",
+    HolderKind.OTHER_USERS: "of other users",
+    HolderKind.NOT_FOUND: "of no process to be seen",
 }

@@ -9,19 +9,19 @@ import msgspec
 from halfopen.report.escape import Terminal, terminal
 from halfopen.report.text import BLANK, wrapped
 from halfopen.report.view import View
-from halfopen.schema.doctor import Checkup, Item, Patient, Status
+from halfopen.schema.doctor import DoctorReport, Item, Patient, Status
 
 NAME = 21  # columns of the name of a kind of evidence
 MARGIN = 2 + 9  # before it: the status
 
 
-def render(checkup: Checkup, view: View) -> str:
+def render(checkup: DoctorReport, view: View) -> str:
     """All hosts, as they were named."""
     blocks = [lines_of(host, view) for host in checkup.hosts]
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 
 
-def render_json(checkup: Checkup, _: View) -> str:
+def render_json(checkup: DoctorReport, _: View) -> str:
     """The public contract, in pure ASCII."""
     return json.dumps(msgspec.to_builtins(checkup), indent=2).replace("\x7f", "\\u007f") + "\n"
 

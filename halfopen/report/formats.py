@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from halfopen.errors import UsageError
 from halfopen.report.view import View
-from halfopen.schema.count import Tally
-from halfopen.schema.doctor import Checkup
+from halfopen.schema.count import CountReport
+from halfopen.schema.doctor import DoctorReport
 from halfopen.schema.report import Report
 
 
@@ -21,7 +21,7 @@ class Format:
     function: str
     suffixes: tuple[str, ...]
 
-    def render(self, report: Report | Tally | Checkup, view: View) -> str:
+    def render(self, report: Report | CountReport | DoctorReport, view: View) -> str:
         """The report in this format."""
         text: str = getattr(importlib.import_module(f"halfopen.report.{self.module}"), self.function)(report, view)
         return text

@@ -30,15 +30,15 @@ def snapshot() -> dict[str, Any]:
 
 def count() -> dict[str, Any]:
     """The JSON of `halfopen count`."""
-    found = msgspec.json.schema(tally.Tally)
-    found["$defs"]["Tally"]["properties"]["schema"] = {"const": tally.SCHEMA}
+    found = msgspec.json.schema(tally.CountReport)
+    found["$defs"]["CountReport"]["properties"]["schema"] = {"const": tally.SCHEMA}
     return {"$schema": DIALECT, "$id": "urn:halfopen:count:1", **found}
 
 
 def doctor() -> dict[str, Any]:
     """The JSON of `halfopen doctor`."""
-    found = msgspec.json.schema(checkup.Checkup)
-    found["$defs"]["Checkup"]["properties"]["schema"] = {"const": checkup.SCHEMA}
+    found = msgspec.json.schema(checkup.DoctorReport)
+    found["$defs"]["DoctorReport"]["properties"]["schema"] = {"const": checkup.SCHEMA}
     return {"$schema": DIALECT, "$id": "urn:halfopen:doctor:1", **found}
 
 

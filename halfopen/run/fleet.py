@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from halfopen import address
 from halfopen.environment import Progress
 from halfopen.errors import ErrorCode, HostError
-from halfopen.model import Look, Place, Process, Sight, Snapshot, Wanted
+from halfopen.model import Look, Lookup, NetnsRef, Observation, Process, Snapshot
 from halfopen.plan import CheckPlan, Host, Inventory
 from halfopen.reach.agent import Agent
 from halfopen.reach.barrier import barrier, late, too_late
@@ -263,14 +263,14 @@ class Hosts:
         known = {space.netns: space.rewrites for space in snapshot.namespaces}
         return replace(again, namespaces=tuple(replace(one, rewrites=known.get(one.netns)) for one in again.namespaces))
 
-    def looks(self, asked: Mapping[str, Sequence[Wanted]]) -> list[Look]:
+    def looks(self, asked: Mapping[str, Sequence[Lookup]]) -> list[Look]:
         """One look at each host that is asked, all at once; and an error of each that is asked no more."""
         lost = {name: () for name in self.failed if name not in asked}
         return [look for _, look in self.each({**asked, **lost}, self.look)]
 
-    def look(self, name: str, wanted: Sequence[Wanted]) -> Look:
+    def look(self, name: str, wanted: Sequence[Lookup]) -> Look:
         """Exact look-ups on one host; an error is a look without sights."""
-        sights: dict[tuple[Place, bytes], Sight] = {}
+        sights: dict[tuple[NetnsRef, bytes], Observation] = {}
         try:
             with self.asking(name) as agent:
                 for at in range(0, len(wanted), QUESTION_LIMIT):
@@ -279,7 +279,7 @@ class Hosts:
             return Look(name, {}, error)
         return Look(name, sights)
 
-    def counts(self, name: str) -> tuple[Place | None, Sequence[CountBlock], HostError | None]:
+    def counts(self, name: str) -> tuple[NetnsRef | None, Sequence[CountBlock], HostError | None]:
         """A dump with byte counters: of which namespace, and what it gave. A kernel that refuses it gives none."""
         try:
             with self.asking(name) as agent:
@@ -289,7 +289,7 @@ class Hosts:
             return None, (), None if error.code in REFUSED else error
         return None, (), None
 
-    def involve(self, places: Iterable[Place]) -> None:
+    def involve(self, places: Iterable[NetnsRef]) -> None:
         """Tells each host in which of its namespaces there is something to explain."""
         for place in places:
             agent = self.agents.get(place.host)

@@ -27,8 +27,8 @@ from halfopen.judge.inquiry import (
     drive,
     inquire,
 )
-from halfopen.judge.pairing.byte_counters import WIDE_LIMIT, CountAsk, Counts, counts_in
-from halfopen.model import Look, Place
+from halfopen.judge.pairing.byte_counters import WIDE_LIMIT, CountQuery, Counts, counts_in
+from halfopen.model import Look, NetnsRef
 from halfopen.run.fleet import Hosts
 from halfopen.schema.report import Report
 from halfopen.table import CountBlock
@@ -91,8 +91,8 @@ class LiveHosts:
         """Of these hosts, those whose conversation still goes on."""
         return {name: what for name, what in asked.items() if name in self.hosts.agents}
 
-    def _counts_of(self, name: str, ask: CountAsk) -> tuple[Counts, HostError | None]:
-        found: dict[Place, Sequence[CountBlock]] = {}
+    def _counts_of(self, name: str, ask: CountQuery) -> tuple[Counts, HostError | None]:
+        found: dict[NetnsRef, Sequence[CountBlock]] = {}
         if ask.single:
             look = self.hosts.look(name, ask.single)
             found.update(counts_in(look.sights))

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from halfopen import address
 from halfopen.evidence.saved import Saved, snapshot_of
-from halfopen.evidence.text.parsed import Told
+from halfopen.evidence.text.parsed import ParsedText
 from halfopen.judge.assembly.check import Policy, analyse
 from halfopen.judge.assembly.run_evidence import Evidence
 from halfopen.judge.confirm.dumps import Moment, dialled, how_compared, with_addresses
@@ -29,7 +29,7 @@ class Exhibit:
     source: str
     host: str
     saved: Saved | None = None
-    told: Told | None = None
+    told: ParsedText | None = None
 
     @cached_property
     def snapshot(self) -> Snapshot:

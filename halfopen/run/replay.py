@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from halfopen import address
 from halfopen.errors import HostError
-from halfopen.evidence.saved import Saved, Sightings, snapshot_of, unpack_counts, unpack_sights
+from halfopen.evidence.saved import Saved, SavedRound, snapshot_of, unpack_counts, unpack_sights
 from halfopen.judge.assembly.check import Policy, analyse, notes_of
 from halfopen.judge.confirm.dumps import Moment, how_compared, in_tables, number_of_moments
 from halfopen.judge.inquiry import (
@@ -40,7 +40,7 @@ class Recorded:
 
     snapshots: Snapshots
     moments: Mapping[str, Sequence[Moment]]
-    looks: Mapping[str, Sequence[tuple[Sightings, Sightings, Sightings]]] = field(default_factory=dict)
+    looks: Mapping[str, Sequence[SavedRound]] = field(default_factory=dict)
     counts: Mapping[str, Counts] = field(default_factory=dict)
     before: Mapping[str, KernelState] = field(default_factory=dict)
     after: Mapping[str, Explanation] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class Recorded:
         if not self.has_looks:
             wanted = [one for asked in question.wanted.values() for one in asked]
             return in_tables(self.moments, question.number, question.position is Position.AFTER, wanted)
-        none: tuple[Sightings, Sightings, Sightings] = ((), (), ())
+        none: SavedRound = ((), (), ())
         found = []
         for name, snapshot in self.snapshots.items():
             rounds = self.looks.get(name, ())

@@ -13,7 +13,7 @@ from halfopen.schema.report import Struct, Tool
 SCHEMA = "halfopen.count/1"
 
 
-class Keeper(StrEnum):
+class HolderKind(StrEnum):
     """Who holds the sockets of a row."""
 
     PROCESS = "process"  # the processes under `holders`, all of them
@@ -48,7 +48,7 @@ class Row(Struct, frozen=True):
     lines for.
     """
 
-    keeper: Keeper
+    keeper: HolderKind
     holders: tuple[Holder, ...]
     uid: int | None
     direction: Direction
@@ -64,7 +64,7 @@ class AcceptQueue(Struct, frozen=True):
 
     address: str
     port: int
-    keeper: Keeper
+    keeper: HolderKind
     holders: tuple[Holder, ...]
     uid: int | None
     queue: int | None
@@ -84,7 +84,7 @@ class Lsof(Struct, frozen=True):
     hidden: dict[str, int]
 
 
-class Tally(Struct, frozen=True, rename={"schema_": "schema"}):
+class CountReport(Struct, frozen=True, rename={"schema_": "schema"}):
     """The whole answer. `pid` and `ports` are what was asked for: None and empty for everything."""
 
     schema_: str

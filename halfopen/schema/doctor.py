@@ -48,7 +48,7 @@ class Patient(Struct, frozen=True):
     evidence: tuple[Item, ...]
 
 
-class Checkup(Struct, frozen=True, rename={"schema_": "schema"}):
+class DoctorReport(Struct, frozen=True, rename={"schema_": "schema"}):
     """All hosts. `exit_code` is 0 if a check of each would be complete, else 3."""
 
     schema_: str

@@ -11,7 +11,7 @@ import pytest
 from probe.conversation import open_probe
 
 from halfopen import address
-from halfopen.model import Absence, Socket, Wanted
+from halfopen.model import Absence, Lookup, Socket
 from halfopen.probe.head import Refused
 from halfopen.probe.look import look_each, looked_up
 from halfopen.probe.netlink import NETLINK_SOCK_DIAG, NLMSG_ERROR, Netlink
@@ -49,7 +49,7 @@ def test_each_of_many_look_ups_finds_its_own(python: str, clients: list[socket.s
     agent.first_look((1,))
     there = {key_of(one): os.fstat(one.fileno()).st_ino for one in clients}
     asked = [key for one in there for key in (one, absent_beside(one))]
-    sights = agent.look([Wanted(agent.place, key) for key in asked]).sights
+    sights = agent.look([Lookup(agent.place, key) for key in asked]).sights
     agent.close()
     for key, inode in there.items():
         found = sights[agent.place, key]

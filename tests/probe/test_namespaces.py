@@ -15,7 +15,7 @@ from lab.waiting import PATIENCE
 from probe.conversation import PYTHONS, open_probe
 
 from halfopen import address
-from halfopen.model import Absence, Namespace, Place, Socket, Wanted
+from halfopen.model import Absence, Lookup, Namespace, NetnsRef, Socket
 from halfopen.tcp import State
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
@@ -73,13 +73,13 @@ def test_it_looks_into_a_namespace_without_a_name(
     assert {address.show(one.address) for one in there.addresses} == {"127.0.0.1", "::1"}
     assert sorted(one.port for one in there.listeners) == [80, 80] and there.tracked
     rows = {one for one, _, _ in there.table.rows()}
-    place, here = Place(agent.host, there.netns), Place(agent.host, own.netns)
+    place, here = NetnsRef(agent.host, there.netns), NetnsRef(agent.host, own.netns)
     pairs = []
     for client, server, peer in told["ends"]:
         dialled, arrived = key(client, [server[0], 81]), key(peer, server)
         pairs.append((dialled, arrived))
         assert {dialled, address.mirror(arrived)} <= rows
-        look = agent.look([Wanted(here, dialled), Wanted(place, dialled), Wanted(place, arrived)])
+        look = agent.look([Lookup(here, dialled), Lookup(place, dialled), Lookup(place, arrived)])
         found = look.sights[place, dialled]
         assert isinstance(found, Socket) and found.state is State.ESTABLISHED
         assert look.sights[here, dialled] is look.sights[place, arrived] is Absence.ABSENT
@@ -107,8 +107,8 @@ def test_a_namespace_that_is_gone_is_unseen_and_not_empty(way: str, python: str)
         assert within(agent.first_look(()).namespaces, told["netns"])
         process.stdin.close()
         process.wait(PATIENCE)
-    place = Place(agent.host, told["netns"])
-    wanted = [Wanted(place, key(*told["ends"][0][:2])), Wanted(Place(agent.host, None), key(*told["ends"][0][:2]))]
+    place = NetnsRef(agent.host, told["netns"])
+    wanted = [Lookup(place, key(*told["ends"][0][:2])), Lookup(NetnsRef(agent.host, None), key(*told["ends"][0][:2]))]
     look = agent.look(wanted)
     reused = told["netns"] in {one.netns for one in agent.snapshot(()).namespaces}
     agent.close()

@@ -20,7 +20,7 @@ from probe.conversation import PYTHONS, PipeChannel, expected, open_probe
 from halfopen import address, probe
 from halfopen.errors import HostError
 from halfopen.evidence.probe import wire
-from halfopen.model import Absence, Collector, Snapshot, Socket, Wanted
+from halfopen.model import Absence, Collector, Lookup, Snapshot, Socket
 from halfopen.probe.columns import with_info
 from halfopen.probe.serve import IDLE_LIMIT
 from halfopen.reach.agent import Agent
@@ -91,8 +91,8 @@ def test_it_sees_every_socket_and_what_ss_sees(
     assert {key for key, state in rows.items() if state is State.ESTABLISHED} >= expected
     listed = by_ss()
     assert expected <= listed & rows.keys()
-    wanted = [Wanted(agent.place, one) for one in sorted(expected)]
-    absent = Wanted(agent.place, address.make_key(b"\x7f\0\0\1", 1, b"\x7f\0\0\1", pairs[0][1].getsockname()[1]))
+    wanted = [Lookup(agent.place, one) for one in sorted(expected)]
+    absent = Lookup(agent.place, address.make_key(b"\x7f\0\0\1", 1, b"\x7f\0\0\1", pairs[0][1].getsockname()[1]))
     look = agent.look([*wanted, absent])
     assert look.sights[agent.place, absent.key] is Absence.ABSENT
     for client, server in pairs:

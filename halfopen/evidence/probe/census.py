@@ -19,7 +19,7 @@ from halfopen.evidence.probe.frames import (
     text,
 )
 from halfopen.evidence.probe.wire import NAME_LIMIT, Sockets, unit_of
-from halfopen.evidence.text.parsed import Told
+from halfopen.evidence.text.parsed import ParsedText
 from halfopen.model import ListenSocket, Process
 from halfopen.tcp import State, number_of, state_of
 
@@ -129,7 +129,7 @@ def rows_of(sockets: Sockets) -> Iterator[Row]:
             yield block.family, key, state, uid, inode
 
 
-def rows_told(told: Told) -> Iterator[Row]:
+def rows_told(told: ParsedText) -> Iterator[Row]:
     """The same of text."""
     for one in told.sockets.values():
         yield one.family, one.key, number_of(one.state), one.uid or 0, one.inode or 0

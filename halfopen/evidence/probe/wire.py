@@ -38,15 +38,15 @@ from halfopen.model import (
     InterfaceAddress,
     ListenSocket,
     Namespace,
+    Observation,
     Process,
     Rewrites,
-    Sight,
 )
 from halfopen.table import Block, CountBlock, Table
 from halfopen.tcp import State
 
 if TYPE_CHECKING:
-    from halfopen.evidence.text.parsed import Told
+    from halfopen.evidence.text.parsed import ParsedText
 
 SCHEMA = 2
 HELLO, DUMP, LOOK, EVIDENCE, OWNERS, BYE, TRANSLATIONS, TABLE = range(1, 9)
@@ -185,7 +185,7 @@ class Sockets:
             return chunk.count(b"\n")
         raise broken("a frame of another kind among sockets")
 
-    def told(self) -> Told | None:
+    def told(self) -> ParsedText | None:
         """What the text tells, None where there is none."""
         if not self.texts:
             return None
@@ -256,7 +256,7 @@ class DumpDecoder:
         return Namespace(netns, addresses, table, listeners, self.ports, True, tracked, forwards)
 
 
-def decode_table(frames: Sequence[Frame], count: int) -> Told | None:
+def decode_table(frames: Sequence[Frame], count: int) -> ParsedText | None:
     """The answer to TABLE -> the sockets of one namespace, None where it could not be entered."""
     space, lines = Sockets(), 0
     for frame in frames:
@@ -309,9 +309,9 @@ def interleaved(low: bytes, high: bytes) -> bytes:
     return bytes(out)
 
 
-def decode_looks(frames: Sequence[Frame], count: int, keys: Sequence[bytes]) -> list[Sight]:
+def decode_looks(frames: Sequence[Frame], count: int, keys: Sequence[bytes]) -> list[Observation]:
     """ROWS frames -> for each key its socket, ABSENT, or UNSEEN where the kernel refused to look."""
-    sights: list[Sight] = []
+    sights: list[Observation] = []
     for frame in frames:
         if frame.kind != ROWS:
             raise broken("a frame of another kind among look-ups")
@@ -329,7 +329,7 @@ def decode_looks(frames: Sequence[Frame], count: int, keys: Sequence[bytes]) -> 
     return sights
 
 
-def decode_sight(status: int, message: bytes, key: bytes) -> Sight:
+def decode_sight(status: int, message: bytes, key: bytes) -> Observation:
     """One look-up. A LISTEN socket, or a socket of another tuple, means that the tuple is not there."""
     if status == 0:
         return Absence.ABSENT

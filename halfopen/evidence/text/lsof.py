@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from halfopen.evidence.text.netstat import state_of
-from halfopen.evidence.text.parsed import ANY4, ANY6, Draft, Form, Row, end_of, endpoint, number
+from halfopen.evidence.text.parsed import ANY4, ANY6, Draft, Row, TextFormat, end_of, endpoint, number
 from halfopen.model import Collector, ListenSocket, Process, Socket
 
 
@@ -121,7 +121,7 @@ OTHER = re.compile(r"^\S+\s+\d+\s.*\s(?:UDP|UDPLITE|ICMP|SCTP)\s|\s(?:sock|REG|D
 FIELD = re.compile(r"f(?:\d{1,10}|[a-zA-Z-]{2,5}|\?)|t(?:IPv[46]|(?!IPv[46]).*)|P(?:TCP|(?!TCP).*)|(?![ftP])[a-zA-Z].*")
 FIELDS, LONGEST = 32, 1000  # lines of a process or a descriptor, characters of a line of a process
 
-LSOF = Form(
+LSOF = TextFormat(
     "lsof",
     Collector.LSOF,
     re.compile(
@@ -133,7 +133,7 @@ LSOF = Form(
     lambda _: column_row,
     holes=holes,
 )
-LSOF_FIELDS = Form(
+LSOF_FIELDS = TextFormat(
     "lsof -F",
     Collector.LSOF,
     re.compile(r"(?m)^p\d{1,10}\r?\n(?:[a-zA-Z].*\n){0,8}f\d"),

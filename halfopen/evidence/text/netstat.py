@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 
-from halfopen.evidence.text.parsed import ANY4, ANY6, Draft, Form, Row, end_of, endpoint, number
+from halfopen.evidence.text.parsed import ANY4, ANY6, Draft, Row, TextFormat, end_of, endpoint, number
 from halfopen.model import Collector, ListenSocket, Process, Socket
 from halfopen.tcp import State, Timer
 
@@ -208,7 +208,7 @@ LINUX_HEADING = re.compile(
 OTHER_PROTOCOL = re.compile(
     r"^\s*(?:udp|raw|icm|unix|sctp|kctl|mptcp|div|ip6?\s|[0-9a-f]{8,16}\s+(?:stream|dgram|seqpac))"
 )
-LINUX = Form(
+LINUX = TextFormat(
     "netstat of Linux",
     Collector.NETSTAT,
     re.compile(
@@ -232,7 +232,7 @@ BSD_HEADING = re.compile(
     r"^\s*(?:Active (?:Internet|LOCAL|UNIX|kernel|Multipath|IPv[46])|Proto\s|Address\s+Type|Registered kernel|"
     r"id\s+flags|Socket\s+Type|kctl|kevt|systm)"
 )
-BSD = Form(
+BSD = TextFormat(
     "netstat of a BSD or macOS",
     Collector.NETSTAT,
     re.compile(
@@ -257,7 +257,7 @@ WINDOWS_OTHER = re.compile(r"^\s*UDP\s")
 WINDOWS_PROGRAM = re.compile(
     r"^\s+(?!TCP|UDP)(?:\[[^\[\]]{1,80}\]|[A-Za-z]\w{0,40}|Can not obtain ownership information)\s*$"
 )
-WINDOWS = Form(
+WINDOWS = TextFormat(
     "netstat of Windows",
     Collector.NETSTAT,
     re.compile(
@@ -283,7 +283,7 @@ ILLUMOS_HEADING = re.compile(
 ILLUMOS_OTHER = re.compile(
     r"^\s*\S{1,100}\.(?:\d{1,6}|\*)(?:\s+\S{1,100}\.(?:\d{1,6}|\*))?\s+(?:Idle|Unbound|Connected)|^[0-9a-f]{8,16}\s+\w+"
 )
-ILLUMOS = Form(
+ILLUMOS = TextFormat(
     "netstat of illumos or Solaris",
     Collector.NETSTAT,
     re.compile(

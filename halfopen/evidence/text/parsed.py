@@ -10,7 +10,6 @@ begins is told (`Told.second`), since a connection of the first may be gone in t
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise
@@ -67,7 +66,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ParsedText:
     """All that one text tells. `form` names the program for people; `holders`: socket (see `handle`) -> its process.
 
     `whole`: a socket that is not here was not there. `gaps` are sentences. `second`: where a second moment begins, or
@@ -107,7 +106,7 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class TextFormat:
     """One way in which a program writes its sockets.
 
     `claims` finds what no other form's lines have. `begins` finds where a row begins, or the heading of a table of
@@ -212,7 +211,7 @@ class Draft:
         self.second = self.second or self._time or Problem(number, text.strip()[:SHOWN], why, True)
 
 
-def read(text: str, form: Form, command_known: bool = False) -> Told:
+def read(text: str, form: TextFormat, command_known: bool = False) -> ParsedText:
     """A text in a known form -> what it tells. `command_known`: it is all that a command prints which shows all."""
     draft = Draft()
     lines: Iterator[Line | None] = chain(lines_of(text, form), (None,))
@@ -236,7 +235,7 @@ def read(text: str, form: Form, command_known: bool = False) -> Told:
         holes = ("its last line has no newline, so it may be cut there (end it with one if it is whole)", *holes)
     if hidden:
         holes = (f"{plural(hidden, 'line')} could not be read, and what is missing may stand there", *holes)
-    return Told(
+    return ParsedText(
         form.collector,
         form.name,
         draft.sockets,
@@ -249,7 +248,7 @@ def read(text: str, form: Form, command_known: bool = False) -> Told:
     )
 
 
-def lines_of(text: str, form: Form) -> Iterator[Line]:
+def lines_of(text: str, form: TextFormat) -> Iterator[Line]:
     """The lines of a text, each read as one row or refused.
 
     Of a last line without a newline only what cannot be cut is read: a row that is whole without the rest, or nothing.
@@ -271,7 +270,7 @@ def lines_of(text: str, form: Form) -> Iterator[Line]:
         yield cut
 
 
-def whole_lines(text: str, form: Form) -> Iterator[Line]:
+def whole_lines(text: str, form: TextFormat) -> Iterator[Line]:
     """The lines of a text that is not cut."""
     read_row = form.rows(text)
     width = None  # of the terminal that watch ran in: it cuts each line there, and its heading fills one
@@ -358,10 +357,9 @@ def endpoint(text: str, separator: str, wildcard: bytes) -> tuple[bytes, int]:
     if bare == "*":
         return wildcard, number
     try:
-        packed = socket.inet_pton(socket.AF_INET6 if ":" in bare else socket.AF_INET, bare)
-    except (OSError, UnicodeError, ValueError):
+        return address.parse(bare), number
+    except ValueError:
         raise ValueError(f"{bare[:60]!r} is no address; without -n it may be a name, and a long one cut") from None
-    return address.canonical(packed), number
 
 
 def end_of(

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from halfopen import address
-from halfopen.evidence.text.parsed import Draft, Form, Row, Told, end_of, number, read
+from halfopen.evidence.text.parsed import Draft, ParsedText, Row, TextFormat, end_of, number, read
 from halfopen.model import Collector, ListenSocket
 from halfopen.tcp import STATE_NUMBERS, TIMER_NUMBERS
 
@@ -71,7 +71,7 @@ def holes(_: Draft, text: str) -> Iterator[str]:
         yield "/proc/net/tcp is missing (cat /proc/net/tcp /proc/net/tcp6)"
 
 
-def read_tables(tcp: str, tcp6: str | None) -> Told:
+def read_tables(tcp: str, tcp6: str | None) -> ParsedText:
     """Both files, whole. `tcp6` is None of a kernel without IPv6, which does not have it."""
     told = read(f"{tcp}\n{tcp6 or ''}\n", PROCFS, command_known=True)
     if tcp6 is None:
@@ -104,7 +104,7 @@ ROW = re.compile(
     r"\s+(?P<retransmits>[0-9A-F]{8})\s+(?P<uid>\d{1,10})\s+\d+\s+(?P<inode>\d{1,20})(?:\s.*)?$"
 )
 
-PROCFS = Form(
+PROCFS = TextFormat(
     "/proc/net/tcp",
     Collector.PROCFS,
     re.compile(r"(?m)^[ \t]*\d+:\s+[0-9A-F]{8}(?:[0-9A-F]{24})?:[0-9A-F]{4}\s|^[ \t]*sl\s+local_address\s"),

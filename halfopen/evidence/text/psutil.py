@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from halfopen.evidence.text.netstat import state_of
-from halfopen.evidence.text.parsed import ANY4, ANY6, Draft, Problem, Row, Told, end_of, endpoint
+from halfopen.evidence.text.parsed import ANY4, ANY6, Draft, ParsedText, Problem, Row, end_of, endpoint
 from halfopen.model import Collector, Process
 
 
@@ -29,7 +29,7 @@ class Connection(Protocol):
     def pid(self) -> int | None: ...
 
 
-def decode(rows: Iterable[Connection], names: Mapping[int, str], system: str) -> Told:
+def decode(rows: Iterable[Connection], names: Mapping[int, str], system: str) -> ParsedText:
     """TCP rows, names of processes by pid, and platform.system() -> what they tell."""
     draft, problems = Draft(), []
     for at, one in enumerate(rows, 1):
@@ -42,7 +42,7 @@ def decode(rows: Iterable[Connection], names: Mapping[int, str], system: str) ->
         gaps.insert(0, f"on {system} psutil shows only what a process holds: what it does not show may be there")
     if problems:
         gaps.insert(0, f"{len(problems)} rows of psutil were not understood")
-    return Told(
+    return ParsedText(
         Collector.PSUTIL,
         "psutil",
         draft.sockets,

@@ -8,14 +8,14 @@ import textwrap
 from halfopen.errors import UsageError
 from halfopen.evidence.text.lsof import LSOF, LSOF_FIELDS
 from halfopen.evidence.text.netstat import BSD, ILLUMOS, LINUX, WINDOWS
-from halfopen.evidence.text.parsed import Form, Told, read
+from halfopen.evidence.text.parsed import ParsedText, TextFormat, read
 from halfopen.evidence.text.procfs import PROCFS
 from halfopen.evidence.text.ss import SS
 
 LIMIT = 256 << 20  # bytes of a text
 
 
-def recognise(data: bytes, name: str) -> Told:
+def recognise(data: bytes, name: str) -> ParsedText:
     """A file's bytes -> what it tells. UsageError where no form, or more than one, claims it, or no line was read."""
     if len(data) > LIMIT:
         raise UsageError(f"{name}: more than {LIMIT >> 20} MiB", "keep the lines of the port in question")
@@ -58,4 +58,4 @@ def decoded(data: bytes) -> str:
     return data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
 
 
-FORMS: tuple[Form, ...] = (SS, LINUX, BSD, WINDOWS, ILLUMOS, LSOF, LSOF_FIELDS, PROCFS)
+FORMS: tuple[TextFormat, ...] = (SS, LINUX, BSD, WINDOWS, ILLUMOS, LSOF, LSOF_FIELDS, PROCFS)

@@ -15,7 +15,7 @@ from halfopen.errors import ErrorCode, HostError
 from halfopen.evidence.probe import frames, wire
 from halfopen.evidence.text.lsof import LSOF_FIELDS
 from halfopen.evidence.text.netstat import BSD, ILLUMOS, LINUX
-from halfopen.evidence.text.parsed import Form, Told, read
+from halfopen.evidence.text.parsed import ParsedText, TextFormat, read
 from halfopen.evidence.text.procfs import PROCFS, read_addresses, read_tables
 from halfopen.evidence.text.ss import SS
 from halfopen.model import HostFacts, InterfaceAddress, ListenSocket, Process, Socket
@@ -97,7 +97,7 @@ def broken(what: str) -> HostError:
     return HostError(ErrorCode.PROTOCOL_ERROR, f"the answer of the shell is damaged: {what}", frames.RETRY)
 
 
-def table_of(sections: Iterable[Section]) -> Told:
+def table_of(sections: Iterable[Section]) -> ParsedText:
     """The sockets. HostError where the host had nothing to read them with, or what it printed is none of it."""
     texts = {one.name: one.text for one in sections if one.name in FORMS and one.status == 0}
     if "tcp" in texts:
@@ -113,7 +113,9 @@ def table_of(sections: Iterable[Section]) -> Told:
     )
 
 
-def facts_of(sections: Iterable[Section], told: Told) -> tuple[HostFacts, tuple[InterfaceAddress, ...], int | None]:
+def facts_of(
+    sections: Iterable[Section], told: ParsedText
+) -> tuple[HostFacts, tuple[InterfaceAddress, ...], int | None]:
     """Facts, addresses, and the inode of the network namespace."""
     texts = {one.name: one.text for one in sections if one.status == 0 or one.name in ("fib_trie", "ifconfig")}
     names = texts.get("uname", "").split()
@@ -201,7 +203,7 @@ IP_ADDR = re.compile(r"(?m)^(\d{1,9}):\s+\S+\s+inet6?\s+([0-9A-Fa-f.:]{2,45})")
 IFCONFIG = re.compile(r"\binet6?\s+(?:addr:\s*)?([0-9A-Fa-f.:]{2,45})")
 COMM = re.compile(r"(?m)^/proc/(\d{1,10})/comm:(.{1,15})$")
 
-FORMS: dict[str, tuple[Form, ...]] = {
+FORMS: dict[str, tuple[TextFormat, ...]] = {
     "ss": (SS,),
     "tcp": (PROCFS,),
     "tcp6": (PROCFS,),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 
-from halfopen.evidence.text.parsed import ANY4, ANY6, TAIL, Draft, Form, Row, end_of, endpoint, number
+from halfopen.evidence.text.parsed import ANY4, ANY6, TAIL, Draft, Row, TextFormat, end_of, endpoint, number
 from halfopen.model import Collector, Process, Socket
 from halfopen.tcp import State, Timer
 
@@ -178,7 +178,7 @@ COOKIE = re.compile(r"(?:^|\s)sk:([0-9a-fA-F]{1,16})(?=\s|$)")
 TIMER = re.compile(r"timer:\((?P<name>[a-z]{1,12}),(?P<time>[^,)]{0,20}),(?P<count>\d{1,4})\)")
 TIME = re.compile(r"(?:(?P<min>\d{1,9})min)?(?:(?P<sec>\d{1,9})sec|(?:(?P<point>\d{1,9})\.)?(?P<ms>\d{1,3})ms)?")
 
-SS = Form(
+SS = TextFormat(
     "ss",
     Collector.SS,
     re.compile(

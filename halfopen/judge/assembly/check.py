@@ -25,7 +25,7 @@ from halfopen.judge.assembly.sections import (
     pairs_of,
     unjudged_rows,
 )
-from halfopen.judge.confirm.bracket import Held, held
+from halfopen.judge.confirm.bracket import Confirmed, held
 from halfopen.judge.pairing.match import BOTH_ESTABLISHED, Matching, agreement_of
 from halfopen.judge.pairing.pair import notes_on_names, one_name_each, under_one_name
 from halfopen.model import Snapshot
@@ -140,7 +140,7 @@ def diagnosed(cases: Sequence[Case]) -> list[Diagnosis]:
     return [diagnose(case) for case in cases]
 
 
-def without(matching: Matching, lasting: Sequence[Held]) -> Matching:
+def without(matching: Matching, lasting: Sequence[Confirmed]) -> Matching:
     """The matching when those that agreed in state and are findings no longer count as agreeing."""
     left = Tally(matching.agreements)
     for one in lasting:
@@ -152,20 +152,20 @@ def without(matching: Matching, lasting: Sequence[Held]) -> Matching:
     return replace(matching, agreements=+left)
 
 
-def established(matching: Matching, lasting: Sequence[Held]) -> int:
+def established(matching: Matching, lasting: Sequence[Confirmed]) -> int:
     """Pairs that are ESTABLISHED at both ends, whatever else is wrong with them."""
     pairs = [(one.client.state, one.server.state) for one in lasting if one.client and one.server]
     return matching.agreeing.get(BOTH_ESTABLISHED, 0) + pairs.count(BOTH_ESTABLISHED)
 
 
-def capped(one: Held, evidence: Evidence) -> Held:
+def capped(one: Confirmed, evidence: Evidence) -> Confirmed:
     """A finding is proven by exact look-ups in both kernels. Whoever reads whole tables has observed it, no more."""
     snapshots = [evidence.snapshots.get(place.host) for place in (one.client_place, one.server_place)]
     by_fallback = any(snapshot is not None and is_by_fallback(snapshot) for snapshot in snapshots)
     return replace(one, confidence=Confidence.OBSERVED) if one.confidence is Confidence.PROVEN and by_fallback else one
 
 
-def grave_ambiguities(lasting: Sequence[Held], plan: CheckPlan) -> list[str]:
+def grave_ambiguities(lasting: Sequence[Confirmed], plan: CheckPlan) -> list[str]:
     """Why "clean" cannot be said of what is ambiguous and may be critical, unless the check tolerates that."""
     grave = sum(one.grave for one in lasting)
     if not grave or Verdict.AMBIGUOUS in plan.allow or Verdict.AMBIGUOUS in plan.max:
@@ -173,7 +173,7 @@ def grave_ambiguities(lasting: Sequence[Held], plan: CheckPlan) -> list[str]:
     return [f"{plural(grave, 'connection')} cannot be told apart from others, and may be half-open"]
 
 
-def claimed_twice(lasting: Sequence[Held]) -> tuple[str, ...]:
+def claimed_twice(lasting: Sequence[Confirmed]) -> tuple[str, ...]:
     """A note for each address of a finding that several hosts claim."""
     asks = [ask for one in lasting for ask in (one.suspect.client, one.suspect.server)]
     found = {

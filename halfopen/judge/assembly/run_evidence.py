@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from halfopen.errors import HostError
-from halfopen.judge.confirm.bracket import Bracket, Held, held
+from halfopen.judge.confirm.bracket import Bracket, Confirmed, held
 from halfopen.judge.diagnosis.case import Case, HostEvidence, listener_of
 from halfopen.judge.pairing.byte_counters import Counts
 from halfopen.judge.pairing.match import Matching, Suspect
-from halfopen.model import Collector, Place, Snapshot
+from halfopen.model import Collector, NetnsRef, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +28,14 @@ class Evidence:
     suspected: int = 0  # connections that looked wrong in the dumps, before the brackets
 
 
-def case_of(one: Held, evidence: Evidence) -> Case:
+def case_of(one: Confirmed, evidence: Evidence) -> Case:
     """A finding with what is known of its two hosts."""
     sides = [evidence_at(place, evidence) for place in (one.client_place, one.server_place)]
     snapshot = evidence.snapshots.get(one.server_place.host)
     return Case(one, sides[0], sides[1], listener_of(snapshot, one.server_place, one.suspect.server.key))
 
 
-def evidence_at(place: Place, evidence: Evidence) -> HostEvidence:
+def evidence_at(place: NetnsRef, evidence: Evidence) -> HostEvidence:
     """What is known of a host, as it is in one of its namespaces: the first is the host's own."""
     host = evidence.hosts.get(place.host) or HostEvidence(place.host)
     snapshot = evidence.snapshots.get(place.host)

@@ -14,27 +14,27 @@ from itertools import product
 
 from halfopen.errors import HostError
 from halfopen.judge.confirm.answers import is_answered
-from halfopen.judge.pairing.match import Ask, Suspect
+from halfopen.judge.pairing.match import EndQuery, Suspect
 from halfopen.judge.verdict import sequence as counters
 from halfopen.judge.verdict.table import SEVERITY, Accord, judge_pair, state_of_sight
-from halfopen.model import Absence, Look, Place, Sight, Socket, Wanted
+from halfopen.model import Absence, Look, Lookup, NetnsRef, Observation, Socket
 from halfopen.schema.report import Confidence, Reason, Severity, Verdict
 
-Sights = Mapping[tuple[Place, bytes], Sight]
+Observations = Mapping[tuple[NetnsRef, bytes], Observation]
 
 
 @dataclass(frozen=True, slots=True)
 class Bracket:
     """Three looks at all suspects, in the order they were taken, and the hosts that failed meanwhile."""
 
-    before: Sights
-    between: Sights
-    after: Sights
+    before: Observations
+    between: Observations
+    after: Observations
     errors: Mapping[str, HostError]
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class Confirmed:
     """A suspect that held in every bracket: the ends as the last one saw them.
 
     `grave`: it is ambiguous, and one of the claims would be critical.
@@ -45,8 +45,8 @@ class Held:
     confidence: Confidence
     client: Socket | None
     server: Socket | None
-    client_place: Place
-    server_place: Place
+    client_place: NetnsRef
+    server_place: NetnsRef
     grave: bool = False
 
 
@@ -54,7 +54,7 @@ class Held:
 class Survivor:
     """The one end of a suspect that is there: its place, and the socket in every look that found it, in order."""
 
-    place: Place
+    place: NetnsRef
     looks: tuple[Socket, ...]
 
 
@@ -69,40 +69,40 @@ class Unjudged:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class RoundResult:
     """What one bracket proves about a suspect. `also`: verdicts from counters, graver than that of the states.
 
     `grave`: the verdict is ambiguous, and what one of the claims comes to would be critical.
     """
 
     verdict: Verdict | Accord
-    first: Sight
-    second: Sight
-    first_place: Place
-    second_place: Place
+    first: Observation
+    second: Observation
+    first_place: NetnsRef
+    second_place: NetnsRef
     also: tuple[Verdict, ...] = ()
     grave: bool = False
 
 
-def questions(suspects: Iterable[Suspect], second: bool) -> dict[str, list[Wanted]]:
+def questions(suspects: Iterable[Suspect], second: bool) -> dict[str, list[Lookup]]:
     """Host -> what to look up there, for the first end of each suspect or the second."""
-    found: dict[str, dict[tuple[Place, bytes], Wanted]] = {}
+    found: dict[str, dict[tuple[NetnsRef, bytes], Lookup]] = {}
     for suspect in suspects:
         for ask in (ends(suspect)[second], *(suspect.standins if second else ())):
             for place in ask.places:
-                found.setdefault(place.host, {})[place, ask.key] = Wanted(place, ask.key, ask.scope)
+                found.setdefault(place.host, {})[place, ask.key] = Lookup(place, ask.key, ask.scope)
     return {host: list(wanted.values()) for host, wanted in found.items()}
 
 
-def ends(suspect: Suspect) -> tuple[Ask, Ask]:
+def ends(suspect: Suspect) -> tuple[EndQuery, EndQuery]:
     """The ends in the order of the looks: first the one that was there."""
     pair = (suspect.client, suspect.server)
     return pair if suspect.client_first else pair[::-1]
 
 
-def merge(looks: Iterable[Look]) -> tuple[dict[tuple[Place, bytes], Sight], dict[str, HostError]]:
+def merge(looks: Iterable[Look]) -> tuple[dict[tuple[NetnsRef, bytes], Observation], dict[str, HostError]]:
     """Looks of several hosts at one moment -> sights, and errors of hosts that could not look."""
-    sights: dict[tuple[Place, bytes], Sight] = {}
+    sights: dict[tuple[NetnsRef, bytes], Observation] = {}
     errors: dict[str, HostError] = {}
     for look in looks:
         sights.update(look.sights)
@@ -111,7 +111,7 @@ def merge(looks: Iterable[Look]) -> tuple[dict[tuple[Place, bytes], Sight], dict
     return sights, errors
 
 
-def sight_at(ask: Ask, sights: Sights) -> tuple[Sight, Place, int]:
+def sight_at(ask: EndQuery, sights: Observations) -> tuple[Observation, NetnsRef, int]:
     """What is to be seen of an end at the places it may be: the sight, where, and how many sockets claim to be it."""
     if len(ask.places) == 1:
         sight = sights.get((ask.places[0], ask.key), Absence.UNSEEN)
@@ -126,7 +126,7 @@ def sight_at(ask: Ask, sights: Sights) -> tuple[Sight, Place, int]:
     return (*seen[0], 0)
 
 
-def shown(suspect: Suspect, bracket: Bracket) -> Shown:
+def shown(suspect: Suspect, bracket: Bracket) -> RoundResult:
     """One bracket's word on one suspect. UNJUDGED where the first end changed meanwhile, or somebody could not look."""
     first, second = ends(suspect)
     before, first_place, claims_first = sight_at(first, bracket.before)
@@ -148,7 +148,7 @@ def shown(suspect: Suspect, bracket: Bracket) -> Shown:
             verdict, grave = Verdict.AMBIGUOUS, SEVERITY[verdict] is Severity.CRITICAL
         if isinstance(verdict, Verdict) and Absence.ABSENT in (after, between) and in_doubt(suspect, after, bracket):
             verdict = Accord.UNJUDGED
-    return Shown(verdict, after, between, first_place, second_place, also, grave)
+    return RoundResult(verdict, after, between, first_place, second_place, also, grave)
 
 
 def is_claimed_gravely(suspect: Suspect, bracket: Bracket) -> bool:
@@ -166,20 +166,20 @@ def is_claimed_gravely(suspect: Suspect, bracket: Bracket) -> bool:
     return any(isinstance(one, Verdict) and SEVERITY[one] is Severity.CRITICAL for one in answers)
 
 
-def claims(ask: Ask, sights: Sights) -> list[Sight]:
+def claims(ask: EndQuery, sights: Observations) -> list[Observation]:
     """The sockets that claim to be an end."""
     found = (sights.get((place, ask.key), Absence.UNSEEN) for place in ask.places)
     return [one for one in found if isinstance(one, Socket)]
 
 
-def in_doubt(suspect: Suspect, survivor: Sight, bracket: Bracket) -> bool:
+def in_doubt(suspect: Suspect, survivor: Observation, bracket: Bracket) -> bool:
     """Whether an end that is not there may be somewhere all the same."""
     if suspect.doubt is None or not suspect.standins or not isinstance(survivor, Socket):
         return suspect.doubt is not None
     return any(fits(survivor, sight_at(ask, bracket.between)[0]) for ask in suspect.standins)
 
 
-def fits(one: Socket, other: Sight) -> bool:
+def fits(one: Socket, other: Observation) -> bool:
     """Whether two sockets could be the ends of one connection, by their byte counters, as far as they are known.
 
     What one has received lies between what the other knows to be acknowledged and what it has sent. The SYN of the end
@@ -197,14 +197,14 @@ def fits(one: Socket, other: Sight) -> bool:
     return True
 
 
-def same_socket(one: Sight, two: Sight) -> bool:
+def same_socket(one: Observation, two: Observation) -> bool:
     """The same socket in the same state: by cookie, and where a collector has none, by inode."""
     if not isinstance(one, Socket) or not isinstance(two, Socket):
         return one is two
     return one.state is two.state and same_life(one, two)
 
 
-def same_life(one: Sight, two: Sight) -> bool:
+def same_life(one: Observation, two: Observation) -> bool:
     """No sign that these are two sockets, or that one is there and the other not."""
     if not isinstance(one, Socket) or not isinstance(two, Socket):
         return one is two
@@ -213,7 +213,7 @@ def same_life(one: Sight, two: Sight) -> bool:
     return not one.inode or not two.inode or one.inode == two.inode
 
 
-def held(suspects: Sequence[Suspect], brackets: Sequence[Bracket]) -> tuple[list[Held], list[Unjudged]]:
+def held(suspects: Sequence[Suspect], brackets: Sequence[Bracket]) -> tuple[list[Confirmed], list[Unjudged]]:
     """Suspects that held in all brackets, and those that cannot be judged."""
     found, unjudged = [], []
     for suspect in suspects:
@@ -256,7 +256,7 @@ def answered(suspect: Suspect, survivor: Survivor) -> Unjudged:
     return Unjudged(suspect, ANSWERED.format(host=hosts), Reason.ANSWERED_ELSEWHERE, survivor)
 
 
-def throughout(words: Sequence[Shown]) -> Verdict | None:
+def throughout(words: Sequence[RoundResult]) -> Verdict | None:
     """The gravest verdict that all brackets give, on the same sockets."""
     last = words[-1]
     if not all(same_life(word.first, last.first) and same_life(word.second, last.second) for word in words):
@@ -286,7 +286,7 @@ def through(suspects: Sequence[Suspect], brackets: Sequence[Bracket]) -> tuple[S
     return suspects, used
 
 
-def finding(suspect: Suspect, verdict: Verdict, last: Shown, rounds: int) -> Held:
+def finding(suspect: Suspect, verdict: Verdict, last: RoundResult, rounds: int) -> Confirmed:
     """A suspect that held -> its verdict, ends and confidence."""
     sockets = [one for one in (last.first, last.second) if isinstance(one, Socket)]
     if rounds < 2 or suspect.inferred:
@@ -299,7 +299,7 @@ def finding(suspect: Suspect, verdict: Verdict, last: Shown, rounds: int) -> Hel
     if not suspect.client_first:
         ordered.reverse()
     (client, client_place), (server, server_place) = ordered
-    return Held(
+    return Confirmed(
         suspect,
         verdict,
         confidence,

@@ -15,12 +15,12 @@ from halfopen.model import (
     InterfaceAddress,
     ListenSocket,
     Look,
+    Lookup,
     Namespace,
-    Place,
-    Sight,
+    NetnsRef,
+    Observation,
     Snapshot,
     Socket,
-    Wanted,
 )
 from halfopen.table import NO_INODE, RETRANSMITS, TIMER_MASK
 from halfopen.tcp import TIMER_NUMBERS, state_of
@@ -41,7 +41,7 @@ def number_of_moments(moments: Mapping[str, Sequence[Moment]]) -> int:
 
 
 def in_tables(
-    moments: Mapping[str, Sequence[Moment]], number: int, after: bool, wanted: Iterable[Wanted]
+    moments: Mapping[str, Sequence[Moment]], number: int, after: bool, wanted: Iterable[Lookup]
 ) -> list[Look]:
     """One look of round `number` at the tables of a moment that all hosts have.
 
@@ -52,13 +52,13 @@ def in_tables(
     return [look_in_table(name, one[beside if after else number], wanted) for name, one in moments.items()]
 
 
-def look_in_table(host: str, moment: Moment, wanted: Iterable[Wanted]) -> Look:
+def look_in_table(host: str, moment: Moment, wanted: Iterable[Lookup]) -> Look:
     """What the tables of one moment show of these ends."""
     asked = {(one.place, one.key) for one in wanted if one.place.host == host}
     keys = {key for _, key in asked}
-    found: dict[tuple[Place, bytes], Sight] = {}
+    found: dict[tuple[NetnsRef, bytes], Observation] = {}
     for space in moment.snapshot.namespaces:
-        place = Place(host, space.netns)
+        place = NetnsRef(host, space.netns)
         found.update(((place, key), Absence.ABSENT if space.whole else Absence.UNSEEN) for key in keys)
         found.update(((place, one.key), one) for one in sockets_of(space, moment.sockets, keys))
     return Look(host, {where: found.get(where, Absence.UNSEEN) for where in asked}, moment.snapshot.error)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from halfopen import address
-from halfopen.judge.confirm.bracket import Held
-from halfopen.model import HostFacts, ListenSocket, Place, Process, Snapshot, Socket
+from halfopen.judge.confirm.bracket import Confirmed
+from halfopen.model import HostFacts, ListenSocket, NetnsRef, Process, Snapshot, Socket
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class HostEvidence:
 class Case:
     """A finding, its two hosts, and the listener of the server's end with its process."""
 
-    held: Held
+    held: Confirmed
     client: HostEvidence
     server: HostEvidence
     listener: ListenSocket | None
@@ -79,7 +79,7 @@ class Case:
         return address.endpoint(local, port)
 
 
-def listener_of(snapshot: Snapshot | None, place: Place, key: bytes) -> ListenSocket | None:
+def listener_of(snapshot: Snapshot | None, place: NetnsRef, key: bytes) -> ListenSocket | None:
     """The LISTEN socket that a server's end with this key came from: the most specific address with its port."""
     local, port, _, _ = address.split_key(key)
     if snapshot is None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from halfopen import address
-from halfopen.model import InterfaceAddress, Namespace, Place, Snapshot
+from halfopen.model import InterfaceAddress, Namespace, NetnsRef, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,30 +14,30 @@ class Side:
     """One role of a check: its places with what was read there."""
 
     hosts: frozenset[str]
-    namespaces: tuple[tuple[Place, Namespace], ...]
+    namespaces: tuple[tuple[NetnsRef, Namespace], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class AddressMap:
     """Who owns which address, and who listens where: all that the matching needs to know beside the rows.
 
     shared: of the owners, those of addresses that more than one host has. links: the addresses of containers.
     unread: hosts of the check that gave no table; nothing may be said of their ends.
     """
 
-    owners: Mapping[bytes, tuple[Place, ...]]
-    shared: Mapping[bytes, tuple[Place, ...]]
-    own: Mapping[Place, frozenset[bytes]]
-    listening: frozenset[tuple[Place, int]]
+    owners: Mapping[bytes, tuple[NetnsRef, ...]]
+    shared: Mapping[bytes, tuple[NetnsRef, ...]]
+    own: Mapping[NetnsRef, frozenset[bytes]]
+    listening: frozenset[tuple[NetnsRef, int]]
     clients: Side
     servers: Side
     ports: frozenset[int]
     unread: frozenset[str]
     unread_addresses: frozenset[bytes] = frozenset()
-    partial: frozenset[Place] = frozenset()  # read in part: what is not there may be there all the same
-    links: Mapping[Place, tuple[InterfaceAddress, ...]] = field(default_factory=dict)
+    partial: frozenset[NetnsRef] = frozenset()  # read in part: what is not there may be there all the same
+    links: Mapping[NetnsRef, tuple[InterfaceAddress, ...]] = field(default_factory=dict)
 
-    def homes(self, place: Place, packed: bytes) -> tuple[Place, ...]:
+    def homes(self, place: NetnsRef, packed: bytes) -> tuple[NetnsRef, ...]:
         """Where a socket with this address lives, from where `place` stands.
 
         The kernel keeps a local address to itself, and loopback is every host's own unless one is said to have it.
@@ -51,7 +51,7 @@ class Ground:
             owners = tuple(one for one in owners if not self.has_namesake(place, packed, one.host))
         return near or owners or ((place,) if address.is_loopback(packed) else ())
 
-    def has_namesake(self, place: Place, packed: bytes, host: str) -> bool:
+    def has_namesake(self, place: NetnsRef, packed: bytes, host: str) -> bool:
         """Whether a container's link with this address on it is one that another host has too, under the same prefix.
 
         Two hosts that have the same address on that link, as the bridge of a container engine has, have two links.
@@ -63,7 +63,7 @@ class Ground:
             for gate, owners in self.shared.items()
         )
 
-    def is_mutual(self, place: Place, local: bytes, peer: bytes) -> bool:
+    def is_mutual(self, place: NetnsRef, local: bytes, peer: bytes) -> bool:
         """Whether answers of who has the peer's address come back to this place, as seen from there.
 
         They do not where the peer's host has the local address too: a private network that two hosts call the same.
@@ -77,14 +77,14 @@ def survey(
     servers: Iterable[str],
     ports: Iterable[int],
     extra: Mapping[str, Sequence[bytes]],
-) -> Ground:
+) -> AddressMap:
     """Reads the ground of a check off its snapshots. `extra`: host -> addresses that lead to it though it has none."""
-    owners: dict[bytes, list[Place]] = {}
-    own: dict[Place, frozenset[bytes]] = {}
-    listening: set[tuple[Place, int]] = set()
-    sides: dict[str, list[tuple[Place, Namespace]]] = {}
+    owners: dict[bytes, list[NetnsRef]] = {}
+    own: dict[NetnsRef, frozenset[bytes]] = {}
+    listening: set[tuple[NetnsRef, int]] = set()
+    sides: dict[str, list[tuple[NetnsRef, Namespace]]] = {}
     for snapshot in snapshots:
-        sides[snapshot.host] = [(Place(snapshot.host, one.netns), one) for one in snapshot.namespaces]
+        sides[snapshot.host] = [(NetnsRef(snapshot.host, one.netns), one) for one in snapshot.namespaces]
         for number, (place, namespace) in enumerate(sides[snapshot.host]):
             said = set(extra.get(snapshot.host, ())) if number == 0 else set()
             addresses = {one.address for one in namespace.addresses if not address.is_loopback(one.address)} | said
@@ -97,7 +97,7 @@ def survey(
         Side(names, tuple(one for host in sorted(names) for one in sides.get(host, ()))) for names in roles
     )
     unread = frozenset(name for name in roles[0] | roles[1] if not sides.get(name))
-    return Ground(
+    return AddressMap(
         {packed: tuple(places) for packed, places in owners.items()},
         {packed: tuple(places) for packed, places in owners.items() if len({one.host for one in places}) > 1},
         own,

@@ -12,18 +12,18 @@ from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from halfopen import address
-from halfopen.judge.pairing.addresses import Ground, Side
+from halfopen.judge.pairing.addresses import AddressMap, Side
 from halfopen.judge.pairing.match import BOTH_ESTABLISHED, Matching, Suspect, resolve
-from halfopen.model import Absence, Namespace, Place, Sight, Socket, Wanted
+from halfopen.model import Absence, Lookup, Namespace, NetnsRef, Observation, Socket
 from halfopen.table import Count, CountBlock
 from halfopen.tcp import number_of
 from halfopen.words import plural
 
-Counts = Mapping[Place, Sequence[CountBlock]]
+Counts = Mapping[NetnsRef, Sequence[CountBlock]]
 """What the wide look found. A place that is not in it gave no counters: its kernel or its collector has none."""
 
 
-def widened(ground: Ground, matching: Matching, counts: Counts) -> Matching:
+def widened(ground: AddressMap, matching: Matching, counts: Counts) -> Matching:
     """The same with what the counters make suspect, and with a note where they could not be compared."""
     if matching.uncounted:
         note = (
@@ -47,7 +47,7 @@ def widened(ground: Ground, matching: Matching, counts: Counts) -> Matching:
     return replace(matching, suspects=(*matching.suspects, *suspects), notes=(*matching.notes, *notes))
 
 
-def doubtful(ground: Ground, keys: Iterable[bytes], counts: Counts) -> set[bytes]:
+def doubtful(ground: AddressMap, keys: Iterable[bytes], counts: Counts) -> set[bytes]:
     """The keys whose two ends do not fit, or were not both seen again."""
     near, far = seen(ground.clients, counts, False), seen(ground.servers, counts, True)
     found = set()
@@ -74,32 +74,32 @@ def seen(side: Side, counts: Counts, mirrored: bool) -> dict[bytes, Count]:
     }
 
 
-def suspects_of(ground: Ground, keys: Collection[bytes]) -> list[Suspect]:
+def suspects_of(ground: AddressMap, keys: Collection[bytes]) -> list[Suspect]:
     """Keys of established pairs -> suspects."""
     return [replace(one.suspect, agreed=BOTH_ESTABLISHED) for one in resolve(ground, set(keys))]
 
 
 @dataclass(frozen=True, slots=True)
-class CountAsk:
+class CountQuery:
     """What one host is asked for: a dump with counters of its own network namespace, and look-ups beside or instead."""
 
     dump: bool
-    single: tuple[Wanted, ...] = ()
+    single: tuple[Lookup, ...] = ()
 
-    def answered(self, place: Place, own: Place) -> bool:
+    def answered(self, place: NetnsRef, own: NetnsRef) -> bool:
         """Whether look-ups tell all there is to tell of a namespace: what they do not find is not there."""
         return not self.dump or place != own
 
 
-def asks(checks: Sequence[tuple[Ground, Matching]], able: Container[str]) -> dict[str, CountAsk]:
+def asks(checks: Sequence[tuple[AddressMap, Matching]], able: Container[str]) -> dict[str, CountQuery]:
     """Host -> how it is asked for the counters of its pairs: by look-ups, or by a dump where that is cheaper.
 
     A look-up costs a host what five rows of a wide dump cost (7 against 1.4 microseconds), and us as much again. A dump
     shows the host's own network namespace only.
     """
-    single: dict[str, dict[tuple[Place, bytes], Wanted]] = {}
+    single: dict[str, dict[tuple[NetnsRef, bytes], Lookup]] = {}
     dumped: set[str] = set()
-    own: dict[str, Place] = {}
+    own: dict[str, NetnsRef] = {}
     for ground, matching in checks:
         if not matching.established:
             continue
@@ -115,16 +115,18 @@ def asks(checks: Sequence[tuple[Ground, Matching]], able: Container[str]) -> dic
             for ask in (suspect.client, suspect.server):
                 for place in ask.places:
                     if place.host in few or place != own[place.host]:
-                        single.setdefault(place.host, {})[place, ask.key] = Wanted(place, ask.key, ask.scope)
+                        single.setdefault(place.host, {})[place, ask.key] = Lookup(place, ask.key, ask.scope)
     hosts = [host for host in {**single, **dict.fromkeys(sorted(dumped))} if host in able]
     beside = {
         host: tuple(one for one in single.get(host, {}).values() if host not in dumped or one.place != own[host])
         for host in hosts
     }
-    return {host: CountAsk(host in dumped, beside[host]) for host in hosts}
+    return {host: CountQuery(host in dumped, beside[host]) for host in hosts}
 
 
-def elsewhere(keys: Collection[bytes], spaces: Mapping[Place, Namespace], own: Mapping[str, Place]) -> frozenset[bytes]:
+def elsewhere(
+    keys: Collection[bytes], spaces: Mapping[NetnsRef, Namespace], own: Mapping[str, NetnsRef]
+) -> frozenset[bytes]:
     """Those of the keys, as the client role sees them, that have an end in another namespace than a host's own."""
     return frozenset(
         one
@@ -136,9 +138,9 @@ def elsewhere(keys: Collection[bytes], spaces: Mapping[Place, Namespace], own: M
     )
 
 
-def counts_in(sights: Mapping[tuple[Place, bytes], Sight]) -> dict[Place, tuple[CountBlock, ...]]:
+def counts_in(sights: Mapping[tuple[NetnsRef, bytes], Observation]) -> dict[NetnsRef, tuple[CountBlock, ...]]:
     """Exact look-ups -> what a wide dump would have given of them."""
-    rows: dict[Place, list[tuple[int, int, bytes, int, Count]]] = {}
+    rows: dict[NetnsRef, list[tuple[int, int, bytes, int, Count]]] = {}
     for (place, key), one in sights.items():
         if one is Absence.ABSENT:
             rows.setdefault(place, [])

@@ -20,10 +20,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from halfopen import address
-from halfopen.judge.pairing.addresses import Ground, shares_link
-from halfopen.judge.pairing.match import Agreement, Ask, Matching, Suspect, elsewhere
+from halfopen.judge.pairing.addresses import AddressMap, shares_link
+from halfopen.judge.pairing.match import Agreement, EndQuery, Matching, Suspect, elsewhere
 from halfopen.judge.verdict.table import THE_TABLE, Accord
-from halfopen.model import Namespace, Place, Snapshot, show_connection
+from halfopen.model import Namespace, NetnsRef, Snapshot, show_connection
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Reason
 from halfopen.table import NO_INODE, RETRANSMITS
@@ -41,7 +41,7 @@ Endpoint = tuple[bytes, int]
 class Seen:
     """A row of a dump."""
 
-    place: Place
+    place: NetnsRef
     key: bytes
     state: State | None
     marks: int
@@ -74,7 +74,7 @@ class Lone:
 
 
 @dataclass
-class Sightings:
+class SavedObservations:
     """Rows by their local endpoint, for the endpoints of the suspects only; for the doors among them the addresses that
     the peers of their sockets have, and those from which they are dialled.
     """
@@ -84,14 +84,14 @@ class Sightings:
     dialled: dict[Endpoint, set[bytes]] = field(default_factory=dict)
 
 
-def infer(plan: CheckPlan, snapshots: Mapping[str, Snapshot], ground: Ground, matching: Matching) -> Matching:
+def infer(plan: CheckPlan, snapshots: Mapping[str, Snapshot], ground: AddressMap, matching: Matching) -> Matching:
     """The matching with what can be inferred, and with its doubts. `ground` is that of the sockets as they are."""
     asked = [one for one in matching.suspects if one.translation is None and not is_loopback(one)]
     if not asked:
         return matching
     seen = sightings(ground, asked)
     lone = [one for suspect in asked for one in lone_ends(suspect, seen)]
-    work = Work(plan, snapshots, ground, seen, matching)
+    work = Guesses(plan, snapshots, ground, seen, matching)
     work.by_client([one for one in lone if not work.is_direct(one)])
     work.by_target([one for one in lone if not one.client_is_here and not work.is_direct(one)])
     work.by_port([one for one in lone if one.client_is_here and not work.is_direct(one)])
@@ -106,13 +106,13 @@ def is_loopback(suspect: Suspect) -> bool:
     return address.is_loopback(address.split_key(suspect.client.key)[0])
 
 
-def sightings(ground: Ground, suspects: Sequence[Suspect]) -> Sightings:
+def sightings(ground: AddressMap, suspects: Sequence[Suspect]) -> SavedObservations:
     """One pass over all rows."""
     doors = {address.split_key(one.server.key)[:2] for one in suspects}
     wanted = {pack(end) for end in doors | {address.split_key(one.client.key)[:2] for one in suspects}}
     targets = {pack(end) for end in doors}
-    found = Sightings()
-    outside: dict[tuple[Place, bytes], bool] = {}
+    found = SavedObservations()
+    outside: dict[tuple[NetnsRef, bytes], bool] = {}
     for place, space in spaces(ground):
         for block in space.table.blocks:
             width = block.width
@@ -130,7 +130,7 @@ def sightings(ground: Ground, suspects: Sequence[Suspect]) -> Sightings:
     return found
 
 
-def spaces(ground: Ground) -> Iterator[tuple[Place, Namespace]]:
+def spaces(ground: AddressMap) -> Iterator[tuple[NetnsRef, Namespace]]:
     """Every namespace of both roles, each once."""
     yield from {**dict(ground.clients.namespaces), **dict(ground.servers.namespaces)}.items()
 
@@ -140,7 +140,7 @@ def pack(end: Endpoint) -> bytes:
     return end[0] + end[1].to_bytes(2, "big")
 
 
-def lone_ends(suspect: Suspect, seen: Sightings) -> Iterator[Lone]:
+def lone_ends(suspect: Suspect, seen: SavedObservations) -> Iterator[Lone]:
     """The suspect, if one of its ends was seen and the other was not."""
     ends = []
     for ask in (suspect.client, suspect.server):
@@ -151,19 +151,19 @@ def lone_ends(suspect: Suspect, seen: Sightings) -> Iterator[Lone]:
 
 
 @dataclass
-class Work:
+class Guesses:
     """What is known so far about the suspects with one end."""
 
     plan: CheckPlan
     snapshots: Mapping[str, Snapshot]
-    ground: Ground
-    seen: Sightings
+    ground: AddressMap
+    seen: SavedObservations
     matching: Matching
     settled: dict[Suspect, Suspect | None] = field(default_factory=dict)  # None: agrees, or went into another
     agreements: Counter[Agreement] = field(default_factory=Counter)
     inside: Counter[tuple[str, str]] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
-    used: set[tuple[Place, bytes]] = field(default_factory=set)
+    used: set[tuple[NetnsRef, bytes]] = field(default_factory=set)
     compared: int = 0
 
     def is_direct(self, one: Lone) -> bool:
@@ -296,8 +296,8 @@ class Work:
             return
         first = suspects[0]
         self.settled[first] = Suspect(
-            Ask((client.place,), client.key, client.scope),
-            Ask((server.place,), server.key, server.scope),
+            EndQuery((client.place,), client.key, client.scope),
+            EndQuery((server.place,), server.key, server.scope),
             client_first=True,
             translation=sentence(client.key, address.mirror(server.key)),
             inferred=True,
@@ -329,7 +329,7 @@ class Work:
             self.settled[one.suspect] = replace(
                 one.suspect,
                 doubt=words.format(far=far, door=door, host=others[0].place.host),
-                standins=tuple(Ask((row.place,), row.key, row.scope) for row in others) if few else (),
+                standins=tuple(EndQuery((row.place,), row.key, row.scope) for row in others) if few else (),
             )
 
     def on_link(self, one: Lone) -> bool:
@@ -337,7 +337,7 @@ class Work:
         there = [place for place in one.suspect.server.places if self.near(place, one.client[0])]
         return bool(there) and self.near(one.here.place, one.door[0])
 
-    def near(self, place: Place, packed: bytes) -> bool:
+    def near(self, place: NetnsRef, packed: bytes) -> bool:
         """Whether an address is on a link of a namespace."""
         known = dict(spaces(self.ground)).get(place)
         return known is not None and any(shares_link(one.address, one.prefix, packed) for one in known.addresses)

@@ -18,9 +18,9 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from halfopen import address
-from halfopen.judge.pairing.addresses import Ground
+from halfopen.judge.pairing.addresses import AddressMap
 from halfopen.judge.verdict.table import THE_TABLE, Accord, Answer, Seen
-from halfopen.model import Absence, Namespace, Place
+from halfopen.model import Absence, Namespace, NetnsRef
 from halfopen.schema.report import Reason
 from halfopen.table import NO_INODE, RETRANSMITS, TIMER_MASK, Block
 from halfopen.tcp import State, number_of, state_of
@@ -36,10 +36,10 @@ class Agreement(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class EndQuery:
     """One end of a suspect: where it is or would be, its key there, and the interface it is bound to if known."""
 
-    places: tuple[Place, ...]
+    places: tuple[NetnsRef, ...]
     key: bytes
     scope: int = 0
 
@@ -54,8 +54,8 @@ class Suspect:
     if one of `standins` fits it, or always if there are none; `reason` is its word for the report, if it has one.
     """
 
-    client: Ask
-    server: Ask
+    client: EndQuery
+    server: EndQuery
     client_first: bool
     agreed: tuple[State | None, State | None] | None = None
     translation: str | None = None
@@ -63,7 +63,7 @@ class Suspect:
     inferred: bool = False
     doubt: str | None = None
     reason: Reason | None = None
-    standins: tuple[Ask, ...] = ()
+    standins: tuple[EndQuery, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Matching:
         return found
 
 
-def match(ground: Ground, most: int | None = 0) -> Matching:
+def match(ground: AddressMap, most: int | None = 0) -> Matching:
     """The join. One end's rows as they are, the other's mirrored; what is left over is looked at one by one.
 
     `most`: name the established pairs if there are no more than this; None: however many.
@@ -165,7 +165,7 @@ class Ends:
         self.by_host[host] = self.by_host[host] | found if host in self.by_host else found
 
 
-def agreed(ground: Ground, near: Ends, far: Ends, same: set[bytes]) -> Counter[Agreement]:
+def agreed(ground: AddressMap, near: Ends, far: Ends, same: set[bytes]) -> Counter[Agreement]:
     """Records that both sides have alike -> how many connections there are between which hosts, and in which states."""
     found: Counter[Agreement] = Counter()
     for here, there, records in between(ground, near, far, same):
@@ -176,7 +176,7 @@ def agreed(ground: Ground, near: Ends, far: Ends, same: set[bytes]) -> Counter[A
     return found
 
 
-def served_here(ground: Ground, here: str, there: str, records: set[bytes]) -> set[bytes]:
+def served_here(ground: AddressMap, here: str, there: str, records: set[bytes]) -> set[bytes]:
     """Those of the records whose local end is the server's. Where all ports are plain that costs two passes."""
     doors = [doors_of(ground, host) for host in (here, there)]
     if doors[0].isdisjoint(map(LOCAL_PORT, records)) and doors[1].issuperset(map(PEER_PORT, records)):
@@ -201,7 +201,7 @@ def served_here(ground: Ground, here: str, there: str, records: set[bytes]) -> s
     return found
 
 
-def between(ground: Ground, near: Ends, far: Ends, same: set[bytes]) -> Iterator[tuple[str, str, set[bytes]]]:
+def between(ground: AddressMap, near: Ends, far: Ends, same: set[bytes]) -> Iterator[tuple[str, str, set[bytes]]]:
     """The records that both sides have, by the hosts of their two ends: that of the client role, that of the other."""
     for here, records in near.by_host.items():
         mine = same if len(near.by_host) == 1 else same & records
@@ -219,15 +219,15 @@ def between(ground: Ground, near: Ends, far: Ends, same: set[bytes]) -> Iterator
                     yield here, there, part
 
 
-def doors_of(ground: Ground, host: str) -> frozenset[bytes]:
+def doors_of(ground: AddressMap, host: str) -> frozenset[bytes]:
     """The ports that make a host the server of a connection: those of the check, and where it listens."""
     ports = ground.ports | {port for place, port in ground.listening if place.host == host}
     return frozenset(port.to_bytes(2, "big") for port in ports)
 
 
 def records(
-    ground: Ground,
-    place: Place,
+    ground: AddressMap,
+    place: NetnsRef,
     namespace: Namespace,
     block: Block,
     others: frozenset[str],
@@ -272,7 +272,7 @@ def ports_of(key: bytes) -> frozenset[int]:
     return frozenset((int.from_bytes(key[-4:-2], "big"), int.from_bytes(key[-2:], "big")))
 
 
-def elsewhere(ground: Ground, place: Place, key: bytes, mirrored: bool) -> str:
+def elsewhere(ground: AddressMap, place: NetnsRef, key: bytes, mirrored: bool) -> str:
     """How the report names the peer of a socket that leads elsewhere: with its port where that is the known one."""
     _, local_port, peer, peer_port = address.split_key(address.mirror(key) if mirrored else key)
     if (place, local_port) in ground.listening:
@@ -287,10 +287,10 @@ def seen_from_both_ends(record: bytes, same: set[bytes]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SeenRow:
     """Where a key was seen, and as what."""
 
-    place: Place
+    place: NetnsRef
     scope: int
     state: Seen
     marks: int
@@ -316,18 +316,18 @@ def agreement_of(suspect: Suspect, states: tuple[State | None, State | None]) ->
     return Agreement(suspect.client.places[0].host, suspect.server.places[0].host, *states)
 
 
-def resolve(ground: Ground, left: set[bytes]) -> Iterator[Pairing]:
+def resolve(ground: AddressMap, left: set[bytes]) -> Iterator[Pairing]:
     """Keys (as the client role sees them) that did not cancel -> connections, each once, the client's end first."""
     if not left:
         return
     wanted = left | {address.mirror(key) for key in left}
-    index: dict[bytes, list[Row]] = {}
+    index: dict[bytes, list[SeenRow]] = {}
     for place, namespace in {**dict(ground.clients.namespaces), **dict(ground.servers.namespaces)}.items():
         for block in namespace.table.blocks:
             for key, state, marks in block.rows():
                 if key in wanted and place in ground.homes(place, address.split_key(key)[0]):
                     seen = state_of(state)
-                    index.setdefault(key, []).append(Row(place, block.scope, seen or Absence.UNSEEN, marks))
+                    index.setdefault(key, []).append(SeenRow(place, block.scope, seen or Absence.UNSEEN, marks))
     done: set[bytes] = set()
     for key in sorted(left):
         other = address.mirror(key)
@@ -337,7 +337,7 @@ def resolve(ground: Ground, left: set[bytes]) -> Iterator[Pairing]:
         yield from pairings(ground, key, index.get(key, []), index.get(other, []))
 
 
-def pairings(ground: Ground, key: bytes, near: Sequence[Row], far: Sequence[Row]) -> Iterator[Pairing]:
+def pairings(ground: AddressMap, key: bytes, near: Sequence[SeenRow], far: Sequence[SeenRow]) -> Iterator[Pairing]:
     """The connections that one tuple stands for: one, or one on each host where the tuple is local to a host."""
     local, _, peer, _ = address.split_key(key)
     if address.is_loopback(local) and local not in ground.owners and peer not in ground.owners:
@@ -349,7 +349,7 @@ def pairings(ground: Ground, key: bytes, near: Sequence[Row], far: Sequence[Row]
             yield pairing(ground, key, one, two)
 
 
-def apart(near: Sequence[Row], far: Sequence[Row]) -> Iterator[tuple[list[Row], list[Row]]]:
+def apart(near: Sequence[SeenRow], far: Sequence[SeenRow]) -> Iterator[tuple[list[SeenRow], list[SeenRow]]]:
     """Where one tuple is in many namespaces (private networks overlap), the two ends on one host are a connection."""
     hosts = []
     if len({row.place for row in near}) > 1 or len({row.place for row in far}) > 1:
@@ -363,7 +363,7 @@ def apart(near: Sequence[Row], far: Sequence[Row]) -> Iterator[tuple[list[Row], 
         yield rest[0], rest[1]
 
 
-def pairing(ground: Ground, key: bytes, near: Sequence[Row], far: Sequence[Row]) -> Pairing:
+def pairing(ground: AddressMap, key: bytes, near: Sequence[SeenRow], far: Sequence[SeenRow]) -> Pairing:
     """One connection from the rows of its two ends, either of which may be missing."""
     other = address.mirror(key)
     near_places = tuple(dict.fromkeys(row.place for row in near)) or expected(ground, key, far)
@@ -381,8 +381,8 @@ def pairing(ground: Ground, key: bytes, near: Sequence[Row], far: Sequence[Row])
     answer: Answer = Accord.UNJUDGED if unread else THE_TABLE[states]
     return Pairing(
         Suspect(
-            Ask(client_places, client_key, client.scope if client else 0),
-            Ask(server_places, server_key, server.scope if server else 0),
+            EndQuery(client_places, client_key, client.scope if client else 0),
+            EndQuery(server_places, server_key, server.scope if server else 0),
             client_first=client is not None,
         ),
         (known(states[0]), known(states[1])),
@@ -395,14 +395,14 @@ def pairing(ground: Ground, key: bytes, near: Sequence[Row], far: Sequence[Row])
     )
 
 
-def state_at(ground: Ground, row: Row | None, places: Sequence[Place]) -> Seen:
+def state_at(ground: AddressMap, row: SeenRow | None, places: Sequence[NetnsRef]) -> Seen:
     """The state of an end; where a table may lack rows, an end that is not there is unseen."""
     if row is not None:
         return row.state
     return Absence.UNSEEN if not ground.partial.isdisjoint(places) else Absence.ABSENT
 
 
-def expected(ground: Ground, key: bytes, others: Sequence[Row]) -> tuple[Place, ...]:
+def expected(ground: AddressMap, key: bytes, others: Sequence[SeenRow]) -> tuple[NetnsRef, ...]:
     """Where the missing end with this key would be: the places that own its local address, if all could be read."""
     local, _, peer, _ = address.split_key(key)
     if not others:
@@ -412,7 +412,7 @@ def expected(ground: Ground, key: bytes, others: Sequence[Row]) -> tuple[Place, 
     return tuple(one for one in found if there in ground.homes(one, peer)) if peer in ground.shared else found
 
 
-def latest(rows: Sequence[Row]) -> Row | None:
+def latest(rows: Sequence[SeenRow]) -> SeenRow | None:
     """The row that counts: a dump may give a socket twice as it moves, and a TIME_WAIT beside its successor."""
     alive = [row for row in rows if row.state is not State.TIME_WAIT]
     found = alive or rows
@@ -430,12 +430,12 @@ def unanswered(marks: int) -> bool:
 
 
 def server_is_first(
-    ground: Ground,
+    ground: AddressMap,
     ports: tuple[int, int],
-    near_places: Sequence[Place],
-    near: Row | None,
-    far_places: Sequence[Place],
-    far: Row | None,
+    near_places: Sequence[NetnsRef],
+    near: SeenRow | None,
+    far_places: Sequence[NetnsRef],
+    far: SeenRow | None,
 ) -> bool:
     """Whether the near end, whose port is the first, is the server's.
 

@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from halfopen import address
-from halfopen.judge.pairing.addresses import Ground, shares_link
+from halfopen.judge.pairing.addresses import AddressMap, shares_link
 from halfopen.judge.pairing.match import Matching, Suspect
-from halfopen.model import InterfaceAddress, Namespace, Place, Snapshot
+from halfopen.model import InterfaceAddress, Namespace, NetnsRef, Snapshot
 from halfopen.table import Block, Table
 from halfopen.words import plural
 
@@ -31,7 +31,7 @@ SYNTHETIC = b"\x01" + bytes(7)  # 100::/64 (RFC 6666): the prefix of addresses t
 class Step:
     """One entry, and the namespace that has it. Keys are those of the first packet: source as local, target as peer."""
 
-    place: Place
+    place: NetnsRef
     before: bytes
     after: bytes
 
@@ -71,18 +71,18 @@ def show(key: bytes) -> str:
 class Tables:
     """All steps of all hosts, found by either of their tuples."""
 
-    ground: Ground
+    ground: AddressMap
     onward: Mapping[bytes, tuple[Step, ...]]
     back: Mapping[bytes, tuple[Step, ...]]
 
-    def flow_from(self, place: Place, key: bytes) -> Flow | None:
+    def flow_from(self, place: NetnsRef, key: bytes) -> Flow | None:
         """The way of a connection whose client's socket is here."""
         local = key[: (len(key) - 4) // 2]
         first = [one for one in self.onward.get(key, ()) if place in self.ground.homes(one.place, local)]
         steps, ambiguous = follow(first, self.onward, lambda one: one.after)
         return Flow(steps, ambiguous) if steps else None
 
-    def flow_to(self, place: Place, key: bytes) -> Flow | None:
+    def flow_to(self, place: NetnsRef, key: bytes) -> Flow | None:
         """The way of a connection whose server's socket is here."""
         local = key[: (len(key) - 4) // 2]
         last = [one for one in self.back.get(address.mirror(key), ()) if place in self.ground.homes(one.place, local)]
@@ -104,13 +104,13 @@ def follow(
     return tuple(taken), ambiguous
 
 
-def tables_of(snapshots: Iterable[Snapshot], ground: Ground) -> Tables:
+def tables_of(snapshots: Iterable[Snapshot], ground: AddressMap) -> Tables:
     """Every entry of every namespace that was read. `ground` knows the addresses of all these hosts."""
     onward: dict[bytes, list[Step]] = {}
     back: dict[bytes, list[Step]] = {}
     for snapshot in snapshots:
         for space in snapshot.namespaces:
-            place = Place(snapshot.host, space.netns)
+            place = NetnsRef(snapshot.host, space.netns)
             for before, after in space.rewrites.pairs() if space.rewrites else ():
                 step = Step(place, before, after)
                 onward.setdefault(before, []).append(step)
@@ -120,7 +120,7 @@ def tables_of(snapshots: Iterable[Snapshot], ground: Ground) -> Tables:
 
 
 @dataclass
-class Names:
+class NatKeys:
     """The keys by which translated ends are joined, and the way back.
 
     roles: the hosts whose sockets are compared; an end on any other leads elsewhere.
@@ -129,13 +129,13 @@ class Names:
 
     tables: Tables
     roles: frozenset[str]
-    renamed: dict[Place, dict[bytes, bytes]] = field(default_factory=dict)
+    renamed: dict[NetnsRef, dict[bytes, bytes]] = field(default_factory=dict)
     real: dict[bytes, tuple[bytes, Flow]] = field(default_factory=dict)
-    homes: dict[bytes, tuple[Place, ...]] = field(default_factory=dict)
-    listening: set[tuple[Place, int, int]] = field(default_factory=set)
+    homes: dict[bytes, tuple[NetnsRef, ...]] = field(default_factory=dict)
+    listening: set[tuple[NetnsRef, int, int]] = field(default_factory=set)
     synthetic: dict[tuple[object, ...], bytes] = field(default_factory=dict)
     flows: set[Flow] = field(default_factory=set)
-    inner: Mapping[Place, tuple[InterfaceAddress, ...]] = field(default_factory=dict)
+    inner: Mapping[NetnsRef, tuple[InterfaceAddress, ...]] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
 
     def add(self, flow: Flow) -> None:
@@ -161,7 +161,7 @@ class Names:
             for place in far:
                 self.rename(place, there, address.make_key(server, server_port, client, client_port))
 
-    def has_ends(self, flow: Flow, present: set[tuple[Place, bytes]]) -> bool:
+    def has_ends(self, flow: Flow, present: set[tuple[NetnsRef, bytes]]) -> bool:
         """Whether sockets of both of its ends are there."""
         ends = (
             (flow.steps[0].place, flow.dialled),
@@ -172,7 +172,7 @@ class Names:
             for where, key in ends
         )
 
-    def rename(self, place: Place, key: bytes, name: bytes) -> bytes:
+    def rename(self, place: NetnsRef, key: bytes, name: bytes) -> bytes:
         """Gives a socket its key for the join, unless it has one: the one that it has."""
         return self.renamed.setdefault(place, {}).setdefault(key, name)
 
@@ -181,7 +181,7 @@ class Names:
         more = {port for _, behind, port in self.listening if behind in ports}
         return (*ports, *sorted(more.difference(ports)))
 
-    def home(self, place: Place, packed: bytes) -> tuple[Place, ...]:
+    def home(self, place: NetnsRef, packed: bytes) -> tuple[NetnsRef, ...]:
         """Where an address lives, as a namespace on the way sees it: among the hosts that are compared."""
         found = self.tables.ground.homes(place, packed)
         if not found and any(shares_link(one.address, one.prefix, packed) for one in self.inner.get(place, ())):
@@ -190,7 +190,7 @@ class Names:
             found = (place,)
         return tuple(one for one in found if one.host in self.roles)
 
-    def name(self, places: tuple[Place, ...], *what: object) -> bytes:
+    def name(self, places: tuple[NetnsRef, ...], *what: object) -> bytes:
         """The synthetic address of an end."""
         made = self.synthetic.setdefault((places, *what), SYNTHETIC + (len(self.synthetic) + 1).to_bytes(8, "big"))
         self.homes[made] = places
@@ -199,10 +199,10 @@ class Names:
     def snapshot(self, one: Snapshot) -> Snapshot:
         """A snapshot with its translated rows under their new names, for the join alone."""
         return replace(
-            one, namespaces=tuple(self.space(Place(one.host, space.netns), space) for space in one.namespaces)
+            one, namespaces=tuple(self.space(NetnsRef(one.host, space.netns), space) for space in one.namespaces)
         )
 
-    def space(self, place: Place, one: Namespace) -> Namespace:
+    def space(self, place: NetnsRef, one: Namespace) -> Namespace:
         """One namespace."""
         mine = self.renamed.get(place)
         if not mine:
@@ -241,15 +241,15 @@ def renamed_rows(block: Block, names: Mapping[bytes, bytes]) -> Iterable[Block]:
     return Table.of((block.family, block.scope, names.get(key, key), state, marks) for key, state, marks in rows).blocks
 
 
-def names_of(snapshots: Sequence[Snapshot], tables: Tables, roles: frozenset[str]) -> Names:
+def names_of(snapshots: Sequence[Snapshot], tables: Tables, roles: frozenset[str]) -> NatKeys:
     """Names for every translated connection that a socket of these hosts has."""
-    names = Names(tables, roles, inner=inner_addresses(snapshots))
+    names = NatKeys(tables, roles, inner=inner_addresses(snapshots))
     wanted = tables.onward.keys() | {address.mirror(key) for key in tables.back}
-    present: set[tuple[Place, bytes]] = set()
+    present: set[tuple[NetnsRef, bytes]] = set()
     flows: dict[Flow, None] = {}
     for one in snapshots if wanted else ():
         for space in one.namespaces:
-            place = Place(one.host, space.netns)
+            place = NetnsRef(one.host, space.netns)
             for key, _, _ in space.table.rows():
                 if key in wanted:
                     present.add((place, key))
@@ -261,10 +261,10 @@ def names_of(snapshots: Sequence[Snapshot], tables: Tables, roles: frozenset[str
     return names
 
 
-def inner_addresses(snapshots: Iterable[Snapshot]) -> dict[Place, tuple[InterfaceAddress, ...]]:
+def inner_addresses(snapshots: Iterable[Snapshot]) -> dict[NetnsRef, tuple[InterfaceAddress, ...]]:
     """A namespace's addresses on links behind which there is nobody but containers, all of which were looked into."""
     return {
-        Place(one.host, space.netns): tuple(
+        NetnsRef(one.host, space.netns): tuple(
             own for own in space.addresses if set(own.links) & set(space.rewrites.inner) and own.prefix is not None
         )
         for one in snapshots
@@ -292,7 +292,7 @@ def translated_ports(tables: Tables, ports: Iterable[int]) -> dict[str, set[int]
     return found
 
 
-def restore(matching: Matching, names: Names) -> Matching:
+def restore(matching: Matching, names: NatKeys) -> Matching:
     """What the join found, in the words of the kernels. Byte counters are compared only where nothing translates."""
     plain = frozenset(key for key in matching.established if key not in names.real)
     left_out = len(matching.established) - len(plain)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from halfopen.judge.pairing.addresses import Ground, survey
+from halfopen.judge.pairing.addresses import AddressMap, survey
 from halfopen.judge.pairing.match import Matching, match
 from halfopen.model import Collector, Namespace, Snapshot
 from halfopen.plan import CheckPlan
@@ -47,7 +47,7 @@ def conclude(plan: CheckPlan, snapshots: Mapping[str, Snapshot], extra: Extra, m
     return infer(plan, snapshots, ground_of(plan, snapshots, extra), matching)
 
 
-def ground_of(plan: CheckPlan, snapshots: Mapping[str, Snapshot], extra: Extra) -> Ground:
+def ground_of(plan: CheckPlan, snapshots: Mapping[str, Snapshot], extra: Extra) -> AddressMap:
     """What the join stands on where nothing translates."""
     plan, snapshots, extra = once_each(plan, snapshots, extra)
     hosts = [snapshots[name] for name in compared(plan)]

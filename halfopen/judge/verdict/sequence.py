@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from halfopen.model import Sight, Socket, TcpInfo
+from halfopen.model import Observation, Socket, TcpInfo
 from halfopen.schema.report import Verdict
 from halfopen.tcp import State, Timer
 
@@ -38,7 +38,7 @@ class Trio:
     after: Socket
 
 
-def verdicts(before: Sight, second: Sight, after: Sight) -> tuple[Verdict, ...]:
+def verdicts(before: Observation, second: Observation, after: Observation) -> tuple[Verdict, ...]:
     """What one bracket shows beyond the states, the gravest first; nothing unless both ends are established."""
     seen = [one for one in (before, second, after) if isinstance(one, Socket) and one.state is State.ESTABLISHED]
     if len(seen) < 3:
@@ -149,7 +149,7 @@ def took_more(sender: Socket, receiver: Socket) -> bool:
     return exceeds(receiver.info.bytes_received, sender.info.bytes_acked)
 
 
-def stays_stuck(ends: Sequence[tuple[Sight, Sight]]) -> bool:
+def stays_stuck(ends: Sequence[tuple[Observation, Observation]]) -> bool:
     """Whether one of the two ends stuck in every bracket, got nothing acknowledged meanwhile, and tried often enough.
 
     The kernel counts retransmissions from 0 again when anything is acknowledged, so that many in a row are many lost

@@ -14,7 +14,7 @@ from __future__ import annotations
 from enum import StrEnum
 from itertools import product
 
-from halfopen.model import Absence, Sight, Socket
+from halfopen.model import Absence, Observation, Socket
 from halfopen.schema.report import Severity, Verdict
 from halfopen.tcp import State
 
@@ -30,14 +30,14 @@ Answer = Verdict | Accord
 Seen = State | Absence
 
 
-def state_of_sight(sight: Sight) -> Seen:
+def state_of_sight(sight: Observation) -> Seen:
     """A sight as THE TABLE knows it."""
     if isinstance(sight, Absence):
         return sight
     return Absence.ABSENT if sight.state in NO_END else sight.state
 
 
-def judge_pair(client: Sight, server: Sight) -> Answer:
+def judge_pair(client: Observation, server: Observation) -> Answer:
     """The verdict about one connection from what was seen at its two ends."""
     answer = THE_TABLE[state_of_sight(client), state_of_sight(server)]
     if answer is Accord.AGREE and in_accept_queue(client, server):
@@ -45,7 +45,7 @@ def judge_pair(client: Sight, server: Sight) -> Answer:
     return answer
 
 
-def in_accept_queue(client: Sight, server: Sight) -> bool:
+def in_accept_queue(client: Observation, server: Observation) -> bool:
     """Both ends established, and nobody has taken the server's socket from the accept queue."""
     return (
         isinstance(client, Socket)
