@@ -35,7 +35,7 @@ def under(text: str, heading: str) -> str:
 @pytest.mark.parametrize("name", make_docs.FILES)
 def test_what_is_made_from_tables_is_as_the_tables_are(name: str) -> None:
     path = make_docs.DOCS / name
-    assert path.read_text() == make_docs.made()[path], "run: python tests/make_docs.py"
+    assert path.read_text() == make_docs.made()[path], "run: python docs/make_docs.py"
 
 
 def test_every_verdict_and_confidence_is_explained() -> None:

@@ -1,4 +1,4 @@
-"""Writes the parts of docs/ that are made from tables: `python tests/make_docs.py`.
+"""Writes the parts of docs/ that are made from tables: `python docs/make_docs.py`.
 
 test_docs holds what is committed to it, so that documentation cannot drift.
 """
@@ -23,7 +23,7 @@ from halfopen.report import schema
 from halfopen.schema.report import CauseCode, Severity, Verdict
 from halfopen.tcp import State
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+DOCS = Path(__file__).resolve().parent
 
 ENDS: tuple[Seen, ...] = (*(state for state in State if state not in NO_END), ABSENT)
 
@@ -243,7 +243,7 @@ UNBROKEN: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False
 HEAD = """\
 # Verdicts
 
-<!-- Made by tests/make_docs.py from the tables that judge (halfopen/judge). Do not edit it here. -->
+<!-- Made by docs/make_docs.py from the tables that judge (halfopen/judge). Do not edit it here. -->
 
 A verdict is about one connection, seen from both ends. "none" means that the host was asked for exactly this socket \
 and has it not. A socket that could not be looked for gives no verdict: the check is then incomplete. How a verdict is \
@@ -269,7 +269,7 @@ They stand in the JSON report under `unjudged`, `--all` prints them, and they ma
 CAUSES_HEAD = """\
 # Causes
 
-<!-- Made by tests/make_docs.py from the rules (halfopen/judge/causes). Do not edit it here. -->
+<!-- Made by docs/make_docs.py from the rules (halfopen/judge/diagnosis/rules). Do not edit it here. -->
 
 A cause says why a connection is as the [verdict](verdicts.md) says. Each has one rule, and a rule that lacks its \
 evidence stays silent: counters that could not be read, or a kernel that does not tell, make no cause. Where more than \
