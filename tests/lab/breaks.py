@@ -159,7 +159,14 @@ def closing_alone(scene: Scene) -> Truth:
 
 def tuple_reused(scene: Scene) -> Truth:
     """The client's host lost its sockets and dials again from the same ports; the server still has the old ones."""
-    clients, _ = scene.connected()
+    listener, clients = scene.listen(), []
+    while len(clients) < COUNT:
+        (client,) = scene.client.connect(scene.dial, scene.port, 1)
+        scene.server.accept(listener, 1)
+        port = scene.client.local([client])[0].rpartition(":")[2]
+        # The kernel may give a port to connections to several peers; such a one cannot be bound again.
+        if len(scene.client_host.run("ss", "-Htan", f"sport = :{port}").splitlines()) == 1:
+            clients.append(client)
     ends = scene.ends(clients)
     scene.to_server("tcp flags & (syn|ack) == syn")
     scene.client.vanish(clients)
