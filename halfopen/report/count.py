@@ -80,7 +80,7 @@ def table(cells: list[list[Terminal]], heads: list[str], align: Sequence[str], v
 
 
 def blank(count: int) -> Terminal:
-    """A count; nothing reads better than a column of zeros."""
+    """A count; empty for 0, because a column of zeros is hard to scan."""
     return terminal(str(count) if count else "")
 
 
