@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shlex
 import unicodedata
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from pathlib import Path
 
 import make_golden
 import msgspec
+import mypy.api
 import pytest
 from evidence import key, sock
 from hypothesis import given
@@ -30,14 +33,18 @@ from report_examples import (
 )
 
 from halfopen import address
+from halfopen.cli import build
 from halfopen.errors import UsageError
 from halfopen.judge.assembly.check import Policy
 from halfopen.report import escape
-from halfopen.report.formats import FORMATS, format_for, named
+from halfopen.report.formats import COUNT_FORMATS, DOCTOR_FORMATS, FORMATS, format_for, named
 from halfopen.report.schema import SCHEMAS
-from halfopen.report.view import View
-from halfopen.schema.report import Command, Confidence, Outcome, Report, Severity
+from halfopen.report.view import View, agreement
+from halfopen.schema.report import Command, Confidence, MatrixRow, Outcome, Report, Severity, Verdict
 from halfopen.tcp import State
+
+RENDERERS = Path(escape.__file__).parent
+REFERENCE = Path(__file__).parent.parent / "docs" / "reference.md"
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -189,6 +196,58 @@ def test_no_text_survives_an_escape_with_anything_that_acts(text: str) -> None:
     assert "<" not in escape.markdown(text)
 
 
+FORGETFUL = {
+    "an f-string": 'f"- {check.headline}"',
+    "text of a host": "check.headline",
+    "another medium": "terminal(check.headline)",
+    "a call of the type": "Markdown(check.headline)",
+    "a part that is not escaped": 'Markdown.literal("- {}", check.headline)',
+    "a part of another medium": 'Markdown.literal("- {}", terminal(check.headline))',
+    "lines that are not escaped": 'Markdown.joined(", ", [check.headline])',
+    "a join of strings": '"".join([markdown(check.headline)])',
+}
+ESCAPING = 'Markdown.literal("- {} {}", markdown(check.headline), 3)'
+
+
+def test_a_renderer_that_forgets_to_escape_does_not_type_check(tmp_path: Path) -> None:
+    lines = [
+        "from halfopen.report.escape import Markdown, markdown, terminal",
+        "from halfopen.schema.report import Check",
+        *(
+            f"def render{number}(check: Check) -> Markdown: return {made}"
+            for number, made in enumerate((ESCAPING, *FORGETFUL.values()))
+        ),
+    ]
+    renderer = tmp_path / "renderer.py"
+    renderer.write_text("\n".join(lines) + "\n")
+    said, failed, _ = mypy.api.run(["--strict", "--config-file=", "--cache-dir", str(tmp_path), str(renderer)])
+    refused = {int(number) for number in re.findall(r"renderer\.py:(\d+): error:", said)}
+    assert refused == set(range(4, 4 + len(FORGETFUL))), said + failed
+
+
+def test_only_an_escaper_makes_escaped_text() -> None:
+    for medium in (escape.Terminal, escape.Markdown, escape.Xml, escape.Json):
+        with pytest.raises(TypeError, match="made by the escapers"):
+            medium("text")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("path", sorted(RENDERERS.glob("*.py")), ids=lambda path: path.stem)
+def test_what_is_not_escaped_is_a_literal_in_the_source(path: Path) -> None:
+    """`literal` and `joined` take words of our own, and what is written out in the call is ours."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    ours = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr in ("literal", "joined")]
+    words = [call.args[0] for call in ours]
+    assert [ast.unparse(word) for word in words if not (isinstance(word, ast.Constant))] == []
+    if path.stem != "escape":
+        assert not re.search(r"__new__|\bcast\(", path.read_text())
+
+
+def test_a_format_whose_renderer_returns_plain_text_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("halfopen.report.text.render", lambda report, view: report.checks[0].headline)
+    with pytest.raises(TypeError, match="no escaper made"):
+        FORMATS["text"].render(EXAMPLES["hostile"](), View())
+
+
 @given(st.text(max_size=50))
 def test_junit_is_well_formed_whatever_a_host_says(process: str) -> None:
     ET.fromstring(FORMATS["junit"].render(report(article(1, 1, process)), View()))
@@ -213,7 +272,7 @@ def test_json_is_the_contract_and_reads_back() -> None:
     assert text.isascii() and data["schema"] == "halfopen.report/1"
     assert data["checks"][0]["findings"][0]["client"]["process"] == HOSTILE
     clean_text = FORMATS["json"].render(EXAMPLES["article"](), View())
-    assert msgspec.json.decode(clean_text, type=Report) == EXAMPLES["article"]()
+    assert msgspec.json.decode(clean_text.encode(), type=Report) == EXAMPLES["article"]()
     assert FORMATS["jsonl"].render(made, View()).count("\n") == 1
 
 
@@ -337,3 +396,33 @@ def test_formats_are_found_by_suffix_or_name() -> None:
         format_for("x.pdf", None)
     with pytest.raises(UsageError, match="unknown"):
         named("yaml")
+
+
+FORMATS_OF = {"check": FORMATS, "count": COUNT_FORMATS, "doctor": DOCTOR_FORMATS}
+
+
+@pytest.mark.parametrize("command", FORMATS_OF)
+def test_help_offers_the_formats_that_there_are(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        build([command]).parse_args([command, "--help"])
+    offered = re.search(r"--format F\s+(.*?); default", " ".join(capsys.readouterr().out.split()))
+    assert offered and re.split(r", | or ", offered[1]) == list(FORMATS_OF[command])
+
+
+def test_the_reference_lists_the_formats_that_there_are() -> None:
+    rows = re.findall(r"(?m)^\| `(\w+)` \| `(\.\w+)` \|", REFERENCE.read_text())
+    assert rows == [(name, *form.suffixes) for name, form in FORMATS.items()]
+
+
+def test_what_agrees_is_one_sentence() -> None:
+    states = {**msgspec.structs.asdict(clean().state_matrix[0]), "verdict": None}
+    row = MatrixRow(**states)
+    leftover = msgspec.structs.replace(row, client="TIME_WAIT", server=None)
+    wrong = msgspec.structs.replace(row, server=None, verdict=Verdict.MISSING_ON_SERVER)
+
+    def said(agreeing: int, *rows: MatrixRow) -> str | None:
+        return agreement(msgspec.structs.replace(clean(), agreeing=agreeing, state_matrix=rows))
+
+    assert said(212, row, leftover) == "212 connections agree (212 ESTABLISHED)"
+    assert said(1, msgspec.structs.replace(row, count=1), wrong) == "1 more connection agrees (1 ESTABLISHED)"
+    assert said(0, leftover) is None

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
-import msgspec
-
-from halfopen.report.escape import Terminal, terminal
-from halfopen.report.text import BLANK, wrapped
+from halfopen.report.escape import Json, Terminal, ascii_json, columns, terminal, wrapped
 from halfopen.report.view import View
 from halfopen.schema.count import AcceptQueue, CountReport, Direction, Holder, HolderKind, Row
 from halfopen.tcp import State
 from halfopen.words import plural
 
+BLANK = Terminal.literal("")
 SHOWN = 30  # rows, or listeners, unless all are asked for
 NAMED = 3  # pids of one row
 
 
-def render(tally: CountReport, view: View) -> str:
+def render(tally: CountReport, view: View) -> Terminal:
     """The answer, the rows, the listeners, and the sentence about lsof."""
     head = terminal(tally.headline)
-    lines = [Terminal(f"\x1b[1m{head}\x1b[0m") if view.colour else head]
+    lines = [Terminal.literal("\x1b[1m{}\x1b[0m", head) if view.colour else head]
     if not view.quiet:
         if tally.rows:
             lines += [BLANK, *rows(tally.rows, view)]
@@ -31,12 +28,12 @@ def render(tally: CountReport, view: View) -> str:
             lines += [BLANK, *(line for one in told_holders(tally) for line in wrapped(one, view, "  ", "    "))]
         lines += [BLANK, *wrapped(lsof(tally), view, "")]
         lines += [line for note in tally.notes for line in wrapped(f"note: {note}", view, "", "      ")]
-    return "\n".join(lines) + "\n"
+    return Terminal.joined("\n", [*lines, BLANK])
 
 
-def render_json(tally: CountReport, _: View) -> str:
+def render_json(tally: CountReport, _: View) -> Json:
     """The public contract, in pure ASCII."""
-    return json.dumps(msgspec.to_builtins(tally), indent=2).replace("\x7f", "\\u007f") + "\n"
+    return ascii_json(tally, indent=2)
 
 
 def rows(found: Sequence[Row], view: View) -> list[Terminal]:
@@ -75,18 +72,15 @@ def listeners(found: Sequence[AcceptQueue], view: View) -> list[Terminal]:
 
 def table(cells: list[list[Terminal]], heads: list[str], align: Sequence[str], view: View) -> list[Terminal]:
     """Columns, cut to what a screen holds unless all was asked for."""
-    from tabulate import tabulate
-
     shown = cells if view.all else cells[:SHOWN]
-    text = tabulate(shown, heads, tablefmt="plain", disable_numparse=True, colalign=align)
-    lines = [Terminal(f"  {line}".rstrip()) for line in text.splitlines()]
+    lines = [Terminal.literal("  {}", line) for line in columns(shown, heads, align)]
     if len(cells) > len(shown):
         lines.append(terminal(f"  and {len(cells) - len(shown)} more: --all, or -o count.json"))
     return lines
 
 
 def blank(count: int) -> Terminal:
-    """A count; nothing reads better than a column of zeros."""
+    """A count; empty for 0, because a column of zeros is hard to scan."""
     return terminal(str(count) if count else "")
 
 

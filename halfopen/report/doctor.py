@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import json
-
-import msgspec
-
-from halfopen.report.escape import Terminal, terminal
-from halfopen.report.text import BLANK, wrapped
+from halfopen.report.escape import Json, Terminal, ascii_json, terminal, wrapped
 from halfopen.report.view import View
 from halfopen.schema.doctor import DoctorReport, Item, Patient, Status
 
+BLANK = Terminal.literal("")
 NAME = 21  # columns of the name of a kind of evidence
 MARGIN = 2 + 9  # before it: the status
 
 
-def render(checkup: DoctorReport, view: View) -> str:
+def render(checkup: DoctorReport, view: View) -> Terminal:
     """All hosts, as they were named."""
-    blocks = [lines_of(host, view) for host in checkup.hosts]
-    return "\n\n".join("\n".join(block) for block in blocks) + "\n"
+    blocks = (Terminal.joined("\n", lines_of(host, view)) for host in checkup.hosts)
+    return Terminal.literal("{}\n", Terminal.joined("\n\n", blocks))
 
 
-def render_json(checkup: DoctorReport, _: View) -> str:
+def render_json(checkup: DoctorReport, _: View) -> Json:
     """The public contract, in pure ASCII."""
-    return json.dumps(msgspec.to_builtins(checkup), indent=2).replace("\x7f", "\\u007f") + "\n"
+    return ascii_json(checkup, indent=2)
 
 
 def lines_of(host: Patient, view: View) -> list[Terminal]:
     """One host: the answer, then a line for each kind of evidence; what was not come to is one line at the end."""
     head = terminal(host.headline)
-    lines = [Terminal(f"\x1b[1m{head}\x1b[0m") if view.colour else head]
+    lines = [Terminal.literal("\x1b[1m{}\x1b[0m", head) if view.colour else head]
     if view.quiet:
         return lines
     lines.append(BLANK)
@@ -46,7 +42,7 @@ def lines_of(host: Patient, view: View) -> list[Terminal]:
 def lines_of_item(item: Item, view: View) -> list[Terminal]:
     """One kind of evidence; where it is missing, what that costs and what grants it."""
     start = f"  {item.status:<9}{item.evidence:<{NAME}}"
-    lines = wrapped(item.detail, view, start, " " * (MARGIN + NAME)) or [Terminal(start.rstrip())]
+    lines = wrapped(item.detail, view, start, " " * (MARGIN + NAME)) or [terminal(start.rstrip())]
     told = []
     if item.rules_out:
         told.append(f"rules out {', '.join(item.rules_out)}")

@@ -1,6 +1,8 @@
-"""Text of a report, made neutral for one medium. Every string of a report comes from a host until it has been here.
+"""Text of a report, escaped for one medium. Every string of a report is hostile until it has been here.
 
-Each medium has a type of its own, so that a renderer that forgets to escape does not type-check.
+Each medium has a type of its own, which only this module can make: a renderer that forgets to escape, or that
+escapes for another medium, does not type-check. An f-string, `+` or `join` of escaped texts is a plain `str` again;
+`literal` and `joined` put them together.
 """
 
 from __future__ import annotations
@@ -8,16 +10,57 @@ from __future__ import annotations
 import re
 import shlex
 import unicodedata
-from collections.abc import Sequence
-from typing import NewType
+from collections.abc import Iterable, Sequence
+from typing import Any, Never, Self
 
-Terminal = NewType("Terminal", str)
-Markdown = NewType("Markdown", str)
-Xml = NewType("Xml", str)
+from halfopen.report.view import View
 
 LIMIT = 300  # characters of one name or sentence
 COMMAND_LIMIT = 10_000  # of a command, or a hint that holds one
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+class Escaped(str):
+    """Text in which nothing acts in its medium. Made by the functions of this module, never by a call of the class."""
+
+    __slots__ = ()
+
+    def __new__(cls, _: Never) -> Self:
+        raise TypeError(f"{cls.__name__} is made by the escapers in halfopen.report.escape")
+
+    @classmethod
+    def literal(cls, template: str, *parts: Self | int) -> Self:
+        """Our own words, written out in the call; each `{}` is replaced by a part that is escaped already."""
+        return str.__new__(cls, template.format(*parts))
+
+    @classmethod
+    def joined(cls, separator: str, parts: Iterable[Self]) -> Self:
+        """Escaped parts, with a separator of our own between them, written out in the call."""
+        return str.__new__(cls, separator.join(parts))
+
+
+class Terminal(Escaped):
+    """For a terminal or a plain file: nothing that moves a cursor, colours, or turns the writing direction."""
+
+    __slots__ = ()
+
+
+class Markdown(Escaped):
+    """For GitHub or Confluence: no markup, table cell, mention or link but those of the renderer."""
+
+    __slots__ = ()
+
+
+class Xml(Escaped):
+    """Only characters that XML 1.0 has (section 2.2); the XML writer escapes the markup."""
+
+    __slots__ = ()
+
+
+class Json(Escaped):
+    """One JSON value in printable ASCII."""
+
+    __slots__ = ()
 
 
 def visible(text: str, limit: int = LIMIT) -> str:
@@ -27,54 +70,96 @@ def visible(text: str, limit: int = LIMIT) -> str:
     """
     if len(text) > limit:
         text = text[: limit - 1] + "…"
-    return "".join(shown(sign) if unicodedata.category(sign) in HIDDEN else sign for sign in text)
+    return "".join(code_of(char) if unicodedata.category(char) in HIDDEN else char for char in text)
 
 
-def shown(sign: str) -> str:
-    """One character that must not act, as people write it."""
-    number = ord(sign)
+def code_of(char: str) -> str:
+    """One character that must not act, as the escape sequence that programmers write for it."""
+    number = ord(char)
     if 0xDC80 <= number <= 0xDCFF:  # a byte of a host that is no UTF-8
         return f"\\x{number - 0xDC00:02x}"
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
 def terminal(text: str) -> Terminal:
-    """For a terminal or a plain file: nothing that moves a cursor, colours, or turns the writing direction."""
-    return Terminal(visible(text))
+    """A name or a sentence."""
+    return str.__new__(Terminal, visible(text))
 
 
 def command(argv: Sequence[str]) -> Terminal:
-    """A command as a POSIX shell takes it, never cut; a word that would act on the screen is not what it was."""
-    return Terminal(visible(shlex.join(argv), COMMAND_LIMIT))
+    """A command quoted for a POSIX shell, never cut; a word with characters that act is not the same when copied."""
+    return str.__new__(Terminal, visible(shlex.join(argv), COMMAND_LIMIT))
 
 
 def hint(text: str) -> Terminal:
     """What to do next: it may hold a command, so it is one line that is neither wrapped nor cut."""
-    return Terminal(visible(text, COMMAND_LIMIT))
+    return str.__new__(Terminal, visible(text, COMMAND_LIMIT))
 
 
-def fenced(*lines: Terminal) -> list[Markdown]:
-    """Lines to be copied: a code block of Markdown, in which nothing is markup but the fence, and that is longer."""
-    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", "\n".join(lines))), default=0))
-    return [Markdown(line) for line in (fence, *lines, fence)]
+def wrapped(text: str, view: View, first: str, rest: str | None = None) -> list[Terminal]:
+    """Prose in the width of the terminal; words are never cut, so that an address can be copied.
+
+    `first` starts the first line and `rest` the others; without `rest`, `first` starts all of them.
+    """
+    import textwrap
+
+    lines = textwrap.wrap(
+        terminal(text),
+        max(view.width, 40),
+        initial_indent=terminal(first),
+        subsequent_indent=terminal(first if rest is None else rest),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [str.__new__(Terminal, line) for line in lines]
+
+
+def columns(rows: Sequence[Sequence[Terminal]], heads: Sequence[str], align: Sequence[str]) -> list[Terminal]:
+    """A table for a terminal: the heads, then a line for each row. `align`: `left` or `right` for each column."""
+    from tabulate import tabulate
+
+    table = tabulate(rows, [*map(terminal, heads)], tablefmt="plain", disable_numparse=True, colalign=align)
+    return [str.__new__(Terminal, line.rstrip()) for line in table.splitlines()]
 
 
 def markdown(text: str) -> Markdown:
-    """For GitHub or Confluence: no markup, no table cell, no mention, no link."""
+    """A name or a sentence."""
     out = []
-    for sign in visible(text):
-        if sign in MARKUP:
-            out.append("\\" + sign)
-        elif sign in ENTITIES:
-            out.append(ENTITIES[sign])
+    for char in visible(text):
+        if char in MARKUP:
+            out.append("\\" + char)
+        elif char in ENTITIES:
+            out.append(ENTITIES[char])
         else:
-            out.append(sign)
-    return Markdown("".join(out).replace("://", ":&#47;&#47;").replace("www.", "www&#46;"))
+            out.append(char)
+    return str.__new__(Markdown, "".join(out).replace("://", ":&#47;&#47;").replace("www.", "www&#46;"))
+
+
+def fenced(*lines: Terminal) -> list[Markdown]:
+    """Lines to be copied, as a code block: nothing in it is markup but the fence, which is longer than any in them."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", "\n".join(lines))), default=0))
+    return [str.__new__(Markdown, line) for line in (fence, *lines, fence)]
 
 
 def xml(text: str) -> Xml:
-    """For an XML 1.0 writer that escapes markup itself: only characters that XML has (section 2.2)."""
-    return Xml("\n".join(visible(line, 10_000) for line in text.split("\n")))
+    """Text for an XML writer, with its line breaks."""
+    return str.__new__(Xml, "\n".join(visible(line, 10_000) for line in text.split("\n")))
+
+
+def xml_document(data: bytes) -> Xml:
+    """A document of an XML writer, in UTF-8, whole."""
+    return str.__new__(Xml, "\n".join(visible(line, len(line)) for line in data.decode().split("\n")))
+
+
+def ascii_json(report: Any, indent: int | None = None) -> Json:
+    """A msgspec struct as JSON with a newline at the end: indented, or on one line. ASCII, and DEL is escaped too."""
+    import json
+
+    import msgspec
+
+    separators = (",", ":") if indent is None else None
+    text = json.dumps(msgspec.to_builtins(report), indent=indent, separators=separators)
+    return str.__new__(Json, text.replace("\x7f", "\\u007f") + "\n")
 
 
 # `<` and `[` open what `>`, `(` and `!` could only go on with, so these may stand, and lines stay readable in a chat.

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from halfopen.errors import UsageError
+from halfopen.report.escape import Escaped
 from halfopen.report.view import View
 from halfopen.schema.count import CountReport
 from halfopen.schema.doctor import DoctorReport
@@ -21,9 +22,11 @@ class Format:
     function: str
     suffixes: tuple[str, ...]
 
-    def render(self, report: Report | CountReport | DoctorReport, view: View) -> str:
+    def render(self, report: Report | CountReport | DoctorReport, view: View) -> Escaped:
         """The report in this format."""
-        text: str = getattr(importlib.import_module(f"halfopen.report.{self.module}"), self.function)(report, view)
+        text = getattr(importlib.import_module(f"halfopen.report.{self.module}"), self.function)(report, view)
+        if not isinstance(text, Escaped):  # mypy does not see through getattr
+            raise TypeError(f"{self.module}.{self.function} returned text that no escaper made")
         return text
 
 
@@ -39,11 +42,11 @@ def named(name: str, formats: Mapping[str, Format] | None = None) -> Format:
 def format_for(path: str, name: str | None, formats: Mapping[str, Format] | None = None) -> Format:
     """The format of a file: by its suffix, else as named. UsageError where neither tells."""
     known = FORMATS if formats is None else formats
-    for one in known.values():
-        if any(path.endswith(suffix) for suffix in one.suffixes):
-            return one
+    for form in known.values():
+        if path.endswith(form.suffixes):
+            return form
     if name is None:
-        suffixes = ", ".join(suffix for one in known.values() for suffix in one.suffixes)
+        suffixes = ", ".join(suffix for form in known.values() for suffix in form.suffixes)
         raise UsageError(f"-o {path}: its suffix names no format", f"one of {suffixes}, or --format")
     return named(name, formats)
 

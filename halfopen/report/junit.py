@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from halfopen.errors import Exit
-from halfopen.report import text
-from halfopen.report.escape import Xml, xml
+from halfopen.report.escape import Xml, xml, xml_document
+from halfopen.report.lines import lines_of
 from halfopen.report.view import View
 from halfopen.schema.report import Check, Report
 
 
-def render(report: Report, view: View) -> str:
+def render(report: Report, view: View) -> Xml:
     """One suite for the run."""
     from junitparser import JUnitXml, TestSuite
 
@@ -19,10 +19,9 @@ def render(report: Report, view: View) -> str:
     suite.timestamp = xml(report.started_at)
     for check in report.checks:
         suite.add_testcase(case_of(check, view))
-    found = JUnitXml("halfopen")
-    found.add_testsuite(suite)
-    data: bytes = found.tostring()  # type: ignore[no-untyped-call]
-    return data.decode() + "\n"
+    run = JUnitXml("halfopen")
+    run.add_testsuite(suite)
+    return Xml.literal("{}\n", xml_document(run.tostring()))  # type: ignore[no-untyped-call]
 
 
 def case_of(check: Check, view: View) -> Any:
@@ -30,7 +29,7 @@ def case_of(check: Check, view: View) -> Any:
     from junitparser import Error, Failure, TestCase
 
     case = TestCase(xml(check.name), classname=xml("halfopen.check"), time=check.elapsed_s or 0.0)
-    body: Xml = xml("\n".join(text.lines_of(check, View(width=view.width, all=view.all))))
+    body = xml("\n".join(lines_of(check, View(width=view.width, all=view.all))))
     result: Any = None
     if check.exit_code == Exit.FINDINGS:
         result = Failure(xml(check.headline), xml("findings"))

@@ -5,53 +5,54 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from halfopen.report.escape import Markdown, command, fenced, hint, markdown
-from halfopen.report.text import (
+from halfopen.report.view import (
     PAIRS,
-    agreeing,
-    cells,
-    counted,
+    View,
+    agreement,
+    cause_phrase,
+    disagreeing,
+    effort,
+    end_phrase,
+    end_states,
     headings,
-    in_agreement,
-    named,
-    not_judged,
     programs,
     purpose,
-    told,
-    wrong_rows,
+    severity_counts,
+    unjudged_phrase,
 )
-from halfopen.report.view import View
 from halfopen.schema.report import Check, Group, Outcome, Report
-from halfopen.words import duration, plural
+from halfopen.words import plural
 
-LISTED = 10
+LISTED = 10  # connections of a group
 
 
-def render(report: Report, view: View) -> str:
+def render(report: Report, view: View) -> Markdown:
     """All checks, one after the other."""
-    return "\n\n".join("\n".join(lines_of(check, report, view)) for check in report.checks) + "\n"
+    blocks = (Markdown.joined("\n", lines_of(check, report, view)) for check in report.checks)
+    return Markdown.literal("{}\n", Markdown.joined("\n\n", blocks))
 
 
 def lines_of(check: Check, report: Report, view: View) -> list[Markdown]:
     """One check."""
-    lines = [Markdown(f"**{MARKS[check.outcome]}** {markdown(check.headline)}"), BLANK]
-    lines += [Markdown(f"{markdown(detail)}  ") for detail in check.details]
+    lines = [Markdown.literal("**{}** {}", markdown(MARKS[check.outcome]), markdown(check.headline)), BLANK]
+    lines += [Markdown.literal("{}  ", markdown(detail)) for detail in check.details]
     for host in check.hosts:
         if host.error:
-            failed = f"**{markdown(host.name)}** {markdown(host.error.code)}: {markdown(host.error.message)}"
-            lines += [Markdown(failed), *(fenced(hint(host.error.hint)) if host.error.hint else [])]
+            parts = map(markdown, (host.name, host.error.code, host.error.message))
+            lines.append(Markdown.literal("**{}** {}: {}", *parts))
+            lines += fenced(hint(host.error.hint)) if host.error.hint else []
     if check.findings:
         lines += [BLANK, *pairs(check), *matrix(check)]
         for group in check.groups:
             lines += [BLANK, *section(check, group, view)]
     if view.all and check.unjudged:
-        lines += [BLANK, Markdown("### not judged"), BLANK]
-        lines += [Markdown(f"- {markdown(not_judged(one))}") for one in check.unjudged]
-    lines += [BLANK, *(Markdown(f"- note: {markdown(note)}") for note in check.notes)]
-    took = f" in {duration(check.elapsed_s)}" if check.elapsed_s is not None else ""
+        lines += [BLANK, Markdown.literal("### not judged"), BLANK]
+        lines += [item(unjudged_phrase(row)) for row in check.unjudged]
+    lines += [BLANK, *(Markdown.literal("- note: {}", markdown(note)) for note in check.notes)]
     complete = sum(host.complete for host in check.hosts)
     lines.append(
         markdown(
-            f"{complete} of {plural(len(check.hosts), 'host')} read completely{took}, {plural(check.rounds, 'round')}, "
+            f"{complete} of {plural(len(check.hosts), 'host')} read completely{effort(check)}, "
             f"finished {report.finished_at}, {report.tool.name} {report.tool.version}"
         )
     )
@@ -59,79 +60,72 @@ def lines_of(check: Check, report: Report, view: View) -> list[Markdown]:
 
 
 def matrix(check: Check) -> list[Markdown]:
-    """The states of the two ends as a table."""
-    wrong = wrong_rows(check)
-    ends = headings(check, wrong)
-    rows = [
-        [
-            *map(markdown, cells(row, ends)),
-            Markdown(str(row.count)),
-            markdown(row.verdict or ""),
-            markdown(row.severity or ""),
-            markdown(row.confidence or ""),
-        ]
-        for row in wrong
+    """The states of the two ends: a table of what does not agree, and a line for what agrees."""
+    rows = disagreeing(check)
+    ends = headings(check, rows)
+    cells = [
+        [*end_states(row, ends), str(row.count), row.verdict or "", row.severity or "", row.confidence or ""]
+        for row in rows
     ]
-    heads = list(map(markdown, ends))
-    heads += [Markdown(word) for word in ("connections", "verdict", "severity", "confidence")]
-    right = in_agreement(check)
-    lines = table(heads, rows)
-    if right:
-        lines += [BLANK, markdown(f"{plural(check.agreeing, 'connection')} more agree: {agreeing(right)}")]
-    return lines
+    lines = table([*ends, "connections", "verdict", "severity", "confidence"], cells)
+    agree = agreement(check)
+    return [*lines, BLANK, markdown(agree)] if agree else lines
 
 
 def pairs(check: Check) -> list[Markdown]:
     """The pairs of hosts with the most findings, where there are more than two hosts."""
     if not check.pairs:
         return []
-    heads = [Markdown(word) for word in ("worst pairs", "critical", "warning", "info")]
-    rows = [
-        [markdown(f"{one.client} → {one.server}"), *(Markdown(count) for count in counted(one))]
-        for one in check.pairs[:PAIRS]
-    ]
+    rows = [[f"{pair.client} → {pair.server}", *severity_counts(pair)] for pair in check.pairs[:PAIRS]]
+    lines = [*table(["worst pairs", "critical", "warning", "info"], rows), BLANK]
     more = len(check.pairs) - len(rows)
-    return [*table(heads, rows), *([BLANK, markdown(f"and {plural(more, 'pair')} more")] if more else []), BLANK]
+    return [*lines, markdown(f"and {plural(more, 'more pair')}"), BLANK] if more else lines
 
 
-def table(heads: Sequence[Markdown], rows: Sequence[Sequence[Markdown]]) -> list[Markdown]:
-    """A pipe table; the cells are escaped already, which no table writer does."""
-    lines = [Markdown("| " + " | ".join(row) + " |") for row in (heads, *rows)]
-    return [lines[0], Markdown("|" + " --- |" * len(heads)), *lines[1:]]
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[Markdown]:
+    """A pipe table."""
+    head, *body = [[markdown(cell) for cell in row] for row in (heads, *rows)]
+    return [table_row(cells) for cells in (head, [Markdown.literal("---")] * len(head), *body)]
+
+
+def table_row(cells: Sequence[Markdown]) -> Markdown:
+    """One line of a table."""
+    return Markdown.literal("| {} |", Markdown.joined(" | ", cells))
+
+
+def item(text: str) -> Markdown:
+    """One line of a list."""
+    return Markdown.literal("- {}", markdown(text))
 
 
 def section(check: Check, group: Group, view: View) -> list[Markdown]:
-    """One group."""
+    """One group: what it is, why, its outlook, actions, commands, and some of its connections."""
     where = f" {group.listener}" if group.listener else ""
     who = f" ({programs(group)})" if programs(group) else ""
-    lines = [markdown(f"{group.count} {group.verdict}{where}{who}: {group.summary}")]
-    lines[0] = Markdown(f"### {lines[0]}")
-    lines.append(BLANK)
+    title = markdown(f"{group.count} {group.verdict}{where}{who}: {group.summary}")
+    lines = [Markdown.literal("### {}", title), BLANK]
     for number, cause in enumerate(group.why):
-        lines.append(Markdown(f"**{'or' if number else 'Why'}** {markdown(named(cause))}"))
-        lines += [Markdown(f"- {markdown(f'{fact.host} {fact.fact}')}") for fact in cause.evidence]
+        label = Markdown.literal("**or**") if number else Markdown.literal("**Why**")
+        lines.append(Markdown.literal("{} {}", label, markdown(cause_phrase(cause))))
+        lines += [item(f"{fact.host} {fact.fact}") for fact in cause.evidence]
     if group.outlook:
-        lines += [BLANK, Markdown(f"**Then** {markdown(group.outlook.summary)}")]
+        lines += [BLANK, Markdown.literal("**Outlook** {}", markdown(group.outlook.summary))]
     if group.remedies:
-        lines += [BLANK, Markdown("**Do**"), *(Markdown(f"1. {markdown(one)}") for one in group.remedies)]
-    for one in group.commands:
-        lines += [BLANK, Markdown(f"{markdown(purpose(one))}:"), BLANK, *fenced(command(one.argv))]
-    by_id = {one.id: one for one in check.findings}
-    shown = [by_id[one] for one in group.examples if one in by_id][:LISTED]
+        lines += [BLANK, Markdown.literal("**Actions**")]
+        lines += [Markdown.literal("1. {}", markdown(remedy)) for remedy in group.remedies]
+    for action in group.commands:
+        lines += [BLANK, Markdown.literal("{}:", markdown(purpose(action))), BLANK, *fenced(command(action.argv))]
+    by_id = {finding.id: finding for finding in check.findings}
+    shown = [by_id[example] for example in group.examples if example in by_id][:LISTED]
     lines.append(BLANK)
     for finding in shown:
-        ends = "; ".join(f"{end.host}: {told(end)}" for end in (finding.client, finding.server) if end)
-        lines.append(markdown(f"{finding.connection.client} → {finding.connection.server} ({ends})"))
-        lines[-1] = Markdown(f"- {lines[-1]}")
+        ends = "; ".join(f"{end.host}: {end_phrase(end)}" for end in (finding.client, finding.server) if end)
+        lines.append(item(f"{finding.connection.client} → {finding.connection.server} ({ends})"))
     if group.count > len(shown):
-        lines.append(
-            markdown(
-                f"and {group.count - len(shown)} more in the JSON report"
-                + (" (-o report.json)" if not view.all else "")
-            )
-        )
+        where = "" if view.all else " (-o report.json)"
+        lines.append(markdown(f"and {group.count - len(shown)} more in the JSON report{where}"))
     return lines
 
 
-BLANK = Markdown("")
+BLANK = Markdown.literal("")
 MARKS = {Outcome.CLEAN: "clean", Outcome.FINDINGS: "half-open", Outcome.INCOMPLETE: "incomplete"}

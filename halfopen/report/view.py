@@ -1,8 +1,32 @@
-"""How much of a report a reader wants to see, and on what."""
+"""What the renderers share: how much of a report its reader wants, and the parts of a report as rows and phrases.
+
+Every string that comes out of here may hold text from a host: a renderer escapes it for its own medium.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from halfopen.schema.report import (
+    Cause,
+    CauseCode,
+    Check,
+    Command,
+    End,
+    Group,
+    HostPair,
+    MatrixRow,
+    Severity,
+    UnjudgedRow,
+)
+from halfopen.words import duration, plural
+
+PAIRS = 10  # pairs of hosts, unless all are asked for
+CLIENT, SERVER = "client", "server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,3 +38,113 @@ class View:
     all: bool = False
     quiet: bool = False
     verbose: bool = False
+
+
+def disagreeing(check: Check) -> list[MatrixRow]:
+    """The rows of the state matrix with a verdict.
+
+    In a fleet, rows with the same pair of states are merged into one, whatever their hosts.
+    """
+    rows = [row for row in check.state_matrix if row.verdict is not None]
+    if not is_fleet(check):
+        return rows
+    counts: Counter[MatrixRow] = Counter()
+    for row in rows:
+        counts[replace(row, client_host=CLIENT, server_host=SERVER, count=0)] += row.count
+    merged = [replace(row, count=count) for row, count in counts.items()]
+    return sorted(merged, key=lambda row: (list(Severity).index(row.severity or Severity.INFO), -row.count))
+
+
+def is_fleet(check: Check) -> bool:
+    """Whether more than two hosts are compared."""
+    return len(check.hosts) - len(check.nat) > 2
+
+
+def headings(check: Check, rows: Sequence[MatrixRow]) -> tuple[str, str]:
+    """What to call the two ends: by their hosts, or by their roles where the rows are of different hosts."""
+    pairs = {(row.client_host, row.server_host) for row in rows}
+    if is_fleet(check) or len(pairs) != 1:
+        return CLIENT, SERVER
+    ((client, server),) = pairs
+    return (f"{client} (client)", f"{server} (server)") if client == server else (client, server)
+
+
+def end_states(row: MatrixRow, heads: tuple[str, str]) -> tuple[str, str]:
+    """The states of the two ends of a row, with their hosts where rows of different hosts stand together."""
+    states = state(row.client), "in accept queue" if row.in_accept_queue else state(row.server)
+    if heads != (CLIENT, SERVER) or row.client_host == CLIENT:
+        return states
+    return f"{row.client_host} {states[0]}", f"{row.server_host} {states[1]}"
+
+
+def state(name: str | None) -> str:
+    """A state, or that there is no socket."""
+    return name or "no socket"
+
+
+def agreement(check: Check) -> str | None:
+    """How many connections agree, with each pair of states and its count. None if there is none.
+
+    TIME_WAIT at one end alone is what a closed connection leaves behind: it is not listed.
+    """
+    counts: Counter[str] = Counter()
+    for row in check.state_matrix:
+        if row.verdict is None and {row.client, row.server} != {"TIME_WAIT", None}:
+            pair = state(row.client) if row.client == row.server else f"{state(row.client)} / {state(row.server)}"
+            counts[pair] += row.count
+    if not counts:
+        return None
+    noun = "more connection" if any(row.verdict for row in check.state_matrix) else "connection"
+    states = ", ".join(f"{count} {pair}" for pair, count in counts.most_common())
+    return f"{plural(check.agreeing, noun)} {'agrees' if check.agreeing == 1 else 'agree'} ({states})"
+
+
+def severity_counts(pair: HostPair) -> list[str]:
+    """Findings of a pair of hosts by severity, the worst first."""
+    return [str(pair.critical), str(pair.warning), str(pair.info)]
+
+
+def programs(group: Group) -> str:
+    """The programs of a group's ends, each with its host: `app on web, postgres on db`."""
+    ends = ((group.client_process, group.client_host), (group.server_process, group.server_host))
+    return ", ".join(f"{process} on {host}" for process, host in ends if process)
+
+
+def cause_phrase(cause: Cause) -> str:
+    """A cause with its summary; `perhaps` where the evidence fits it but does not decide."""
+    hedge = "" if cause.decisive or cause.code == CauseCode.UNKNOWN else "perhaps "
+    return f"{hedge}{cause.code}: {cause.summary}"
+
+
+def purpose(command: Command) -> str:
+    """Where a command is typed, and what for."""
+    return f"{'as root ' if command.root else ''}on {command.host}, to {command.why}"
+
+
+def end_phrase(end: End, brief: bool = False) -> str:
+    """An end in short: state, program, idle time, bytes in its queues.
+
+    `brief` leaves the state out, because the matrix shows it, unless nothing else is known.
+    """
+    parts = []
+    if end.process:
+        parts.append(f"{end.process} pid {end.pid}")
+    if end.idle_s is not None:
+        parts.append(f"idle {duration(end.idle_s)}")
+    # A SYN or FIN is counted in the queues like a byte, but is none.
+    uncounted = 0 if end.state == "ESTABLISHED" else 1
+    for queue, what in ((end.recv_q, "unread"), (end.send_q, "unacknowledged")):
+        if queue is not None and queue > uncounted:
+            parts.append(f"{plural(queue - uncounted, 'byte')} {what}")
+    return " ".join([end.state, *parts]) if not brief or not parts else ", ".join(parts)
+
+
+def unjudged_phrase(row: UnjudgedRow) -> str:
+    """A connection that was not judged: its ends, which of them was found, and why it was not judged."""
+    return f"{row.client} -> {row.server}   {row.host}: {row.state}   {row.reason}"
+
+
+def effort(check: Check) -> str:
+    """How long the check took, where that is known, and its rounds: ` in 2.1 s, 2 rounds`."""
+    took = f" in {duration(check.elapsed_s)}" if check.elapsed_s is not None else ""
+    return f"{took}, {plural(check.rounds, 'round')}"

@@ -1,0 +1,241 @@
+"""One check in lines of text, as a terminal shows them and JUnit quotes them: the answer first, then the proof."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from halfopen.report.escape import Terminal, columns, command, hint, terminal, wrapped
+from halfopen.report.view import (
+    PAIRS,
+    View,
+    agreement,
+    cause_phrase,
+    disagreeing,
+    effort,
+    end_phrase,
+    end_states,
+    headings,
+    programs,
+    purpose,
+    severity_counts,
+    unjudged_phrase,
+)
+from halfopen.schema.report import Check, Confidence, Finding, Group, HostReport, Outcome
+from halfopen.words import plural
+
+EXAMPLES = 3  # connections of a group, unless all are asked for
+NOTES = 6
+SCREEN = 56  # lines; groups that do not fit are left out, unless all are asked for
+LABEL = 8  # columns of a label in the margin
+
+
+def lines_of(check: Check, view: View) -> list[Terminal]:
+    """The whole check."""
+    if view.quiet:
+        return [coloured(terminal(check.headline), check, view)]
+    stated: dict[str, str] = {}
+    lines = [*headline(check, view), *(line for detail in check.details for line in wrapped(detail, view, "  "))]
+    failures = [line for host in check.hosts for line in failure(host, view)]
+    if failures:
+        lines += [BLANK, *failures]
+    if check.findings:
+        lines += [BLANK, *pairs(check, view), *matrix(check, view)]
+        for number, group in enumerate(check.groups, 1):
+            part = paragraph(check, group, number if len(check.groups) > 1 else None, view, stated)
+            if number > 1 and not view.all and len(lines) + len(part) > SCREEN:
+                rest = plural(sum(group.count for group in check.groups[number - 1 :]), "more finding")
+                lines += [
+                    BLANK,
+                    *wrapped(f"{rest} in less severe or smaller groups not shown (--all, or -o report.json)", view, ""),
+                ]
+                break
+            lines += [BLANK, *part]
+        lines += [BLANK, *footer(check, view)]
+    elif view.verbose and check.state_matrix:
+        lines += [BLANK, *matrix(check, view)]
+    lines += [*unjudged(check, view), *notes(check, view)]
+    return lines
+
+
+def headline(check: Check, view: View) -> list[Terminal]:
+    """The answer: on one line, or where that is too long for the terminal, one for each of its clauses."""
+    clauses = check.headline.split("; ") if len(check.headline) > view.width else [check.headline]
+    parts = [terminal(clause + ";" * (clause is not clauses[-1])) for clause in clauses]
+    return [coloured(part, check, view) for part in parts]
+
+
+def coloured(head: Terminal, check: Check, view: View) -> Terminal:
+    """The headline in the colour of its outcome, which its words say as well."""
+    if not view.colour:
+        return head
+    return Terminal.literal("\x1b[1;{}m{}\x1b[0m", COLOURS[check.outcome], head)
+
+
+def failure(host: HostReport, view: View) -> list[Terminal]:
+    """A host that could not be read: why, and what to type."""
+    if host.error is None:
+        return []
+    lines = wrapped(f"{host.name}  {host.error.code}: {host.error.message}", view, "  ")
+    return [*lines, *([Terminal.literal("    {}", hint(host.error.hint))] if host.error.hint else [])]
+
+
+def matrix(check: Check, view: View) -> list[Terminal]:
+    """The states of the two ends: what does not agree row by row, what agrees in one line."""
+    lines: list[Terminal] = []
+    if rows := disagreeing(check):
+        ends = headings(check, rows)
+        cells = [
+            [*end_states(row, ends), str(row.count), row.verdict or "", row.severity or "", row.confidence or ""]
+            for row in rows
+        ]
+        table = columns(
+            [[terminal(cell) for cell in row] for row in cells],
+            [*ends, "connections", "", "", ""],
+            ("left", "left", "right"),
+        )
+        lines = table if any(len(line) > view.width - 2 for line in table) else indented(table)
+    agree = agreement(check)
+    return [*lines, terminal(f"  {agree}")] if agree else lines
+
+
+def pairs(check: Check, view: View) -> list[Terminal]:
+    """The pairs of hosts with the most findings, where there are more than two hosts."""
+    shown = check.pairs if view.all else check.pairs[:PAIRS]
+    if not shown:
+        return []
+    rows = [[terminal(cell) for cell in (f"{pair.client} -> {pair.server}", *severity_counts(pair))] for pair in shown]
+    heads = ("worst pairs", "critical", "warning", "info")
+    lines = indented(columns(rows, heads, ("left", "right", "right", "right")))
+    if len(check.pairs) > len(shown):
+        more = plural(len(check.pairs) - len(shown), "more pair")
+        lines.append(terminal(f"  and {more}: --all, or -o report.json"))
+    return [*lines, BLANK]
+
+
+def indented(lines: Iterable[Terminal]) -> list[Terminal]:
+    """Lines two columns further right."""
+    return [Terminal.literal("  {}", line) for line in lines]
+
+
+def paragraph(check: Check, group: Group, number: int | None, view: View, stated: dict[str, str]) -> list[Terminal]:
+    """One group: what it is, why, what becomes of it, what to do, and a few of its connections.
+
+    `number`: of the group, None if it is the only one. `stated`: facts, remedies and commands that stand in an
+    earlier group -> its number, or that of the step; what is stated here is added.
+    """
+    by_id = {finding.id: finding for finding in check.findings}
+    index = (number or 1) - 1
+    mark = f"{number}. " if number else ""
+    lines = wrapped(f"{mark}{title(check, group)}", view, "", "   ")
+    lines += why(group, mark, view, stated)
+    if group.outlook:
+        lines += wrapped(group.outlook.summary, view, margin("Outlook"), margin())
+    actions = steps(group, number, stated)
+    for at, action in enumerate(actions):
+        lines += wrapped(action, view, margin("" if at else "Actions"), " " * (LABEL + 4))
+    lines += commands(group, mark, view, stated, "" if actions else "Actions")
+    members = [finding for finding in check.findings if finding.group == index] if view.all else []
+    few = EXAMPLES if number is None else 1
+    examples = members or [by_id[example] for example in group.examples if example in by_id][:few]
+    for finding in examples:
+        lines.append(example_line(finding, group, view))
+        if finding.translation:
+            lines += wrapped(finding.translation, view, " " * (LABEL + 2))
+    if group.count > len(examples):
+        lines.append(terminal(f"{margin()}and {group.count - len(examples)} more: --all, or -o report.json"))
+    return lines
+
+
+def title(check: Check, group: Group) -> str:
+    """What a group is: count, verdict, listener, and what its findings have in common."""
+    where = f" {group.listener}" if group.listener else ""
+    # Programs only where nothing else tells two groups apart; otherwise causes and examples name them.
+    alike = [other for other in check.groups if (other.verdict, other.listener) == (group.verdict, group.listener)]
+    who = f", {programs(group)}" if programs(group) and len(alike) > 1 else ""
+    # Proven is the default reading; a weaker confidence is said.
+    remarks = [] if group.confidence is Confidence.PROVEN else [str(group.confidence)]
+    remarks += ["allowed"] if group.allowed else []
+    grade = f" ({', '.join(remarks)})" if remarks else ""
+    return f"{group.count} {group.verdict}{where}{who}{grade}: {group.summary}"
+
+
+def steps(group: Group, number: int | None, stated: dict[str, str]) -> list[str]:
+    """What to do, numbered; a step that stands in an earlier group already is only referred to."""
+    again = [stated[remedy] for remedy in group.remedies if remedy in stated]
+    new = [remedy for remedy in group.remedies if remedy not in stated]
+    for at, remedy in enumerate(new, 1):
+        stated[remedy] = f"{number or 1}.{at}"
+    lines = [f"{stated[remedy]} {remedy}" if number else f"{at}. {remedy}" for at, remedy in enumerate(new, 1)]
+    if not number and len(new) == 1:
+        lines = new
+    return [f"as in {', '.join(again)}", *lines] if again else lines
+
+
+def commands(group: Group, mark: str, view: View, stated: dict[str, str], label: str) -> list[Terminal]:
+    """What to type: each command whole on a line of its own, however long; those of an earlier group not again."""
+    lines: list[Terminal] = []
+    for action in group.commands:
+        line = command(action.argv)
+        if stated.setdefault(f"{action.host} {line}", mark) == mark:
+            lines += wrapped(f"{purpose(action)}:", view, margin("" if lines else label), margin())
+            lines.append(Terminal.literal("          {}", line))
+    return lines
+
+
+def why(group: Group, mark: str, view: View, stated: dict[str, str]) -> list[Terminal]:
+    """Causes, each with the facts that speak for it; a fact that stands in an earlier group is left out."""
+    lines: list[Terminal] = []
+    for cause in group.why:
+        lines += wrapped(cause_phrase(cause), view, margin("or" if lines else "Why"), margin())
+        for fact in cause.evidence:
+            if stated.setdefault(f"{fact.host} {fact.fact}", mark) == mark:
+                lines += wrapped(f"{fact.host} {fact.fact}", view, " " * (LABEL + 2), " " * (LABEL + 4))
+    return lines
+
+
+def margin(label: str = "") -> str:
+    """The start of a line: a label, or blank."""
+    return f"{label:<{LABEL}}"
+
+
+def example_line(finding: Finding, group: Group, view: View) -> Terminal:
+    """One connection on one line, without what its group says already; with `--all` complete, for searching."""
+    brief = not view.all and finding.connection.server == group.listener
+    parts = [finding.connection.client if brief else f"{finding.connection.client} -> {finding.connection.server}"]
+    for end in (finding.client, finding.server):
+        if end is not None:
+            parts.append(f"{end.host}: {end_phrase(end, brief)}")
+    return terminal(margin() + "   ".join(parts))
+
+
+def footer(check: Check, view: View) -> list[Terminal]:
+    """How this was read, and what was not judged."""
+    complete = sum(host.complete for host in check.hosts)
+    read = f"{complete} of {len(check.hosts)} hosts" if complete < len(check.hosts) else plural(complete, "host")
+    line = f"{read} read completely{effort(check)}"
+    outside = sum(row.count for row in check.external)
+    if outside:
+        names = ", ".join(dict.fromkeys(row.host for row in check.external))
+        line += f"; {plural(outside, 'connection')} of {names} lead elsewhere and were not judged"
+    return wrapped(line, view, "")
+
+
+def unjudged(check: Check, view: View) -> list[Terminal]:
+    """The connections that were not judged, one a line, if everything is asked for."""
+    if not view.all or not check.unjudged:
+        return []
+    rows = (terminal(f"{margin()}{unjudged_phrase(row)}") for row in check.unjudged)
+    return [BLANK, Terminal.literal("not judged"), *rows]
+
+
+def notes(check: Check, view: View) -> list[Terminal]:
+    """Gaps and notes, all of them only if asked for."""
+    shown = check.notes if view.verbose or view.all else check.notes[:NOTES]
+    lines = [line for note in shown for line in wrapped(f"note: {note}", view, "", "      ")]
+    if len(check.notes) > len(shown):
+        lines.append(terminal(f"and {plural(len(check.notes) - len(shown), 'more note')}: -v"))
+    return lines
+
+
+BLANK = Terminal.literal("")
+COLOURS = {Outcome.CLEAN: 32, Outcome.FINDINGS: 31, Outcome.INCOMPLETE: 33}  # foreground colours of ECMA-48 SGR
