@@ -207,6 +207,10 @@ def kind(of: dict[str, Any]) -> str:
             return PAGES_OF[target]
         values = schema.report()["$defs"][target].get("enum")
         return ", ".join(f"`{one}`" for one in values) if values else f"[{target}](#{target.lower()})"
+    if "enum" in of:
+        return ", ".join(f"`{one}`" for one in of["enum"])
+    if "format" in of:
+        return of["format"]
     if of.get("type") == "array":
         return f"list of {kind(of['items'])}" if "items" in of else "list"
     if "const" in of:

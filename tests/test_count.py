@@ -71,7 +71,7 @@ def test_a_host_of_many_ephemeral_ports_is_no_screen_of_rows() -> None:
 def test_a_socket_whose_process_cannot_be_found_is_never_dropped() -> None:
     lost = Group(State.ESTABLISHED, True, True, 80, 33, 4, 0)
     (row,) = tally(lost).rows
-    assert (row.keeper, row.uid, row.sockets) == (HolderKind.NOT_FOUND, 33, 4)
+    assert (row.holder_kind, row.uid, row.sockets) == (HolderKind.NOT_FOUND, 33, 4)
 
 
 def test_an_unknown_backlog_is_none_and_no_full_queue() -> None:

@@ -5,7 +5,9 @@ base64 of their bytes. A file holds what one host said: its first dump, and its 
 `addresses` are those that the inventory said lead to it. Bytes of a host that are no UTF-8 travel as private-use
 characters (see `CARRIED`), because JSON cannot hold them.
 
-Fields may be added, each with a default, so that a file of any version of this schema can be read for ever.
+Fields may be added, each with a default, so that a file of any version of this schema can be read for ever. Fields
+that this version does not know are left out. A word that it does not know (a state, an error code, a collector) is
+refused with its place: what the evidence says there would otherwise be guessed, and a guess be judged.
 """
 
 from __future__ import annotations
@@ -13,13 +15,15 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
+from halfopen import __version__
 from halfopen.errors import ErrorCode, HostError, UsageError
 from halfopen.model import Absence, HostFacts, Namespace, NetnsRef, Observation, Process, Snapshot, Socket
 from halfopen.plan import CheckPlan
+from halfopen.schema.report import Timestamp, TransportName
 from halfopen.table import CountBlock
 
 SCHEMA = "halfopen.snapshot/1"
@@ -54,13 +58,20 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     id: str
-    started_at: str
-    finished_at: str
+    started_at: Timestamp
+    finished_at: Timestamp
     elapsed_s: float | None = None
     checks: tuple[CheckPlan, ...] = ()
 
 
-class Saved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"schema_": "schema"}):
+class Head(msgspec.Struct, frozen=True, kw_only=True, rename={"schema_": "schema"}):
+    """What every version of a file says: its schema, and the halfopen that wrote it."""
+
+    schema_: str
+    version: str
+
+
+class Saved(Head, frozen=True, kw_only=True):
     """One host's evidence. `looks`: for each bracket, the sights of its first, second and third look.
 
     `counts`: byte counters of the wide look, for each network namespace that gave them.
@@ -68,11 +79,9 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     `notes`: what the run had to say about this host.
     """
 
-    schema_: str
-    version: str
     host: str
-    transport: str
-    taken_at: str
+    transport: TransportName
+    taken_at: Timestamp
     facts: HostFacts | None
     error: Said | None
     namespaces: tuple[Namespace, ...]
@@ -160,6 +169,7 @@ def translated(value: Any, table: Mapping[int, int]) -> Any:
 
 def decode(data: bytes, name: str) -> Saved:
     """A file's bytes -> what it holds. UsageError names the file and what is wrong in it."""
+    hint = f"it should be {SCHEMA}"
     try:
         unpacker = zlib.decompressobj(wbits=31)
         text = unpacker.decompress(data, LIMIT)
@@ -167,11 +177,13 @@ def decode(data: bytes, name: str) -> Saved:
             raise UsageError(f"{name}: more than {LIMIT >> 30} GiB when unpacked", "is it a snapshot of halfopen?")
         if not unpacker.eof:
             raise UsageError(f"{name}: the file is cut off", "copy it again")
+        head = check_schema(msgspec.json.decode(text, type=Head), name)
+        hint = f"halfopen {head.version} wrote it and reads it; this is {__version__}"
         return from_json(text)
     except zlib.error as error:
         raise UsageError(f"{name} is no snapshot: {error}", "snapshots are written by halfopen collect") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"{name}: {error}", f"it should be {SCHEMA}; a newer halfopen may have written it") from error
+        raise UsageError(f"{name}: {error}", hint) from error
 
 
 def snapshot_of(saved: Saved) -> Snapshot:
@@ -190,11 +202,17 @@ def run_of(files: Sequence[Saved | None]) -> Run | None:
     return runs[0] if here >= needed else None
 
 
-def check_schema(saved: Saved, name: str) -> Saved:
-    """Refuses a file of another version."""
-    if saved.schema_ != SCHEMA:
-        raise UsageError(f"{name} is {saved.schema_!r}, this halfopen reads {SCHEMA}", "a newer halfopen may read it")
-    return saved
+AnyHead = TypeVar("AnyHead", bound=Head)
+
+
+def check_schema(head: AnyHead, name: str) -> AnyHead:
+    """Refuses a file of another major version."""
+    if head.schema_ != SCHEMA:
+        raise UsageError(
+            f"{name} is {head.schema_!r}, this halfopen reads {SCHEMA}",
+            f"halfopen {head.version} wrote it and reads it; this is {__version__}",
+        )
+    return head
 
 
 CARRIED = {0xDC00 + byte: 0x10FF00 + byte for byte in range(0x80, 0x100)}

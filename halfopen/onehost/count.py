@@ -41,7 +41,7 @@ class Asked:
 class Held:
     """Who holds sockets: what rows are made by, beside direction and port."""
 
-    keeper: HolderKind
+    holder_kind: HolderKind
     pids: tuple[int, ...] = ()
     uid: int | None = None
 
@@ -177,7 +177,7 @@ def folded(sums: Mapping[tuple[Held, Direction, int | None], Sum]) -> dict[tuple
 def row_of(held: Held, direction: Direction, port: int | None, found: Sum, census: Census) -> Row:
     """One row, whole."""
     return Row(
-        keeper=held.keeper,
+        holder_kind=held.holder_kind,
         holders=holders(held.pids, census),
         uid=held.uid,
         direction=direction,
@@ -195,7 +195,7 @@ def queue_of(one: Listening, census: Census, blind: bool) -> AcceptQueue:
     return AcceptQueue(
         address=address.show(one.socket.address),
         port=one.socket.port,
-        keeper=held.keeper,
+        holder_kind=held.holder_kind,
         holders=holders(held.pids, census),
         uid=held.uid,
         queue=one.socket.queue,
@@ -213,7 +213,7 @@ def holders(pids: Iterable[int], census: Census) -> tuple[Holder, ...]:
 def order(row: Row) -> tuple[int, int, int, int]:
     """Rows with processes first, the most sockets first."""
     pid = row.holders[0].pid if row.holders else row.uid or 0
-    return KEEPERS.index(row.keeper), -row.sockets, pid, row.port or 0
+    return HOLDER_KINDS.index(row.holder_kind), -row.sockets, pid, row.port or 0
 
 
 def fullest(one: AcceptQueue) -> tuple[bool, int, int, str]:
@@ -239,12 +239,12 @@ def lsof(asked: Asked, rows: Iterable[Row]) -> Lsof:
         queued = sum(row.accept_queue.values())
         hidden["accept queue"] += queued
         lines += row.descriptors
-        if row.keeper is HolderKind.NOBODY:
+        if row.holder_kind is HolderKind.NOBODY:
             hidden.update({state if state in KERNEL_ONLY else f"{state} orphan": n for state, n in row.states.items()})
-        elif row.keeper is HolderKind.PROCESS:
+        elif row.holder_kind is HolderKind.PROCESS:
             shown += row.sockets - queued
         else:
-            hidden[row.keeper] += row.sockets - queued
+            hidden[row.holder_kind] += row.sockets - queued
     hidden += Counter()  # without zeros
     return Lsof(command=f"lsof -nP{who} -iTCP{ports}", sockets=shown, lines=lines, hidden=dict(hidden))
 
@@ -257,7 +257,7 @@ def notes(
     found += facts.gaps
     kinds = Counter[HolderKind]()
     for row in rows:
-        kinds[row.keeper] += row.sockets
+        kinds[row.holder_kind] += row.sockets
     if others := kinds[HolderKind.OTHER_USERS]:
         found.append(
             f"{plural(others, 'socket')} of other users: their processes are named only to root (sudo = true for this "
@@ -302,4 +302,4 @@ def total(counts: Iterable[dict[str, int]]) -> dict[str, int]:
 
 NOBODY = Held(HolderKind.NOBODY)
 KERNEL_ONLY = (State.TIME_WAIT, State.SYN_RECV)
-KEEPERS = (HolderKind.PROCESS, HolderKind.OTHER_USERS, HolderKind.NOT_FOUND, HolderKind.NOBODY)
+HOLDER_KINDS = (HolderKind.PROCESS, HolderKind.OTHER_USERS, HolderKind.NOT_FOUND, HolderKind.NOBODY)

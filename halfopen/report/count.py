@@ -40,7 +40,7 @@ def rows(found: Sequence[Row], view: View) -> list[Terminal]:
     """One line a row."""
     cells = [
         [
-            terminal(keeper(row)),
+            terminal(holder(row)),
             terminal(port(row)),
             blank(row.states.get(State.ESTABLISHED, 0) - row.accept_queue.get(State.ESTABLISHED, 0)),
             blank(row.states.get(State.LISTEN, 0)),
@@ -64,7 +64,7 @@ def listeners(found: Sequence[AcceptQueue], view: View) -> list[Terminal]:
             [
                 terminal(f"{address}:{one.port}"),
                 terminal(f"{length} of {limit}{': full' if one.full else ''}"),
-                terminal(who(one.keeper, one.holders, one.uid)),
+                terminal(who(one.holder_kind, one.holders, one.uid)),
             ]
         )
     return table(cells, ["listener", "waiting of backlog", "process"], ("left", "left", "left"), view)
@@ -84,9 +84,9 @@ def blank(count: int) -> Terminal:
     return terminal(str(count) if count else "")
 
 
-def keeper(row: Row) -> str:
+def holder(row: Row) -> str:
     """Who holds a row."""
-    return who(row.keeper, row.holders, row.uid)
+    return who(row.holder_kind, row.holders, row.uid)
 
 
 def who(kind: HolderKind, holders: Sequence[Holder], uid: int | None) -> str:

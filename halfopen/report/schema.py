@@ -16,30 +16,29 @@ from halfopen.schema import report as findings
 
 def report() -> dict[str, Any]:
     """The JSON report."""
-    found = msgspec.json.schema(findings.Report)
-    found["$defs"]["Report"]["properties"]["schema"] = {"const": findings.SCHEMA}
-    return {"$schema": DIALECT, "$id": "urn:halfopen:report:1", **found}
+    return document(findings.Report, findings.SCHEMA)
 
 
 def snapshot() -> dict[str, Any]:
     """A file of saved evidence, after decompression."""
-    found = msgspec.json.schema(saved.Saved)
-    found["$defs"]["Saved"]["properties"]["schema"] = {"const": saved.SCHEMA}
-    return {"$schema": DIALECT, "$id": "urn:halfopen:snapshot:1", **found}
+    return document(saved.Saved, saved.SCHEMA)
 
 
 def count() -> dict[str, Any]:
     """The JSON of `halfopen count`."""
-    found = msgspec.json.schema(tally.CountReport)
-    found["$defs"]["CountReport"]["properties"]["schema"] = {"const": tally.SCHEMA}
-    return {"$schema": DIALECT, "$id": "urn:halfopen:count:1", **found}
+    return document(tally.CountReport, tally.SCHEMA)
 
 
 def doctor() -> dict[str, Any]:
     """The JSON of `halfopen doctor`."""
-    found = msgspec.json.schema(checkup.DoctorReport)
-    found["$defs"]["DoctorReport"]["properties"]["schema"] = {"const": checkup.SCHEMA}
-    return {"$schema": DIALECT, "$id": "urn:halfopen:doctor:1", **found}
+    return document(checkup.DoctorReport, checkup.SCHEMA)
+
+
+def document(kind: type[msgspec.Struct], schema: str) -> dict[str, Any]:
+    """The schema of a whole document, which names its own: `halfopen.count/1` -> `urn:halfopen:count:1`."""
+    found = msgspec.json.schema(kind)
+    found["$defs"][kind.__name__]["properties"]["schema"] = {"const": schema}
+    return {"$schema": DIALECT, "$id": "urn:" + schema.replace(".", ":").replace("/", ":"), **found}
 
 
 def inventory() -> dict[str, Any]:

@@ -30,12 +30,12 @@ def count(host: str, *args: str, inventory: Any = None, code: int = 0) -> dict[s
     return found
 
 
-def row(found: dict[str, Any], keeper: str, port: int, *pids: int, direction: str = "in") -> dict[str, Any]:
+def row(found: dict[str, Any], holder_kind: str, port: int, *pids: int, direction: str = "in") -> dict[str, Any]:
     """The one row of these holders and this port."""
     (one,) = (
         one
         for one in found["rows"]
-        if (one["keeper"], one["port"], one["direction"]) == (keeper, port, direction)
+        if (one["holder_kind"], one["port"], one["direction"]) == (holder_kind, port, direction)
         and tuple(sorted(pids)) == tuple(holder["pid"] for holder in one["holders"])
     )
     return dict(one)
@@ -181,7 +181,7 @@ def test_an_ordinary_user_counts_all_and_names_none_of_the_others(wrap: tuple[st
     found = count("db", "--port", str(made.port), inventory=exec_inventory(pair, "db", *NOBODY, *wrap))
     assert found["privileged"] is False and found["collector"] == ("procfs" if wrap else "netlink")
     (one,) = found["rows"]
-    assert (one["keeper"], one["holders"], one["uid"]) == ("other-users", [], 0)
+    assert (one["holder_kind"], one["holders"], one["uid"]) == ("other-users", [], 0)
     assert one["states"] == {"ESTABLISHED": 3 + 3, "CLOSE_WAIT": 2 + 1, "LISTEN": 1}
     assert one["accept_queue"] == {"ESTABLISHED": 3, "CLOSE_WAIT": 1}
     assert found["listeners"][0]["queue"] == 4 and found["listeners"][0]["backlog"] == (None if wrap else 64)
