@@ -41,7 +41,7 @@ DEFAULTS = {
     "tcp_syncookies": 1,
 }
 MINUTES_10 = 600_000  # milliseconds
-TALKED = {"bytes_received": 900, "bytes_acked": 401, "bytes_sent": 400, "segs_in": 9, "data_segs_in": 4}
+TALKED: dict[str, Any] = {"bytes_received": 900, "bytes_acked": 401, "bytes_sent": 400, "segs_in": 9, "data_segs_in": 4}
 
 
 def end(state: State = State.ESTABLISHED, timer: Timer | None = Timer.OFF, **fields: Any) -> Socket:
@@ -590,7 +590,7 @@ def any_end(draw: st.DrawFn) -> Socket | None:
     """Any socket that a kernel, or a collector that knows less, may show; or none."""
     if draw(st.booleans()) and draw(st.booleans()):
         return None
-    fields = {
+    fields: dict[str, Any] = {
         name: draw(NUMBERS | st.none()) if name in SINCE_41 else draw(st.sampled_from([0, 1, 3, 15, 200_000]))
         for name in draw(st.lists(st.sampled_from(KNOWN), unique=True, max_size=8))
     }
