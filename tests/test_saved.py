@@ -118,4 +118,4 @@ def test_a_file_of_another_major_version_is_refused_whatever_is_in_it(tmp_path: 
     assert "halfopen 2.0.0 wrote it and reads it" in err.getvalue()
 
 
-SAID = {"code": "timeout", "message": "", "hint": None}
+SAID: dict[str, str | None] = {"code": "timeout", "message": "", "hint": None}
