@@ -127,6 +127,44 @@ def test_what_is_unknown_contradicts_nothing(old: Socket, young: Socket) -> None
     assert verdicts(young, old, young) == ()
 
 
+@pytest.mark.parametrize("blind", range(3))
+def test_one_look_without_numbers_leaves_nothing_to_compare(blind: int) -> None:
+    seen = [end(acked=5001), end(acked=0), end(acked=5001)]
+    assert verdicts(*seen) == (Verdict.DESYNCHRONIZED,)
+    seen[blind] = replace(seen[blind], info=None)
+    assert verdicts(*seen) == ()
+
+
+@pytest.mark.parametrize(
+    ("before", "second", "after"),
+    [
+        (end(12), end(0, 10), end(12)),  # 11 bytes acknowledged to the first end, and the second had received 10
+        (
+            end(1, 12),
+            end(12, 0),
+            end(1, 10),
+        ),  # 11 bytes acknowledged to the second, and the first had received 10 later
+        (end(12, 0, 5), end(0, 18), end(12, 0, 5)),  # 17 bytes written by the first, and the second had received 18
+        (end(1, 18), end(12, 0, 5), end(1, 18)),  # 17 bytes written by the second, and the first had received 18 before
+    ],
+)
+def test_each_bound_holds_to_the_byte(before: Socket, second: Socket, after: Socket) -> None:
+    assert verdicts(before, second, after) == (Verdict.DESYNCHRONIZED,)
+
+
+@pytest.mark.parametrize(
+    ("before", "second", "after"),
+    [
+        (end(12), end(0, 11), end(12)),
+        (end(1, 11), end(12, 0), end(1, 11)),
+        (end(12, 0, 5), end(0, 17), end(12, 0, 5)),
+        (end(1, 17), end(12, 0, 5), end(1, 17)),
+    ],
+)
+def test_what_reaches_its_bound_does_not_break_it(before: Socket, second: Socket, after: Socket) -> None:
+    assert verdicts(before, second, after) == ()
+
+
 def test_only_what_was_written_can_have_been_received() -> None:
     sender, receiver = end(101, 0, queued=400), end(0, 500)
     assert verdicts(sender, receiver, sender) == ()

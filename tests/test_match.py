@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from evidence import CLIENT, SERVER, key, snapshot, sock
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,6 +79,37 @@ def test_loopback_of_one_host_is_not_loopback_of_the_other() -> None:
         snapshot("web", [CLIENT, local], [sock(one)]), snapshot("db", [SERVER, local], [sock(address.mirror(one))])
     )
     assert not found.suspects and not found.agreeing
+
+
+def test_one_tuple_on_loopback_of_two_hosts_is_two_connections() -> None:
+    local = address.parse("127.0.0.1")
+    one = key(40000, client=local, server=local)
+    hosts = [snapshot(name, [own, local], [sock(one)]) for name, own in (("web", CLIENT), ("db", SERVER))]
+    found = match(survey(hosts, ["web", "db"], ["web", "db"], (), {}))
+    assert {(suspect.client.places, suspect.server.places) for suspect in found.suspects} == {
+        ((NetnsRef(name, 1),), (NetnsRef(name, 1),)) for name in ("web", "db")
+    }
+
+
+@pytest.mark.parametrize("client", ["web", "db"])
+def test_loopback_that_leads_to_another_host_is_one_connection(client: str) -> None:
+    """A tunnel: 127.0.0.2 is said to be db's, and one end of the connection is on each host."""
+    local, said = address.parse("127.0.0.1"), address.parse("127.0.0.2")
+    one = key(40000, client=local, server=said) if client == "web" else key(40000, client=said, server=local)
+    near, far = sock(one, State.FIN_WAIT1), sock(address.mirror(one))
+    web, db = (near, far) if client == "web" else (far, near)
+    hosts = [snapshot("web", [CLIENT, local], [web]), snapshot("db", [SERVER], [db])]
+    found = match(survey(hosts, ["web", "db"], ["web", "db"], (5432,), {"db": [said]}))
+    (suspect,) = found.suspects
+    assert suspect.client.key == one and {place.host for place in suspect.client.places} == {client}
+    assert {place.host for place in suspect.server.places} == {"web", "db"} - {client}
+
+
+def test_one_tuple_on_two_hosts_that_share_an_address_is_one_suspect() -> None:
+    one = key(40000)
+    hosts = [snapshot(name, [CLIENT], [sock(one)]) for name in ("web1", "web2")]
+    (suspect,) = match(survey([*hosts, snapshot("db", [SERVER], [])], ["web1", "web2"], ["db"], (), {})).suspects
+    assert {place.host for place in suspect.client.places} == {"web1", "web2"}
 
 
 def test_both_ends_on_one_host() -> None:
