@@ -238,6 +238,37 @@ def test_each_end_is_told_what_it_waits_for(given: Case, expected: str) -> None:
     assert words(given).partition(": ")[2] == expected
 
 
+PROBING = end(timer=Timer.PROBE, retransmits=0, send_q=9)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (case(Verdict.MISSING_ON_SERVER, end(**AGAIN)), "ends by itself: web gives up what nobody acknowledges within"),
+        (
+            case(Verdict.CLOSE_LOST, PROBING, far(end())),
+            "never heals: web goes on when the program at the other end reads; ",
+        ),
+        (case(Verdict.MISSING_ON_SERVER, PROBING), "ends by itself: web gives up probing for room within "),
+        (
+            case(Verdict.STALLED, replace(PROBING, retransmits=4), far(end(timer=Timer.KEEPALIVE))),
+            "ends by itself: web gives up probing for room within ",
+        ),
+        (
+            case(Verdict.STALLED, end(timer=Timer.KEEPALIVE), far(end(timer=Timer.KEEPALIVE))),
+            "ends by itself: web asks by keepalive within 3.0 s: a RST ends it then, silence within ",
+        ),
+        # The other kernel answers its probes.
+        (
+            case(Verdict.HALF_CLOSED, end(State.FIN_WAIT2, Timer.KEEPALIVE), far(end(State.CLOSE_WAIT))),
+            "never heals: web keeps its FIN_WAIT2 while the program holds it open; ",
+        ),
+    ],
+)
+def test_a_timer_that_runs_tells_what_it_ends(given: Case, expected: str) -> None:
+    assert words(given).startswith(expected)
+
+
 def test_a_byte_may_bring_a_lost_cookie_to_life_for_two_minutes() -> None:
     lost = CauseCode.SYN_COOKIE_ACK_LOST
     young, old = (case(Verdict.MISSING_ON_SERVER, end(idle_ms=age)) for age in (100_000, 200_000))
