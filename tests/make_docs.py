@@ -218,9 +218,9 @@ def kind(of: dict[str, Any]) -> str:
 
 def evidence() -> str:
     """What `doctor` looks for, and what its absence costs."""
-    lines = ["| evidence | where it is missing | rules out |", "| --- | --- | --- |"]
+    lines = ["| evidence | where it is missing | conclusions lost |", "| --- | --- | --- |"]
     for one in KINDS:
-        ruled = ", ".join(f"`{code}`" for code in one.rules_out)
+        ruled = ", ".join(f"`{code}`" for code in one.conclusions_lost)
         lines.append(f"| {one.evidence} | {one.costs} | {ruled} |")
     return "\n".join(lines)
 

@@ -17,7 +17,7 @@ from halfopen.onehost.evidence_kinds import KINDS
 from halfopen.report.doctor import render, render_json
 from halfopen.report.schema import SCHEMAS
 from halfopen.report.view import View
-from halfopen.schema.doctor import DoctorReport, Status
+from halfopen.schema.doctor import DoctorReport, Item, Status
 from halfopen.schema.report import Confidence, Verdict
 
 FACTS = HostFacts("db1", "6.1.0", "boot", 1.0, True, Collector.NETLINK, uid=0, python="3.11.2")
@@ -46,7 +46,7 @@ def visited(error: HostError | None = None, talking: bool = True, **fields: byte
 
 def test_what_is_ruled_out_has_the_names_that_reports_use() -> None:
     known = {str(one) for one in (*Verdict, *Confidence)} | CAUSES
-    assert {name for kind in KINDS for name in kind.rules_out} <= known
+    assert {name for kind in KINDS for name in kind.conclusions_lost} <= known
     assert len({kind.evidence for kind in KINDS} | {stage.evidence for stage in STAGES}) == len(KINDS) + len(STAGES)
 
 
@@ -81,6 +81,10 @@ def test_what_is_missing_is_missed_and_nothing_else(name: str) -> None:
 
 def test_without_any_table_of_sockets_no_check_is_complete() -> None:
     assert checkup_of([visited(sock_diag=b"97", proc_net_tcp=b"13")], NOW).exit_code == 3
+
+
+def test_the_public_words_of_an_item() -> None:
+    assert Item.__struct_fields__ == ("evidence", "status", "detail", "conclusions_lost", "costs", "how_to_get")
 
 
 def test_json_is_what_its_schema_describes() -> None:

@@ -1,6 +1,6 @@
-"""What a host offers as evidence -> what a check of it can conclude, and what would grant the rest. Pure.
+"""What a host offers as evidence -> what a check of it can conclude, and how to get the rest. Pure.
 
-What is looked for stands in `kinds`; here are the steps on the way to a host, and what becomes of both in the report.
+What is looked for stands in `evidence_kinds`; here are the steps on the way to a host, and what becomes of both in the report.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def headline(name: str, complete: bool, gaps: int) -> str:
 
 
 def steps(one: Visited) -> list[Item]:
-    """The way to the first answer: what was passed, what failed, and what was not come to."""
+    """The way to the first answer: what was passed, what failed, and what was not tried."""
     failed = stage_of(one.error, one.talking) if one.error else None
     stages = [stage for stage in STAGES if stage.applies(one) or stage is failed]
     if one.error is None:
@@ -97,7 +97,7 @@ def steps(one: Visited) -> list[Item]:
                     status=Status.MISSING,
                     detail=f"{one.error.code}: {one.error.message}",
                     costs=f"nothing can be said about {one.name}: no verdict that needs its end, and no exit 0",
-                    grant=one.error.hint,
+                    how_to_get=one.error.hint,
                 )
             )
             status = Status.UNKNOWN
@@ -127,9 +127,9 @@ def item_of(kind: Kind, one: Visited) -> Item:
         evidence=kind.evidence,
         status=status,
         detail=detail,
-        rules_out=kind.rules_out,
+        conclusions_lost=kind.conclusions_lost,
         costs=kind.costs,
-        grant=kind.grant.format(root=root, name=one.name),
+        how_to_get=kind.how_to_get.format(root=root, name=one.name),
     )
 
 

@@ -20,13 +20,13 @@ BYTES_SENT = 216  # struct tcp_info up to bytes_retrans: Linux 4.19
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of evidence. In `grant`, {root} stands for the way to be root there, {name} for the host."""
+    """A kind of evidence. In `how_to_get`, {root} stands for the way to be root there, {name} for the host."""
 
     evidence: str
     look: Callable[[Examination], Answer]
-    rules_out: tuple[str, ...]
+    conclusions_lost: tuple[str, ...]
     costs: str
-    grant: str
+    how_to_get: str
 
 
 def refused(number: int | None) -> str:
