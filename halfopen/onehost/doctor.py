@@ -1,6 +1,6 @@
 """What a host offers as evidence -> what a check of it can conclude, and how to get the rest. Pure.
 
-What is looked for stands in `evidence_kinds`; here are the steps on the way to a host, and what becomes of both in the report.
+The kinds of evidence stand in `evidence_kinds`; here are the steps on the way to a host, and the report of both.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from halfopen.judge.diagnosis.tcp_signs import (
     trying_s,
     unanswered,
 )
+from halfopen.judge.diagnosis.verdict_traits import TRAITS
 from halfopen.model import Socket
 from halfopen.schema.report import CauseCode, Outlook, OutlookCode, Verdict
 from halfopen.tcp import State, Timer
@@ -41,14 +42,13 @@ class Prospect:
 
 def prospect_of(case: Case, causes: Sequence[CauseCode] = ()) -> Prospect:
     """What becomes of a finding."""
-    special = SPECIAL.get(case.held.verdict)
     if CauseCode.DEFERRED_ACCEPT in causes:
         return Prospect(
             OutlookCode.HEALS,
             ("heals by itself: with the client's first byte, or when the deferral ends and the SYN-ACK is repeated",),
         )
-    if special is not None:
-        return special
+    if (clause := TRAITS[case.held.verdict].outlook) is not None:
+        return Prospect(OutlookCode.UNKNOWN, (clause,))
     fates = [fate(end, host, case, causes) for end, host in ends(case)]
     if not fates:
         return Prospect(OutlookCode.UNKNOWN, ("nothing of it could be seen",))
@@ -111,7 +111,7 @@ def by_timer(end: Socket, host: HostEvidence, case: Case) -> Prospect | None:
     if end.timer is Timer.PROBE:
         return timed(probes_left(end, host.sysctls), f"{host.name} gives up probing for room")
     if end.timer is Timer.KEEPALIVE:
-        if alone(case) is None and case.held.verdict not in UNHEARD:
+        if alone(case) is None and not TRAITS[case.held.verdict].unheard:
             return None  # the other kernel answers its probes
         if end.state is State.FIN_WAIT2 and end.inode == 0:
             return timed(end.timer_expires_s, f"{host.name} forgets its FIN_WAIT2")
@@ -285,19 +285,6 @@ LEADS: dict[OutlookCode, Sentence] = {
     OutlookCode.HEALS: ("ends by itself: ",),
     OutlookCode.UNKNOWN: (),
 }
-
-SPECIAL: dict[Verdict, Prospect] = {
-    Verdict.NEVER_ACCEPTED: Prospect(
-        OutlookCode.UNKNOWN,
-        ("works once the program accepts it; until then no timer ends it",),
-    ),
-    Verdict.AMBIGUOUS: Prospect(
-        OutlookCode.UNKNOWN, ("cannot be told while it is not clear which sockets belong together",)
-    ),
-}
-
-UNHEARD = (Verdict.STALLED, Verdict.CLOSE_LOST, Verdict.DESYNCHRONIZED, Verdict.HANDSHAKE_STUCK)
-"""Verdicts in which an end is not answered although the other end is there."""
 
 ORPHANS = (State.FIN_WAIT1, State.CLOSING, State.LAST_ACK)
 TICK = 0.001  # seconds; no timer is faster

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from halfopen.judge.diagnosis.case import Case, HostEvidence
+from halfopen.judge.diagnosis.verdict_traits import TRAITS
 from halfopen.model import Collector, Process, Socket, TcpInfo
-from halfopen.schema.report import Verdict
 from halfopen.tcp import State, Timer
 
 
@@ -149,7 +149,7 @@ def named(process: Process | None, otherwise: str) -> str:
 
 def is_missing(case: Case) -> bool:
     """Whether the finding is an end whose peer is not there any more, or never was."""
-    return case.held.verdict in (Verdict.MISSING_ON_SERVER, Verdict.MISSING_ON_CLIENT, Verdict.CLOSING_ALONE)
+    return TRAITS[case.held.verdict].peer_missing
 
 
 UNTIMED = (State.SYN_SENT, State.SYN_RECV, State.TIME_WAIT)

@@ -17,7 +17,8 @@ from halfopen.judge.diagnosis.rules.path import PATH_RULES
 from halfopen.judge.diagnosis.rules.remedies import end_it
 from halfopen.judge.diagnosis.rules.rule import About, Fact, Reason, Remedy, Rule, Step, idle_fact
 from halfopen.judge.diagnosis.tcp_signs import ends, heard_s
-from halfopen.schema.report import CauseCode, Command, Verdict
+from halfopen.judge.diagnosis.verdict_traits import CAPTURE, TRAITS
+from halfopen.schema.report import CauseCode, Command
 
 
 def reasons_of(case: Case) -> tuple[Reason, ...]:
@@ -37,7 +38,7 @@ def unknown(case: Case) -> Reason:
     elif not case.server.after and not case.server.before:
         summary = f"the counters of {case.server.name} would tell, and could not be read"
     else:
-        summary = DECIDERS.get(case.held.verdict, CAPTURE)
+        summary = TRAITS[case.held.verdict].decider
     return Reason(CauseCode.UNKNOWN, summary, (*queue_facts(case), *facts))
 
 
@@ -51,9 +52,9 @@ def remedies_of(case: Case, reasons: Sequence[Reason]) -> tuple[Step, ...]:
     kept: list[Step] = [*said_once(one for one in found if isinstance(one, Remedy))]
     kept += dict.fromkeys(one for one in found if isinstance(one, Command))
     kept = [one for one in kept if one not in last]
-    if len(reasons) > 1 and not any(one.decisive for one in reasons) and case.held.verdict in TELLERS:
-        teller = TELLERS[case.held.verdict].format(case.client.name, case.server.name)
-        kept.insert(0, Remedy(f"to tell which: {teller}"))
+    teller = TRAITS[case.held.verdict].teller
+    if teller is not None and len(reasons) > 1 and not any(reason.decisive for reason in reasons):
+        kept.insert(0, Remedy(f"to tell which: {teller.format(case.client.name, case.server.name)}"))
     return (*kept, *last)
 
 
@@ -80,20 +81,3 @@ ABOUT: dict[CauseCode, About] = {rule.code: rule.about for rule in RULES} | {
 """What is to be said of each cause; made from RULES, so that each cause has one rule."""
 
 INFOLESS = ("SYN_RECV", "TIME_WAIT")
-
-CAPTURE = "a capture of one such connection on both hosts at once would tell"
-
-TELLERS: dict[Verdict, str] = {
-    Verdict.MISSING_ON_SERVER: "the log of the program on {1} when {0} last heard of it, or a capture on both hosts",
-    Verdict.MISSING_ON_CLIENT: "the log of the program on {0} when {1} last heard of it, or a capture on both hosts",
-    Verdict.CONNECT_UNANSWERED: "a capture on {1}: does the SYN arrive there, and is it answered?",
-}
-"""What tells causes apart that all fit; 0 is the client's host, 1 the server's."""
-
-DECIDERS: dict[Verdict, str] = {
-    Verdict.MISSING_ON_SERVER: "nothing on the server tells how it lost its end: its program's log at the time this "
-    "end last heard of it, or a capture on both hosts when it happens again, would",
-    Verdict.MISSING_ON_CLIENT: "nothing on the client tells how it lost its end: its program's log at the time the "
-    "server last heard of it, or a capture on both hosts when it happens again, would",
-    Verdict.AMBIGUOUS: "addresses that belong to one host only would tell the sockets apart; see which hosts share one",
-}

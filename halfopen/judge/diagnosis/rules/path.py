@@ -20,6 +20,7 @@ from halfopen.judge.diagnosis.tcp_signs import (
     trying_s,
     unanswered,
 )
+from halfopen.judge.diagnosis.verdict_traits import TRAITS
 from halfopen.model import Socket
 from halfopen.schema.report import CauseCode, Verdict
 from halfopen.tcp import State, Timer
@@ -27,10 +28,10 @@ from halfopen.tcp import State, Timer
 
 def path_dead(case: Case) -> Reason | None:
     """What one end sends, or what it is answered, does not get through, though both hosts are alive."""
-    verdict = case.held.verdict
-    if verdict in (Verdict.CONNECT_UNANSWERED, Verdict.EMBRYONIC, Verdict.HANDSHAKE_STUCK):
+    traits = TRAITS[case.held.verdict]
+    if traits.handshake:
         return handshake_lost(case)
-    if verdict in (Verdict.NEVER_ACCEPTED, Verdict.AMBIGUOUS, Verdict.DESYNCHRONIZED):
+    if not traits.path_may_fail:
         return None
     facts = in_vain(case)
     if not facts:

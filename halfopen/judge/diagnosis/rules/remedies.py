@@ -8,9 +8,9 @@ from halfopen.judge.diagnosis.case import Case, HostEvidence
 from halfopen.judge.diagnosis.rules.commands import end_now, set_now
 from halfopen.judge.diagnosis.rules.rule import Remedy, Step
 from halfopen.judge.diagnosis.tcp_signs import ends
+from halfopen.judge.diagnosis.verdict_traits import TRAITS
 from halfopen.model import Socket
 from halfopen.schema.report import Verdict
-from halfopen.tcp import State
 from halfopen.words import duration
 
 
@@ -79,11 +79,5 @@ def end_it(case: Case) -> Iterator[Step]:
 
 def to_end(case: Case) -> tuple[Socket, HostEvidence] | None:
     """The end that somebody waits at: never a request socket, and nothing that a program still may use."""
-    if case.held.verdict in (Verdict.NEVER_ACCEPTED, Verdict.HALF_CLOSED, Verdict.AMBIGUOUS):
-        return None
-    if case.held.verdict is Verdict.CONNECT_UNANSWERED:
-        return None
-    standing = [one for one in ends(case) if one[0].state not in (State.SYN_RECV, State.TIME_WAIT, State.SYN_SENT)]
-    if case.held.verdict is Verdict.CLOSE_LOST:
-        standing = [one for one in standing if one[0].state is State.ESTABLISHED]
-    return standing[0] if standing else None
+    may_end = TRAITS[case.held.verdict].may_end
+    return next(((end, host) for end, host in ends(case) if end.state in may_end), None)
