@@ -276,6 +276,18 @@ def rto_max(sysctls: Mapping[str, int]) -> float:
     return found / 1000 if found else MAX_RTO
 
 
+SYSCTLS_READ = (
+    "tcp_keepalive_intvl",
+    "tcp_keepalive_probes",
+    "tcp_orphan_retries",
+    "tcp_retries2",
+    "tcp_rto_max_ms",
+    "tcp_syn_linear_timeouts",
+    "tcp_syn_retries",
+    "tcp_synack_retries",
+)
+"""The settings that decide when a timer ends an end, by the names of `HostEvidence`."""
+
 GRAVITY = (OutlookCode.NEVER, OutlookCode.FAILS_ON_WRITE, OutlookCode.UNKNOWN, OutlookCode.HEALS)
 """Which of two ends decides what is said of both."""
 

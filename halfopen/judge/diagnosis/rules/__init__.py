@@ -12,10 +12,10 @@ from halfopen.judge.diagnosis.case import Case
 from halfopen.judge.diagnosis.rules.application import APPLICATION_RULES
 from halfopen.judge.diagnosis.rules.commands import capture
 from halfopen.judge.diagnosis.rules.gone import GONE_RULES
-from halfopen.judge.diagnosis.rules.handshake import HANDSHAKE_RULES, queue_facts
+from halfopen.judge.diagnosis.rules.handshake import HANDSHAKE_RULES
 from halfopen.judge.diagnosis.rules.path import PATH_RULES
 from halfopen.judge.diagnosis.rules.remedies import end_it
-from halfopen.judge.diagnosis.rules.rule import About, Fact, Reason, Remedy, Rule, Step, idle_fact
+from halfopen.judge.diagnosis.rules.rule import About, Fact, Reason, Remedy, Rule, Step, idle_fact, queue_facts
 from halfopen.judge.diagnosis.tcp_signs import ends, heard_s
 from halfopen.judge.diagnosis.verdict_traits import CAPTURE, TRAITS
 from halfopen.schema.report import CauseCode, Command

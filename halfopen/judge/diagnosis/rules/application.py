@@ -7,9 +7,25 @@ from collections.abc import Iterator
 from halfopen.judge.diagnosis.case import Case, HostEvidence
 from halfopen.judge.diagnosis.phrase import Amount, seconds
 from halfopen.judge.diagnosis.rules.commands import see_program
-from halfopen.judge.diagnosis.rules.handshake import queue_facts
-from halfopen.judge.diagnosis.rules.remedies import accept_apart, end_it, keepalive_for, raise_backlog
-from halfopen.judge.diagnosis.rules.rule import About, Fact, Reason, Remedy, Rule, Step, idle_fact
+from halfopen.judge.diagnosis.rules.remedies import (
+    KEEPALIVE_SYSCTLS,
+    accept_apart,
+    end_it,
+    keepalive_for,
+    raise_backlog,
+)
+from halfopen.judge.diagnosis.rules.rule import (
+    About,
+    Fact,
+    Needs,
+    Reason,
+    Remedy,
+    Rule,
+    Source,
+    Step,
+    idle_fact,
+    queue_facts,
+)
 from halfopen.judge.diagnosis.tcp_signs import ends, heard_s, named, queued, window_closed
 from halfopen.model import Socket
 from halfopen.schema.report import CauseCode, Verdict
@@ -134,6 +150,11 @@ def remedies_of_not_reading(case: Case) -> Iterator[Step]:
 APPLICATION_RULES = (
     Rule(
         CauseCode.APPLICATION_NOT_ACCEPTING,
+        Needs(
+            vital=(Source.LISTENERS,),
+            useful=(Source.TCP_INFO, Source.BACKLOGS, Source.SYSCTLS, Source.PROCESSES),
+            sysctls=("somaxconn",),
+        ),
         not_accepting,
         remedies_of_not_accepting,
         About(
@@ -146,6 +167,9 @@ APPLICATION_RULES = (
     ),
     Rule(
         CauseCode.APPLICATION_NOT_CLOSING,
+        Needs(
+            useful=(Source.TCP_INFO, Source.PROCESSES),
+        ),
         not_closing,
         remedies_of_not_closing,
         About(
@@ -159,6 +183,11 @@ APPLICATION_RULES = (
     ),
     Rule(
         CauseCode.APPLICATION_NOT_READING,
+        Needs(
+            vital=(Source.TIMERS,),
+            useful=(Source.SYSCTLS, Source.PROCESSES),
+            sysctls=KEEPALIVE_SYSCTLS,
+        ),
         not_reading,
         remedies_of_not_reading,
         About(

@@ -7,8 +7,19 @@ from collections.abc import Iterator
 from halfopen.judge.diagnosis.case import Case
 from halfopen.judge.diagnosis.phrase import seconds, times
 from halfopen.judge.diagnosis.rules.commands import see_filters
-from halfopen.judge.diagnosis.rules.remedies import end_it, keepalive_for
-from halfopen.judge.diagnosis.rules.rule import About, Fact, Reason, Remedy, Rule, Step, counted, idle_fact
+from halfopen.judge.diagnosis.rules.remedies import KEEPALIVE_SYSCTLS, end_it, keepalive_for
+from halfopen.judge.diagnosis.rules.rule import (
+    About,
+    Fact,
+    Needs,
+    Reason,
+    Remedy,
+    Rule,
+    Source,
+    Step,
+    counted,
+    idle_fact,
+)
 from halfopen.judge.diagnosis.tcp_signs import (
     Alone,
     alone,
@@ -169,6 +180,11 @@ IDLE_LIMITS = (
 GONE_RULES = (
     Rule(
         CauseCode.PEER_REBOOTED,
+        Needs(
+            vital=(Source.TCP_INFO, Source.UPTIME),
+            useful=(Source.SYSCTLS,),
+            sysctls=KEEPALIVE_SYSCTLS,
+        ),
         peer_rebooted,
         remedies_of_reboot,
         About(
@@ -182,6 +198,17 @@ GONE_RULES = (
     ),
     Rule(
         CauseCode.RESET_LOST,
+        Needs(
+            vital=(Source.COUNTERS,),
+            useful=(Source.TCP_INFO, Source.TIMERS, Source.UPTIME, Source.SYSCTLS),
+            counters=(
+                "OutRsts",
+                "EstabResets",
+                "TCPAbortOnData",
+                "TCPAbortOnClose",
+            ),
+            sysctls=KEEPALIVE_SYSCTLS,
+        ),
         reset_lost,
         remedies_of_reset,
         About(
@@ -196,6 +223,15 @@ GONE_RULES = (
     ),
     Rule(
         CauseCode.PEER_VANISHED,
+        Needs(
+            useful=(Source.COUNTERS, Source.LISTENERS, Source.TCP_INFO, Source.UPTIME, Source.SYSCTLS),
+            counters=(
+                "OutRsts",
+                "EstabResets",
+                "TCPAbortOnTimeout",
+            ),
+            sysctls=KEEPALIVE_SYSCTLS,
+        ),
         peer_vanished,
         remedies_of_reboot,
         About(
@@ -210,6 +246,11 @@ GONE_RULES = (
     ),
     Rule(
         CauseCode.MIDDLEBOX_FORGOT,
+        Needs(
+            vital=(Source.TCP_INFO,),
+            useful=(Source.TIMERS, Source.UPTIME, Source.SYSCTLS),
+            sysctls=("nf_conntrack_tcp_timeout_established", *KEEPALIVE_SYSCTLS),
+        ),
         middlebox_forgot,
         remedies_of_middlebox,
         About(

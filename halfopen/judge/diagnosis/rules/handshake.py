@@ -12,10 +12,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from halfopen.judge.diagnosis.case import Case, is_full
-from halfopen.judge.diagnosis.phrase import Amount, Sentence, seconds, times
+from halfopen.judge.diagnosis.phrase import Sentence, seconds, times
 from halfopen.judge.diagnosis.rules.commands import capture, see_filters, set_now
-from halfopen.judge.diagnosis.rules.remedies import accept_apart, end_it, keepalive_for, raise_backlog
-from halfopen.judge.diagnosis.rules.rule import About, Fact, Reason, Remedy, Rule, Step, counted
+from halfopen.judge.diagnosis.rules.remedies import (
+    KEEPALIVE_SYSCTLS,
+    accept_apart,
+    end_it,
+    keepalive_for,
+    raise_backlog,
+)
+from halfopen.judge.diagnosis.rules.rule import (
+    About,
+    Fact,
+    Needs,
+    Reason,
+    Remedy,
+    Rule,
+    Source,
+    Step,
+    counted,
+    queue_facts,
+)
 from halfopen.judge.diagnosis.tcp_signs import has_sent, heard_s, never_confirmed, nothing_listens, since_boot
 from halfopen.model import TcpInfo
 from halfopen.schema.report import CauseCode, Verdict
@@ -171,29 +188,6 @@ def refuses(case: Case) -> bool:
     return case.listener is not None and bool(is_full(case.listener))
 
 
-def queue_facts(case: Case) -> list[Fact]:
-    """The listener's accept queue, and what limits it."""
-    listener = case.listener
-    if listener is None or listener.queue is None:
-        return []
-    process = case.listener_process
-    who = f" ({process.name}, pid {process.pid})" if process else ""
-    words: Sentence = (f"{case.listener_name}{who} has ", Amount(listener.queue))
-    if listener.backlog is not None:
-        words += (" of ", Amount(listener.backlog))
-    return [Fact(case.server.name, (*words, " in its accept queue", *(limit(case) if is_full(listener) else ())))]
-
-
-def limit(case: Case) -> Sentence:
-    """That a queue is full, and who set its length: the argument of listen(), or somaxconn that caps it."""
-    backlog, most = case.listener.backlog if case.listener else None, case.server.sysctls.get("somaxconn")
-    if backlog is None or most is None:
-        return (": full",)
-    if backlog < most:
-        return (": full; its own listen() is the limit, somaxconn ", Amount(most))
-    return (": full; the limit is somaxconn, ", Amount(most))
-
-
 def retried(case: Case) -> list[Fact]:
     """How often each side has tried."""
     client, server = case.held.client, case.held.server
@@ -271,6 +265,16 @@ SYN_ACK_REPEATS = 1.5  # seconds after which a lost ACK has had its SYN-ACK repe
 HANDSHAKE_RULES = (
     Rule(
         CauseCode.ACCEPT_QUEUE_OVERFLOW,
+        Needs(
+            vital=(Source.COUNTERS, Source.LISTENERS),
+            useful=(Source.TCP_INFO, Source.TIMERS, Source.BACKLOGS, Source.UPTIME, Source.SYSCTLS, Source.PROCESSES),
+            counters=(
+                "ListenOverflows",
+                "SyncookiesSent",
+                "SyncookiesRecv",
+            ),
+            sysctls=("somaxconn", *KEEPALIVE_SYSCTLS),
+        ),
         accept_queue_overflow,
         remedies_of_overflow,
         About(
@@ -288,6 +292,17 @@ HANDSHAKE_RULES = (
     ),
     Rule(
         CauseCode.SYN_COOKIE_ACK_LOST,
+        Needs(
+            vital=(Source.COUNTERS, Source.TCP_INFO, Source.LISTENERS),
+            useful=(Source.TIMERS, Source.BACKLOGS, Source.UPTIME, Source.SYSCTLS, Source.PROCESSES),
+            counters=(
+                "SyncookiesSent",
+                "SyncookiesRecv",
+                "ListenOverflows",
+                "EstabResets",
+            ),
+            sysctls=("tcp_syncookies", *KEEPALIVE_SYSCTLS),
+        ),
         syn_cookie_ack_lost,
         remedies_of_lost_ack,
         About(
@@ -303,6 +318,24 @@ HANDSHAKE_RULES = (
     ),
     Rule(
         CauseCode.FINAL_ACK_LOST,
+        Needs(
+            vital=(Source.TCP_INFO,),
+            useful=(
+                Source.COUNTERS,
+                Source.LISTENERS,
+                Source.TIMERS,
+                Source.BACKLOGS,
+                Source.UPTIME,
+                Source.SYSCTLS,
+                Source.PROCESSES,
+            ),
+            counters=(
+                "ListenOverflows",
+                "SyncookiesSent",
+                "EstabResets",
+            ),
+            sysctls=("tcp_syncookies", *KEEPALIVE_SYSCTLS),
+        ),
         final_ack_lost,
         remedies_of_lost_ack,
         About(
@@ -318,6 +351,11 @@ HANDSHAKE_RULES = (
     ),
     Rule(
         CauseCode.DEFERRED_ACCEPT,
+        Needs(
+            vital=(Source.COUNTERS, Source.TCP_INFO, Source.TIMERS),
+            useful=(Source.LISTENERS, Source.BACKLOGS, Source.PROCESSES),
+            counters=("TCPDeferAcceptDrop",),
+        ),
         deferred_accept,
         remedies_of_deferral,
         About(
@@ -331,6 +369,11 @@ HANDSHAKE_RULES = (
     ),
     Rule(
         CauseCode.CONNECTION_REFUSED_SILENTLY,
+        Needs(
+            vital=(Source.TIMERS,),
+            useful=(Source.COUNTERS, Source.LISTENERS, Source.BACKLOGS, Source.PROCESSES),
+            counters=("ListenDrops",),
+        ),
         connection_refused_silently,
         remedies_of_refusal,
         About(

@@ -8,7 +8,18 @@ from halfopen.judge.diagnosis.case import Case, is_full
 from halfopen.judge.diagnosis.phrase import Amount, Sentence, seconds, times
 from halfopen.judge.diagnosis.rules.commands import capture, see_filters
 from halfopen.judge.diagnosis.rules.remedies import end_it, user_timeout_for
-from halfopen.judge.diagnosis.rules.rule import About, Fact, Reason, Remedy, Rule, Step, counted, idle_fact
+from halfopen.judge.diagnosis.rules.rule import (
+    About,
+    Fact,
+    Needs,
+    Reason,
+    Remedy,
+    Rule,
+    Source,
+    Step,
+    counted,
+    idle_fact,
+)
 from halfopen.judge.diagnosis.tcp_signs import (
     UNTIMED,
     alone,
@@ -175,6 +186,10 @@ CONTRADICTIONS = {
 PATH_RULES = (
     Rule(
         CauseCode.PATH_DEAD,
+        Needs(
+            useful=(Source.COUNTERS, Source.TIMERS, Source.TCP_INFO, Source.LISTENERS, Source.BACKLOGS, Source.UPTIME),
+            counters=("TCPAbortOnTimeout",),
+        ),
         path_dead,
         remedies_of_path,
         About(
@@ -190,6 +205,9 @@ PATH_RULES = (
     ),
     Rule(
         CauseCode.TUPLE_REUSED,
+        Needs(
+            useful=(Source.TCP_INFO, Source.TIMERS),
+        ),
         tuple_reused,
         remedies_of_reuse,
         About(

@@ -44,7 +44,7 @@ def keepalive_for(host: HostEvidence, limit_s: float | None) -> Remedy:
     """Keepalive that notices a lost peer within a minute and a half, and speaks before `limit_s` of silence."""
     idle = 60 if limit_s is None or limit_s >= 120 else max(10, int(limit_s / 2))
     below = "" if limit_s is None else f", below the limit of {limit_s:.0f} s"
-    found = [host.sysctls.get(f"tcp_keepalive_{name}") for name in ("time", "intvl", "probes")]
+    found = [host.sysctls.get(name) for name in KEEPALIVE_SYSCTLS]
     now = ""
     if None not in found:
         first, interval, probes = (float(one or 0) for one in found)
@@ -81,3 +81,7 @@ def to_end(case: Case) -> tuple[Socket, HostEvidence] | None:
     """The end that somebody waits at: never a request socket, and nothing that a program still may use."""
     may_end = TRAITS[case.held.verdict].may_end
     return next(((end, host) for end, host in ends(case) if end.state in may_end), None)
+
+
+KEEPALIVE_SYSCTLS = ("tcp_keepalive_time", "tcp_keepalive_intvl", "tcp_keepalive_probes")
+"""What `keepalive_for` reads."""
