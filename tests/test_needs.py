@@ -21,7 +21,7 @@ from diagnosis_cases import (
     far,
 )
 
-from halfopen.evidence.probe.wire import SYSCTLS
+from halfopen.evidence.probe.wire import SYSCTLS, encode_evidence
 from halfopen.judge.assembly.sections import COUNTERS
 from halfopen.judge.diagnosis import outlook
 from halfopen.judge.diagnosis.case import Case, HostEvidence
@@ -30,6 +30,7 @@ from halfopen.judge.diagnosis.outlook import prospect_of
 from halfopen.judge.diagnosis.rules import RULES
 from halfopen.judge.diagnosis.rules.rule import Reason, Rule, Source, Step
 from halfopen.model import Collector, Socket
+from halfopen.reach import shell
 from halfopen.tcp import State, Timer
 
 MORE: dict[str, Given] = {
@@ -184,6 +185,7 @@ def test_hosts_are_asked_for_the_settings_that_are_read_and_no_others() -> None:
     read = {name for rule in RULES for name in rule.needs.sysctls} | {*outlook.SYSCTLS_READ}
     assert {path.rpartition("/")[2] for path in SYSCTLS} == read
     assert asked(diagnose, "sysctls") <= read
+    assert encode_evidence([0]).endswith("\n".join(SYSCTLS).encode()) and " ".join(SYSCTLS).encode() in shell.script()
 
 
 def test_a_report_has_every_counter_that_a_rule_reads() -> None:

@@ -127,7 +127,7 @@ def item_of(kind: Kind, one: Visited) -> Item:
         evidence=kind.evidence,
         status=status,
         detail=detail,
-        conclusions_lost=kind.conclusions_lost,
+        conclusions_lost=kind.conclusions_lost if status is Status.MISSING else (),
         costs=kind.costs,
         how_to_get=kind.how_to_get.format(root=root, name=one.name),
     )
