@@ -269,7 +269,7 @@ They stand in the JSON report under `unjudged`, `--all` prints them, and they ma
 CAUSES_HEAD = """\
 # Causes
 
-<!-- Made by tests/make_docs.py from the rules (halfopen/judge/causes). Do not edit it here. -->
+<!-- Made by tests/make_docs.py from the rules (halfopen/judge/diagnosis). Do not edit it here. -->
 
 A cause says why a connection is as the [verdict](verdicts.md) says. Each has one rule, and a rule that lacks its \
 evidence stays silent: counters that could not be read, or a kernel that does not tell, make no cause. Where more than \
@@ -280,7 +280,7 @@ OUTLOOK_HEAD = """\
 ## Outlook
 
 What becomes of a connection if nobody acts, reckoned from the timers of both ends and the sysctls of their hosts as \
-the kernel does. A program's own TCP_USER_TIMEOUT, TCP_SYNCNT or TCP_KEEPINTVL is not to be seen from outside."""
+the kernel does. A program's own TCP_USER_TIMEOUT, TCP_SYNCNT or TCP_KEEPINTVL cannot be seen from outside."""
 
 PAGES_OF = {
     "Verdict": "[verdict](verdicts.md)",

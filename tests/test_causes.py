@@ -320,6 +320,20 @@ def test_settings_that_could_not_be_read_give_no_time() -> None:
     case = Given(V.EMBRYONIC, None, request()).case()
     found = diagnose(replace(case, server=replace(case.server, sysctls={}))).outlook
     assert (found.code, found.within_s) == (OutlookCode.UNKNOWN, None)
+    assert found.summary.endswith("after a time that depends on sysctls of db, which could not be read")
+
+
+def test_a_timer_that_could_not_be_read_is_not_said_to_be_absent() -> None:
+    bare = replace(end(), info=None)
+    silent, unread = (GONE.without(client=replace(bare, timer=timer)) for timer in (Timer.OFF, None))
+    tail = "; what the program waits for cannot be determined"
+    assert silent.diagnosis().outlook.summary == f"web: no timer runs{tail}"
+    assert unread.diagnosis().outlook.summary == f"web: its timer could not be read{tail}"
+
+
+def test_keepalive_says_when_it_probes_and_what_an_answer_does() -> None:
+    probed = GONE.without(client=end(timer=Timer.KEEPALIVE, timer_expires_s=12.0, **TALKED)).diagnosis().outlook.summary
+    assert "web sends a keepalive probe in 12 s; a RST ends it then, no answer ends it within " in probed
 
 
 NUMBERS = st.sampled_from([0, 1, 2, 7, 40, 1000, 700_000, 2**32 - 1])

@@ -92,7 +92,7 @@ def privileges(found: Examination) -> Answer:
     held, uid = found.number("capabilities"), found.facts.uid
     who = "uid unknown" if uid is None else f"uid {uid}"
     if held is None:
-        return Status.UNKNOWN, f"{who}, its capabilities are not to be read"
+        return Status.UNKNOWN, f"{who}, its capabilities cannot be read"
     lacking = [name for name, bit in CAPABILITIES.items() if not held >> bit & 1]
     return (
         (Status.PARTLY, f"{who}, without {', '.join(lacking)}") if lacking else (Status.OK, f"{who}, all that is used")
@@ -104,7 +104,7 @@ def processes(found: Examination) -> Answer:
     every, closed = found.number("processes") or 0, found.number("closed") or 0
     if closed:
         status = Status.PARTLY if found.facts.privileged else Status.MISSING
-        return status, f"{closed} of {every} processes are closed to us"
+        return status, f"{closed} of {every} processes are not readable by this user"
     if found.hidepid not in (None, "0", "off") and not found.facts.privileged:
         return Status.MISSING, f"/proc is mounted with hidepid={found.hidepid}"
     return Status.OK, f"all {every}"
@@ -140,7 +140,7 @@ def namespaces(found: Examination) -> Answer:
     spaces, hidden = found.number("spaces") or 0, found.number("hidden") or 0
     if hidden:
         status = Status.PARTLY if found.facts.privileged else Status.MISSING
-        return status, f"{plural(spaces, 'namespace')} seen, {hidden} of the processes closed to us"
+        return status, f"{plural(spaces, 'namespace')} seen, {hidden} of the processes not readable by this user"
     if spaces > 1 and not (found.number("capabilities") or 0) >> SYS_ADMIN & 1:
         return Status.MISSING, f"{spaces} are seen, and none but this may be entered"
     if spaces == 1 and not found.facts.privileged and found.hidepid not in (None, "0", "off"):
@@ -199,7 +199,8 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "privileges",
         privileges,
-        "what is missing below for want of them; and without CAP_NET_ADMIN no connection can be ended there",
+        "the items below marked partly or missing need these capabilities; and without CAP_NET_ADMIN no connection can "
+        "be ended there",
         "{root}",
     ),
     Kind(

@@ -1,4 +1,4 @@
-"""What the kernel's numbers of a socket say, in words that the rules use.
+"""Predicates over tcp_info and socket timers, shared by the rules and the outlook.
 
 Times of struct tcp_info count from the moment a socket was established; before that they mean nothing.
 An end that opened the connection counts its SYN among the bytes that were acknowledged (net/ipv4/tcp_input.c
@@ -66,7 +66,7 @@ def spoke_last(end: Socket, is_server: bool) -> bool | None:
 
 def has_sent(info: TcpInfo) -> bool | None:
     """Whether the end ever sent data, None where the kernel is too old to tell."""
-    counts = [one for one in (info.bytes_sent, info.data_segs_out) if one is not None]
+    counts = [count for count in (info.bytes_sent, info.data_segs_out) if count is not None]
     return any(counts) if counts else None
 
 
@@ -102,7 +102,7 @@ def quiet_before_s(end: Socket) -> float | None:
 
 
 def trying_s(end: Socket) -> float:
-    """Seconds since the first transmission that was never answered, reckoned back through the doubling of its timer."""
+    """Seconds since the first transmission that was never answered, computed back through the doubling of its timer."""
     info, again = end.info, end.retransmits
     if info is None or end.timer is not Timer.RETRANSMIT or not again or end.timer_expires_s is None:
         return 0.0

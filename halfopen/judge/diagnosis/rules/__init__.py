@@ -24,7 +24,7 @@ from halfopen.schema.report import CauseCode, Command
 def reasons_of(case: Case) -> tuple[Reason, ...]:
     """All causes that fit a finding, those that were seen in the act alone; `unknown` where none does."""
     found = [reason for rule in RULES if (reason := rule.find(case)) is not None]
-    return tuple([one for one in found if one.decisive] or found) or (unknown(case),)
+    return tuple([reason for reason in found if reason.decisive] or found) or (unknown(case),)
 
 
 def unknown(case: Case) -> Reason:
@@ -49,9 +49,9 @@ def remedies_of(case: Case, reasons: Sequence[Reason]) -> tuple[Step, ...]:
     if any(reason.summary == CAPTURE for reason in reasons):
         found += capture(case)
     last = list(end_it(case))
-    kept: list[Step] = [*said_once(one for one in found if isinstance(one, Remedy))]
-    kept += dict.fromkeys(one for one in found if isinstance(one, Command))
-    kept = [one for one in kept if one not in last]
+    kept: list[Step] = [*said_once(step for step in found if isinstance(step, Remedy))]
+    kept += dict.fromkeys(step for step in found if isinstance(step, Command))
+    kept = [step for step in kept if step not in last]
     teller = TRAITS[case.held.verdict].teller
     if teller is not None and len(reasons) > 1 and not any(reason.decisive for reason in reasons):
         kept.insert(0, Remedy(f"to tell which: {teller.format(case.client.name, case.server.name)}"))
@@ -61,10 +61,10 @@ def remedies_of(case: Case, reasons: Sequence[Reason]) -> tuple[Step, ...]:
 def said_once(remedies: Iterable[Remedy]) -> Iterable[Remedy]:
     """Of those that advise the same, the one that says most."""
     by_topic: dict[str, Remedy] = {}
-    for one in remedies:
-        topic = one.topic or one.text
-        if topic not in by_topic or len(one.text) > len(by_topic[topic].text):
-            by_topic[topic] = one
+    for remedy in remedies:
+        topic = remedy.topic or remedy.text
+        if topic not in by_topic or len(remedy.text) > len(by_topic[topic].text):
+            by_topic[topic] = remedy
     return by_topic.values()
 
 

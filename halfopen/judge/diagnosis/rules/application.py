@@ -1,4 +1,4 @@
-"""Causes that are programs: TCP does what they say, and they say nothing."""
+"""Causes that lie in a program: it does not accept, does not close or does not read."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def other_end(case: Case, end: Socket) -> tuple[Socket | None, HostEvidence]:
 
 
 def remedies_of_not_accepting(case: Case) -> Iterator[Step]:
-    """Accept."""
+    """Remedies for APPLICATION_NOT_ACCEPTING."""
     yield Remedy("see what it does instead of accepting: a stack dump shows where it waits")
     yield from see_program(case.server, case.listener_process, "see what it does instead of accepting")
     yield accept_apart(case)
@@ -123,7 +123,7 @@ def remedies_of_not_accepting(case: Case) -> Iterator[Step]:
 
 
 def remedies_of_not_closing(case: Case) -> Iterator[Step]:
-    """Close at the end of the stream."""
+    """Remedies for APPLICATION_NOT_CLOSING."""
     found = closer(case)
     if found is None:
         return
@@ -131,14 +131,15 @@ def remedies_of_not_closing(case: Case) -> Iterator[Step]:
     process = host.owner(end)
     program = process.name if process else "the program"
     yield Remedy(
-        f"let {program} on {host.name} close when a read returns 0 (end of the stream); a leak of these ends in EMFILE"
+        f"let {program} on {host.name} close when a read returns 0 (end of the stream); "
+        "leaked sockets exhaust file descriptors (EMFILE)"
     )
     yield Remedy(f"until then a restart of {program} closes them all")
     yield from end_it(case)
 
 
 def remedies_of_not_reading(case: Case) -> Iterator[Step]:
-    """Read."""
+    """Remedies for APPLICATION_NOT_READING."""
     for end, host in ends(case):
         if window_closed(end):
             other, at = other_end(case, end)

@@ -1,4 +1,4 @@
-"""Causes on the way between the hosts, and two lives of one tuple."""
+"""Causes on the path between the hosts, and one tuple that two connections used."""
 
 from __future__ import annotations
 
@@ -140,12 +140,12 @@ def tuple_reused(case: Case) -> Reason | None:
     states = {client.state, server.state}
     forgeable = states <= {State.ESTABLISHED, State.CLOSE_WAIT}
     if forgeable:
-        summary += "; or something between them (a proxy, an inspecting firewall) speaks in the other's name"
+        summary += "; or something between them (a proxy, an inspecting firewall) answers in the other's name"
     return Reason(CauseCode.TUPLE_REUSED, summary, tuple(facts), decisive=not forgeable)
 
 
 def remedies_of_path(case: Case) -> Iterator[Step]:
-    """Where to look, and how to notice sooner."""
+    """Remedies for PATH_DEAD: where to look, and how to notice sooner."""
     yield Remedy(
         f"look at the way between the data addresses, SSH takes another: packet filters and routes of "
         f"{case.client.name} and {case.server.name}, and a capture of one of these connections on both sides at once"
@@ -158,7 +158,7 @@ def remedies_of_path(case: Case) -> Iterator[Step]:
 
 
 def remedies_of_reuse(case: Case) -> Iterator[Step]:
-    """End the older life, and let it not happen again."""
+    """Remedies for TUPLE_REUSED: end the older connection, and prevent another."""
     yield from end_it(case)
     yield Remedy(
         "let the end of the earlier connection notice that its peer is gone: keepalive, TCP_USER_TIMEOUT or a heartbeat"
@@ -172,7 +172,7 @@ FIN_SENT = (State.FIN_WAIT1, State.CLOSING, State.LAST_ACK)
 
 CONTRADICTIONS = {
     State.ESTABLISHED: "is established: it has sent no FIN and received none",
-    State.SYN_SENT: "asks for a new connection",
+    State.SYN_SENT: "requests a new connection",
     State.SYN_RECV: "is still in the handshake",
     State.FIN_WAIT1: "has sent its FIN",
     State.FIN_WAIT2: "has had its FIN acknowledged",

@@ -47,7 +47,7 @@ def keepalive_for(host: HostEvidence, limit_s: float | None) -> Remedy:
     found = [host.sysctls.get(name) for name in KEEPALIVE_SYSCTLS]
     now = ""
     if None not in found:
-        first, interval, probes = (float(one or 0) for one in found)
+        first, interval, probes = (float(value or 0) for value in found)
         now = f", not {duration(first + interval * probes)}"
     return Remedy(
         f"SO_KEEPALIVE on {host.name} (TCP_KEEPIDLE={idle} TCP_KEEPINTVL=10 TCP_KEEPCNT=3{below}) and "

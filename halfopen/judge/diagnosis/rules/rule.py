@@ -111,7 +111,7 @@ def merged(reasons: list[Reason]) -> Cause:
         text = tell(found)
         if len(found) < len(reasons):
             text += f" ({len(found)} of {len(reasons)})"
-        values = {number(one) for one in found}
+        values = {number(words) for words in found}
         evidence.append(Evidence(host=host, fact=text, value=values.pop() if len(values) == 1 else None))
     sure = all(reason.decisive for reason in reasons)
     return Cause(code=reasons[0].code, summary=reasons[0].summary, evidence=tuple(evidence), decisive=sure)
