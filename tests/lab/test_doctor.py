@@ -27,12 +27,12 @@ def doctor(*args: str, inventory: Any) -> tuple[int, list[dict[str, Any]]]:
 
 
 def lacking(host: dict[str, Any]) -> set[str]:
-    """The kinds of evidence that are missing; each says what it costs and how it is granted, and the others do not."""
+    """The kinds of evidence that are missing; each says what it costs and how to get it, and the others do not."""
     for item in host["evidence"]:
         wanting = item["status"] in ("missing", "partly")
         assert wanting == bool(item["costs"]), item
-        assert wanting == bool(item["grant"]), item
-        assert "{" not in (item["grant"] or "")
+        assert wanting == bool(item["how_to_get"]), item
+        assert "{" not in (item["how_to_get"] or "")
     return {item["evidence"] for item in host["evidence"] if item["status"] in ("missing", "partly")}
 
 
@@ -70,7 +70,7 @@ def test_without_netlink_a_check_is_complete_and_proves_less(pair: Lab) -> None:
     assert code == 0 == check(inventory) and db["complete"] and status(db, "sockets") == "ok"
     assert lacking(db) == {"sock_diag", "cookies", "tcp_info"}
     (item,) = (one for one in db["evidence"] if one["evidence"] == "cookies")
-    assert "proven" in item["rules_out"]
+    assert "proven" in item["conclusions_lost"]
 
 
 def test_a_host_whose_sockets_cannot_be_read_is_incomplete(fresh_pair: Lab) -> None:

@@ -473,12 +473,9 @@ CONNECTION_STATES = frozenset(range(1, 13)) - {10}
 
 SYSCTLS = (
     "core/somaxconn",
-    "ipv4/tcp_abort_on_overflow",
-    "ipv4/tcp_fin_timeout",
     "ipv4/tcp_keepalive_intvl",
     "ipv4/tcp_keepalive_probes",
     "ipv4/tcp_keepalive_time",
-    "ipv4/tcp_max_syn_backlog",
     "ipv4/tcp_orphan_retries",
     "ipv4/tcp_retries2",
     "ipv4/tcp_rto_max_ms",
@@ -486,8 +483,9 @@ SYSCTLS = (
     "ipv4/tcp_syn_retries",
     "ipv4/tcp_synack_retries",
     "ipv4/tcp_syncookies",
-    "netfilter/nf_conntrack_tcp_be_liberal",
-    "netfilter/nf_conntrack_tcp_loose",
     "netfilter/nf_conntrack_tcp_timeout_established",
 )
-"""The settings that hosts are asked for, by the probe and by the shell, as paths below /proc/sys/net."""
+"""The settings that hosts are asked for, by the probe and by the shell, as paths below /proc/sys/net.
+
+Those that the causes (`Rule.needs`) and the outlook read, and no others: a test compares them.
+"""

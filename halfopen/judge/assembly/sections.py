@@ -370,4 +370,6 @@ COUNTERS = (
     "TCPTimeouts",
     "OutRsts",
     "EstabResets",
+    "TCPAbortOnData",
+    "TCPAbortOnClose",
 )
