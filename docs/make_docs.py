@@ -210,7 +210,7 @@ def kind(of: dict[str, Any]) -> str:
     if "enum" in of:
         return ", ".join(f"`{one}`" for one in of["enum"])
     if "format" in of:
-        return of["format"]
+        return str(of["format"])
     if of.get("type") == "array":
         return f"list of {kind(of['items'])}" if "items" in of else "list"
     if "const" in of:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -125,7 +126,7 @@ def report(*checks: Check) -> Report:
     return report_of(checks, MOMENT, MOMENT)
 
 
-EXAMPLES = {
+EXAMPLES: dict[str, Callable[[], Report]] = {
     "article": lambda: report(article()),
     "clean": lambda: report(clean()),
     "incomplete": lambda: report(incomplete()),

@@ -30,10 +30,15 @@ def mirrored(ports: list[int], state: str = "ESTAB") -> str:
     return "".join(ss("10.0.2.9:5432", f"10.0.1.5:{port}", state) for port in ports)
 
 
-def run(folder: Path, *argv: str, stdin: bytes = b"", **files: str | bytes) -> tuple[int, dict[str, Any]]:
-    """`halfopen analyse` over these files -> exit code and the check of the JSON report."""
+def put(folder: Path, **files: str | bytes) -> None:
+    """Writes each text to a file of its name."""
     for name, text in files.items():
         (folder / f"{name}.txt").write_bytes(text if isinstance(text, bytes) else text.encode())
+
+
+def run(folder: Path, *argv: str, stdin: bytes = b"", **files: str | bytes) -> tuple[int, dict[str, Any]]:
+    """`halfopen analyse` over these files -> exit code and the check of the JSON report."""
+    put(folder, **files)
     out = io.StringIO()
     environment = Environment({}, folder, io.TextIOWrapper(io.BytesIO(stdin)), out, io.StringIO())
     code = cli.main(["analyse", *argv, "--format", "json"], environment)
@@ -64,7 +69,8 @@ def test_two_moments_of_each_are_observed_and_clear_what_moved(tmp_path: Path) -
         "b2": SERVER + mirrored([1, 4]),  # 4 has come
     }
     argv = ["--client", "a1.txt", "--client", "a2.txt", "--server", "b1.txt", "--server", "b2.txt"]
-    code, check = run(tmp_path, *argv, **files)
+    put(tmp_path, **files)
+    code, check = run(tmp_path, *argv)
     assert code == 1 and told(check) == {("missing-on-server", "10.0.1.5:2", "observed")}
     assert check["rounds"] == 2 and "inferred" not in check["headline"]
 
@@ -137,7 +143,8 @@ def test_a_guessed_address_stays_inferred_however_often_it_was_seen(tmp_path: Pa
     other = SERVER + ss("10.0.3.3:22", "10.0.4.4:9")
     files = {"a1": HEAD + SSH + pair([1]), "a2": HEAD + SSH + pair([1]) + "\n", "b1": other, "b2": other + "\n"}
     argv = ["--client", "a1.txt", "--client", "a2.txt", "--server", "b1.txt", "--server", "b2.txt"]
-    _, check = run(tmp_path, *argv, **files)
+    put(tmp_path, **files)
+    _, check = run(tmp_path, *argv)
     assert told(check) == {("missing-on-server", "10.0.1.5:1", "inferred")}
 
 
@@ -147,7 +154,8 @@ def test_an_inventory_says_which_addresses_are_whose(tmp_path: Path) -> None:
         "a": HEAD + SSH + pair([1]) + ss("10.0.1.5:2", "10.0.9.9:5432"),
         "b": SERVER + ss("1.1.1.1:22", "2.2.2.2:9"),
     }
-    _, check = run(tmp_path, "a.txt", "b.txt", "--inventory", "own.toml", **files)
+    put(tmp_path, **files)
+    _, check = run(tmp_path, "a.txt", "b.txt", "--inventory", "own.toml")
     assert told(check) == {("missing-on-server", "10.0.1.5:1", "inferred")}
 
 
@@ -159,7 +167,8 @@ def test_an_address_that_only_the_second_moment_shows_is_known(tmp_path: Path) -
         "b2": SERVER + mirrored([2]),
     }
     argv = ["--client", "a1.txt", "--client", "a2.txt", "--server", "b1.txt", "--server", "b2.txt"]
-    _, check = run(tmp_path, *argv, **files)
+    put(tmp_path, **files)
+    _, check = run(tmp_path, *argv)
     assert told(check) == {("missing-on-server", "10.0.1.5:1", "observed")}
 
 

@@ -62,7 +62,7 @@ VAIN: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("what", ANSWERS)
 def test_an_answer_shows(what: str) -> None:
     fields = ANSWERS[what]
-    before = {name: None for name, value in fields.items() if value is None}
+    before: dict[str, Any] = {name: None for name, value in fields.items() if value is None}
     assert is_answered([look(0, **before), look(BETWEEN_MS, **fields)])
 
 

@@ -51,8 +51,13 @@ def test_counters_are_compared_without_being_asked_for(port: int, tmp_path: Path
 def test_beyond_the_limit_they_are_left_out_and_it_is_said(
     port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[int] = []
-    monkeypatch.setattr("halfopen.reach.agent.Agent.counts", lambda agent, ports: asked.append(1) or ())
+    asked: list[object] = []
+
+    def counts(agent: object, ports: object) -> tuple[()]:
+        asked.append(ports)
+        return ()
+
+    monkeypatch.setattr("halfopen.reach.agent.Agent.counts", counts)
     monkeypatch.setattr("halfopen.run.live.WIDE_LIMIT", 2)
     code, found = check(port, tmp_path)
     (note,) = of_counters(found)

@@ -29,6 +29,8 @@ OTHER = address.parse("10.0.0.3")
 PROGRAMS = {"web": "app", "web2": "app2", "db": "postgres"}
 HOMES = {"web": CLIENT, "web2": OTHER, "db": SERVER}
 Doors = Mapping[str, Sequence[int]]
+Held = Mapping[str, Sequence[bytes | tuple[bytes, State]]]
+"""Host -> the keys of its sockets, each with its state unless that is ESTABLISHED."""
 
 
 def held_by(host: str, one: bytes, state: State = EST) -> Socket:
@@ -36,9 +38,7 @@ def held_by(host: str, one: bytes, state: State = EST) -> Socket:
     return sock(one, state, cookie=int.from_bytes(one[-4:], "big"), inode=list(HOMES).index(host) + 1)
 
 
-def checked(
-    plan: CheckPlan, sockets: Mapping[str, Sequence[bytes | tuple[bytes, State]]], doors: Doors, **more: Any
-) -> Check:
+def checked(plan: CheckPlan, sockets: Held, doors: Doors, **more: Any) -> Check:
     """A check of hosts that listen at these doors and whose programs hold these ends."""
     held = {
         host: [held_by(host, *((one,) if isinstance(one, bytes) else one)) for one in some]
@@ -91,7 +91,7 @@ def back(port: int) -> bytes:
 
 SWAPPED = CheckPlan("db -> web", ("db",), ("web",))
 STRAIGHT = CheckPlan("web -> db", ("web",), ("db",))
-ONE_WAY = {
+ONE_WAY: Held = {
     "web": [key(40000), key(40001), (key(40002), TIME_WAIT), lost(40003)],
     "db": [address.mirror(key(40000)), address.mirror(key(40001))],
 }

@@ -15,6 +15,7 @@ from halfopen.glossary import CONFIDENCES, MEANINGS
 from halfopen.inventory import CHECK_KEYS, HOST_KEYS, STRANGERS
 from halfopen.judge.diagnosis.outlook import OUTLOOKS
 from halfopen.judge.diagnosis.rules import ABOUT, RULES
+from halfopen.judge.verdict.table import THE_TABLE
 from halfopen.report.formats import FORMATS
 from halfopen.schema.report import CauseCode, Confidence, OutlookCode, Verdict
 
@@ -52,7 +53,7 @@ def test_every_cause_has_one_rule_and_every_outlook_a_meaning() -> None:
 
 
 def test_what_no_pair_of_states_means_says_what_decides() -> None:
-    by_states = set(make_docs.THE_TABLE.values())
+    by_states = set(THE_TABLE.values())
     assert {one for one in Verdict if MEANINGS[one].beside} == {one for one in Verdict if one not in by_states}
 
 

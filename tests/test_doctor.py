@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 import msgspec
 import pytest
@@ -22,6 +24,9 @@ from halfopen.schema.doctor import DoctorReport, Item, Status
 
 FACTS = HostFacts("db1", "6.1.0", "boot", 1.0, True, Collector.NETLINK, uid=0, python="3.11.2")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+Fields = Mapping[str, bytes]
+"""What a host answers of itself, beside GOOD."""
+
 GOOD = {
     **dict.fromkeys(("sock_diag", "proc_net_tcp", "netstat", "somaxconn", "retries", "closed", "hidden"), b"0"),
     "tcp_info": b"280",
@@ -32,7 +37,7 @@ GOOD = {
 }
 
 
-def visited(error: HostError | None = None, talking: bool = True, **fields: bytes) -> Visited:
+def visited(error: HostError | None = None, talking: bool = True, fields: Fields = MappingProxyType({})) -> Visited:
     told = None if error else examination.decode(list({**GOOD, **fields}.items()), FACTS)
     return Visited("db1", "paramiko", told, error, talking)
 
@@ -79,7 +84,7 @@ def test_every_error_fails_one_step_and_is_exit_3(code: ErrorCode, talking: bool
     assert f"{code}: why" in render(checkup, View()) and "to get it: type this" in render(checkup, View())
 
 
-LACKS = {
+LACKS: dict[str, tuple[Fields, set[str]]] = {
     "sock_diag": ({"sock_diag": b"97", "tcp_info": b"", "cookies": b""}, {"sock_diag", "tcp_info", "cookies"}),
     "an old kernel": ({"tcp_info": b"192"}, {"tcp_info"}),
     "counters": ({"netstat": b"2"}, {"counters"}),
@@ -92,13 +97,13 @@ LACKS = {
 @pytest.mark.parametrize("name", LACKS)
 def test_what_is_missing_is_missed_and_nothing_else(name: str) -> None:
     fields, expected = LACKS[name]
-    (host,) = checkup_of([visited(**fields)], NOW).hosts
+    (host,) = checkup_of([visited(fields=fields)], NOW).hosts
     assert {one.evidence for one in host.evidence if one.status in (Status.MISSING, Status.PARTLY)} == expected
     assert host.complete
 
 
 def test_without_any_table_of_sockets_no_check_is_complete() -> None:
-    assert checkup_of([visited(sock_diag=b"97", proc_net_tcp=b"13")], NOW).exit_code == 3
+    assert checkup_of([visited(fields={"sock_diag": b"97", "proc_net_tcp": b"13"})], NOW).exit_code == 3
 
 
 def test_the_public_words_of_an_item() -> None:
@@ -114,5 +119,5 @@ def test_json_is_what_its_schema_describes() -> None:
 @given(st.dictionaries(st.sampled_from(sorted(GOOD)), st.binary(max_size=30)), st.text(max_size=20))
 def test_no_answer_of_a_host_acts_or_breaks_a_report(fields: dict[str, bytes], hidepid: str) -> None:
     fields["hidepid"] = hidepid.encode("utf-8", "replace")
-    checkup = checkup_of([visited(**fields)], NOW)
+    checkup = checkup_of([visited(fields=fields)], NOW)
     assert "\x1b" not in render(checkup, View()) and render_json(checkup, View()).isascii()

@@ -93,7 +93,11 @@ def test_a_signal_at_any_moment_of_the_start_is_130(program: list[str], number: 
             argv = [*program, "check", target, target]
             process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
             mute.settimeout(PATIENCE)
-            reached = mute.accept()[0] if delay is None else time.sleep(delay)
+            reached = None
+            if delay is None:
+                reached = mute.accept()[0]
+            else:
+                time.sleep(delay)
             process.send_signal(number)
             out, err = process.communicate(timeout=PATIENCE)
             if reached is not None:

@@ -20,7 +20,7 @@ from test_hanging import ROOT, half_closed
 from halfopen.errors import HostError
 from halfopen.evidence.probe import census, examination, frames, kernel, wire
 from halfopen.evidence.text import shell
-from halfopen.model import HostFacts
+from halfopen.model import Collector, HostFacts
 
 __all__ = ["half_closed"]
 
@@ -89,7 +89,7 @@ def test_a_lie_is_an_error_of_the_liar(half_closed: int, tmp_path: Path) -> None
     assert codes == dict.fromkeys(LIES, "protocol-error")
 
 
-FACTS = HostFacts("h", "6.1", None, None, True, wire.Collector.NETLINK)
+FACTS = HostFacts("h", "6.1", None, None, True, Collector.NETLINK)
 NUMBERS = st.one_of(
     st.sampled_from([b"", b"0", b"-5", b"--5", b"5", b"1_0", b" 7", b"\xb2", b"9" * 20, b"18446744073709551615", b"x"]),
     st.binary(max_size=24),

@@ -49,7 +49,7 @@ def web_db(*boots: str | None, plan: CheckPlan, **more: dict[str, list[bytes]]) 
     hosts = [machine(name, boot, NEAR) for name, boot in zip(("web1", "app1"), boots, strict=True)]
     hosts.append(machine("db1", "boot-db", FAR, SERVER))
     sockets = {"web1": NEAR, "app1": NEAR, "db1": FAR}
-    return checked(plan, hosts, sockets, **more)  # type: ignore[arg-type]
+    return checked(plan, hosts, sockets, **more)
 
 
 GLOB = CheckPlan("* -> db1", ("web1", "app1"), ("db1",), (5432,))
@@ -137,7 +137,7 @@ def test_where_no_boot_is_known_a_critical_that_hangs_on_it_is_incomplete() -> N
     assert "may be half-open" in check.headline and "4 connections" in check.headline
     assert "10.0.0.1 is an address of app1 and of web1" in check.notes
     for tolerated in ({"allow": ("ambiguous",)}, {"max": {"ambiguous": 4}}):
-        assert web_db(None, None, plan=replace(GLOB, **tolerated)).exit_code == 0  # type: ignore[arg-type]
+        assert web_db(None, None, plan=replace(GLOB, **tolerated)).exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from halfopen.reach.library import Patience, load_paramiko
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the probe reads this machine")
 
+PrivateKey = ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 SECRET = "correct horse"
 QUESTION = "passphrase of "
 CONTROLLING = (
@@ -158,7 +159,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         one.close()
 
 
-def locked(key: ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
+def locked(key: PrivateKey) -> bytes:
     """A key as ssh-keygen writes it with a passphrase."""
     lock = serialization.BestAvailableEncryption(SECRET.encode())
     return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, lock)
@@ -257,7 +258,7 @@ def test_and_is_a_time_out_that_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
 def test_a_locked_key_of_each_type(kind: str) -> None:
-    made = {
+    made: dict[str, Callable[[], PrivateKey]] = {
         "ed25519": ed25519.Ed25519PrivateKey.generate,
         "ecdsa": lambda: ec.generate_private_key(ec.SECP256R1()),
         "rsa": lambda: rsa.generate_private_key(65537, 2048),

@@ -11,7 +11,7 @@ from halfopen import address
 from halfopen.judge.confirm.bracket import Bracket, Confirmed, held, lasting, questions
 from halfopen.judge.pairing.addresses import survey
 from halfopen.judge.pairing.match import Suspect, match
-from halfopen.model import Absence, NetnsRef, Socket
+from halfopen.model import Absence, NetnsRef, Snapshot, Socket
 from halfopen.schema.report import Confidence, Verdict
 from halfopen.tcp import State, Timer
 
@@ -19,15 +19,15 @@ ONE = key(40000)
 OTHER = address.mirror(ONE)
 
 
-def suspect_of(near: list[Socket], far: list[Socket]) -> tuple[list[Suspect], list[object]]:
+def suspect_of(near: list[Socket], far: list[Socket]) -> tuple[list[Suspect], list[Snapshot]]:
     hosts = [snapshot("web", [CLIENT], near), snapshot("db", [SERVER], far)]
-    return list(match(survey(hosts, ["web"], ["db"], (5432,), {})).suspects), list(hosts)
+    return list(match(survey(hosts, ["web"], ["db"], (5432,), {})).suspects), hosts
 
 
 def run(near: list[Socket], far: list[Socket], *later: tuple[list[Socket], list[Socket]]) -> list[Confirmed]:
     """The findings if the dumps showed the first pair, and the brackets the later ones."""
     suspects, hosts = suspect_of(near, far)
-    looks = [bracket(sights(hosts, {"web": one, "db": two}, suspects)) for one, two in later]  # type: ignore[arg-type]
+    looks = [bracket(sights(hosts, {"web": one, "db": two}, suspects)) for one, two in later]
     return held(suspects, looks)[0]
 
 
@@ -49,7 +49,9 @@ def test_a_port_that_is_used_again_is_another_connection() -> None:
 
 
 def test_a_new_socket_at_the_other_end_is_another_connection() -> None:
-    stuck = lambda cookie: ([sock(ONE)], [sock(OTHER, State.SYN_RECV, cookie)])  # noqa: E731
+    def stuck(cookie: int) -> tuple[list[Socket], list[Socket]]:
+        return [sock(ONE)], [sock(OTHER, State.SYN_RECV, cookie)]
+
     assert not run(*stuck(5), stuck(5), stuck(6))
     (found,) = run(*stuck(5), stuck(5), stuck(5))
     assert found.verdict is Verdict.HANDSHAKE_STUCK
@@ -58,22 +60,21 @@ def test_a_new_socket_at_the_other_end_is_another_connection() -> None:
 def test_a_survivor_that_changes_while_we_look_is_no_finding() -> None:
     suspects, hosts = suspect_of([sock(ONE)], [])
     there, gone = (
-        sights(hosts, {"web": [sock(ONE, state)]}, suspects)  # type: ignore[arg-type]
-        for state in (State.ESTABLISHED, State.FIN_WAIT1)
+        sights(hosts, {"web": [sock(ONE, state)]}, suspects) for state in (State.ESTABLISHED, State.FIN_WAIT1)
     )
     assert held(suspects, [bracket(there, there, gone)] * 2) == ([], [])
 
 
 def test_a_survivor_whose_socket_is_replaced_while_we_look_is_no_finding() -> None:
     suspects, hosts = suspect_of([sock(ONE)], [])
-    one, two = (sights(hosts, {"web": [sock(ONE, cookie=cookie)]}, suspects) for cookie in (1, 2))  # type: ignore[arg-type]
+    one, two = (sights(hosts, {"web": [sock(ONE, cookie=cookie)]}, suspects) for cookie in (1, 2))
     assert held(suspects, [bracket(one, one, two)] * 2) == ([], [])
 
 
 @pytest.mark.parametrize("blind", ["web", "db"])
 def test_where_somebody_could_not_look_nothing_is_said(blind: str) -> None:
     suspects, hosts = suspect_of([sock(ONE)], [])
-    seen = dict(sights(hosts, {"web": [sock(ONE)]}, suspects))  # type: ignore[arg-type]
+    seen = dict(sights(hosts, {"web": [sock(ONE)]}, suspects))
     blinded = {where: Absence.UNSEEN if where[0].host == blind else sight for where, sight in seen.items()}
     assert nothing_said(suspects, [bracket(seen), bracket(blinded)])
     without = {where: sight for where, sight in seen.items() if where[0].host != blind}
@@ -104,7 +105,9 @@ def test_one_round_only_infers() -> None:
 
 
 def test_a_state_that_moves_within_one_verdict_still_lasts() -> None:
-    half = lambda state: ([sock(ONE, state)], [sock(OTHER, State.CLOSE_WAIT)])  # noqa: E731
+    def half(state: State) -> tuple[list[Socket], list[Socket]]:
+        return [sock(ONE, state)], [sock(OTHER, State.CLOSE_WAIT)]
+
     (found,) = run(*half(State.FIN_WAIT1), half(State.FIN_WAIT1), half(State.FIN_WAIT2))
     assert found.verdict is Verdict.HALF_CLOSED
 
@@ -120,9 +123,9 @@ def test_the_looks_begin_and_end_at_the_survivor() -> None:
 
 def test_cleared_suspects_are_not_asked_about_again() -> None:
     suspects, hosts = suspect_of([sock(ONE)], [])
-    matched = bracket(sights(hosts, {"web": [sock(ONE)], "db": [sock(OTHER)]}, suspects))  # type: ignore[arg-type]
+    matched = bracket(sights(hosts, {"web": [sock(ONE)], "db": [sock(OTHER)]}, suspects))
     assert not lasting(suspects, matched)
-    alone = bracket(sights(hosts, {"web": [sock(ONE)]}, suspects))  # type: ignore[arg-type]
+    alone = bracket(sights(hosts, {"web": [sock(ONE)]}, suspects))
     assert lasting(suspects, alone) == suspects
 
 
@@ -145,18 +148,18 @@ def trying(times: int, acked: int = 1) -> Socket:
 
 def test_a_stall_lasts_without_progress() -> None:
     suspects, hosts = suspect_of([sock(ONE)], [])
-    looks = [bracket(sights(hosts, {"web": [trying(times)], "db": [sock(OTHER)]}, suspects)) for times in (2, 3)]  # type: ignore[arg-type]
+    looks = [bracket(sights(hosts, {"web": [trying(times)], "db": [sock(OTHER)]}, suspects)) for times in (2, 3)]
     ((found,), _) = held(suspects, looks)
     assert (found.verdict, found.confidence) == (Verdict.STALLED, Confidence.PROVEN)
     assert lasting(suspects, looks[0]) == suspects
-    moved = bracket(sights(hosts, {"web": [trying(3, acked=5)], "db": [sock(OTHER)]}, suspects))  # type: ignore[arg-type]
+    moved = bracket(sights(hosts, {"web": [trying(3, acked=5)], "db": [sock(OTHER)]}, suspects))
     assert held(suspects, [looks[0], moved]) == ([], [])
 
 
 def test_a_loss_that_heals_does_not_hide_what_lasts() -> None:
     """Retransmitting in one round, not in the other, and in the accept queue in both."""
     suspects, hosts = suspect_of([sock(ONE)], [])
-    looks = [bracket(sights(hosts, {"web": [one], "db": [QUEUED]}, suspects)) for one in (trying(3), sock(ONE))]  # type: ignore[arg-type]
+    looks = [bracket(sights(hosts, {"web": [one], "db": [QUEUED]}, suspects)) for one in (trying(3), sock(ONE))]
     for order in (looks, looks[::-1]):
         ((found,), _) = held(suspects, order)
         assert found.verdict is Verdict.NEVER_ACCEPTED
@@ -165,8 +168,8 @@ def test_a_loss_that_heals_does_not_hide_what_lasts() -> None:
 def test_the_gravest_of_what_lasts_is_told() -> None:
     suspects, hosts = suspect_of([sock(ONE)], [])
     other = replace(QUEUED, info=end(9000, 0).info)
-    stuck = bracket(sights(hosts, {"web": [trying(3)], "db": [QUEUED]}, suspects))  # type: ignore[arg-type]
-    worse = bracket(sights(hosts, {"web": [trying(3)], "db": [other]}, suspects))  # type: ignore[arg-type]
+    stuck = bracket(sights(hosts, {"web": [trying(3)], "db": [QUEUED]}, suspects))
+    worse = bracket(sights(hosts, {"web": [trying(3)], "db": [other]}, suspects))
     assert [one.verdict for one in held(suspects, [stuck, stuck])[0]] == [Verdict.STALLED]
     assert [one.verdict for one in held(suspects, [worse, worse])[0]] == [Verdict.DESYNCHRONIZED]
     assert [one.verdict for one in held(suspects, [worse, stuck])[0]] == [Verdict.STALLED]

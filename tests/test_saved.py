@@ -34,8 +34,8 @@ def one() -> Saved:
 def test_what_a_host_says_comes_back_byte_for_byte(raw: bytes, text: str) -> None:
     """Names of processes are bytes; characters that stand for such bytes are taken for them, and for nothing else."""
     text = "".join(sign for sign in text if ord(sign) not in CARRIED.values())
-    names = (raw.decode("utf-8", "surrogateescape"), text)
-    names = tuple("".join(sign for sign in name if ord(sign) not in CARRIED.values()) for name in names)
+    told = (raw.decode("utf-8", "surrogateescape"), text)
+    names = ["".join(sign for sign in name if ord(sign) not in CARRIED.values()) for name in told]
     saved = msgspec.structs.replace(one(), owners={n: Process(n, name, name, None) for n, name in enumerate(names)})
     assert decode(encode(saved), "again") == saved
 
@@ -118,4 +118,4 @@ def test_a_file_of_another_major_version_is_refused_whatever_is_in_it(tmp_path: 
     assert "halfopen 2.0.0 wrote it and reads it" in err.getvalue()
 
 
-SAID = {"code": "timeout", "message": "", "hint": None}
+SAID: dict[str, str | None] = {"code": "timeout", "message": "", "hint": None}

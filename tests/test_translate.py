@@ -27,8 +27,8 @@ PLAN = CheckPlan("web -> db", ("web",), ("db",))
 
 def rewrites(*pairs: tuple[bytes, bytes]) -> Rewrites:
     """A table with these entries."""
-    parts = [b"".join(one + two for one, two in pairs if len(one) == width) for width in (12, 36)]
-    return Rewrites(*parts)
+    narrow, wide = (b"".join(one + two for one, two in pairs if len(one) == width) for width in (12, 36))
+    return Rewrites(narrow, wide)
 
 
 def space(netns: int, addresses: list[bytes], sockets: list[Socket], *pairs: tuple[bytes, bytes]) -> Namespace:

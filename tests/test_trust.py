@@ -35,14 +35,16 @@ class Site:
     folder: Path
     work: Path
 
-    def reach(self, way: str, *lines: str, key: str | None = None, seconds: float = 10, **options: str) -> str:
+    def reach(
+        self, way: str, *lines: str, key: str | None = None, seconds: float = 10, host_keys: str = "strict"
+    ) -> str:
         """What a command says that is run there, with these lines of ssh_config; `key` is the inventory's."""
         config = self.folder / "config"
         identity = () if any(line.startswith("Identity") for line in lines) else (f"IdentityFile {self.folder}/key",)
         config.write_text("\n".join((*lines, *identity)) + "\n")
         host = Host("there", "127.0.0.1", port=self.server.port, user="me", transport=way, identity_file=key)
         deadline = time.monotonic() + seconds
-        connection = connect(host, Inventory(), ReachOptions(5, deadline, config=str(config), **options))
+        connection = connect(host, Inventory(), ReachOptions(5, deadline, host_keys, config=str(config)))
         try:
             if connection.transport == "openssh":
                 return f"{said(connection.run('echo here'))} by openssh"

@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from halfopen.judge.verdict import table as verdict
-from halfopen.judge.verdict.table import ABSENT, THE_TABLE, UNSEEN, Accord
+from halfopen.judge.verdict.table import ABSENT, THE_TABLE, UNSEEN, Accord, Answer, Seen
 from halfopen.schema.report import Verdict
 from halfopen.tcp import State
 
@@ -22,7 +22,7 @@ E, SS, SR, F1, F2, TW, CW, LA, CL = (
     State.LAST_ACK,
     State.CLOSING,
 )
-SYMMETRIC = {
+SYMMETRIC: dict[Answer, set[tuple[Seen, Seen]]] = {
     Verdict.HALF_CLOSED: {(F1, CW), (F2, CW)},
     Verdict.ABANDONED_CLOSE: {(CW, ABSENT)},
     Verdict.CLOSE_LOST: {(F1, E), (LA, E), (CL, E)},
@@ -31,7 +31,7 @@ SYMMETRIC = {
     Verdict.DESYNCHRONIZED: {(E, F2), (E, TW), (E, CW), (E, SS)},
     Accord.AGREE: {(TW, ABSENT), (TW, TW), (TW, F1), (TW, F2), (TW, LA), (TW, CL), *((one, one) for one in State)},
 }
-DIRECTED = {
+DIRECTED: dict[Answer, set[tuple[Seen, Seen]]] = {
     Verdict.MISSING_ON_SERVER: {(E, ABSENT)},
     Verdict.MISSING_ON_CLIENT: {(ABSENT, E)},
     Verdict.HANDSHAKE_STUCK: {(E, SR)},

@@ -52,7 +52,7 @@ def main() -> None:
             print(f"{hosts} hosts, {len(broken)} broken, built in {time.perf_counter() - began:.1f} s", flush=True)
             for number in forks:
                 took, cpu, memory, check = run(made, number)
-                right = found(check) == expected and check["connections"] == ring.connections(made, broken)  # type: ignore[arg-type]
+                right = found(check) == expected and check["connections"] == ring.connections(made, broken)
                 print(
                     f"  {number:3} forks  {took:6.2f} s  {cpu:6.2f} s CPU and {memory:5.1f} MiB here  "
                     f"{'all found' if right else 'WRONG'}",

@@ -159,7 +159,8 @@ def closing_alone(scene: Scene) -> Truth:
 
 def tuple_reused(scene: Scene) -> Truth:
     """The client's host lost its sockets and dials again from the same ports; the server still has the old ones."""
-    listener, clients = scene.listen(), []
+    listener = scene.listen()
+    clients: list[int] = []
     while len(clients) < COUNT:
         (client,) = scene.client.connect(scene.dial, scene.port, 1)
         scene.server.accept(listener, 1)

@@ -20,8 +20,11 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from waiting import PATIENCE, until
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # it is started by its path
+
+from lab.waiting import PATIENCE, until
 
 TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ, TCP_REPAIR_OPTIONS, TCP_REPAIR_WINDOW = 19, 20, 21, 22, 29
 TCP_FASTOPEN = 23
@@ -40,7 +43,7 @@ def name(one: socket.socket, which: str) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def resolve(host: str, port: int) -> tuple[int, tuple]:
+def resolve(host: str, port: int) -> tuple[int, tuple[Any, ...]]:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     return found[0], found[4]
 
@@ -270,7 +273,7 @@ def churn_made() -> int:
     return churned[0]
 
 
-def reuse(host: str, port: int, source: list, every: float, seconds: float) -> None:
+def reuse(host: str, port: int, source: list[Any], every: float, seconds: float) -> None:
     """One tuple over and over: connects from a fixed port, is reset, and connects again."""
     family, address = resolve(host, port)
 

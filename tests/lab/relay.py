@@ -19,6 +19,9 @@ import time
 from collections import deque
 from pathlib import Path
 
+Packets = deque[tuple[float, bytes]]
+"""Under way: (when it is due, packet)."""
+
 CLONE_NEWNET = 0x40000000
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 HELD = 50_000  # packets under way in one direction
@@ -37,7 +40,7 @@ def tun(pid: int, device: str) -> int:
 
 def carry(one: int, two: int, delay: float) -> None:
     """Until stdin ends."""
-    ways = [(one, two, deque()), (two, one, deque())]
+    ways: list[tuple[int, int, Packets]] = [(one, two, deque()), (two, one, deque())]
     while True:
         due = [packets[0][0] for _, _, packets in ways if packets]
         wait = max(0.0, min(due) - time.monotonic()) if due else None
@@ -54,7 +57,7 @@ def carry(one: int, two: int, delay: float) -> None:
                     os.write(target, packets.popleft()[1])
 
 
-def take(source: int, packets: deque, delay: float) -> None:
+def take(source: int, packets: Packets, delay: float) -> None:
     """Takes in what has been sent."""
     with contextlib.suppress(BlockingIOError):
         for _ in range(AT_ONCE):
@@ -64,6 +67,6 @@ def take(source: int, packets: deque, delay: float) -> None:
 
 
 if __name__ == "__main__":
-    ends = [tun(int(pid), sys.argv[3]) for pid in sys.argv[1:3]]
+    near, far = (tun(int(pid), sys.argv[3]) for pid in sys.argv[1:3])
     print("ready", flush=True)
-    carry(*ends, float(sys.argv[4]))
+    carry(near, far, float(sys.argv[4]))

@@ -33,10 +33,8 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, Truth
             address = made.v4(server)
             near, far = made[client], made[server]
             expected |= FAULTS[fault](Scene(near, far, near.driver(), far.driver(), address, address, 5000 + number))
-        healthy = Scene(
-            made["web1"], made["db2"], made["web1"].driver(), made["db2"].driver(), *[made.v4("db2")] * 2, 5900
-        )
-        FAULTS["healthy"](healthy)
+        near, far, address = made["web1"], made["db2"], made.v4("db2")
+        FAULTS["healthy"](Scene(near, far, near.driver(), far.driver(), address, address, 5900))
         made.inventory.write_text(
             made.inventory.read_text()
             + '\n[checks.all]\nclient = "web*"\nserver = ["db1", "db2"]\nsettle = 0.3\n'

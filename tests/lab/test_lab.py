@@ -7,7 +7,7 @@ from lab.breaks import FAULTS, Scene
 from lab.host import Lab
 from lab.waiting import until
 
-ENDS = {
+ENDS: dict[str, tuple[set[str | None], set[str | None]]] = {
     "missing-on-server": ({"ESTAB"}, {None}),
     "missing-on-client": ({None}, {"ESTAB"}),
     "handshake-stuck": ({"ESTAB"}, {"SYN-RECV"}),

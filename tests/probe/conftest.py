@@ -10,7 +10,7 @@ from halfopen import probe
 NO_NETLINK = b"import _socket\ndef _refuse(*a, **k): raise OSError(97, 'refused')\n_socket.socket = _refuse\n"
 
 
-@pytest.fixture(params=PYTHONS.values(), ids=PYTHONS)
+@pytest.fixture(params=list(PYTHONS.values()), ids=list(PYTHONS))
 def python(request: pytest.FixtureRequest) -> str:
     """The path of one interpreter."""
     return str(request.param)

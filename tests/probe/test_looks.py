@@ -78,7 +78,7 @@ def test_an_answer_that_does_not_come_is_refused_and_not_absent(
     refused = [isinstance(one, Refused) for one in found]
     assert refused[lost] and not any(refused[:lost]) and sum(refused) <= 32
     for key, answer in zip(keys, found, strict=True):
-        assert isinstance(answer, Refused) or answer[4:8] == key[-4:]
+        assert isinstance(answer, Refused) or (answer and answer[4:8] == key[-4:])
 
 
 def test_an_answer_to_another_question_is_refused() -> None:
