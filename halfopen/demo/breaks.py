@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 from halfopen.schema.report import Verdict
 
-# Below those that clients get (ip_local_port_range): a connection of another program from such a port would pass for one
-# to the listener, as when two demos run at once.
+# Below those that clients get (ip_local_port_range): a connection of another program from such a port would pass for
+# one to the listener, as when two demos run at once.
 PORTS = range(20_000, 30_000)
 CLIENT, SERVER = "127.0.1.1", "127.0.2.1"
 HALF_OPEN = (Verdict.MISSING_ON_SERVER, Verdict.HANDSHAKE_STUCK)
