@@ -32,7 +32,7 @@ DEFAULTS = {
     "tcp_syncookies": 1,
 }
 MINUTES_10 = 600_000  # milliseconds
-TALKED = {"bytes_received": 900, "bytes_acked": 401, "bytes_sent": 400, "segs_in": 9, "data_segs_in": 4}
+TALKED: dict[str, Any] = {"bytes_received": 900, "bytes_acked": 401, "bytes_sent": 400, "segs_in": 9, "data_segs_in": 4}
 
 
 def end(state: State = State.ESTABLISHED, timer: Timer | None = Timer.OFF, **fields: Any) -> Socket:

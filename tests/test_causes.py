@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from diagnosis_cases import (
@@ -346,7 +347,7 @@ def any_end(draw: st.DrawFn) -> Socket | None:
     """Any socket that a kernel, or a collector that knows less, may show; or none."""
     if draw(st.booleans()) and draw(st.booleans()):
         return None
-    fields = {
+    fields: dict[str, Any] = {
         name: draw(NUMBERS | st.none()) if name in SINCE_41 else draw(st.sampled_from([0, 1, 3, 15, 200_000]))
         for name in draw(st.lists(st.sampled_from(KNOWN), unique=True, max_size=8))
     }

@@ -65,8 +65,8 @@ def test_every_source_that_a_host_may_lack_is_a_kind_of_evidence() -> None:
 
 
 def test_what_is_there_in_part_loses_no_conclusion() -> None:
-    (old,) = checkup_of([visited(tcp_info=b"192")], NOW).hosts
-    (none,) = checkup_of([visited(tcp_info=b"0")], NOW).hosts
+    (old,) = checkup_of([visited(fields={"tcp_info": b"192"})], NOW).hosts
+    (none,) = checkup_of([visited(fields={"tcp_info": b"0"})], NOW).hosts
     lost = [
         next(item.conclusions_lost for item in host.evidence if item.evidence == "tcp_info") for host in (old, none)
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from diagnosis_cases import (
@@ -152,7 +153,7 @@ def recorded(case: Case, names: str) -> tuple[Case, list[Recorder]]:
     kept: list[Recorder] = []
 
     def change(host: HostEvidence) -> HostEvidence:
-        fields = {name: Recorder(dict(getattr(host, name))) for name in names.split()}
+        fields: dict[str, Any] = {name: Recorder(dict(getattr(host, name))) for name in names.split()}
         kept.extend(fields.values())
         return replace(host, **fields)
 
