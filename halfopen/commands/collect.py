@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from halfopen import probe
-from halfopen.commands.check import hosts_named
 from halfopen.commands.deliver import READER_WAIT, complain, failed
 from halfopen.environment import Environment
 from halfopen.errors import Exit, UsageError
@@ -26,9 +25,10 @@ from halfopen.inventory import read
 from halfopen.judge.assembly.check import stamp
 from halfopen.judge.diagnosis.case import HostEvidence
 from halfopen.model import Namespace, Snapshot
-from halfopen.options import add_reach, host_options
+from halfopen.options import REACH, add_options, host_options
 from halfopen.plan import CheckPlan, Host, Inventory
 from halfopen.report.escape import terminal
+from halfopen.run.targets import hosts_named
 
 if TYPE_CHECKING:
     from halfopen.run.fleet import Hosts
@@ -38,7 +38,8 @@ SECRET_LIMIT = 4096
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """HOST..., or this machine, and where the files go."""
-    add_reach(parser)
+    rounds = {"--rounds": "number of whole dumps of each host (default 1)"}
+    add_options(parser, *REACH, "--port", "--rounds", "--settle", "--forks", helps=rounds)
     add = parser.add_argument
     add("hosts", nargs="*", metavar="HOST", help='names, globs "web*", "tag:web", or [user@]host[:port]')
     add(
