@@ -31,7 +31,7 @@ def add_reach(parser: argparse.ArgumentParser) -> None:
 
 
 def host_options(args: argparse.Namespace, interactive: bool) -> Options:
-    """What `add_reach` hung in, as the hosts of a run take it."""
+    """The options of add_reach() as run.fleet.Options."""
     from halfopen.run.fleet import Options
 
     return Options(

@@ -33,7 +33,6 @@ class Settings:
     known_hosts: tuple[str, ...] = ()
     new_keys: str | None = None  # the file that a new host's key is added to
     host_key_alias: str | None = None
-    hash_known_hosts: bool = False
     jump: tuple[str, ...] = ()
     beyond_us: str | None = None  # why only the ssh program can reach it
 
@@ -138,7 +137,6 @@ def from_options(options: Mapping[str, Sequence[str]], name: str, user: str | No
         known_hosts=own + files("globalknownhostsfile", ["/etc/ssh/ssh_known_hosts"]),
         new_keys=own[0] if own else None,
         host_key_alias=one("hostkeyalias"),
-        hash_known_hosts=one("hashknownhosts") == "yes",
         jump=tuple((one("proxyjump") or "").split(",")) if one("proxyjump") else (),
         beyond_us=next((why for option, why in BEYOND_US.items() if one(option)), None),
     )
