@@ -34,6 +34,7 @@ from halfopen.model import (
     Snapshot,
 )
 from halfopen.reach.channel import Channel, Connection
+from halfopen.reach.conversation import KernelNumbers
 from halfopen.reach.tables import look_in
 from halfopen.table import CountBlock
 
@@ -56,10 +57,7 @@ def remote_command(python: str | None) -> str:
 
 @dataclass
 class Agent:
-    """An open conversation with the probe of one host. Every method raises HostError and nothing else.
-
-    `deadline`: until when the next questions must be answered (a time of time.monotonic()).
-    """
+    """A `Conversation` with the probe of one host; also the questions of `count` and `doctor`."""
 
     host: str
     channel: Channel
@@ -78,11 +76,11 @@ class Agent:
     involved: set[int] = field(init=False, default_factory=set)
 
     def start(self, ports: Sequence[int], wait: bool = False) -> None:
-        """Sends the probe with the questions of a check: who are you, and which sockets have you."""
+        """Sends the probe with the first questions of a check: HELLO and a dump."""
         self.begin(request(wire.DUMP, pack_ports(ports)), wait)
 
     def begin(self, questions: bytes, wait: bool = False, survey: bool = False) -> None:
-        """Sends the probe, HELLO and the first questions in one go, so that a long way costs one round trip.
+        """Sends the probe, HELLO and the first questions in one go, so that a slow network costs one round trip.
 
         `wait`: send nothing before the interpreter has said that it reads, for a shell that reads ahead.
         `survey`: with the parts that answer what a check never asks.
@@ -107,17 +105,18 @@ class Agent:
 
     def look(self, wanted: Sequence[Lookup]) -> Look:
         """Exact look-ups, answered in order by the kernel itself; where it answers none, out of whole tables."""
-        wanted = sorted(wanted, key=lambda one: self._netns(one.place))  # the probe enters each namespace once
+        wanted = sorted(wanted, key=lambda lookup: self._netns(lookup.place))  # the probe enters each namespace once
         if self.facts is not None and self.facts.collector is Collector.PROCFS:
             sights: dict[tuple[NetnsRef, bytes], Observation] = {}
-            for netns, group in groupby(wanted, key=lambda one: self._netns(one.place)):
+            for netns, group in groupby(wanted, key=lambda lookup: self._netns(lookup.place)):
                 sights.update(look_in(self.host, list(group), partial(self._table, netns)).sights)
             return Look(self.host, sights)
-        asked = (wire.encode_look(one.key, one.scope, self._netns(one.place)) for one in wanted)
+        asked = (wire.encode_look(lookup.key, lookup.scope, self._netns(lookup.place)) for lookup in wanted)
         self._ask(wire.LOOK, b"".join(asked))
         parts, count = self._answer(wire.LOOK)
-        found = wire.decode_looks(parts, count, [one.key for one in wanted])
-        return Look(self.host, {(one.place, one.key): sight for one, sight in zip(wanted, found, strict=True)})
+        found = wire.decode_looks(parts, count, [lookup.key for lookup in wanted])
+        sights = {(lookup.place, lookup.key): sight for lookup, sight in zip(wanted, found, strict=True)}
+        return Look(self.host, sights)
 
     def counts(self, ports: Sequence[int]) -> tuple[CountBlock, ...]:
         """Byte counters of all established sockets, by one wider dump."""
@@ -125,7 +124,7 @@ class Agent:
         parts, count = self._answer(wire.COUNT)
         return wire.decode_counts(parts, count)
 
-    def evidence(self) -> tuple[dict[str, int], dict[str, int]]:
+    def evidence(self) -> KernelNumbers:
         """Counters and sysctls of the host's network namespace, now; also of the others that are `involved`.
 
         Those of another namespace have its inode and a slash before their name; one that is gone is left out.
@@ -135,7 +134,7 @@ class Agent:
         return wire.decode_evidence(frames.decode_fields(parts, count))
 
     def involve(self, place: NetnsRef) -> None:
-        """Says that there is something to explain in a namespace of the host."""
+        """`evidence` is of this namespace too: there is something to explain in it."""
         self.involved.add(self._netns(place))
 
     def translated(self, snapshot: Snapshot) -> Snapshot:
@@ -144,14 +143,14 @@ class Agent:
         parts, count = self._answer(wire.TRANSLATIONS)
         found, refused = wire.decode_translations(parts, count)
         spaces = tuple(
-            replace(one, rewrites=None if where in refused else found.get(where, Rewrites()))
-            for one in snapshot.namespaces
-            for where in (self._netns(NetnsRef(self.host, one.netns)),)
+            replace(space, rewrites=None if netns in refused else found.get(netns, Rewrites()))
+            for space in snapshot.namespaces
+            for netns in (self._netns(NetnsRef(self.host, space.netns)),)
         )
         return replace(snapshot, namespaces=spaces)
 
     def owners(self, inodes: Sequence[int]) -> tuple[dict[int, Process], int]:
-        """Inode -> process that holds it, and how many processes were closed to us."""
+        """Inode -> process that holds it, and how many processes could not be read."""
         self._ask(wire.OWNERS, struct.pack(f">{len(inodes)}Q", *inodes))
         parts, count = self._answer(wire.OWNERS)
         return wire.decode_owners(frames.decode_fields(parts, count))
@@ -177,7 +176,7 @@ class Agent:
         return NetnsRef(self.host, self.netns)
 
     def _netns(self, place: NetnsRef) -> int:
-        """How the probe calls a namespace: 0 is its own."""
+        """A namespace as the probe names it: its inode, 0 for the probe's own."""
         return 0 if place.netns is None or place.netns == self.netns else place.netns
 
     def _greet(self) -> None:
@@ -315,7 +314,7 @@ SUDO_SAYS = (
     "sudo: not found",
     "sudo: command not found",
 )
-"""What sudo -n says where it lets nobody through, and a shell where there is none."""
+"""What sudo -n prints where it refuses, and a shell where there is no sudo."""
 
 READY = b"\nhalfopen-reads\n"
 
