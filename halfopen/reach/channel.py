@@ -47,7 +47,8 @@ class Connection(Protocol):
     def sockets(self, near: bool) -> list[bytes]:
         """The TCP connections that lead there, as this machine sees them: keys (see `address`), none if unknown.
 
-        `near`: whether this machine is one of those that are compared; else what only it can see may be left out.
+        `near`: whether this machine is one of those that are compared; else connections that only it sees may be left
+        out.
         """
 
     def close(self) -> None:

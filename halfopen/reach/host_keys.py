@@ -1,4 +1,4 @@
-"""Whether the key that a host offers is the one that is known of it; nothing is added unless that was asked for."""
+"""Whether the key that a host offers is the known one; keys are added only with --host-keys accept-new."""
 
 from __future__ import annotations
 

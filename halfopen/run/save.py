@@ -32,15 +32,15 @@ def saved(checked: CheckRun) -> dict[str, bytes]:
 
 def saved_host(checked: CheckRun, name: str, run: Run) -> Saved:
     """One host's evidence; of the checks that name it, the one that looked most often."""
-    own = [one for one in checked.inquired.evidence if name in one.snapshots]
-    evidence = max(own, key=lambda one: len(one.brackets))
+    own = [evidence for evidence in checked.inquired.evidence if name in evidence.snapshots]
+    evidence = max(own, key=lambda evidence: len(evidence.brackets))
     known = checked.inquired.hosts.get(name) or HostEvidence(name)
     return structs.replace(
         saved_look(checked.fleet, evidence.snapshots[name], known, run),
         error=said(host_error(name, evidence)),
         looks=tuple(
-            (pack_sights(name, one.before), pack_sights(name, one.between), pack_sights(name, one.after))
-            for one in evidence.brackets
+            (pack_sights(name, bracket.before), pack_sights(name, bracket.between), pack_sights(name, bracket.after))
+            for bracket in evidence.brackets
         ),
         counts=pack_counts(name, evidence.counts),
     )
@@ -68,7 +68,7 @@ def saved_look(fleet: Fleet, snapshot: Snapshot, host: HostEvidence, run: Run) -
 
 
 def new_id() -> str:
-    """What the files of one run have in common, and no other."""
+    """The random id that the files of one run share, and no others."""
     return secrets.token_hex(8)
 
 
