@@ -35,6 +35,7 @@ from halfopen.model import (
 )
 from halfopen.reach.channel import Channel, Connection
 from halfopen.reach.conversation import KernelNumbers
+from halfopen.reach.ended import why_ended
 from halfopen.reach.tables import look_in
 from halfopen.table import CountBlock
 
@@ -253,45 +254,7 @@ class Agent:
                 pass
 
     def _ended(self) -> HostError:
-        """Why the channel ended before the answer did."""
-        status, complaint = self.channel.exit_status(), self.channel.complaint().strip()
-        words = complaint.splitlines()[-1][:300] if complaint else ""
-        said = f": {words}" if words else ""
-        if any(words in complaint for words in SUDO_SAYS):
-            return HostError(
-                ErrorCode.NEEDS_PRIVILEGE,
-                f"sudo -n was refused{said}",
-                "allow it for this user in sudoers, or drop sudo = true",
-            )
-        if missing := self._no_interpreter():
-            return missing
-        if self.reader.sequence == 0:
-            ended = f" (exit status {status})" if status is not None else ""
-            # A Python that starts and fails: a broken one, or one on a system that the probe does not know.
-            failed = status is not None and 0 < status < 126
-            return HostError(
-                ErrorCode.NO_INTERPRETER if failed else ErrorCode.PROTOCOL_ERROR,
-                f"the probe ended before its first word{ended}{said}",
-                frames.RETRY,
-            )
-        return HostError(ErrorCode.TRUNCATED, f"the probe's answer ends in the middle{said}", frames.RETRY)
-
-    def _no_interpreter(self) -> HostError | None:
-        """Whether the channel ended because no Python was found, or only one that is too old."""
-        status, complaint = self.channel.exit_status(), self.channel.complaint()
-        if status in (126, 127) or "no python3 found" in complaint:
-            asked = self.python or "python3 (nor platform-python, nor python3.6 to python3.14)"
-            return HostError(
-                ErrorCode.NO_INTERPRETER,
-                f"no {asked} on the host",
-                'set python = "/path/to/python3" for this host in the inventory, or save evidence there with ss -tanoe '
-                "and read it with halfopen analyse",
-            )
-        if status == 98:
-            return HostError(
-                ErrorCode.NO_INTERPRETER, "the host's python is older than 3.6", "set python = ... in the inventory"
-            )
-        return None
+        return why_ended(self.channel, self.python, started=self.reader.sequence > 0)
 
 
 def request(verb: int, payload: bytes = b"") -> bytes:
@@ -303,18 +266,6 @@ def pack_ports(ports: Sequence[int]) -> bytes:
     """The ports of a DUMP request."""
     return struct.pack(f">{len(ports)}H", *ports)
 
-
-SUDO_SAYS = (
-    "a password is required",
-    "is not in the sudoers file",
-    "is not allowed to execute",
-    "is not allowed to run sudo",
-    "may not run sudo",
-    "you must have a tty to run sudo",
-    "sudo: not found",
-    "sudo: command not found",
-)
-"""What sudo -n prints where it refuses, and a shell where there is no sudo."""
 
 READY = b"\nhalfopen-reads\n"
 
