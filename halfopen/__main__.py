@@ -148,7 +148,7 @@ def run() -> NoReturn:
 
     from halfopen.environment import give_back_terminal, here
 
-    gc.set_threshold(100_000, 20, 20)  # thousands of findings make no garbage, and looking for it costs a third
+    gc.set_threshold(100_000, 20, 20)  # findings form no cycles, and collections took a third of the run
     environment = here()
     sys.stdout, sys.stderr = environment.stdout, environment.stderr
     interrupts.busy = True

@@ -58,7 +58,7 @@ def check(
     file; None: the one that the command would find. Durations are in seconds. The other arguments are the command's
     options. UsageError for a wrong argument or inventory.
     """
-    from halfopen.run.fleet import Hosts, Options
+    from halfopen.run.fleet import Fleet, Options
     from halfopen.run.live import report_of_run, run_checks
     from halfopen.run.targets import pair
 
@@ -84,7 +84,7 @@ def check(
         max=max,
         require_connections=require_connections,
     )
-    with Hosts(reachable, [plan], options) as hosts:
+    with Fleet(reachable, [plan], options) as hosts:
         return report_of_run(run_checks(hosts, deep), policy)
 
 

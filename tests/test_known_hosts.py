@@ -54,6 +54,8 @@ def test_a_corporate_file_is_read_past_its_oddities() -> None:
     found = load([("f", text)])
     assert trust(text) is Trust.KNOWN
     assert [warning.split(" is skipped")[0] for warning in found.warnings] == [f"f line {n}" for n in (5, 6, 7, 8)]
+    assert found.note == "f line 5 is skipped: unknown marker @odd (and 3 more lines)"
+    assert load([("f", text[: text.index(b"@odd")])]).note is None
     assert found.has_ca("www.example.com", 22) and not found.has_ca("db1", 22)
 
 

@@ -22,13 +22,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, environment: Environment) -> int:
     """One run over a pair of hosts or over checks; the exit code of its report."""
-    from halfopen.run.fleet import Hosts
+    from halfopen.run.fleet import Fleet
 
     out = outlets(args, environment)
     inventory = read(args.inventory, environment.variables, environment.folder)
     inventory, plans = choose(args.names, inventory)
     plans = [adjusted(plan, settle=args.settle, **adjustments(args)) for plan in plans]
-    with Hosts(inventory, plans, host_options(args, environment.interactive), environment.say) as hosts:
+    with Fleet(inventory, plans, host_options(args, environment.interactive), environment.say) as hosts:
         if args.save:
             prepare_folder(environment.folder / args.save, hosts.ports)
         hosts.begin()

@@ -31,7 +31,7 @@ from halfopen.report.escape import terminal
 from halfopen.run.targets import hosts_named
 
 if TYPE_CHECKING:
-    from halfopen.run.fleet import Hosts
+    from halfopen.run.fleet import Fleet
 
 SECRET_LIMIT = 4096
 
@@ -125,21 +125,21 @@ def take(
     args: argparse.Namespace, environment: Environment, inventory: Inventory, names: tuple[str, ...]
 ) -> dict[str, Saved]:
     """Reads the hosts, over and over if asked."""
-    from halfopen.run.fleet import Hosts
+    from halfopen.run.fleet import Fleet
 
     plan = CheckPlan("collect", names, names, tuple(dict.fromkeys(args.port)))
-    with Hosts(inventory, [plan], host_options(args, environment.interactive), environment.say) as hosts:
+    with Fleet(inventory, [plan], host_options(args, environment.interactive), environment.say) as hosts:
         return looks(hosts, args.rounds or 1, 1.5 if args.settle is None else args.settle)
 
 
-def looks(hosts: Hosts, rounds: int, settle: float) -> dict[str, Saved]:
+def looks(hosts: Fleet, rounds: int, settle: float) -> dict[str, Saved]:
     """Whole dumps of all hosts, each begun when all have ended the one before, and what is known beside them."""
     from halfopen.run.save import new_id, saved_look
 
     began = datetime.now(UTC)
     first = hosts.first_look()
     tracking = {name: one for name, one in first.items() if any(space.tracked for space in one.namespaces)}
-    first |= dict(hosts.each(tracking, hosts.translated))
+    first |= hosts.translated(tracking)
     before = hosts.counters(first)
     later: dict[str, list[Snapshot]] = {name: [] for name in first}
     for _ in range(rounds - 1):
@@ -148,7 +148,7 @@ def looks(hosts: Hosts, rounds: int, settle: float) -> dict[str, Saved]:
         for name, snapshot in hosts.first_look().items():
             later[name].append(snapshot)
     after = hosts.counters(first) if rounds > 1 else {}
-    owners = dict(hosts.each({name: listening(one) for name, one in first.items()}, hosts.owners_of))
+    owners = hosts.owners({name: listening(one) for name, one in first.items()})
     now = stamp(datetime.now(UTC))
     run = Run(id=new_id(), started_at=stamp(began), finished_at=now)
     found = {}

@@ -60,7 +60,7 @@ def examine(args: argparse.Namespace, environment: Environment, stage: Stage, ou
     from halfopen.demo.server import EmbeddedServer
     from halfopen.demo.two_machines import TwoMachines
     from halfopen.reach.library import load_paramiko
-    from halfopen.run.fleet import Hosts, Options
+    from halfopen.run.fleet import Fleet, Options
     from halfopen.run.live import report_of_run, run_checks
     from halfopen.run.save import saved
 
@@ -87,7 +87,7 @@ def examine(args: argparse.Namespace, environment: Environment, stage: Stage, ou
             }
             plan = CheckPlan("demo", ("app1",), ("db1",), tuple(stage.ports))
             tell(environment, "Looking from both sides, through an SSH server for each.\n")
-            with Hosts(Inventory(hosts), [plan], Options(), environment.say) as reached:
+            with Fleet(Inventory(hosts), [plan], Options(), environment.say) as reached:
                 checked = run_checks(reached, answerer=TwoMachines(reached))
         finally:
             for server, _ in servers.values():

@@ -1,4 +1,4 @@
-"""Which way leads to a host: the table of transports, and what `auto` means."""
+"""How a host is reached: the table of transports, and what `auto` means."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class ReachOptions:
     config: str | None = None  # another ssh_config, for tests
 
     def settings(self, name: str) -> Settings:
-        """How ssh reaches [user@]host[:port]. HostError where it does not say so in time."""
+        """The settings of ssh for [user@]host[:port]. HostError where `ssh -G` does not answer in time."""
         return self.found(Lookup(name, self.config))
 
     def found(self, lookup: Lookup) -> Settings:
-        """The same of a look-up that is under way."""
+        """The settings of a look-up that was started before."""
         return lookup.settings(max(0.1, min(self.connect_timeout, self.deadline - time.monotonic())))
 
 
@@ -44,7 +44,7 @@ class Sudo:
 
     @property
     def transport(self) -> str:
-        """The way below."""
+        """The transport of the inner connection."""
         return self.inner.transport
 
     @property
@@ -53,24 +53,24 @@ class Sudo:
         return self.inner.note
 
     def run(self, command: str) -> Channel:
-        """Start `command` under sudo -n, which forgets the variable that tells our own connection."""
+        """Start `command` under sudo -n, which drops the variable that names our own connection."""
         told = shlex.quote(f"SSH_CONNECTION=$1; export SSH_CONNECTION; {command}")
         asked = f'exec sudo -n /bin/sh -c {told} sh "$SSH_CONNECTION"'
         return self.inner.run(f"exec /bin/sh -c {shlex.quote(asked)}")
 
     def sockets(self, near: bool) -> list[bytes]:
-        """Those of the way below."""
+        """Those of the inner connection."""
         return self.inner.sockets(near)
 
     def close(self) -> None:
-        """Closes the way below."""
+        """Closes the inner connection."""
         self.inner.close()
 
 
 def connect(host: Host, inventory: Inventory, options: ReachOptions) -> Connection:
     """Reaches a host. HostError with a code of the contract if that fails, UsageError for what is not allowed."""
-    way = (options.transport if host.transport not in ("local", "exec") else None) or host.transport
-    connection = TRANSPORTS[way](host, inventory, options)
+    transport = (options.transport if host.transport not in ("local", "exec") else None) or host.transport
+    connection = TRANSPORTS[transport](host, inventory, options)
     if host.sudo:
         return Sudo(connection)
     return connection
@@ -142,7 +142,7 @@ def by_paramiko(host: Host, inventory: Inventory, options: ReachOptions) -> Conn
 
 
 def by_auto(host: Host, inventory: Inventory, options: ReachOptions) -> Connection:
-    """SSH in this process where the settings are within its reach, else the ssh program, with a word why."""
+    """SSH in this process where it can follow the settings, else the ssh program, with a note why."""
     hops = hops_of(host, inventory, options)
     why = next((why for hop in hops if (why := beyond_us(hop))), None)
     if why is None:
@@ -184,7 +184,7 @@ def hops_of(host: Host, inventory: Inventory, options: ReachOptions) -> list[Set
 
 
 def target(host: Host) -> str:
-    """A host as ssh takes it."""
+    """A host as the ssh program takes it: [user@]address[:port]."""
     address = f"[{host.address}]" if ":" in host.address else host.address
     return (f"{host.user}@" if host.user else "") + address + (f":{host.port}" if host.port else "")
 
@@ -193,18 +193,18 @@ def jump_targets(host: Host, inventory: Inventory, options: ReachOptions) -> lis
     """The jump hosts that the user or the inventory names, in order; a jump host's own jumps come before it."""
     text = options.jump or host.jump
     found: list[str] = []
-    for one in text.split(",") if text else []:
-        entry = inventory.hosts.get(one.strip())
+    for name in map(str.strip, text.split(",") if text else ()):
+        entry = inventory.hosts.get(name)
         if entry is not None and entry.jump and entry.name != host.name:
             found += jump_targets(entry, inventory, replace(options, jump=None))
         if entry is None:
-            split_target(one.strip())
-        found.append(one.strip())
+            split_target(name)
+        found.append(name)
     return found
 
 
 def merged(settings: Settings, host: Host) -> Settings:
-    """Resolved settings with what the inventory says of this host."""
+    """Resolved settings, overridden by what the inventory says of this host."""
     if host.identity_file:
         settings = replace(settings, identity_files=(host.identity_file,), identities_only=True)
     return replace_known(replace(settings, user=host.user or settings.user, port=host.port or settings.port), host)

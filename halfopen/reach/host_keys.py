@@ -1,4 +1,4 @@
-"""Whether the key that a host offers is the one that is known of it; nothing is added unless that was asked for."""
+"""Whether the key that a host offers is the known one; keys are added only with --host-keys accept-new."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from halfopen.userfiles import anchored
 
 
 def check_host_key(key: Any, hop: Settings, known: KnownHosts, accept_new: bool) -> None:
-    """Lets a known key pass, adds a new one if that was asked for, and refuses all else."""
+    """Accepts a known key, adds an unknown one if `accept_new`; HostError for every other."""
     name, kind, blob = hop.host_key_alias or hop.host, key.get_name(), key.asbytes()
     trust, entries = known_hosts.judge(known, name, hop.port, kind, blob)
     shown, where = f"{kind} {fingerprint(blob)}", known_hosts.host_name(name, hop.port)
@@ -25,9 +25,10 @@ def check_host_key(key: Any, hop: Settings, known: KnownHosts, accept_new: bool)
         add_known_host(anchored(hop.new_keys), where, key)
         return
     if trust is Trust.UNKNOWN:
+        skipped = f"; {known.note}" if known.note else ""
         raise HostError(
             ErrorCode.HOST_KEY_UNKNOWN,
-            f"{where} offers {shown}, and no known_hosts file has a key of it",
+            f"{where} offers {shown}, and no known_hosts file has a key of it{skipped}",
             f"compare the fingerprint, then connect once with ssh -p {hop.port} {hop.user}@{hop.host}, "
             "or --host-keys accept-new"
             if hop.new_keys
@@ -40,7 +41,7 @@ def check_host_key(key: Any, hop: Settings, known: KnownHosts, accept_new: bool)
             "do not connect: somebody who holds a revoked key answers at this address",
         )
     if trust is Trust.OTHER_TYPE:
-        has = ", ".join(f"{one.kind} {fingerprint(one.key)} ({one.where})" for one in entries)
+        has = ", ".join(f"{entry.kind} {fingerprint(entry.key)} ({entry.where})" for entry in entries)
         raise HostError(
             ErrorCode.HOST_KEY_UNKNOWN,
             f"{where} offers {shown}, a type of key that is not known of it; known: {has}",

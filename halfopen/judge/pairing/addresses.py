@@ -33,7 +33,6 @@ class AddressMap:
     servers: Side
     ports: frozenset[int]
     unread: frozenset[str]
-    unread_addresses: frozenset[bytes] = frozenset()
     partial: frozenset[NetnsRef] = frozenset()  # read in part: what is not there may be there all the same
     links: Mapping[NetnsRef, tuple[InterfaceAddress, ...]] = field(default_factory=dict)
 
@@ -106,7 +105,6 @@ def survey(
         server_side,
         frozenset(ports),
         unread,
-        frozenset(packed for name in unread for packed in extra.get(name, ())),
         frozenset(place for spaces in sides.values() for place, namespace in spaces if not namespace.whole),
         {place: space.addresses for spaces in sides.values() for place, space in spaces[1:]},
     )
