@@ -9,7 +9,8 @@ import pytest
 from evidence import CLIENT, SERVER, bracket, facts, key, sights, snapshot, sock
 
 from halfopen import address
-from halfopen.judge.assembly.check import Policy, analyse
+from halfopen.judge.assembly.check import analyse
+from halfopen.judge.assembly.policy import Policy
 from halfopen.judge.assembly.run_evidence import Evidence
 from halfopen.judge.pairing.pair import join
 from halfopen.model import Collector, HostFacts, InterfaceAddress, Namespace, Snapshot, Socket

@@ -31,7 +31,7 @@ from report_examples import (
 
 from halfopen import address
 from halfopen.errors import UsageError
-from halfopen.judge.assembly.check import Policy
+from halfopen.judge.assembly.policy import Policy
 from halfopen.report import escape
 from halfopen.report.formats import FORMATS, format_for, named
 from halfopen.report.schema import SCHEMAS

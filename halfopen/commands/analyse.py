@@ -12,7 +12,8 @@ from halfopen.commands.exhibits import exhibits, snapshot_file
 from halfopen.environment import Environment
 from halfopen.evidence.saved import Saved, run_of
 from halfopen.inventory import read as read_inventory
-from halfopen.judge.assembly.check import Policy, report_of
+from halfopen.judge.assembly.check import report_of
+from halfopen.judge.assembly.policy import Policy
 from halfopen.options import add_common
 from halfopen.plan import CheckPlan
 from halfopen.run.pasted import Exhibit, judge_texts

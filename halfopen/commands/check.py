@@ -39,7 +39,7 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
             prepare_folder(environment.folder / args.save, hosts.ports)
         hosts.begin()
         # While they answer, because the judgement takes as long to import as a host takes to be reached.
-        from halfopen.judge.assembly.check import Policy
+        from halfopen.judge.assembly.policy import Policy
         from halfopen.run.live import report_of_run, run_checks
 
         checked = run_checks(hosts, args.deep)
