@@ -19,7 +19,7 @@ from halfopen.judge.diagnosis.diagnose import Diagnosis, causes_of_all, diagnose
 from halfopen.judge.diagnosis.outlook import model_timeout, outlook_of
 from halfopen.judge.diagnosis.rules import RULES
 from halfopen.judge.diagnosis.rules.commands import end_now, see_program
-from halfopen.judge.pairing.match import EndQuery, Suspect
+from halfopen.judge.pairing.connection import EndQuery, Suspect
 from halfopen.model import Collector, HostFacts, ListenSocket, NetnsRef, Process, Socket, TcpInfo
 from halfopen.schema.report import CauseCode, Command, Confidence, OutlookCode, Verdict
 from halfopen.tcp import State, Timer

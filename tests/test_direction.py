@@ -17,7 +17,8 @@ from halfopen.judge.assembly.policy import Policy
 from halfopen.judge.assembly.run_evidence import Evidence
 from halfopen.judge.diagnosis.case import HostEvidence
 from halfopen.judge.pairing.addresses import survey
-from halfopen.judge.pairing.match import Agreement, match
+from halfopen.judge.pairing.connection import Agreement
+from halfopen.judge.pairing.match import match
 from halfopen.model import ListenSocket, Process, Socket
 from halfopen.plan import CheckPlan
 from halfopen.report.formats import FORMATS

@@ -26,7 +26,8 @@ from halfopen.judge.assembly.sections import (
     unjudged_rows,
 )
 from halfopen.judge.confirm.bracket import Confirmed, Unjudged, held
-from halfopen.judge.pairing.match import BOTH_ESTABLISHED, Matching, agreement_of
+from halfopen.judge.pairing.connection import BOTH_ESTABLISHED, agreement_of
+from halfopen.judge.pairing.match import Matching
 from halfopen.judge.pairing.pair import notes_on_names, one_name_each, under_one_name
 from halfopen.model import Snapshot
 from halfopen.plan import CheckPlan

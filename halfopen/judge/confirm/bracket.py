@@ -14,7 +14,7 @@ from itertools import product
 
 from halfopen.errors import HostError
 from halfopen.judge.confirm.answers import is_answered
-from halfopen.judge.pairing.match import EndQuery, Suspect
+from halfopen.judge.pairing.connection import EndQuery, Suspect
 from halfopen.judge.verdict import sequence as counters
 from halfopen.judge.verdict.table import SEVERITY, Accord, judge_pair, state_of_sight
 from halfopen.model import Absence, Look, Lookup, NetnsRef, Observation, Socket
