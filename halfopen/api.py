@@ -23,7 +23,7 @@ from halfopen.schema.report import SCHEMA, Report, Severity
 
 if TYPE_CHECKING:
     from halfopen.evidence.saved import Saved
-    from halfopen.judge.assembly.check import Policy
+    from halfopen.judge.assembly.policy import Policy
     from halfopen.run.exhibits import ReadBytes
     from halfopen.run.pasted import Exhibit
 
@@ -206,7 +206,7 @@ def moment(text: str) -> datetime:
 
 def policy_of(fail_on: str) -> Policy:
     """A severity, or "never" -> what makes a run fail. UsageError for another word."""
-    from halfopen.judge.assembly.check import Policy
+    from halfopen.judge.assembly.policy import Policy
 
     known_word(fail_on, FAIL_ON, "fail_on")
     return Policy(None if fail_on == "never" else Severity(fail_on))

@@ -11,7 +11,7 @@ from halfopen import address
 from halfopen.judge.confirm.bracket import Confirmed
 from halfopen.judge.diagnosis.case import Case, HostEvidence
 from halfopen.judge.diagnosis.diagnose import Diagnosis, diagnose
-from halfopen.judge.pairing.match import EndQuery, Suspect
+from halfopen.judge.pairing.connection import EndQuery, Suspect
 from halfopen.model import Collector, HostFacts, ListenSocket, NetnsRef, Process, Socket
 from halfopen.schema.report import CauseCode, Confidence, Verdict
 from halfopen.tcp import State, Timer

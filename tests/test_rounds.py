@@ -10,7 +10,8 @@ from evidence import CLIENT, SERVER, bracket, end, key, sights, snapshot, sock
 from halfopen import address
 from halfopen.judge.confirm.bracket import Bracket, Confirmed, held, lasting, questions
 from halfopen.judge.pairing.addresses import survey
-from halfopen.judge.pairing.match import Suspect, match
+from halfopen.judge.pairing.connection import Suspect
+from halfopen.judge.pairing.match import match
 from halfopen.model import Absence, NetnsRef, Snapshot, Socket
 from halfopen.schema.report import Confidence, Verdict
 from halfopen.tcp import State, Timer

@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping
 import pytest
 
 from halfopen.glossary import CONFIDENCES, MEANINGS
-from halfopen.judge.assembly.headline import AFTER_COUNT, MEANING, SHORT
 from halfopen.judge.diagnosis.outlook import GRAVITY, LEADS, OUTLOOKS
 from halfopen.judge.diagnosis.verdict_traits import TRAITS
 from halfopen.judge.verdict.table import SEVERITY
@@ -17,8 +16,6 @@ OF_VERDICTS: Mapping[str, Collection[Verdict]] = {
     "glossary": MEANINGS,
     "severity": SEVERITY,
     "what the rules, the outlook and the remedies take from a verdict": TRAITS,
-    "headline": [*SHORT, *AFTER_COUNT],
-    "sentence of a group": MEANING,
 }
 
 

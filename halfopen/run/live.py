@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 
 from halfopen import address
 from halfopen.errors import HostError
-from halfopen.judge.assembly.check import Policy, analyse, notes_of, report_of
+from halfopen.judge.assembly.check import analyse, notes_of, report_of
+from halfopen.judge.assembly.policy import Policy
 from halfopen.judge.inquiry import (
     Answerer,
     Baseline,

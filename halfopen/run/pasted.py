@@ -9,7 +9,8 @@ from functools import cached_property
 from halfopen import address
 from halfopen.evidence.saved import Saved, snapshot_of
 from halfopen.evidence.text.parsed import ParsedText
-from halfopen.judge.assembly.check import Policy, analyse
+from halfopen.judge.assembly.check import analyse
+from halfopen.judge.assembly.policy import Policy
 from halfopen.judge.assembly.run_evidence import Evidence
 from halfopen.judge.confirm.dumps import Moment, dialled, how_compared, with_addresses
 from halfopen.judge.inquiry import Explanation, KernelState, drive, inquire

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from halfopen import address
 from halfopen.errors import HostError
 from halfopen.evidence.saved import Saved, SavedRound, snapshot_of, unpack_counts, unpack_sights
-from halfopen.judge.assembly.check import Policy, analyse, notes_of
+from halfopen.judge.assembly.check import analyse, notes_of
+from halfopen.judge.assembly.policy import Policy
 from halfopen.judge.confirm.dumps import Moment, how_compared, in_tables, number_of_moments
 from halfopen.judge.inquiry import (
     Baseline,
