@@ -1,7 +1,7 @@
 """The order of the questions of a check: the only place that knows it.
 
 `inquire` is a generator: it yields a question, is sent the answer, and returns what the checks of a run rest on. It
-does no I/O and has no clock and no thread; who answers (open hosts, a saved run, pasted text, simulated hosts in a
+does no I/O and has no clock and no thread; what answers (open hosts, a saved run, pasted text, simulated hosts in a
 test) is an `Answerer`, and `drive` brings the two together.
 
 A clean pair costs one dump and the byte counters of its connections. Only what looks wrong is asked about again, and
@@ -54,7 +54,7 @@ class Explanation:
 
 
 class Answerer(Protocol):
-    """Whoever answers the questions of an inquiry. A host that fails is a value in the answer, never an exception."""
+    """What answers the questions of an inquiry. A host that fails is a value in the answer, never an exception."""
 
     def dump(self, question: Dump) -> Snapshots: ...
     def translations(self, question: Translations) -> Snapshots: ...
@@ -71,7 +71,7 @@ class Question(Generic[T]):
     __slots__ = ()
 
     def put(self, answerer: Answerer) -> T:
-        """Asks it."""
+        """Calls the method of the answerer for this question, and returns its answer."""
         raise NotImplementedError
 
 
@@ -112,7 +112,10 @@ class Baseline(Question[Mapping[str, KernelState]]):
 
 @dataclass(frozen=True, slots=True)
 class ByteCounts(Question[Mapping[str, tuple[Counts, HostError | None]]]):
-    """Byte counters of established pairs, host by host. A host that cannot tell is not in the answer."""
+    """Byte counters of established pairs, host by host. A host without counters is not in the answer.
+
+    asks: host -> what it is asked for. ports: host -> what its dump is limited to; empty for all.
+    """
 
     asks: Mapping[str, CountQuery]
     ports: Mapping[str, tuple[int, ...]]
@@ -123,7 +126,7 @@ class ByteCounts(Question[Mapping[str, tuple[Counts, HostError | None]]]):
 
 @dataclass(frozen=True, slots=True)
 class Pause(Question[bool]):
-    """Time to pass before round `number` (from 0), because `suspects` are left. False: there is no later moment."""
+    """Seconds to wait before round `number` (from 0), with so many suspects left. False: there is no later moment."""
 
     seconds: float
     suspects: int
@@ -155,7 +158,10 @@ class LookUp(Question[Sequence[Look]]):
 
 @dataclass(frozen=True, slots=True)
 class Explain(Question[Mapping[str, Explanation]]):
-    """Kernel counters after the looks, and the processes that hold these inodes, host by host."""
+    """Kernel counters after the looks, and the processes that hold these inodes, host by host.
+
+    inodes: host -> socket inodes, empty if only its counters are wanted. places: as in `Baseline`.
+    """
 
     inodes: Mapping[str, tuple[int, ...]]
     places: frozenset[NetnsRef]
@@ -177,7 +183,7 @@ Asking = Generator[Question[Any], Any, T]
 
 
 def drive(inquiry: Inquiry, answerer: Answerer) -> Inquired:
-    """Runs an inquiry to its end."""
+    """Puts the questions of an inquiry to an answerer, one after the other; returns what the inquiry returns."""
     answer: Any = None
     while True:
         try:
@@ -223,7 +229,7 @@ def inquire(
 
 
 def put(question: Question[T]) -> Asking[T]:
-    """One question and its answer."""
+    """Yields one question, and returns the answer that was sent, with the type that this question promises."""
     answer: T = yield question
     return answer
 
@@ -347,7 +353,10 @@ def explained(
     before: Mapping[str, KernelState],
     places: frozenset[NetnsRef],
 ) -> Asking[dict[str, HostEvidence]]:
-    """Kernel counters, and the processes of what is reported, of every host that a check reports something of."""
+    """The evidence of every host with an end of a suspect: kernel counters, and the processes that findings name.
+
+    before: host -> its counters before the looks. places: the namespaces with a suspect end.
+    """
     names = sorted({name for check in evidence for name in involved(check.matching.suspects)})
     if not names:
         return {}

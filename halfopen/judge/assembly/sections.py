@@ -93,7 +93,7 @@ def end_of(host: HostEvidence, socket: Socket | None, netns: int | None) -> End 
         return None
     local, local_port, peer, peer_port = address.split_key(socket.key)
     process, info = host.owner(socket), socket.info
-    # Before the handshake is done these two clocks have not been set: they show the time since boot.
+    # Before the handshake is done these two ages are not set, and show the time since boot.
     is_open = socket.state not in (State.SYN_SENT, State.SYN_RECV)
     idle = min(info.last_data_sent_ms, info.last_data_recv_ms) / 1000 if info is not None and is_open else None
     return End(

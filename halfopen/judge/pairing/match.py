@@ -126,7 +126,7 @@ def agreed(addresses: AddressMap, near: Ends, far: Ends, same: set[bytes]) -> Co
 
 
 def served_here(addresses: AddressMap, here: str, there: str, records: set[bytes]) -> set[bytes]:
-    """Those records whose local end is the server's. Where the ports tell it of all, that costs two passes."""
+    """Those records whose local end is the server's. Where ports decide it for all, that costs two passes."""
     served = [server_ports(addresses, host) for host in (here, there)]
     if served[0].isdisjoint(map(LOCAL_PORT, records)) and served[1].issuperset(map(PEER_PORT, records)):
         return set()

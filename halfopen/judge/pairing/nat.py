@@ -1,9 +1,9 @@
-"""Translation: what connection tracking says -> the key by which the two ends of a connection are one.
+"""Entries of connection tracking -> one key for both ends of a translated connection.
 
-Translation maps the key, never the socket. A translated connection has one tuple where the client dials and another
-where the server accepts; the rows of both ends get a key of their own, made of two synthetic addresses which nobody
-else can have, so that the join, which knows nothing of this, finds them equal. What comes out of the join gets the
-keys back that the kernels know, with a sentence that says how the two correspond.
+Translation maps the key, never the socket. A translated connection has one tuple where the client connects and another
+where the server accepts; the rows of both ends get a key of their own, made of two synthetic addresses which no
+interface can have, so that the join, which knows nothing of this, finds them equal. What comes out of the join gets
+the keys back that the kernels know, with a sentence that says how the two correspond.
 
 A step is one entry of one namespace: the tuple of the first packet as it came, and as it went on (for ctnetlink's
 orig and reply: the reply, mirrored). Steps compose: masquerade on the client's host, then a router, then a
