@@ -63,6 +63,14 @@ def test_a_reader_who_leaves_is_130_and_quiet() -> None:
 
 
 @linux
+@pytest.mark.parametrize("nobody", ["> /dev/full", "| true"])
+def test_evidence_is_saved_where_stdout_cannot_be_written(nobody: str, tmp_path: Path) -> None:
+    code, _, _ = shell(f"set -o pipefail; halfopen check local local --port 1 --save {tmp_path}/ev {nobody}")
+    assert code in (2, 130, 0)  # 0: all of it was in the pipe before its reader had gone
+    assert [one.name for one in (tmp_path / "ev").iterdir()] == ["local.halfopen"]
+
+
+@linux
 def test_without_a_working_directory_only_what_is_relative_to_it_fails(tmp_path: Path) -> None:
     gone, file = tmp_path / "gone", tmp_path / "report.json"
     leave = f"mkdir {gone}; cd {gone}; rmdir {gone};"

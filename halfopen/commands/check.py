@@ -43,11 +43,14 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
 
         checked = run_checks(hosts, args.deep)
     report = report_of_run(checked, Policy(None if args.fail_on == "never" else Severity(args.fail_on)))
-    code = out.deliver(report, report.exit_code)
-    if args.save:
-        from halfopen.archive import saved
+    code = report.exit_code
+    try:
+        code = out.deliver(report, code)
+    finally:  # evidence is taken once, so it is kept where stdout has failed too
+        if args.save:
+            from halfopen.archive import saved
 
-        code = save(environment.folder / args.save, saved(checked), code, environment)
+            code = save(environment.folder / args.save, saved(checked), code, environment)
     return code
 
 
