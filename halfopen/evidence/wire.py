@@ -202,7 +202,7 @@ class DumpDecoder:
     """Frames of the answer to DUMP, as they arrive -> Namespace. Rows with none of `ports` are left out.
 
     What stands behind a FIELDS frame is of another namespace: `others` has them once the answer has ended, and
-    `refused` counts those that could not be entered.
+    `refused` counts those that could not be read. One of which the host had sent something before is not whole.
     """
 
     def __init__(self, ports: frozenset[int]) -> None:
@@ -230,14 +230,15 @@ class DumpDecoder:
         if self.rows != count:
             raise missing_rows(self.rows, count)
         own, *others = self.spaces
+        named = [(dict(space.fields), space) for space in others]
+        refused = {values.get("netns") for values, _ in named if "refused" in values}
+        self.refused = len(refused)
         found = []
-        for space in others:
-            values = dict(space.fields)
-            if "refused" in values:
-                self.refused += 1
-                continue
-            here, tracked, forwards = decode_ground(space.fields)
-            found.append(self._namespace(space, needed(values.get("netns")) or None, here, tracked, forwards))
+        for values, space in named:
+            if "refused" not in values:
+                here, tracked, forwards = decode_ground(space.fields)
+                one = self._namespace(space, needed(values.get("netns")) or None, here, tracked, forwards)
+                found.append(replace(one, whole=one.whole and values.get("netns") not in refused))
         self.others = tuple(found)
         return self._namespace(own, netns, addresses)
 

@@ -205,7 +205,7 @@ class Agent:
                 own = decoder.end(count, self.netns, self.addresses)
                 own = replace(own, tracked=self.tracked, forwards=self.forwards)
                 if decoder.refused and self.facts.sees_namespaces:
-                    gap = f"{decoder.refused} other network namespaces could not be entered"
+                    gap = f"{decoder.refused} other network namespaces could not be entered or read"
                     self.facts = replace(self.facts, gaps=(*self.facts.gaps, gap))
                 return (own, *decoder.others)
             decoder.add(frame)
