@@ -8,7 +8,7 @@ import pytest
 from evidence import CLIENT, SERVER, bracket, end, key, sights, snapshot, sock
 
 from halfopen import address
-from halfopen.findings import Confidence, Verdict
+from halfopen.findings import Confidence, Reason, Verdict
 from halfopen.judge.ground import survey
 from halfopen.judge.match import Suspect, match
 from halfopen.judge.rounds import Bracket, Held, held, lasting, questions
@@ -116,6 +116,26 @@ def test_the_looks_begin_and_end_at_the_survivor() -> None:
     assert list(questions([gone_server], second=True)) == ["db"]
     assert list(questions([gone_client], second=False)) == ["db"]
     assert list(questions([gone_client], second=True)) == ["web"]
+
+
+def test_what_changes_from_one_verdict_to_another_is_not_dropped() -> None:
+    """It is one connection as long as an end of it stays; what a look cleared, or another socket, is silent."""
+    suspects, hosts = suspect_of([sock(ONE)], [])
+
+    def judged(*pairs: tuple[list[Socket], list[Socket]]) -> list[tuple[str, Place, State]]:
+        looks = [bracket(sights(hosts, {"web": one, "db": two}, suspects)) for one, two in pairs]  # type: ignore[arg-type]
+        found, unjudged = held(suspects, looks)
+        assert not found
+        return [(one.reason, one.survivor.place, one.survivor.looks[-1].state) for one in unjudged]  # type: ignore
+
+    near, queued = [sock(ONE)], [sock(OTHER, inode=0, cookie=7)]
+    web, db = (suspects[0].client.places[0], suspects[0].server.places[0])
+    assert judged((near, queued), (near, [])) == [(Reason.CHANGING, web, State.ESTABLISHED)]
+    assert judged((near, queued), ([], queued)) == [(Reason.CHANGING, db, State.ESTABLISHED)]
+    assert judged((near, []), ([sock(ONE, State.FIN_WAIT1)], [])) == [(Reason.CHANGING, web, State.FIN_WAIT1)]
+    assert judged((near, queued), ([sock(ONE, cookie=9)], [])) == []
+    assert judged((near, queued), ([], [])) == []
+    assert judged((near, queued), (near, [sock(OTHER, cookie=7)]), (near, [])) == []
 
 
 def test_cleared_suspects_are_not_asked_about_again() -> None:

@@ -52,7 +52,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Survivor:
-    """The one end of a suspect that is there: its place, and the socket in every look that found it, in order."""
+    """The end of a suspect that stays: its place, and the socket in every look that found it, in order."""
 
     place: Place
     looks: tuple[Socket, ...]
@@ -220,11 +220,14 @@ def held(suspects: Sequence[Suspect], brackets: Sequence[Bracket]) -> tuple[list
         words = [shown(suspect, bracket) for bracket in brackets]
         blind = any(word.verdict is Accord.UNJUDGED for word in words)
         verdict = None if blind else throughout(words)
-        if not blind and verdict is None:
+        changed = None if blind or verdict is not None else changing(suspect, words)
+        if not blind and verdict is None and changed is None:
             continue
         survivor = survivor_of(suspect, brackets)
         if survivor is not None and (verdict is None or verdict in ALONE) and is_answered(survivor.looks):
             unjudged.append(answered(suspect, survivor))
+        elif changed is not None:
+            unjudged.append(changed)
         elif verdict is None:
             unjudged.append(Unjudged(suspect, suspect.doubt, suspect.reason, survivor))
         else:
@@ -254,6 +257,23 @@ def answered(suspect: Suspect, survivor: Survivor) -> Unjudged:
     missing = suspect.server if survivor.looks[0].key == suspect.client.key else suspect.client
     hosts = " or ".join(dict.fromkeys(place.host for place in missing.places))
     return Unjudged(suspect, ANSWERED.format(host=hosts), Reason.ANSWERED_ELSEWHERE, survivor)
+
+
+def changing(suspect: Suspect, words: Sequence[Shown]) -> Unjudged | None:
+    """A suspect without one verdict in all brackets, as long as none of them cleared it and an end of it is the same
+    socket in all. Another socket there is another connection, and no word is due on one that is over.
+    """
+    if any(word.verdict is Accord.AGREE for word in words):
+        return None
+    last = words[-1]
+    for place, looks in (
+        (last.first_place, [word.first for word in words]),
+        (last.second_place, [word.second for word in words]),
+    ):
+        there = [one for one in looks if isinstance(one, Socket) and same_life(one, looks[-1])]
+        if len(there) == len(looks):
+            return Unjudged(suspect, CHANGING, Reason.CHANGING, Survivor(place, tuple(there)))
+    return None
 
 
 def throughout(words: Sequence[Shown]) -> Verdict | None:
@@ -311,6 +331,7 @@ def finding(suspect: Suspect, verdict: Verdict, last: Shown, rounds: int) -> Hel
 
 
 ALONE = (Verdict.MISSING_ON_SERVER, Verdict.MISSING_ON_CLIENT, Verdict.ABANDONED_CLOSE, Verdict.CLOSING_ALONE)
+CHANGING = "they went from one verdict to another while they were looked at (look again)"
 ANSWERED = (
     "no other end on {host}, but somebody answers: a proxy, NAT or another host with that address "
     "(by design? --allow answered-elsewhere)"
