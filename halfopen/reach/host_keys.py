@@ -50,7 +50,7 @@ def check_host_key(key: Any, hop: Settings, known: KnownHosts, accept_new: bool)
     raise HostError(
         ErrorCode.HOST_KEY_MISMATCH,
         f"{where} offers {shown}, but {entries[0].where} has {fingerprint(entries[0].key)}",
-        f"if the host was reinstalled: ssh-keygen -f {entries[0].file} -R '{where}', then connect once with ssh; "
+        f"if the host was reinstalled: {known_hosts.removal(entries[0].file, where)}, then connect once with ssh; "
         "if not, somebody may be in between",
     )
 

@@ -7,7 +7,7 @@ import json
 import msgspec
 
 from halfopen.checkup import Checkup, Item, Patient, Status
-from halfopen.report.escape import Terminal, terminal
+from halfopen.report.escape import Terminal, hint, terminal
 from halfopen.report.text import BLANK, wrapped
 from halfopen.report.view import View
 
@@ -50,7 +50,10 @@ def lines_of_item(item: Item, view: View) -> list[Terminal]:
     told = []
     if item.rules_out:
         told.append(f"rules out {', '.join(item.rules_out)}")
-    told += [word for word in (item.costs, item.grant and f"to get it: {item.grant}") if word]
+    if item.costs:
+        told.append(item.costs)
     for sentence in told:
         lines += wrapped(sentence, view, " " * MARGIN, " " * (MARGIN + 2))
+    if item.grant:
+        lines.append(Terminal(f"{' ' * MARGIN}to get it: {hint(item.grant)}"))
     return lines
