@@ -67,7 +67,8 @@ class Hosts:
 
     `say` is told what is under way, for a terminal; with "" that nothing is any more. `notes`: host and what a reader
     should know of how it was read. `ports`: what the dump of each host is limited to, empty for all. `agents`: hosts
-    that answer; `failed`: why the others do not. `until`: when the step that is under way ends (time.monotonic()).
+    that answer; `failed`: why the others do not; `lost`: which of these have answered before. `until`: when the
+    step that is under way ends (time.monotonic()).
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Hosts:
         self.deadline = self.until = self.began + options.timeout
         self.agents: dict[str, AnyAgent] = {}
         self.failed: dict[str, HostError] = {}
+        self.lost: set[str] = set()
         self.reached: dict[str, Connection] = {}
         self.own: set[bytes] = set()
         self.opened = Opened()
@@ -165,6 +167,7 @@ class Hosts:
             return self.unread(name, error)
         self.agents[name] = agent
         self.failed.pop(name, None)
+        self.lost.discard(name)
         return snapshot
 
     def unread(self, name: str, error: HostError) -> Snapshot:
@@ -193,7 +196,8 @@ class Hosts:
 
     def drop(self, name: str, error: HostError) -> None:
         """Asks a host no more."""
-        self.agents.pop(name, None)
+        if self.agents.pop(name, None) is not None:
+            self.lost.add(name)
         self.failed[name] = error
 
     def reach(self, host: Host) -> tuple[AnyAgent, Snapshot]:
@@ -303,23 +307,33 @@ class Hosts:
     def counters_of(self, name: str, _: str) -> Known | None:
         """Counters and sysctls of one host."""
         if name not in self.agents:
+            self.unknown(name, "its counters")
             return None
         try:
             with self.asking(name) as agent:
                 return agent.evidence()
         except HostError as error:
-            self.notes.append((name, f"its counters could not be read: {error.message}"))
+            self.unknown(name, "its counters", error)
             return None
+
+    def unknown(self, name: str, what: str, error: HostError | None = None) -> None:
+        """Notes what is not known of a host that has been read; of another one its error tells enough."""
+        error = error or (self.failed[name] if name in self.lost else None)
+        if error is not None:
+            self.notes.append((name, f"{what} could not be read: {error.message}"))
 
     def owners_of(self, name: str, inodes: Sequence[int]) -> dict[int, Process]:
         """Processes that hold these sockets of one host."""
-        if name not in self.agents or not inodes:
+        if not inodes:
+            return {}
+        if name not in self.agents:
+            self.unknown(name, "the processes")
             return {}
         try:
             with self.asking(name) as agent:
                 found, unreadable = agent.owners(inodes)
         except HostError as error:
-            self.notes.append((name, f"the processes could not be read: {error.message}"))
+            self.unknown(name, "the processes", error)
             return {}
         # Where /proc hides other users' processes altogether (hidepid), none is counted as unreadable.
         hidden = unreadable or (agent.facts is not None and agent.facts.privileged is False)
