@@ -170,6 +170,8 @@ def decode(data: bytes, name: str) -> Saved:
             raise UsageError(f"{name}: more than {LIMIT >> 30} GiB when unpacked", "is it a snapshot of halfopen?")
         if not unpacker.eof:
             raise UsageError(f"{name}: the file is cut off", "copy it again")
+        if unpacker.unused_data:
+            raise UsageError(f"{name}: more stands behind the snapshot in it", "each snapshot needs a file of its own")
         return from_json(text)
     except zlib.error as error:
         raise UsageError(f"{name} is no snapshot: {error}", "snapshots are written by halfopen collect") from error
