@@ -7,7 +7,7 @@ and gives `inferred`; two of each side are two brackets around the same sockets,
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from halfopen import address
 from halfopen.model import (
@@ -142,15 +142,6 @@ def with_addresses(snapshot: Snapshot, more: Sequence[bytes]) -> Snapshot:
     """A snapshot whose host has these addresses as well."""
     if not more:
         return snapshot
-    spaces = tuple(
-        Namespace(
-            one.netns,
-            (*one.addresses, *(InterfaceAddress(packed, ()) for packed in more)),
-            one.table,
-            one.listeners,
-            one.covered_ports,
-            one.whole,
-        )
-        for one in snapshot.namespaces
-    )
-    return Snapshot(snapshot.host, snapshot.facts, spaces, snapshot.error, snapshot.transport)
+    added = tuple(InterfaceAddress(packed, ()) for packed in more)
+    spaces = tuple(replace(one, addresses=(*one.addresses, *added)) for one in snapshot.namespaces)
+    return replace(snapshot, namespaces=spaces)
