@@ -93,11 +93,11 @@ def test_evidence_is_saved_where_stdout_cannot_be_written(nobody: str, tmp_path:
 @linux
 def test_without_a_working_directory_only_what_is_relative_to_it_fails(tmp_path: Path) -> None:
     gone, file = tmp_path / "gone", tmp_path / "report.json"
-    leave = f"mkdir {gone}; cd {gone}; rmdir {gone};"
-    code, out, _ = shell(f"{leave} halfopen check local local --port 1 -o {file}")
+    leave = f"mkdir {gone} && cd {gone} && rmdir {gone} &&"
+    code, out, _ = shell(f"{leave} halfopen check local local --port 1 -o {file}", tmp_path)
     assert code == 0 and out.startswith("clean") and file.exists()
     for relative in ("check local local --port 1 -o report.json", "check --inventory x.toml"):
-        code, _, err = shell(f"{leave} halfopen {relative}")
+        code, _, err = shell(f"{leave} halfopen {relative}", tmp_path)
         assert code == 2 and "(deleted working directory)" in err
 
 
