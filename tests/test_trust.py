@@ -17,6 +17,7 @@ from halfopen.errors import ErrorCode, HostError
 from halfopen.inventory import Host, Inventory
 from halfopen.reach.channel import Channel
 from halfopen.reach.connect import ReachOptions, connect
+from halfopen.reach.host_keys import FILE_LIMIT
 from halfopen.reach.library import load_paramiko
 from halfopen.reach.settings import from_options
 
@@ -100,6 +101,28 @@ def test_known_hosts_never_come_from_the_working_directory(way: str, name: str, 
             site.reach(way, *lines)
         assert caught.value.code is ErrorCode.HOST_KEY_UNKNOWN, caught.value.message
     assert site.reach(way, f"UserKnownHostsFile none\nGlobalKnownHostsFile {site.folder}/known").startswith("here")
+
+
+@pytest.mark.parametrize("kind", ["endless", "large", "folder", "fifo"])
+def test_a_known_hosts_file_is_read_whole_or_not_at_all(kind: str, site: Site) -> None:
+    path = site.folder / "odd"
+    if kind == "endless":
+        path.symlink_to("/dev/zero")
+    elif kind == "large":  # the line that revokes the key stands behind all that is read
+        with path.open("w") as file:
+            file.write(site.line)
+            file.seek(FILE_LIMIT)
+            file.write(f"\n@revoked {site.line}")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+    with pytest.raises(HostError) as caught:
+        site.reach("paramiko", f"UserKnownHostsFile {site.folder}/known {path}")
+    assert caught.value.code is ErrorCode.HOST_KEY_UNKNOWN and f"{path} cannot be read" in caught.value.message
+    path.unlink() if kind != "folder" else path.rmdir()
+    path.symlink_to(os.devnull)
+    assert site.reach("paramiko", f"UserKnownHostsFile {site.folder}/known {path}").startswith("here")
 
 
 def test_where_no_file_is_left_to_keep_a_new_key_none_is_accepted(site: Site) -> None:
