@@ -16,7 +16,7 @@ from halfopen import address
 from halfopen.errors import ErrorCode, HostError
 from halfopen.evidence import frames, kernel, wire
 from halfopen.model import Absence, Socket
-from halfopen.probe import dump, procfs
+from halfopen.probe import dump, interfaces, procfs
 from halfopen.probe.head import Refused
 from halfopen.table import Table
 from halfopen.tcp import State, Timer, number_of
@@ -319,3 +319,19 @@ def test_only_a_host_that_says_so_has_no_sockets(
     texts = {"/proc/net/sockstat": four, "/proc/net/sockstat6": six}
     monkeypatch.setattr(procfs, "read_file", lambda path, _: texts[path])
     assert procfs.has_sockets() is may
+
+
+@pytest.mark.parametrize("large", ["fib_trie", "if_inet6"])
+def test_a_text_of_addresses_that_is_too_large_is_refused_and_not_cut(
+    large: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: int) -> None:
+        raise Refused(93, "netlink")
+
+    texts = {f"/proc/net/{large}": bytes(interfaces.ADDRESSES_LIMIT + 1)}
+    monkeypatch.setattr(interfaces, "Netlink", refuse)
+    monkeypatch.setattr(interfaces, "read_file", lambda path, limit: texts.get(path, b"")[:limit])
+    with pytest.raises(Refused, match=f"27.*{large}"):
+        interfaces.ground()
+    texts[f"/proc/net/{large}"] = texts[f"/proc/net/{large}"][1:]
+    assert (large, texts[f"/proc/net/{large}"]) in interfaces.ground()
