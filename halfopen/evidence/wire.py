@@ -403,8 +403,8 @@ def decode_owners(fields: Sequence[tuple[str, bytes]]) -> tuple[dict[int, Proces
             found[inode] = Process(
                 pid,
                 text(rest[:comm].removesuffix(b"\n"), NAME_LIMIT),
-                text(words)[:200] or None,
-                unit_of(text(rest[comm + command :])),
+                text(words, PROC_LIMIT)[:200] or None,
+                unit_of(text(rest[comm + command :], PROC_LIMIT)),
             )
     return found, unreadable
 
@@ -463,11 +463,12 @@ def decode_counters(table: bytes) -> dict[str, int]:
             count = number(value.removeprefix(b"-"))
             if not COUNTER_NAME.fullmatch(name) or count is None:
                 raise broken("a counter that is none of Linux")
-            found[text(name)] = -count if value.startswith(b"-") else count  # Tcp: MaxConn is -1
+            found[text(name, NAME_LIMIT)] = -count if value.startswith(b"-") else count  # Tcp: MaxConn is -1
     return found
 
 
 NAME_LIMIT = 255  # bytes of what a host calls itself, its kernel or a process
+PROC_LIMIT = 2048  # bytes of a file below /proc/PID, as the probe reads it
 COUNTER_NAME = re.compile(rb"[A-Za-z][A-Za-z0-9_]{0,63}")
 COUNTER_VALUE = re.compile(rb"-?[0-9]+")
 CONNECTION_STATES = frozenset(range(1, 13)) - {10}

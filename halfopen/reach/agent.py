@@ -185,7 +185,7 @@ class Agent:
         fields = frames.decode_fields(parts, count)
         self.facts, self.addresses, self.netns = wire.decode_hello(fields)
         _, self.tracked, self.forwards = wire.decode_ground(fields)
-        self.session = wire.session_key(frames.text(dict(fields).get("session", b"")))
+        self.session = wire.session_key(frames.text(dict(fields).get("session", b""), wire.NAME_LIMIT))
 
     def _snapshot(self, namespaces: tuple[Namespace, ...]) -> Snapshot:
         return Snapshot(self.host, self.facts, namespaces, transport=self.transport)
