@@ -55,6 +55,8 @@ def here() -> Environment:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+    for descriptor in (1, 2) if os.name == "posix" else ():
+        os.set_blocking(descriptor, True)  # else what comes while a pipe is full is lost, with an error
     stdin = sys.stdin or io.TextIOWrapper(io.FileIO(0, closefd=False))
     stdout = writer(Reports(1, "w", closefd=False), os.isatty(1))
     stderr = writer(Messages(2, "w", closefd=False), by_line=True)

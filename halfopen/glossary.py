@@ -249,6 +249,9 @@ REASONS: dict[Reason, str] = {
     "probe came in. So the connection has another end somewhere: a proxy or sidecar on the way, NAT, or another host "
     "with that address. Name the box that translates under `nat`, check against the proxy instead, or allow it where "
     "it is by design.",
+    Reason.CHANGING: "It had one verdict in one round and another in a later one, and none of them cleared it. An end "
+    "of it is the same socket throughout, so that it is still the same connection, of which nothing lasted long enough "
+    "to be said. Look again: what is only on its way from one state to the next agrees by then.",
     Reason.NAMESPACE_NOT_ENTERED: "The host that should have the other end forwards packets, and its other network "
     "namespaces could not be looked into: a container there may have it. Looking there needs root (`sudo = true`).",
 }

@@ -17,6 +17,7 @@ from halfopen.judge.diagnosis.rules.rule import Source
 from halfopen.model import Collector, HostFacts
 from halfopen.onehost.doctor import STAGES, Visited, checkup_of, stage_of
 from halfopen.onehost.evidence_kinds import KINDS, Kind
+from halfopen.reach.known_hosts import removal
 from halfopen.report.doctor import render, render_json
 from halfopen.report.schema import SCHEMAS
 from halfopen.report.view import View
@@ -82,6 +83,12 @@ def test_every_error_fails_one_step_and_is_exit_3(code: ErrorCode, talking: bool
     missing = [item for item in checkup.hosts[0].evidence if item.status is Status.MISSING]
     assert [item.evidence for item in missing] == [stage_of(error, talking).evidence]
     assert f"{code}: why" in render(checkup, View()) and "to get it: type this" in render(checkup, View())
+
+
+def test_a_command_that_grants_something_stands_whole_on_one_line() -> None:
+    command = f"if the host was reinstalled: {removal('/home/' + 'x' * 300 + '/known_hosts', '[db1]:2222')}"
+    shown = render(checkup_of([visited(HostError(ErrorCode.HOST_KEY_MISMATCH, "why", command))], NOW), View(width=80))
+    assert [line.strip() for line in shown.splitlines() if "ssh-keygen" in line] == [f"to get it: {command}"]
 
 
 LACKS: dict[str, tuple[Fields, set[str]]] = {

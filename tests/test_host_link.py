@@ -133,6 +133,14 @@ def test_what_failed_beside_the_sockets_is_a_note(agent: Answering, link: HostLi
     assert link.notes == ["its counters could not be read: no", "the processes could not be read: no"]
 
 
+def test_what_a_host_that_was_given_up_leaves_unknown_is_said(link: HostLink) -> None:
+    link.give_up(HostError(ErrorCode.TIMEOUT, "no answer in time"))
+    assert link.kernel_numbers() is None and link.owners([7]) == {} and link.owners([]) == {}
+    assert link.notes == [f"{what} could not be read: no answer in time" for what in ("its counters", "the processes")]
+    link.give_up(HostError(ErrorCode.TIMEOUT, "again"))
+    assert link.lost
+
+
 def test_processes_that_are_hidden_are_a_note(link: HostLink) -> None:
     assert link.owners([7]) == {} and "as root they could" in link.notes[0]
 

@@ -21,6 +21,7 @@ from halfopen.errors import ErrorCode, HostError
 from halfopen.plan import Host, Inventory
 from halfopen.reach.channel import Channel
 from halfopen.reach.connect import ReachOptions, connect
+from halfopen.reach.host_keys import FILE_LIMIT
 from halfopen.reach.library import load_paramiko
 from halfopen.reach.settings import from_options
 
@@ -134,6 +135,28 @@ def test_a_host_key_that_is_unknown_for_a_skipped_line_says_so(site: Site) -> No
     with pytest.raises(HostError) as caught:
         site.reach("paramiko", f"UserKnownHostsFile {site.folder}/known", NOWHERE)
     assert caught.value.code is ErrorCode.HOST_KEY_UNKNOWN and "known line 1 is skipped" in caught.value.message
+
+
+@pytest.mark.parametrize("kind", ["endless", "large", "folder", "fifo"])
+def test_a_known_hosts_file_is_read_whole_or_not_at_all(kind: str, site: Site) -> None:
+    path = site.folder / "odd"
+    if kind == "endless":
+        path.symlink_to("/dev/zero")
+    elif kind == "large":  # the line that revokes the key stands behind all that is read
+        with path.open("w") as file:
+            file.write(site.line)
+            file.seek(FILE_LIMIT)
+            file.write(f"\n@revoked {site.line}")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+    with pytest.raises(HostError) as caught:
+        site.reach("paramiko", f"UserKnownHostsFile {site.folder}/known {path}")
+    assert caught.value.code is ErrorCode.HOST_KEY_UNKNOWN and f"{path} cannot be read" in caught.value.message
+    path.unlink() if kind != "folder" else path.rmdir()
+    path.symlink_to(os.devnull)
+    assert site.reach("paramiko", f"UserKnownHostsFile {site.folder}/known {path}").startswith("here")
 
 
 def test_where_no_file_is_left_to_keep_a_new_key_none_is_accepted(site: Site) -> None:

@@ -37,9 +37,12 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
 
         checked = run_checks(hosts, args.deep)
     report = report_of_run(checked, policy_of(args.fail_on))
-    code = out.deliver(report, report.exit_code)
-    if args.save:
-        from halfopen.run.save import saved
+    code = report.exit_code
+    try:
+        code = out.deliver(report, code)
+    finally:  # evidence is taken once, so it is kept where stdout has failed too
+        if args.save:
+            from halfopen.run.save import saved
 
-        code = save(environment.folder / args.save, saved(checked), code, environment)
+            code = save(environment.folder / args.save, saved(checked), code, environment)
     return code

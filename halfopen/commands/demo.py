@@ -93,9 +93,12 @@ def examine(args: argparse.Namespace, environment: Environment, stage: Stage, ou
             for server, _ in servers.values():
                 server.close()
     report = report_of_run(checked)
-    code = out.deliver(report, Exit.CLEAN)
-    if args.save:
-        code = save(environment.folder / args.save, saved(checked), code, environment)
+    code: int = Exit.CLEAN
+    try:
+        code = out.deliver(report, code)
+    finally:
+        if args.save:
+            code = save(environment.folder / args.save, saved(checked), code, environment)
     (check,) = report.checks
     found = found_of(Counter(one.verdict for one in check.findings), check.agreeing)
     tell(environment, f"\nmade:  {words(stage.made)}\nfound: {words(found)}")

@@ -114,17 +114,18 @@ def send_tables(session: Session) -> int:
 def dump(session: Session, payload: bytes) -> int:
     """The answer to DUMP: every TCP socket with one of the ports (all, if none), of our namespace, then of each other.
 
-    Of another namespace, a FIELDS frame comes first: its inode and ground, or `refused` with an errno. Text of /proc
-    has all ports.
+    Of another namespace, a FIELDS frame comes first: its inode and ground, or `refused` with an errno, which may also
+    follow what was sent of it. Text of /proc has all ports.
     """
     ports = struct.unpack(f">{len(payload) // 2}H", payload)
     total = 0
     for netns in session.spaces():
-        fields = [("netns", b"%d" % netns)]
+        fields, begun = [("netns", b"%d" % netns)], False
         try:
             with session.enter(netns):
                 if netns:
                     session.fields(fields + ground())
+                    begun = True
                 if netns == 0 or has_sockets():
                     netlink = session.diag(netns)
                     if netlink:
@@ -134,7 +135,7 @@ def dump(session: Session, payload: bytes) -> int:
         except Refused as refusal:
             if netns == 0:
                 raise
-            if refusal.args[0] != 2:  # ENOENT: it went away meanwhile
+            if begun or refusal.args[0] != 2:  # ENOENT: it went away meanwhile
                 session.fields([*fields, ("refused", b"%d" % refusal.args[0])])
     return total
 

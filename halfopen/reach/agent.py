@@ -185,7 +185,7 @@ class Agent:
         fields = frames.decode_fields(parts, count)
         self.facts, self.addresses, self.netns = wire.decode_hello(fields)
         _, self.tracked, self.forwards = wire.decode_ground(fields)
-        self.session = wire.session_key(frames.text(dict(fields).get("session", b"")))
+        self.session = wire.session_key(frames.text(dict(fields).get("session", b""), wire.NAME_LIMIT))
 
     def _snapshot(self, namespaces: tuple[Namespace, ...]) -> Snapshot:
         return Snapshot(self.host, self.facts, namespaces, transport=self.transport)
@@ -205,7 +205,7 @@ class Agent:
                 own = decoder.end(count, self.netns, self.addresses)
                 own = replace(own, tracked=self.tracked, forwards=self.forwards)
                 if decoder.refused and self.facts.sees_namespaces:
-                    gap = f"{decoder.refused} other network namespaces could not be entered"
+                    gap = f"{decoder.refused} other network namespaces could not be entered or read"
                     self.facts = replace(self.facts, gaps=(*self.facts.gaps, gap))
                 return (own, *decoder.others)
             decoder.add(frame)

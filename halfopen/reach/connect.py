@@ -95,7 +95,7 @@ def openssh(host: Host, inventory: Inventory, options: ReachOptions) -> OpensshC
     """How the ssh program is called for this host, and for every jump host before it."""
     check_name(host.address, "host name")
     resolved = options.settings(target(host)).jump
-    stops = [stop_of(jump, inventory, host) for jump in route(host, inventory, options, resolved)]
+    stops = [stop_of(jump, host) for jump in route(host, inventory, options, resolved)]
     own = Stop(host.address, host.port, host.user, host.identity_file, host.known_hosts)
     for stop in (*stops, own):
         check_identity(stop.identity_file)
@@ -103,25 +103,25 @@ def openssh(host: Host, inventory: Inventory, options: ReachOptions) -> OpensshC
     return OpensshConnection((*stops, own), options.deadline, options.connect_timeout, accept_new, options.config)
 
 
-def stop_of(jump: str, inventory: Inventory, host: Host) -> Stop:
-    """A jump host for the ssh program: an entry of the inventory, or user@host:port with the host's own known_hosts."""
-    entry = inventory.hosts.get(jump)
-    if entry is not None:
-        check_name(entry.address, "host name")
-        return Stop(entry.address, entry.port, entry.user, entry.identity_file, entry.known_hosts)
+def stop_of(jump: Host | str, host: Host) -> Stop:
+    """A jump host for the ssh program; one that is no entry of the inventory has the host's own known_hosts."""
+    if isinstance(jump, Host):
+        check_name(jump.address, "host name")
+        return Stop(jump.address, jump.port, jump.user, jump.identity_file, jump.known_hosts)
     user, name, port = split_target(jump)
     return Stop(name, port, user, known_hosts=host.known_hosts)
 
 
-def route(host: Host, inventory: Inventory, options: ReachOptions, resolved: Sequence[str]) -> list[str]:
-    """The jump hosts in order, inventory names or user@host:port: those that are named, else those that ssh resolved.
+def route(host: Host, inventory: Inventory, options: ReachOptions, resolved: Sequence[str]) -> list[Host | str]:
+    """The jump hosts in order, entries of the inventory or user@host:port as ssh takes it: those that are named, else
+    those that ssh resolved.
 
-    The first of them is reached as ssh would, so that its own ProxyJump comes before it.
+    The first of them is reached as ssh would, so that its own ProxyJump comes before it. What ssh resolved is ssh's
+    word: an entry of the inventory with the same name has nothing to do with it.
     """
-    jumps = jump_targets(host, inventory, options) or list(resolved)
+    jumps: list[Host | str] = jump_targets(host, inventory, options) or list(resolved)
     while jumps and len(jumps) <= MOST_JUMPS:
-        entry = inventory.hosts.get(jumps[0])
-        before = options.settings(target(entry) if entry else jumps[0]).jump
+        before = options.settings(target(jumps[0])).jump
         if not before:
             break
         jumps = [*before, *jumps]
@@ -177,29 +177,33 @@ def hops_of(host: Host, inventory: Inventory, options: ReachOptions) -> list[Set
     own = merged(options.found(lookup), host)
     hops = []
     for jump in route(host, inventory, options, own.jump):
-        entry = inventory.hosts.get(jump)
-        settings = options.settings(target(entry) if entry else jump)
-        hops.append(merged(settings, entry) if entry else replace_known(settings, host))
+        settings = options.settings(target(jump))
+        hops.append(merged(settings, jump) if isinstance(jump, Host) else replace_known(settings, host))
     return [*hops, own]
 
 
-def target(host: Host) -> str:
+def target(host: Host | str) -> str:
     """A host as the ssh program takes it: [user@]address[:port]."""
+    if isinstance(host, str):
+        return host
     address = f"[{host.address}]" if ":" in host.address else host.address
     return (f"{host.user}@" if host.user else "") + address + (f":{host.port}" if host.port else "")
 
 
-def jump_targets(host: Host, inventory: Inventory, options: ReachOptions) -> list[str]:
-    """The jump hosts that the user or the inventory names, in order; a jump host's own jumps come before it."""
+def jump_targets(host: Host, inventory: Inventory, options: ReachOptions) -> list[Host | str]:
+    """The jump hosts that the user or the inventory names, in order; a jump host's own jumps come before it.
+
+    A name is an entry of the inventory only where that is the user's own: a stranger's would choose the way.
+    """
     text = options.jump or host.jump
-    found: list[str] = []
+    found: list[Host | str] = []
     for name in map(str.strip, text.split(",") if text else ()):
-        entry = inventory.hosts.get(name)
-        if entry is not None and entry.jump and entry.name != host.name:
-            found += jump_targets(entry, inventory, replace(options, jump=None))
+        entry = inventory.hosts.get(name) if inventory.trusted else None
         if entry is None:
             split_target(name)
-        found.append(name)
+        elif entry.jump and entry.name != host.name:
+            found += jump_targets(entry, inventory, replace(options, jump=None))
+        found.append(entry or name)
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from halfopen.errors import ErrorCode, HostError
 from halfopen.reach import known_hosts
 from halfopen.reach.known_hosts import KnownHosts, Trust, fingerprint
 from halfopen.reach.settings import Settings
-from halfopen.userfiles import anchored
+from halfopen.userfiles import anchored, read_regular
 
 
 def check_host_key(key: Any, hop: Settings, known: KnownHosts, accept_new: bool) -> None:
@@ -51,23 +50,29 @@ def check_host_key(key: Any, hop: Settings, known: KnownHosts, accept_new: bool)
     raise HostError(
         ErrorCode.HOST_KEY_MISMATCH,
         f"{where} offers {shown}, but {entries[0].where} has {fingerprint(entries[0].key)}",
-        f"if the host was reinstalled: ssh-keygen -f {entries[0].file} -R '{where}', then connect once with ssh; "
+        f"if the host was reinstalled: {known_hosts.removal(entries[0].file, where)}, then connect once with ssh; "
         "if not, somebody may be in between",
     )
 
 
 def read_known_hosts(hop: Settings) -> KnownHosts:
-    """The files that the settings name; those that are not there count as empty."""
+    """The files that the settings name; those that are not there, and /dev/null, count as empty.
+
+    A file is read whole or not at all: what is cut off may be the line that revokes a key.
+    """
     files = []
     for name in hop.known_hosts:
         path = anchored(name)
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            try:
-                files.append((str(path), path.read_bytes()[: 16 << 20]))
-            except PermissionError as error:
-                raise HostError(
-                    ErrorCode.HOST_KEY_UNKNOWN, f"{path} cannot be read: {error.strerror}", f"ls -l {path}"
-                ) from error
+        if os.path.realpath(path) == os.devnull:
+            continue
+        try:
+            files.append((str(path), read_regular(path, FILE_LIMIT)))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise HostError(
+                ErrorCode.HOST_KEY_UNKNOWN, f"{path} cannot be read: {error.strerror}", f"ls -l {path}"
+            ) from error
     return known_hosts.load(files)
 
 
@@ -79,3 +84,6 @@ def add_known_host(path: Path, name: str, key: Any) -> None:
         data = file.read()
         gap = b"\n" if data and not data.endswith(b"\n") else b""
         file.write(gap + f"{name} {key.get_name()} {key.get_base64()}\n".encode())
+
+
+FILE_LIMIT = 16 << 20  # bytes of one known_hosts file

@@ -11,6 +11,7 @@ import binascii
 import fnmatch
 import hashlib
 import hmac
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -93,6 +94,15 @@ def judge(known: KnownHosts, host: str, port: int, kind: str, key: bytes) -> tup
 def host_name(host: str, port: int) -> str:
     """How known_hosts spells a host: with brackets and port unless it is 22."""
     return host.lower() if port == 22 else f"[{host.lower()}]:{port}"
+
+
+def removal(file: str, name: str) -> str:
+    """The command that takes a host out of a file, by the name it has there.
+
+    What acts comes last, and -y, which says nothing to -R, makes a part of it harmless that was cut before: without it
+    `ssh-keygen -f FILE` makes a new key in place of the file.
+    """
+    return shlex.join(["ssh-keygen", "-y", "-f", file, "-R", name])
 
 
 def matches(patterns: str, name: str) -> bool:

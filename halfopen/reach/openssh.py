@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from halfopen.errors import ErrorCode, HostError
 from halfopen.reach import places
+from halfopen.reach.known_hosts import host_name, removal
 from halfopen.reach.process import ProcessChannel
 from halfopen.reach.settings import SSH_FOLDER
 
@@ -141,8 +142,8 @@ class OpensshConnection:
         """What to type next."""
         place = OFFENDING.search(said)
         if code is ErrorCode.HOST_KEY_MISMATCH and place:
-            file = place["where"].rpartition(":")[0]
-            remove = shlex.join(["ssh-keygen", "-f", file, "-R", self.stops[-1].host])
+            stop = self.stops[-1]
+            remove = removal(place["where"].rpartition(":")[0], host_name(stop.host, stop.port or 22))
             return (
                 f"if the host was reinstalled: {remove}, then connect once with ssh; if not, somebody may be in between"
             )

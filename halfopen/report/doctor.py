@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from halfopen.report.escape import Json, Terminal, ascii_json, terminal, wrapped
+from halfopen.report.escape import Json, Terminal, ascii_json, hint, terminal, wrapped
 from halfopen.report.view import View
 from halfopen.schema.doctor import DoctorReport, Item, Patient, Status
 
@@ -46,7 +46,10 @@ def lines_of_item(item: Item, view: View) -> list[Terminal]:
     told = []
     if item.conclusions_lost:
         told.append(f"conclusions lost: {', '.join(item.conclusions_lost)}")
-    told += [word for word in (item.costs, item.how_to_get and f"to get it: {item.how_to_get}") if word]
+    if item.costs:
+        told.append(item.costs)
     for sentence in told:
         lines += wrapped(sentence, view, " " * MARGIN, " " * (MARGIN + 2))
+    if item.how_to_get:
+        lines.append(Terminal.literal("{}to get it: {}", terminal(" " * MARGIN), hint(item.how_to_get)))
     return lines

@@ -44,6 +44,7 @@ class HostLink:
         self.until = options.deadline
         self.agent: Conversation | None = None
         self.error: HostError | None = None
+        self.lost = False  # it has answered, and does no more
         self.connection: Connection | None = None
         self.notes: list[str] = []
 
@@ -64,6 +65,7 @@ class HostLink:
 
     def give_up(self, error: HostError) -> None:
         """Asks the host no more, for this reason."""
+        self.lost = self.lost or self.agent is not None
         self.error, self.agent = error, None
 
     def dump(self) -> Snapshot:
@@ -110,21 +112,25 @@ class HostLink:
     def kernel_numbers(self) -> KernelNumbers | None:
         """Counters and sysctls now, None where the host is not open or fails."""
         if self.agent is None:
+            self._unknown("its counters")
             return None
         found = self.ask(lambda agent: agent.evidence())
         if isinstance(found, HostError):
-            self.notes.append(f"its counters could not be read: {found.message}")
+            self._unknown("its counters", found)
             return None
         return found
 
     def owners(self, inodes: Sequence[int]) -> dict[int, Process]:
         """Inode -> process that holds it, of these sockets."""
-        if self.agent is None or not inodes:
+        if not inodes:
+            return {}
+        if self.agent is None:
+            self._unknown("the processes")
             return {}
         facts = self.agent.facts
         found = self.ask(lambda agent: agent.owners(inodes))
         if isinstance(found, HostError):
-            self.notes.append(f"the processes could not be read: {found.message}")
+            self._unknown("the processes", found)
             return {}
         processes, unreadable = found
         # Where /proc hides other users' processes altogether (hidepid), none is counted as unreadable.
@@ -132,6 +138,12 @@ class HostLink:
         if hidden and len(processes) < len(inodes):
             self.notes.append("some processes belong to other users and could not be named; as root they could")
         return processes
+
+    def _unknown(self, what: str, error: HostError | None = None) -> None:
+        """Notes what is not known of a host that has been read; of another one its error tells enough."""
+        error = error or (self.error if self.lost else None)
+        if error is not None:
+            self.notes.append(f"{what} could not be read: {error.message}")
 
     def _reach(self) -> Snapshot | HostError:
         found = attempt(self._open)

@@ -202,7 +202,7 @@ class DumpDecoder:
     """Frames of the answer to DUMP, as they arrive -> Namespace. Rows with none of `ports` are left out.
 
     What stands behind a FIELDS frame is of another namespace: `others` has them once the answer has ended, and
-    `refused` counts those that could not be entered.
+    `refused` counts those that could not be read. One of which the host had sent something before is not whole.
     """
 
     def __init__(self, ports: frozenset[int]) -> None:
@@ -230,14 +230,15 @@ class DumpDecoder:
         if self.rows != count:
             raise missing_rows(self.rows, count)
         own, *others = self.spaces
+        named = [(dict(space.fields), space) for space in others]
+        refused = {values.get("netns") for values, _ in named if "refused" in values}
+        self.refused = len(refused)
         found = []
-        for space in others:
-            values = dict(space.fields)
-            if "refused" in values:
-                self.refused += 1
-                continue
-            here, tracked, forwards = decode_ground(space.fields)
-            found.append(self._namespace(space, needed(values.get("netns")) or None, here, tracked, forwards))
+        for values, space in named:
+            if "refused" not in values:
+                here, tracked, forwards = decode_ground(space.fields)
+                one = self._namespace(space, needed(values.get("netns")) or None, here, tracked, forwards)
+                found.append(replace(one, whole=one.whole and values.get("netns") not in refused))
         self.others = tuple(found)
         return self._namespace(own, netns, addresses)
 
@@ -402,8 +403,8 @@ def decode_owners(fields: Sequence[tuple[str, bytes]]) -> tuple[dict[int, Proces
             found[inode] = Process(
                 pid,
                 text(rest[:comm].removesuffix(b"\n"), NAME_LIMIT),
-                text(words)[:200] or None,
-                unit_of(text(rest[comm + command :])),
+                text(words, PROC_LIMIT)[:200] or None,
+                unit_of(text(rest[comm + command :], PROC_LIMIT)),
             )
     return found, unreadable
 
@@ -462,11 +463,12 @@ def decode_counters(table: bytes) -> dict[str, int]:
             count = number(value.removeprefix(b"-"))
             if not COUNTER_NAME.fullmatch(name) or count is None:
                 raise broken("a counter that is none of Linux")
-            found[text(name)] = -count if value.startswith(b"-") else count  # Tcp: MaxConn is -1
+            found[text(name, NAME_LIMIT)] = -count if value.startswith(b"-") else count  # Tcp: MaxConn is -1
     return found
 
 
 NAME_LIMIT = 255  # bytes of what a host calls itself, its kernel or a process
+PROC_LIMIT = 2048  # bytes of a file below /proc/PID, as the probe reads it
 COUNTER_NAME = re.compile(rb"[A-Za-z][A-Za-z0-9_]{0,63}")
 COUNTER_VALUE = re.compile(rb"-?[0-9]+")
 CONNECTION_STATES = frozenset(range(1, 13)) - {10}

@@ -224,11 +224,14 @@ def held(suspects: Sequence[Suspect], brackets: Sequence[Bracket]) -> tuple[list
         results = [result_of(suspect, bracket) for bracket in brackets]
         blind = any(result.verdict is Accord.UNJUDGED for result in results)
         verdict = None if blind else common_verdict(results)
-        if not blind and verdict is None:
+        changed = None if blind or verdict is not None else changing(suspect, results)
+        if not blind and verdict is None and changed is None:
             continue
         survivor = survivor_of(suspect, brackets)
         if survivor is not None and (verdict is None or verdict in ALONE) and is_answered(survivor.looks):
             unjudged.append(answered(suspect, survivor))
+        elif changed is not None:
+            unjudged.append(changed)
         elif verdict is None:
             unjudged.append(Unjudged(suspect, suspect.doubt, suspect.reason, survivor))
         else:
@@ -258,6 +261,23 @@ def answered(suspect: Suspect, survivor: Survivor) -> Unjudged:
     missing = suspect.server if survivor.looks[0].key == suspect.client.key else suspect.client
     hosts = " or ".join(dict.fromkeys(netns.host for netns in missing.places))
     return Unjudged(suspect, ANSWERED.format(host=hosts), Reason.ANSWERED_ELSEWHERE, survivor)
+
+
+def changing(suspect: Suspect, results: Sequence[RoundResult]) -> Unjudged | None:
+    """A suspect that has no verdict in common in all brackets; None if a bracket cleared it, or if no end of it is
+    the same socket in all: another socket is another connection, and nothing is due on one that is over.
+    """
+    if any(result.verdict is Accord.AGREE for result in results):
+        return None
+    last = results[-1]
+    for netns, looks in (
+        (last.first_place, [result.first for result in results]),
+        (last.second_place, [result.second for result in results]),
+    ):
+        there = [seen for seen in looks if isinstance(seen, Socket) and same_socket(seen, looks[-1])]
+        if len(there) == len(looks):
+            return Unjudged(suspect, CHANGING, Reason.CHANGING, Survivor(netns, tuple(there)))
+    return None
 
 
 def common_verdict(results: Sequence[RoundResult]) -> Verdict | None:
@@ -317,6 +337,7 @@ def confirmed_as(suspect: Suspect, verdict: Verdict, last: RoundResult, rounds: 
 
 # Verdicts of a connection with one end only.
 ALONE = (Verdict.MISSING_ON_SERVER, Verdict.MISSING_ON_CLIENT, Verdict.ABANDONED_CLOSE, Verdict.CLOSING_ALONE)
+CHANGING = "they went from one verdict to another while they were looked at (look again)"
 ANSWERED = (
     "no other end on {host}, but somebody answers: a proxy, NAT or another host with that address "
     "(by design? --allow answered-elsewhere)"

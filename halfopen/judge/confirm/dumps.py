@@ -7,7 +7,7 @@ and gives `inferred`; two of each side are two brackets around the same sockets,
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from halfopen import address
 from halfopen.model import (
@@ -149,15 +149,6 @@ def with_addresses(snapshot: Snapshot, more: Sequence[bytes]) -> Snapshot:
     """A snapshot with more packed addresses in each namespace."""
     if not more:
         return snapshot
-    namespaces = tuple(
-        Namespace(
-            namespace.netns,
-            (*namespace.addresses, *(InterfaceAddress(packed, ()) for packed in more)),
-            namespace.table,
-            namespace.listeners,
-            namespace.covered_ports,
-            namespace.whole,
-        )
-        for namespace in snapshot.namespaces
-    )
-    return Snapshot(snapshot.host, snapshot.facts, namespaces, snapshot.error, snapshot.transport)
+    added = tuple(InterfaceAddress(packed, ()) for packed in more)
+    spaces = tuple(replace(space, addresses=(*space.addresses, *added)) for space in snapshot.namespaces)
+    return replace(snapshot, namespaces=spaces)
