@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from halfopen import probe
-from halfopen.commands.deliver import READER_WAIT, complain, failed
+from halfopen.commands.deliver import READER_WAIT, failed
 from halfopen.environment import Environment
 from halfopen.errors import Exit, UsageError
 from halfopen.evidence.redact import redacted
@@ -27,7 +27,7 @@ from halfopen.judge.diagnosis.case import HostEvidence
 from halfopen.model import Namespace, Snapshot
 from halfopen.options import REACH, add_options, host_options
 from halfopen.plan import CheckPlan, Host, Inventory
-from halfopen.report.escape import terminal
+from halfopen.report.escape import complaint, terminal
 from halfopen.run.targets import hosts_named
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
         found = {one.host: one for one in hidden}
     code = deliver(found, target, args, environment)
     for one, error in unread:
-        complain(environment, f"{one.host}: {error.code}: {error.message}", error.hint)
+        print(complaint(f"{one.host}: {error.code}: {error.message}", error.hint), file=environment.stderr)
     return Exit.INCOMPLETE if unread else code
 
 
