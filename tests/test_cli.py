@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import re
@@ -336,3 +337,12 @@ def test_elsewhere_the_demo_analyses_a_recorded_pair(tmp_path: Path, monkeypatch
     code, out, err = run("demo", folder=tmp_path)
     assert code == 0 and "recorded pair" in err
     assert out.startswith("5 half-open connections app1 -> db1")
+    code, out, err = run("demo", "--save", "kept", folder=tmp_path)
+    assert (code, out) == (2, "") and "--save" in err and not (tmp_path / "kept").exists()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("halfopen.files.write_whole", full)
+    code, out, err = run("demo", "-o", "report.md", folder=tmp_path)
+    assert code == 3 and out.startswith("5 half-open") and "report.md could not be written" in err

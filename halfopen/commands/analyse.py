@@ -11,7 +11,7 @@ from halfopen.commands.deliver import outlets
 from halfopen.commands.exhibits import exhibits, snapshot_file
 from halfopen.environment import Environment
 from halfopen.evidence.saved import Saved, run_of
-from halfopen.findings import Severity
+from halfopen.findings import Report, Severity
 from halfopen.inventory import CheckPlan
 from halfopen.inventory import read as read_inventory
 from halfopen.judge.analyse import Policy, report_of
@@ -36,8 +36,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, environment: Environment) -> int:
-    """The report that the run gave from which the files came, or what the texts allow to be said."""
+    """The report of the files; its exit code."""
     out = outlets(args, environment)
+    report = judged(args, environment)
+    return out.deliver(report, report.exit_code)
+
+
+def judged(args: argparse.Namespace, environment: Environment) -> Report:
+    """The report that the run gave from which the files came, or what the texts allow to be said."""
     clients, servers = exhibits(args.files, args.client, args.server, environment)
     policy = Policy(None if args.fail_on == "never" else Severity(args.fail_on))
     files = [*clients, *servers]
@@ -46,8 +52,7 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
     if origin is not None:
         plans = [adjusted(plan, args) for plan in origin.checks]
         checks = [judge_saved(of_check(plan, saved), plan, policy, origin.elapsed_s) for plan in plans]
-        report = report_of(checks, moment(origin.started_at), moment(origin.finished_at))
-        return out.deliver(report, report.exit_code)
+        return report_of(checks, moment(origin.started_at), moment(origin.finished_at))
     plan = adjusted(plan_of(clients, servers), args)
     if len(saved) == len({id(one) for one in files}):
         nat = [snapshot_file(name, environment) for name in args.nat]
@@ -57,8 +62,7 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
         inventory = read_inventory(args.inventory, environment.variables, environment.folder)
         check = judge_texts(files, plan, policy, {name: one.addresses for name, one in inventory.hosts.items()})
     now = datetime.now(UTC)
-    report = report_of([check], now, now)
-    return out.deliver(report, report.exit_code)
+    return report_of([check], now, now)
 
 
 def plan_of(clients: list[Exhibit], servers: list[Exhibit]) -> CheckPlan:

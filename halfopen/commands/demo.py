@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from halfopen.commands import analyse as analyse_command
 from halfopen.commands.deliver import Outlets, outlets, save
 from halfopen.environment import Environment
-from halfopen.errors import Exit
+from halfopen.errors import Exit, UsageError
 from halfopen.files import prepare_folder
 from halfopen.inventory import CheckPlan, Host, Inventory
 from halfopen.options import add_common
@@ -48,14 +48,16 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
 
 
 def recorded(args: argparse.Namespace, environment: Environment) -> int:
-    """What other systems get: the analysis of a pair that was recorded on Linux."""
+    """What other systems get: the analysis of a pair that was recorded on Linux. 3 if a file could not be written."""
+    if args.save:
+        raise UsageError("--save: this system breaks no connections whose evidence could be saved", "the demo on Linux")
+    out = outlets(args, environment)
     tell(environment, "Connections can only be broken this way on Linux; this is the analysis of a recorded pair.")
     folder = resources.files("halfopen.demo").joinpath("recorded")
     with resources.as_file(folder) as path:
         args.nat = []
         args.files, args.client, args.server = [], [str(path / "app1.halfopen")], [str(path / "db1.halfopen")]
-        analyse_command.run(args, environment)
-    return Exit.CLEAN
+        return out.deliver(analyse_command.judged(args, environment), Exit.CLEAN)
 
 
 def examine(args: argparse.Namespace, environment: Environment, stage: Stage, out: Outlets) -> int:
