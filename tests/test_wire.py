@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import struct
 import zlib
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -14,7 +15,7 @@ from strategies import encode_socket, frame, sockets
 
 from halfopen import address
 from halfopen.errors import ErrorCode, HostError
-from halfopen.evidence import frames, kernel, wire
+from halfopen.evidence import frames, kernel, told, wire
 from halfopen.model import Absence, Socket
 from halfopen.probe import dump, interfaces, procfs
 from halfopen.probe.head import Refused
@@ -335,3 +336,13 @@ def test_a_text_of_addresses_that_is_too_large_is_refused_and_not_cut(
         interfaces.ground()
     texts[f"/proc/net/{large}"] = texts[f"/proc/net/{large}"][1:]
     assert (large, texts[f"/proc/net/{large}"]) in interfaces.ground()
+
+
+def test_too_many_sockets_as_text_are_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parent / "cases/text/linux-6.18-proc-net-tcp.txt").read_bytes()
+    found = wire.Sockets()
+    found.add(frames.Frame(frames.TEXT, b"\x02" + zlib.compress(text)))
+    monkeypatch.setattr(told, "ROW_LIMIT", 2)
+    with pytest.raises(HostError, match="more than 2 sockets") as caught:
+        found.told()
+    assert caught.value.code is ErrorCode.TOO_LARGE

@@ -189,10 +189,12 @@ class Sockets:
         """What the text tells, None where there is none."""
         if not self.texts:
             return None
-        from halfopen.evidence import procfs
+        from halfopen.evidence import procfs, told
 
         tcp, tcp6 = (b"".join(self.texts[family]) if family in self.texts else None for family in (2, 10))
         found = procfs.read_tables(text(tcp or b"", TEXT_LIMIT), None if tcp6 is None else text(tcp6, TEXT_LIMIT))
+        if len(found.sockets) > told.ROW_LIMIT:
+            raise HostError(ErrorCode.TOO_LARGE, f"the host sends more than {told.ROW_LIMIT} sockets as text of /proc")
         if found.problems:
             raise broken(f"/proc/net/tcp cannot be read: {found.problems[0].why}")
         return found
