@@ -16,7 +16,7 @@ from msgspec import structs
 
 from halfopen import probe
 from halfopen.commands.check import hosts_named
-from halfopen.commands.deliver import READER_WAIT, complain, failed
+from halfopen.commands.deliver import READER_WAIT, failed
 from halfopen.environment import Environment
 from halfopen.errors import Exit, UsageError
 from halfopen.evidence.redact import redacted
@@ -27,7 +27,7 @@ from halfopen.judge.analyse import stamp
 from halfopen.judge.case import HostEvidence
 from halfopen.model import Namespace, Snapshot
 from halfopen.options import add_reach, host_options
-from halfopen.report.escape import terminal
+from halfopen.report.escape import complaint, terminal
 
 if TYPE_CHECKING:
     from halfopen.hosts import Hosts
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
         found = {one.host: one for one in hidden}
     code = deliver(found, target, args, environment)
     for one, error in unread:
-        complain(environment, f"{one.host}: {error.code}: {error.message}", error.hint)
+        print(complaint(f"{one.host}: {error.code}: {error.message}", error.hint), file=environment.stderr)
     return Exit.INCOMPLETE if unread else code
 
 

@@ -53,6 +53,12 @@ def hint(text: str) -> Terminal:
     return Terminal(visible(text, COMMAND_LIMIT))
 
 
+def complaint(message: str, advice: str | None = None) -> Terminal:
+    """What is wrong, and what to do next, as lines of stderr."""
+    lines = [f"halfopen: {terminal(message)}", *([f"          {hint(advice)}"] if advice else [])]
+    return Terminal("\n".join(lines))
+
+
 def fenced(*lines: Terminal) -> list[Markdown]:
     """Lines to be copied: a code block of Markdown, in which nothing is markup but the fence, and that is longer."""
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", "\n".join(lines))), default=0))
