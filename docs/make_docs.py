@@ -222,9 +222,9 @@ def kind(of: dict[str, Any]) -> str:
 
 def evidence() -> str:
     """What `doctor` looks for, and what its absence costs."""
-    lines = ["| evidence | where it is missing | rules out |", "| --- | --- | --- |"]
+    lines = ["| evidence | where it is missing | conclusions lost |", "| --- | --- | --- |"]
     for one in KINDS:
-        ruled = ", ".join(f"`{code}`" for code in one.rules_out)
+        ruled = ", ".join(f"`{code}`" for code in one.conclusions_lost)
         lines.append(f"| {one.evidence} | {one.costs} | {ruled} |")
     return "\n".join(lines)
 
@@ -284,7 +284,7 @@ OUTLOOK_HEAD = """\
 ## Outlook
 
 What becomes of a connection if nobody acts, reckoned from the timers of both ends and the sysctls of their hosts as \
-the kernel does. A program's own TCP_USER_TIMEOUT, TCP_SYNCNT or TCP_KEEPINTVL is not to be seen from outside."""
+the kernel does. A program's own TCP_USER_TIMEOUT, TCP_SYNCNT or TCP_KEEPINTVL cannot be seen from outside."""
 
 PAGES_OF = {
     "Verdict": "[verdict](verdicts.md)",

@@ -23,6 +23,7 @@ def main(argv: Sequence[str], environment: Environment) -> int:
     """Runs the program; every way it can end is an exit code of the contract."""
     from halfopen.cli import main as run_command
     from halfopen.errors import Exit, HalfopenError, HostError
+    from halfopen.report.escape import complaint
 
     try:
         try:
@@ -32,18 +33,19 @@ def main(argv: Sequence[str], environment: Environment) -> int:
         environment.stdout.flush()
         return code
     except HalfopenError as error:
-        complain(environment, error.message, error.hint)
+        print(complaint(error.message, error.hint), file=environment.stderr)
         return Exit.INCOMPLETE if isinstance(error, HostError) else Exit.USAGE
     except KeyboardInterrupt:
-        complain(environment, "interrupted", None)
+        print(complaint("interrupted"), file=environment.stderr)
         return Exit.INTERRUPTED
     except BrokenPipeError:
         return Exit.INTERRUPTED  # the reader of our output has gone; there is nobody to tell
     except Exception as error:
         if is_interrupt(error):
-            complain(environment, "interrupted", None)
+            print(complaint("interrupted"), file=environment.stderr)
             return Exit.INTERRUPTED
-        complain(environment, f"this is a bug in halfopen; the details are in {keep_details(error)}", None)
+        told = f"this is a bug in halfopen; the details are in {keep_details(error)}"
+        print(complaint(told), file=environment.stderr)
         return Exit.BUG
 
 
@@ -52,16 +54,6 @@ def is_interrupt(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None
-
-
-def complain(environment: Environment, message: str, hint: str | None) -> None:
-    """One line on stderr, and what to do next."""
-    from halfopen.report.escape import hint as whole
-    from halfopen.report.escape import terminal
-
-    print(f"halfopen: {terminal(message)}", file=environment.stderr)
-    if hint:
-        print(f"          {whole(hint)}", file=environment.stderr)
 
 
 def keep_details(error: Exception) -> Path | str:
@@ -148,7 +140,7 @@ def run() -> NoReturn:
 
     from halfopen.environment import give_back_terminal, here
 
-    gc.set_threshold(100_000, 20, 20)  # thousands of findings make no garbage, and looking for it costs a third
+    gc.set_threshold(100_000, 20, 20)  # findings form no cycles, and collections took a third of the run
     environment = here()
     sys.stdout, sys.stderr = environment.stdout, environment.stderr
     interrupts.busy = True

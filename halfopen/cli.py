@@ -14,7 +14,10 @@ from halfopen.errors import UsageError
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose errors are ours: one line, a hint, exit 2."""
+    """argparse whose errors are ours: one line, a hint, exit 2. Options are not abbreviated."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         """Turns argparse's message into a UsageError with the nearest word that exists."""
@@ -22,18 +25,20 @@ class Parser(argparse.ArgumentParser):
 
     def hint(self, message: str) -> str:
         """The nearest option or command to what was typed."""
-        words = message.replace("'", " ").replace(",", " ").split()
+        words = message.translate(str.maketrans("',:", "   ")).split()
         actions = [*self._actions, *(action for sub in self.chosen() for action in sub._actions)]
         known = [option for action in actions for option in action.option_strings] + list(COMMANDS)
         for word in words:
             bare = word.partition("=")[0]
-            near = difflib.get_close_matches(bare, known, 1, 0.7)
+            longer = [option for option in known if bare[2:] and bare.startswith("--") and option.startswith(bare)]
+            near = longer or difflib.get_close_matches(bare, known, 1, 0.7)
             if near and bare not in known:
                 return f"did you mean {near[0]}?"
-        return f"{self.prog} --help"
+        typed = [sub.prog for sub in self.chosen() if len(sub._actions) > 1]  # the others have nothing but --help
+        return f"{typed[0] if typed else self.prog} --help"
 
     def chosen(self) -> list[argparse.ArgumentParser]:
-        """The parsers of the commands that were typed, whose options may be what was meant."""
+        """The parsers of the commands; only the one that was typed has its options, which may be what was meant."""
         subs = [action.choices for action in self._actions if isinstance(action, argparse._SubParsersAction)]
         return [one for found in subs for one in found.values()]
 

@@ -1,4 +1,4 @@
-"""What the program finds around itself, as one value, so that nothing below reads the process's own."""
+"""Variables, working directory and streams as one value, so that nothing below reads those of the process."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Environment:
 
     @property
     def interactive(self) -> bool:
-        """Whether somebody is there to be asked."""
+        """Whether a user can be asked."""
         return self.stdin.isatty() and self.stderr.isatty()
 
     def colour(self, wanted: bool) -> bool:
@@ -40,7 +40,7 @@ class Environment:
         return wanted and self.stdout.isatty() and not self.variables.get("NO_COLOR")
 
     def say(self, text: str) -> None:
-        """What is under way, on one line of a terminal that the next word replaces and "" clears; else nothing."""
+        """Shows what is under way on a line of the terminal, which the next text replaces and "" clears."""
         if not self.stderr.isatty():
             return
         with SCREEN:
@@ -55,6 +55,8 @@ def here() -> Environment:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+    for descriptor in (1, 2) if os.name == "posix" else ():
+        os.set_blocking(descriptor, True)  # else what comes while a pipe is full is lost, with an error
     stdin = sys.stdin or io.TextIOWrapper(io.FileIO(0, closefd=False))
     stdout = writer(Reports(1, "w", closefd=False), os.isatty(1))
     stderr = writer(Messages(2, "w", closefd=False), by_line=True)
@@ -78,7 +80,7 @@ class Reports(io.FileIO):
 
 
 class Messages(io.FileIO):
-    """stderr: what nobody can be told changes nothing else."""
+    """stderr: a message that cannot be written changes nothing else."""
 
     def write(self, data: Any, /) -> int:
         """As FileIO."""
@@ -114,7 +116,7 @@ class Progress:
         """A host has answered, or failed."""
         with self.lock:
             if name not in self.waiting:
-                return  # it was given up
+                return  # it had been given up
             del self.waiting[name]
             left = f"; waiting for {', '.join(self.waiting)}" if 0 < len(self.waiting) <= WAITED_FOR else ""
             self.say(f"{self.total - len(self.waiting)} of {self.total} hosts read{left}")
@@ -169,7 +171,7 @@ def give_back_terminal() -> None:
 
 WAITED_FOR = 4
 SCREEN = threading.Lock()
-"""Of the line where somebody is told or asked something."""
+"""Guards the line of the terminal where progress is shown or a question is asked."""
 
 ASKED: dict[int, list[Any]] = {}
 """The terminal on which somebody is being asked, and what it was like before."""

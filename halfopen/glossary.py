@@ -1,19 +1,23 @@
-"""What each verdict and each confidence means, in words for people: the texts of the documentation, as tables."""
+"""The words for each verdict, confidence and reason: one table for reports, `explain` and the documentation."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from halfopen.schema.report import Confidence, Reason, Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Meaning:
-    """A verdict explained: what it says, how it comes about, what to look at next; and what decides beside the states.
+class Meaning(msgspec.Struct, frozen=True):
+    """The words for one verdict.
 
-    Plain sentences; a word in backquotes is typed or printed as it stands.
+    clause: what it says of the two hosts, in one clause; {client} and {server} stand for their names.
+    counted: the words after a number of connections in a headline, for one connection and for several.
+    says, arises, next: what it means, how it comes about, what to look at next. beside: what decides it beside the
+    states of the two ends, if anything does. Plain sentences; a word in backquotes is typed or printed as it stands.
     """
 
+    clause: str
+    counted: tuple[str, str]
     says: str
     arises: tuple[str, ...]
     next: tuple[str, ...]
@@ -22,6 +26,8 @@ class Meaning:
 
 MEANINGS: dict[Verdict, Meaning] = {
     Verdict.MISSING_ON_SERVER: Meaning(
+        "established on {client}, unknown to {server}",
+        ("missing on the server", "missing on the server"),
         "The client's kernel has an established connection, and the server's kernel has no socket for it. A client "
         "that only waits to be spoken to waits for ever. One that writes gets a reset, or retransmits until it gives "
         "up if something drops the reset.",
@@ -40,6 +46,8 @@ MEANINGS: dict[Verdict, Meaning] = {
         ),
     ),
     Verdict.MISSING_ON_CLIENT: Meaning(
+        "established on {server}, unknown to {client}",
+        ("missing on the client", "missing on the client"),
         "The server's kernel has an established connection, and the client's kernel has no socket for it. It holds a "
         "process, a thread or a slot of a pool on the server for a client that is gone.",
         (
@@ -54,6 +62,8 @@ MEANINGS: dict[Verdict, Meaning] = {
         ),
     ),
     Verdict.HANDSHAKE_STUCK: Meaning(
+        "established on {client}, still in the handshake on {server}",
+        ("stuck in the handshake on the server", "stuck in the handshake on the server"),
         "The client takes the connection for established; the server is still in the handshake and holds a request "
         "socket only. The server sends its SYN-ACK again a few times and then forgets the request without a word.",
         (
@@ -69,6 +79,8 @@ MEANINGS: dict[Verdict, Meaning] = {
         ),
     ),
     Verdict.DESYNCHRONIZED: Meaning(
+        "the ends on {client} and {server} cannot belong to one connection",
+        ("with ends that contradict each other", "with ends that contradict each other"),
         "Both ends have a socket, in states that one connection cannot have at its two ends for long. Or both are "
         "ESTABLISHED, and one has had more bytes acknowledged than the other received, or has received more than the "
         "other wrote. They belong to two lives of the same addresses and ports, or one end missed what the other did.",
@@ -87,6 +99,8 @@ MEANINGS: dict[Verdict, Meaning] = {
         ),
     ),
     Verdict.STALLED: Meaning(
+        "established on {client} and {server}, but data is not acknowledged",
+        ("stalled with unacknowledged data", "stalled with unacknowledged data"),
         "Both ends are established, but data of one of them stays unacknowledged, and it retransmits ever more slowly.",
         (
             "The path loses all packets in one direction, or all packets above a certain size.",
@@ -101,6 +115,8 @@ MEANINGS: dict[Verdict, Meaning] = {
         "read (a closed window) is no stall, as long as its kernel answers the probes.",
     ),
     Verdict.NEVER_ACCEPTED: Meaning(
+        "established on both ends, but the program on {server} has not accepted it",
+        ("was never accepted", "were never accepted"),
         "The handshake is complete and both kernels agree, but the server's program has not taken the connection from "
         "the accept queue. It has no descriptor and no process, so `lsof` on the server does not show it.",
         (
@@ -118,6 +134,8 @@ MEANINGS: dict[Verdict, Meaning] = {
         "Both ends are ESTABLISHED, and the kernel gives the server's socket no inode: nobody has accepted it.",
     ),
     Verdict.HALF_CLOSED: Meaning(
+        "one end has closed and the other, told so, has not",
+        ("is half-closed", "are half-closed"),
         "One end has closed its side. The other was told (CLOSE_WAIT) and has not closed its own. This is legal, and "
         "protocols use it for a moment; where it lasts, a program has most likely forgotten to close.",
         (
@@ -131,6 +149,8 @@ MEANINGS: dict[Verdict, Meaning] = {
         ),
     ),
     Verdict.ABANDONED_CLOSE: Meaning(
+        "one end waits for its program to close, and the other is gone",
+        ("was left in CLOSE_WAIT by a peer that is gone", "were left in CLOSE_WAIT by a peer that is gone"),
         "One end waits in CLOSE_WAIT for its own program to close, and the other end is gone. Without "
         "keepalive no timer ends CLOSE_WAIT: it holds a descriptor until the program closes it or ends.",
         (
@@ -143,6 +163,8 @@ MEANINGS: dict[Verdict, Meaning] = {
         ),
     ),
     Verdict.CLOSE_LOST: Meaning(
+        "one end has closed, and the other does not learn of it",
+        ("cannot close: its FIN does not get through", "cannot close: their FINs do not get through"),
         "One end has closed and sends its FIN again and again; the other does not learn of it and still takes the "
         "connection for open.",
         (
@@ -156,6 +178,8 @@ MEANINGS: dict[Verdict, Meaning] = {
         ),
     ),
     Verdict.CONNECT_UNANSWERED: Meaning(
+        "one end asks to connect and gets no answer",
+        ("gets no answer to its SYN", "get no answer to their SYN"),
         "A client has sent its SYN and gets no answer that it takes.",
         (
             "A firewall drops the SYN, or the SYN-ACK on its way back.",
@@ -169,6 +193,8 @@ MEANINGS: dict[Verdict, Meaning] = {
         ),
     ),
     Verdict.CLOSING_ALONE: Meaning(
+        "one end closes towards a peer that is gone",
+        ("closes towards a peer that is gone", "close towards a peer that is gone"),
         "One end is closing, and the other end is gone already. Its kernel gives up by itself, unless its program "
         "keeps a socket in FIN_WAIT2 open.",
         (
@@ -181,6 +207,8 @@ MEANINGS: dict[Verdict, Meaning] = {
         ),
     ),
     Verdict.EMBRYONIC: Meaning(
+        "{server} waits for the handshake of a client that is gone",
+        ("waits in SYN_RECV for a client that is gone", "wait in SYN_RECV for clients that are gone"),
         "The server waits in SYN_RECV for the last ACK of a handshake, and the client has no such socket.",
         (
             "The client gave up while it was connecting, and the reset was lost.",
@@ -192,6 +220,8 @@ MEANINGS: dict[Verdict, Meaning] = {
         ),
     ),
     Verdict.AMBIGUOUS: Meaning(
+        "more than two sockets claim this connection",
+        ("cannot be told apart", "cannot be told apart"),
         "More than two sockets claim to be the ends of this connection, so nothing is said of any of them.",
         ("Two hosts of the check have the same address, and both have a socket with these addresses and ports.",),
         (
@@ -206,9 +236,11 @@ CONFIDENCES: dict[Confidence, str] = {
     Confidence.PROVEN: "The finding held in two or more rounds. In each, the end that is there was looked up before "
     "and after the look at the other end, and was the same kernel socket (same cookie) in the same state. So what is "
     "said of the two hosts was true of both at one moment, and it lasted.",
-    Confidence.OBSERVED: "The same looks in the same order, but a host gave no cookies (sockets read from "
-    "/proc/net/tcp), so that identity rests on addresses, ports and, where there is one, the inode.",
-    Confidence.INFERRED: "One round only (`--rounds 1`): nothing shows that it lasts.",
+    Confidence.OBSERVED: "The rounds agree, but the identity of a socket is not proven: a host gave no cookies "
+    "(sockets read from /proc/net/tcp, or from pasted text), so it rests on addresses, ports and, where there is one, "
+    "the inode.",
+    Confidence.INFERRED: "One moment only (`--rounds 1`, or one snapshot of each host), so nothing shows that it "
+    "lasts; or a translation on the way was guessed, because no table that was read says what translates there.",
 }
 
 REASONS: dict[Reason, str] = {
@@ -217,6 +249,9 @@ REASONS: dict[Reason, str] = {
     "probe came in. So the connection has another end somewhere: a proxy or sidecar on the way, NAT, or another host "
     "with that address. Name the box that translates under `nat`, check against the proxy instead, or allow it where "
     "it is by design.",
+    Reason.CHANGING: "It had one verdict in one round and another in a later one, and none of them cleared it. An end "
+    "of it is the same socket throughout, so that it is still the same connection, of which nothing lasted long enough "
+    "to be said. Look again: what is only on its way from one state to the next agrees by then.",
     Reason.NAMESPACE_NOT_ENTERED: "The host that should have the other end forwards packets, and its other network "
     "namespaces could not be looked into: a container there may have it. Looking there needs root (`sudo = true`).",
 }

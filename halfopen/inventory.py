@@ -17,7 +17,7 @@ from typing import Any
 
 from halfopen import address
 from halfopen.errors import UsageError
-from halfopen.plan import CheckPlan, Host, Inventory
+from halfopen.plan import SSH_TRANSPORTS, CheckPlan, Host, Inventory
 from halfopen.schema.report import Reason, Verdict
 from halfopen.userfiles import config_home, distrust, home_of, ssh_hosts
 
@@ -66,7 +66,7 @@ def read(named: str | None, variables: Mapping[str, str], folder: Path) -> Inven
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from error
     if len(data) > MOST_BYTES:
-        raise UsageError(f"{path} is larger than {MOST_BYTES} bytes, which is no inventory")
+        raise UsageError(f"{path} is larger than {MOST_BYTES} bytes, and not a valid inventory")
     found = load(text, str(path), Doubt(why, ssh_hosts(home_of(variables))) if why else None)
     hosts = {name: with_paths(host, path.parent) for name, host in found.hosts.items()}
     return replace(found, hosts=hosts, source=path, trusted=why is None)
@@ -168,6 +168,49 @@ def load_check(check: str, given: Any, hosts: Mapping[str, Host], doubt: Doubt |
     return CheckPlan(name=check, **values)
 
 
+def adjusted(
+    plan: CheckPlan,
+    *,
+    ports: Sequence[int] = (),
+    rounds: int | None = None,
+    settle: float | None = None,
+    allow: Sequence[str] = (),
+    max: Mapping[str, int] | None = None,
+    require_connections: int | None = None,
+) -> CheckPlan:
+    """A check with what the user says beside the inventory: None and nothing leave it as it is.
+
+    `allow` and `max` (verdict -> how many are tolerated) add to those of the check. UsageError for a number that
+    is out of range and for a name that no report has.
+    """
+    numbers = {"rounds": rounds, "settle": settle, "require_connections": require_connections}
+    for port in ports:
+        PORT(port, plan.name, "ports")
+    for key, value in numbers.items():
+        if value is not None:
+            ADJUSTABLE[key](value, plan.name, key)
+    for name, most in (max or {}).items():
+        known_word(name, VERDICTS, "verdict to set a maximum for")
+        number(0, 10**10)(most, plan.name, f"max.{name}")
+    for name in allow:
+        known_word(name, ALLOWABLE, "verdict to allow, nor a reason of connections that are not judged")
+    return replace(
+        plan,
+        ports=tuple(dict.fromkeys(ports)) or plan.ports,
+        rounds=plan.rounds if rounds is None else rounds,
+        settle=plan.settle if settle is None else settle,
+        allow=(*plan.allow, *allow),
+        max={**plan.max, **(max or {})},
+        require_connections=plan.require_connections if require_connections is None else require_connections,
+    )
+
+
+def known_word(word: str, words: Sequence[str], what: str) -> None:
+    """UsageError for a word that is none of these."""
+    if word not in words:
+        raise UsageError(f"{word!r} is not a valid {what}", did_you_mean(word, words))
+
+
 def select(selectors: Sequence[str], hosts: Mapping[str, Host], where: str) -> tuple[str, ...]:
     """Names, globs and `tag:` words -> names of hosts, each once. UsageError for one that selects nothing."""
     found: list[str] = []
@@ -227,7 +270,7 @@ def wrong(value: Any, expected: str, name: str, path: str) -> UsageError:
 def plain_name(value: str, name: str, path: str) -> None:
     """Names of hosts and checks become words of the command line and of reports."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*", value) or (value == "local" and path.startswith("checks")):
-        raise UsageError(f"{name}: {path}: {value!r} is no name", "letters, digits, '.', '-' and '_'")
+        raise UsageError(f"{name}: {path}: {value!r} is not a valid name", "letters, digits, '.', '-' and '_'")
 
 
 def text(value: Any, name: str, path: str) -> str:
@@ -241,7 +284,7 @@ def word(value: Any, name: str, path: str) -> str:
     """A host or user name, checked more strictly than ssh does."""
     found = text(value, name, path)
     if not re.fullmatch(r"[A-Za-z0-9_.:\[\]][A-Za-z0-9_.:\[\]@+-]*(%[A-Za-z0-9_.-]+)?", found):
-        raise UsageError(f"{name}: {path}: {found!r} is no name", "letters, digits, '.', '-', '_' and ':'")
+        raise UsageError(f"{name}: {path}: {found!r} is not a valid name", "letters, digits, '.', '-', '_' and ':'")
     return found.removeprefix("[").removesuffix("]")
 
 
@@ -256,16 +299,20 @@ def number(low: int, high: int) -> Callable[[Any, str, str], int]:
     return check
 
 
-def seconds(value: Any, name: str, path: str) -> float:
-    """A duration."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not math.isfinite(value)
-        or not 0 <= value <= 3600
-    ):
-        raise wrong(value, "seconds from 0 to 3600", name, path)
-    return float(value)
+def seconds(high: int) -> Callable[[Any, str, str], float]:
+    """A duration up to so many seconds."""
+
+    def check(value: Any, name: str, path: str) -> float:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not math.isfinite(value)
+            or not 0 <= value <= high
+        ):
+            raise wrong(value, f"seconds from 0 to {high}", name, path)
+        return float(value)
+
+    return check
 
 
 def flag(value: Any, name: str, path: str) -> bool:
@@ -318,7 +365,7 @@ def limits(value: Any, name: str, path: str) -> dict[str, int]:
 MOST_BYTES = 16 << 20
 VERDICTS = tuple(verdict.value for verdict in Verdict)
 ALLOWABLE = (*VERDICTS, *(reason.value for reason in Reason))
-WAYS = ("auto", "paramiko", "openssh", "local", "exec")
+WAYS = (*SSH_TRANSPORTS, "local", "exec")
 PORT = number(1, 65535)
 
 HOST_KEYS: dict[str, Callable[[Any, str, str], Any]] = {
@@ -340,12 +387,19 @@ CHECK_KEYS: dict[str, Callable[[Any, str, str], Any]] = {
     "server": listed(text, single=True),
     "ports": listed(PORT),
     "nat": listed(text, single=True),
-    "settle": seconds,
+    "settle": seconds(3600),
     "rounds": number(1, 100),
     "allow": listed(choice(ALLOWABLE)),
     "max": limits,
     "require_connections": number(0, 10**9),
 }
+
+ADJUSTABLE: dict[str, Callable[[Any, str, str], Any]] = {
+    "rounds": number(1, 10**9),
+    "settle": seconds(86400),
+    "require_connections": number(0, 10**9),
+}
+"""What a command line or a program may say beside the inventory, in wider ranges."""
 
 
 def anything(_: Any, __: Doubt) -> bool:
@@ -355,7 +409,7 @@ def anything(_: Any, __: Doubt) -> bool:
 
 STRANGERS: dict[str, Callable[[Any, Doubt], bool]] = {
     **dict.fromkeys(("address", "port", "user", "tags", "addresses"), anything),
-    "transport": lambda way, _: way in ("auto", "paramiko", "openssh"),
+    "transport": lambda way, _: way in SSH_TRANSPORTS,
     "jump": lambda hosts, doubt: all(one.strip() in doubt.jumps for one in hosts.split(",")),
     **dict.fromkeys(
         ("client", "server", "ports", "nat", "rounds", "settle", "allow", "max", "require_connections"), anything

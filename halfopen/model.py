@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 import msgspec
@@ -80,13 +80,8 @@ class Socket:
     send_q: int | None = None
     uid: int | None = None
     inode: int | None = None  # 0: no descriptor anywhere (accept queue, request socket, orphan, TIME_WAIT)
-    cookie: int | None = None
+    cookie: int | None = None  # the same in two looks: the same socket
     info: TcpInfo | None = None
-
-    @property
-    def identity(self) -> int | None:
-        """What proves that two looks saw the same socket: the kernel's cookie."""
-        return self.cookie
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +101,9 @@ class ListenSocket:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """Who holds a socket. `unit` is the container or systemd unit that its cgroup names.
+    """The process that holds a socket. `unit` is the container or systemd unit that its cgroup names.
 
-    `name` is "" where a source tells the pid alone.
+    `name` is "" where a source gives the pid alone.
     """
 
     pid: int
@@ -121,7 +116,7 @@ class Process:
 class InterfaceAddress:
     """An address of an interface; `links` are the indexes of the interfaces that have it.
 
-    `prefix`: bits of it that all addresses on the same link share, None where it was not told.
+    `prefix`: bits of it that all addresses on the same link share, None where it is not known.
     """
 
     address: bytes
@@ -131,7 +126,8 @@ class InterfaceAddress:
 
 @dataclass(frozen=True, slots=True)
 class Rewrites:
-    """Entries of a connection tracking table that translate, packed: evidence of translation, never of life.
+    """Entries of a connection tracking table that translate, packed: evidence that a flow was translated, never that it
+    still exists.
 
     A pair is the key of the first packet (see `address`: source as local, destination as peer) as it came in and as
     it went on. `narrow` holds pairs of 12-byte keys, `wide` of 36-byte ones. `inner`: interfaces behind which there
@@ -157,7 +153,7 @@ class Namespace:
 
     `covered_ports` are the ports the dump was limited to (either side), empty for all.
     `whole` is False where rows may be missing: then an absent row proves nothing.
-    `tracked`: entries of its connection tracking, 0 where it has none, None where it was not told.
+    `tracked`: entries of its connection tracking, 0 where it has none, None where it is not known.
     `forwards`: whether it routes packets for others. `rewrites`: what translates here, None where it was not read.
     """
 
@@ -184,8 +180,8 @@ class HostFacts:
     collector: Collector
     uid: int | None = None
     python: str | None = None
-    gaps: tuple[str, ...] = ()  # sentences: what could not be read, and what would grant it
-    sees_namespaces: bool | None = None  # whether containers were looked into; None: this collector has no word for it
+    gaps: tuple[str, ...] = ()  # sentences: what could not be read, and what would allow it
+    sees_namespaces: bool | None = None  # whether containers were read too; None: this collector cannot tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,13 +193,11 @@ class Snapshot:
     namespaces: tuple[Namespace, ...] = ()
     error: HostError | None = None
     transport: str = "paramiko"
-    counters: Mapping[str, int] = field(default_factory=dict)
-    sysctls: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class NetnsRef:
-    """Where an end of a connection lives: a host by its inventory name, and a network namespace of it."""
+    """A network namespace: the host by its inventory name, and the namespace's inode (None: the only one known)."""
 
     host: str
     netns: int | None = None

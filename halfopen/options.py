@@ -1,37 +1,36 @@
-"""The options that every command has which reads hosts and gives a report."""
+"""Every option of the commands, declared once. A command names those that it uses, and offers no other."""
 
 from __future__ import annotations
 
 import argparse
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from halfopen.plan import FAIL_ON, HOST_KEY_RULES, SSH_TRANSPORTS
+from halfopen.report.formats import FORMATS, Format
 
 if TYPE_CHECKING:
     from halfopen.run.fleet import Options
 
+TIMEOUT = 120.0
+"""Seconds of a whole run, and for a pipe to take a report."""
 
-def add_reach(parser: argparse.ArgumentParser) -> None:
-    """The options that say which hosts are read, and how."""
-    add = parser.add_argument
-    add("--inventory", metavar="FILE", help="default: $HALFOPEN_INVENTORY, ./inventory.toml, then the config folder")
-    add("--port", metavar="P", type=port, action="append", default=[], help="the server's port; may be repeated")
-    add("--rounds", metavar="N", type=positive, help="how often to look (check: 2 by default, collect: 1)")
-    add("--settle", metavar="SECONDS", type=duration, help="between rounds (default 1.5)")
-    add("--connect-timeout", metavar="SECONDS", type=duration, default=10.0, help="each host and hop (default 10)")
-    add("--timeout", metavar="SECONDS", type=duration, default=120.0, help="the whole run (default 120)")
-    add("--forks", metavar="N", type=positive, default=16, help="hosts at a time (default 16)")
-    add("--jump", metavar="HOST", help="jump host, or several with commas")
-    add("--transport", choices=("auto", "paramiko", "openssh"), help="the way to all hosts that are reached by SSH")
-    add(
-        "--host-keys",
-        choices=("strict", "accept-new"),
-        default="strict",
-        help="whether keys of hosts that are not known yet are refused or added (default strict)",
-    )
+
+def add_options(parser: argparse.ArgumentParser, *names: str, helps: Mapping[str, str] | None = None) -> None:
+    """Adds options by their names in OPTIONS. `helps`: name -> another help text, where a command means less by it."""
+    for name in names:
+        settings = OPTIONS[name]
+        parser.add_argument(name, **{**settings, "help": (helps or {}).get(name, settings["help"])})
+
+
+def listed(formats: Mapping[str, Format]) -> str:
+    """The help text of --format for a command with these formats."""
+    return f"{', '.join(formats)}; default: text"
 
 
 def host_options(args: argparse.Namespace, interactive: bool) -> Options:
-    """What `add_reach` hung in, as the hosts of a run take it."""
+    """The options REACH and --forks, as the hosts of a run take them. `interactive`: somebody can be asked."""
     from halfopen.run.fleet import Options
 
     return Options(
@@ -45,51 +44,57 @@ def host_options(args: argparse.Namespace, interactive: bool) -> Options:
     )
 
 
-def add_common(parser: argparse.ArgumentParser) -> None:
-    """The same, and what a report looks like and when it fails."""
-    add_reach(parser)
-    add = parser.add_argument
-    add("--format", metavar="F", default=None, help="text, json, jsonl, markdown, junit; default: text")
-    add("-o", dest="outputs", metavar="FILE", action="append", default=[], help="write there too, format by suffix")
-    add(
-        "--fail-on",
-        choices=("critical", "warning", "info", "never"),
-        default="critical",
-        help="exit 1 for findings this grave or graver (default critical)",
+def adjustments(args: argparse.Namespace) -> dict[str, Any]:
+    """What --port, --rounds and JUDGE say of a check, as `inventory.adjusted` takes it."""
+    return {
+        "ports": args.port,
+        "rounds": args.rounds,
+        "allow": args.allow,
+        "max": dict(args.max),
+        "require_connections": args.require_connections,
+    }
+
+
+def ports(text: str) -> tuple[int, ...]:
+    """The ports of one --port: numbers, ranges and names of services, with commas between them."""
+    return tuple(number for word in text.split(",") for number in ports_of(word))
+
+
+def ports_of(word: str) -> range:
+    """One number, range (8000-8010) or service: the ports from the first to the last."""
+    first, dash, last = word.partition("-")
+    if is_number(first) and (is_number(last) or not dash):
+        low, high = int(first), int(last or first)
+        if 0 < low <= high < 65536:
+            return range(low, high + 1)
+    elif number := service(word):
+        return range(number, number + 1)
+    raise argparse.ArgumentTypeError(
+        f"{word!r} is not a valid port: a number from 1 to 65535, a range (8000-8010), or the name of a TCP service"
     )
-    add("--max", metavar="VERDICT=N", action="append", default=[], help="tolerate up to N of it")
-    allow = "show it, but do not fail for it; also a reason of unjudged connections, as answered-elsewhere"
-    add("--allow", metavar="VERDICT", action="append", default=[], help=allow)
-    add("--require-connections", metavar="N", type=count, help="fewer established at both ends: incomplete, not clean")
-    add("--deep", action="store_true", help="compare byte counters of every pair, however many (default: up to 20,000)")
-    add("--all", action="store_true", help="print every finding")
-    add("-v", dest="verbose", action="count", default=0, help="every note, and the states of a clean check")
-    add("-q", dest="quiet", action="store_true", help="the headline only")
-    add("--no-color", dest="colour", action="store_false", default=True, help="as NO_COLOR does")
 
 
-def add_reaching(parser: argparse.ArgumentParser) -> None:
-    """The options of a command that reads hosts and judges no connection."""
-    add = parser.add_argument
-    add("--inventory", metavar="FILE", help="default: $HALFOPEN_INVENTORY, ./inventory.toml, then the config folder")
-    add("--format", metavar="F", default=None, help="text or json; default: text")
-    add("-o", dest="outputs", metavar="FILE", action="append", default=[], help="write there too, format by suffix")
-    add("--connect-timeout", metavar="SECONDS", type=duration, default=10.0, help="each host and hop (default 10)")
-    add("--timeout", metavar="SECONDS", type=duration, default=120.0, help="the whole run (default 120)")
-    add("--jump", metavar="HOST", help="jump host, or several with commas")
-    add("--transport", choices=("auto", "paramiko", "openssh"), help="the way to all hosts that are reached by SSH")
-    add("--host-keys", choices=("strict", "accept-new"), default="strict", help="refuse unknown keys, or add them")
-    add("--all", action="store_true", help="print everything, however long")
-    add("-v", dest="verbose", action="count", default=0, help="everything that is known")
-    add("-q", dest="quiet", action="store_true", help="the headline only")
-    add("--no-color", dest="colour", action="store_false", default=True, help="as NO_COLOR does")
+def is_number(text: str) -> bool:
+    """Whether it is a decimal number that is short enough to be a port's."""
+    return text.isascii() and text.isdigit() and len(text) <= 5
 
 
-def port(text: str) -> int:
-    """An option's port."""
-    if text.isascii() and text.isdigit() and 0 < int(text) < 65536:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 1 to 65535")
+def service(name: str) -> int | None:
+    """The TCP port of a service by its name in this machine's database (services(5)), None if it is not there."""
+    import socket
+
+    try:
+        return socket.getservbyname(name, "tcp")
+    except (OSError, ValueError):  # ValueError: no name that the C library can be asked for
+        return None
+
+
+def limit(text: str) -> tuple[str, int]:
+    """VERDICT=N -> the verdict's name, which is not tested here, and how many findings of it are tolerated."""
+    verdict, _, number = text.partition("=")
+    if verdict and number.isascii() and number.isdigit() and len(number) <= 10:
+        return verdict, int(number)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a valid VERDICT=N, for example never-accepted=10")
 
 
 def count(text: str) -> int:
@@ -98,10 +103,10 @@ def count(text: str) -> int:
 
 
 def positive(text: str) -> int:
-    """An option's count."""
+    """An option's number from 1 on."""
     if text.isascii() and text.isdigit() and 0 < int(text) <= 10**9:
         return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a valid number: from 1 on")
 
 
 def duration(text: str) -> float:
@@ -111,5 +116,106 @@ def duration(text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or not 0 <= value <= 86400:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a valid number of seconds: from 0 to 86400")
     return value
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "--inventory": {
+        "metavar": "FILE",
+        "help": "default: $HALFOPEN_INVENTORY, ./inventory.toml, then the config folder",
+    },
+    "--port": {
+        "metavar": "P",
+        "type": ports,
+        "action": "extend",
+        "default": [],
+        "help": "the server's port: a number, a range (8000-8010), a service, or several with commas; repeatable",
+    },
+    "--rounds": {"metavar": "N", "type": positive, "help": "number of look-up rounds (default 2)"},
+    "--settle": {"metavar": "SECONDS", "type": duration, "help": "seconds to wait between rounds (default 1.5)"},
+    "--connect-timeout": {
+        "metavar": "SECONDS",
+        "type": duration,
+        "default": 10.0,
+        "help": "for each host and hop (default 10)",
+    },
+    "--timeout": {
+        "metavar": "SECONDS",
+        "type": duration,
+        "default": TIMEOUT,
+        "help": "for the whole run (default 120)",
+    },
+    "--forks": {
+        "metavar": "N",
+        "type": positive,
+        "default": 16,
+        "help": "hosts to connect to in parallel (default 16)",
+    },
+    "--jump": {"metavar": "HOST", "help": "jump host, or several with commas"},
+    "--transport": {"choices": SSH_TRANSPORTS, "help": "how to reach all hosts that are reached by SSH"},
+    "--host-keys": {
+        "choices": HOST_KEY_RULES,
+        "default": "strict",
+        "help": "whether keys of hosts that are not known yet are refused or added (default strict)",
+    },
+    "--format": {"metavar": "F", "help": listed(FORMATS)},
+    "--json": {"dest": "format", "action": "store_const", "const": "json", "help": "the same as --format json"},
+    "-o": {
+        "dest": "outputs",
+        "metavar": "FILE",
+        "action": "append",
+        "default": [],
+        "help": "also write the report to FILE; the suffix selects the format; repeatable",
+    },
+    "--fail-on": {
+        "choices": FAIL_ON,
+        "default": "critical",
+        "help": "exit 1 for findings of this severity or a higher one (default critical)",
+    },
+    "--max": {
+        "metavar": "VERDICT=N",
+        "type": limit,
+        "action": "append",
+        "default": [],
+        "help": "tolerate up to N findings of VERDICT; more than N exit 1",
+    },
+    "--allow": {
+        "metavar": "VERDICT",
+        "action": "append",
+        "default": [],
+        "help": "show it, but do not fail for it; also a reason of unjudged connections, as answered-elsewhere",
+    },
+    "--require-connections": {
+        "metavar": "N",
+        "type": count,
+        "help": "exit 3 if fewer than N connections were compared",
+    },
+    "--deep": {
+        "action": "store_true",
+        "help": "compare byte counters of every pair, however many (default: up to 20,000)",
+    },
+    "--all": {"action": "store_true", "help": "print everything, however long"},
+    "-v": {"dest": "verbose", "action": "count", "default": 0, "help": "print everything that is known"},
+    "-q": {"dest": "quiet", "action": "store_true", "help": "print the headline only"},
+    "--no-color": {"dest": "colour", "action": "store_false", "default": True, "help": "disable colour"},
+    "--save": {
+        "metavar": "DIR",
+        "help": "save each host's evidence there, for halfopen analyse; nothing is overwritten",
+    },
+}
+
+REACH = ("--inventory", "--connect-timeout", "--timeout", "--jump", "--transport", "--host-keys")
+"""How hosts are reached."""
+
+JUDGE = ("--fail-on", "--max", "--allow", "--require-connections")
+"""When a report fails."""
+
+OUTPUT = ("--format", "--json", "-o", "--all", "-v", "-q", "--no-color")
+"""Where a report goes, and how much of it."""
+
+REPORT_HELPS = {
+    "--all": "print every finding, and every connection that was not judged",
+    "-v": "print every note, and the states of a clean check",
+}
+"""What two options of OUTPUT mean for the report of a check."""

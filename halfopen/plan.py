@@ -5,6 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from halfopen.schema.report import Severity
+
+SSH_TRANSPORTS = ("auto", "paramiko", "openssh")
+HOST_KEY_RULES = ("strict", "accept-new")
+"""What is done with the key of a host that is not known yet: refused, or added."""
+FAIL_ON = (*(severity.value for severity in Severity), "never")
+"""The least severity that fails a run, or none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Host:

@@ -93,7 +93,10 @@ class Block:
     def with_key(self, keys: Iterable[bytes]) -> list[int]:
         """The rows with one of these keys, in order; found by their ports, without a loop over all rows."""
         width, found = self.width, set()
-        near = {one for one in keys if len(one) == 2 * width + 4 and one[width : 2 * width] in self.peer}
+        # By both addresses, since all hosts of a run have one peer in common: the machine that reaches them.
+        local, peer = self.locals(), self.peers()
+        same = (one for one in keys if len(one) == 2 * width + 4)
+        near = {one for one in same if one[:width] in local and one[width : 2 * width] in peer}
         if near:
             ports = bytearray(4 * len(self))
             for byte, column in enumerate((self.local_ports, self.local_ports, self.peer_ports, self.peer_ports)):

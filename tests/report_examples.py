@@ -11,7 +11,8 @@ from evidence import CLIENT, SERVER, bracket, info, key, sights, snapshot, sock
 
 from halfopen import address
 from halfopen.errors import ErrorCode, HostError
-from halfopen.judge.assembly.check import Policy, analyse, report_of
+from halfopen.judge.assembly.check import analyse, report_of
+from halfopen.judge.assembly.policy import Policy
 from halfopen.judge.assembly.run_evidence import Evidence
 from halfopen.judge.diagnosis.case import HostEvidence
 from halfopen.judge.pairing.addresses import survey

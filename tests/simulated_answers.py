@@ -10,7 +10,8 @@ from typing import Any
 from simulated import BACKLOG, NETNS, Machine, World
 
 from halfopen.errors import ErrorCode, HostError
-from halfopen.judge.assembly.check import Policy, analyse
+from halfopen.judge.assembly.check import analyse
+from halfopen.judge.assembly.policy import Policy
 from halfopen.judge.inquiry import (
     Baseline,
     ByteCounts,

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from evidence import SERVER as SERVER_ADDRESS
+from evidence import snapshot
 
 from halfopen import cli
 from halfopen.environment import Environment
 from halfopen.errors import UsageError
+from halfopen.judge.confirm.dumps import with_addresses
+from halfopen.model import InterfaceAddress, Rewrites
 
 HEAD = "State  Recv-Q Send-Q Local Address:Port Peer Address:Port\n"
 SSH = "LISTEN 0 128 *:22 *:*\n"
@@ -216,6 +221,13 @@ def test_wrong_arguments_are_told(argv: list[str], message: str, tmp_path: Path)
     text = HEAD + SSH + pair([1])
     with pytest.raises(UsageError, match=message):
         run(tmp_path, *argv, a=text, b=text, c=text, d="nothing of the sort")
+
+
+def test_an_address_that_a_host_is_taken_to_have_changes_nothing_else_of_it() -> None:
+    (space,) = snapshot("db", [], []).namespaces
+    space = replace(space, tracked=3, forwards=True, rewrites=Rewrites())
+    found = with_addresses(replace(snapshot("db", [], []), namespaces=(space,)), [SERVER_ADDRESS])
+    assert found.namespaces == (replace(space, addresses=(InterfaceAddress(SERVER_ADDRESS, ()),)),)
 
 
 def test_two_files_of_one_name_are_told_apart(tmp_path: Path) -> None:

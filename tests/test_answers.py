@@ -10,7 +10,8 @@ from evidence import CLIENT, SERVER, bracket, info, key, sights, snapshot, sock
 from report_examples import PLAN, report
 
 from halfopen import address
-from halfopen.judge.assembly.check import Policy, analyse
+from halfopen.judge.assembly.check import analyse
+from halfopen.judge.assembly.policy import Policy
 from halfopen.judge.assembly.run_evidence import Evidence
 from halfopen.judge.confirm.answers import is_answered
 from halfopen.judge.confirm.bracket import Bracket, held

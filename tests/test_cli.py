@@ -6,6 +6,7 @@ import io
 import json
 import re
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from lab.waiting import PATIENCE
 
 from halfopen.__main__ import main
+from halfopen.cli import COMMANDS, build
 from halfopen.environment import Environment
 from halfopen.schema.report import CauseCode, Confidence, OutlookCode, Verdict
 
@@ -42,15 +44,24 @@ server = "here"
 USAGE = {
     ("chekc",): "did you mean check?",
     ("check", "--prot", "80", "a", "b"): "did you mean --port?",
-    ("check", "--port", "70000", "a", "b"): "is no port",
-    ("check", "--settle", "nan", "a", "b"): "no number of seconds",
+    ("check", "--port", "70000", "a", "b"): "'70000' is not a valid port",
+    ("check", "--port", "80,nosuchservice", "a", "b"): "'nosuchservice' is not a valid port",
+    ("check", "--port", "9-3", "a", "b"): "'9-3' is not a valid port",
+    ("check", "--port", "0-3", "a", "b"): "'0-3' is not a valid port",
+    ("check", "--port", "1-99999", "a", "b"): "'1-99999' is not a valid port",
+    ("check", "--port", "80,", "a", "b"): "'' is not a valid port",
+    ("check", "--port=\0", "a", "b"): "is not a valid port",
+    ("check", "a", "b", "--form", "json"): "did you mean --format?",
+    ("check", "--inv", "x.toml"): "did you mean --inventory?",
+    ("demo", "--max", "nonsense"): "halfopen demo --help",
+    ("check", "--settle", "nan", "a", "b"): "not a valid number of seconds",
     ("check", "--max", "half-closed", "a", "b"): "VERDICT=N",
     ("check", "--max", "half-open=1", "a", "b"): "did you mean 'half-closed'",
     ("check", "--allow", "halfclosed", "a", "b"): "did you mean 'half-closed'",
     ("check", "-oProxyCommand=id", "web1"): "names no format",
     ("check", "--", "-oProxyCommand=id", "web1"): "is no host name",
     ("check", "a"): "two names",
-    ("check", "self", "web1"): "is a check and 'web1' is none",
+    ("check", "self", "web1"): "is a check and 'web1' is not",
     ("check", "--format", "yaml", "local", "local"): "is unknown",
     ("check", "-o", "x.pdf", "local", "local"): "names no format",
     ("check", "--inventory", "missing.toml"): "there is no inventory",
@@ -60,7 +71,7 @@ USAGE = {
     ("explain", "sny-cookie-ack-lost"): "did you mean 'syn-cookie-ack-lost'?",
     ("explain", "xyz"): "halfopen explain lists all",
     ("count",): "required: HOST",
-    ("count", "web1", "--pid", "0"): "no number from 1 on",
+    ("count", "web1", "--pid", "0"): "not a valid number",
     ("count", "web1", "--format", "junit"): "one of text, json",
     ("count", "web1", "-o", "x.md"): "names no format",
     ("doctor",): "required: HOST",
@@ -74,6 +85,62 @@ def test_wrong_usage_is_exit_2_with_a_word_that_helps(argv: tuple[str, ...], tmp
     code, out, err = run(*argv, folder=tmp_path, **TRUSTED)
     assert (code, out) == (2, "")
     assert USAGE[argv] in err and "Traceback" not in err and err.startswith("halfopen: ")
+
+
+JUDGED = {"--port", "--rounds", "--fail-on", "--max", "--allow", "--require-connections"}
+SHOWN = {"--format", "--json", "-o", "--all", "-v", "-q", "--no-color"}
+REACHING = {"--inventory", "--connect-timeout", "--timeout", "--jump", "--transport", "--host-keys"}
+OFFERED = {
+    "check": REACHING | JUDGED | SHOWN | {"--settle", "--forks", "--deep", "--save"},
+    "collect": (
+        (REACHING | {"--port", "--rounds", "--settle", "--forks", "-o"})
+        | {"--local", "--redact", "--redact-with", "--print-probe"}
+    ),
+    "analyse": JUDGED | SHOWN | {"--inventory", "--client", "--server", "--nat"},
+    "count": REACHING | SHOWN | {"--port", "--pid"},
+    "doctor": (REACHING | SHOWN | {"--forks"}) - {"--all"},
+    "demo": SHOWN | {"--save"},
+    "explain": set(),
+    "config": {"--inventory"},
+    "schema": set(),
+}
+
+
+ARGUMENTS = {"config": ("validate",), "schema": ("report",), "count": ("a",), "doctor": ("a",)}
+"""What a command needs beside its options."""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_offers_the_options_that_it_uses_and_no_other(command: str, tmp_path: Path) -> None:
+    sub = build([command]).chosen()[list(COMMANDS).index(command)]
+    offered = {option for action in sub._actions for option in action.option_strings}
+    assert offered - {"-h", "--help"} == OFFERED[command]
+    for option in set().union(*OFFERED.values()) - OFFERED[command]:
+        code, out, err = run(command, *ARGUMENTS.get(command, ()), option, folder=tmp_path)
+        assert (code, out) == (2, "") and f"unrecognized arguments: {option}" in err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_options_are_not_abbreviated(command: str, tmp_path: Path) -> None:
+    whole = {option for option in OFFERED[command] if option.startswith("--")}
+    for short in {option[:-1] for option in whole} - whole:
+        code, out, err = run(command, *ARGUMENTS.get(command, ()), short, folder=tmp_path)
+        assert (code, out) == (2, "") and f"unrecognized arguments: {short}" in err and "did you mean --" in err
+
+
+def test_ports_are_numbers_ranges_and_services(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getservbyname", lambda *asked: {("http", "tcp"): 80, ("ms-sql-s", "tcp"): 1433}[asked])
+    argv = ["check", "a", "b", "--port", "5432,8000-8002", "--port", "http", "--port", "8001", "--port", "ms-sql-s"]
+    assert build(["check"]).parse_args(argv).port == [5432, 8000, 8001, 8002, 80, 8001, 1433]
+    assert len(build(["count"]).parse_args(["count", "a", "--port", "1-65535"]).port) == 65535
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="local hosts are read by the probe on Linux")
+@pytest.mark.parametrize("command", [("check", "local", "local"), ("count", "local")], ids=" ".join)
+def test_all_ports_by_a_range_are_more_than_the_kernels_filter_takes(command: tuple[str, ...], tmp_path: Path) -> None:
+    _, out, err = run(*command, "--port", "1-65535", "--json", folder=tmp_path)
+    assert err == "" and json.loads(out)["schema"] == f"halfopen.{'report' if command[0] == 'check' else 'count'}/1"
+    assert command[0] == "count" or json.loads(out)["checks"][0]["client"]["error"] is None
 
 
 def test_every_word_of_a_report_is_explained(tmp_path: Path) -> None:
@@ -289,8 +356,6 @@ def test_what_needs_no_host_imports_no_ssh(argv: list[str]) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_is_130_without_a_traceback(number: int, command: str, tmp_path: Path) -> None:
     """Even while it waits for a host that does not speak."""
-    import socket
-
     with socket.socket() as mute:
         mute.bind(("127.0.0.1", 0))
         mute.listen()

@@ -107,7 +107,7 @@ USAGE = {
     ("collect", "a", "b", "-o", "-"): "-o DIR",
     ("collect", "--local", "--redact-with", "missing"): "cannot be read",
     ("collect", "--local", "--redact-with", "short"): "too short",
-    ("collect", "--rounds", "0", "local"): "is no number",
+    ("collect", "--rounds", "0", "local"): "is not a valid number",
 }
 
 

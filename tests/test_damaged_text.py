@@ -64,6 +64,16 @@ def test_two_lines_on_one_are_refused_by_its_number(name: str, between: str) -> 
         holds("\n".join(glued), truth, None if name in SEVERAL_LINES else at + 1)
 
 
+@pytest.mark.parametrize("name", sorted(set(LAYOUTS) - SEVERAL_LINES - {"illumos"}))  # whose first word is an end
+def test_a_row_that_stands_behind_another_without_its_first_word_is_not_lost(name: str) -> None:
+    """As where a pager or a mail program has cut what stood between."""
+    lines, truth = TEXTS[name].split("\n")[:-1], recognise(TEXTS[name].encode(), "x")
+    for at in range(len(lines) - 1):
+        rest = lines[at + 1].lstrip().partition(" ")[2].lstrip()
+        glued = [*lines[:at], f"{lines[at]} {rest}", *lines[at + 2 :], ""]
+        holds("\n".join(glued), truth, at + 1)
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_a_text_cut_anywhere_invents_nothing_and_says_so(name: str) -> None:
     lines = TEXTS[name].split("\n")
@@ -257,6 +267,8 @@ LSOF = "app 7 ops 5u IPv4 77 0t0 TCP 10.0.0.1:1->10.0.0.2:5432 (ESTABLISHED)\n"
 NETSTAT = "Proto Recv-Q Send-Q Local Address Foreign Address State\n"
 BEFORE = "tcp 0 0 10.0.0.1:1 10.0.0.2:5432 ESTABLISHED\ntcp 0 0 10.0.0.1:2 10.0.0.2:5432 ESTABLISHED\n"
 
+KEPT = "LISTEN 0 128 *:22 *:* ino:5 sk:1a <->\n"
+
 MOMENTS: dict[str, tuple[str, int]] = {  # a text, and the line that its second moment is told by
     "netstat -c": (NETSTAT + BEFORE + NETSTAT + BEFORE, 4),
     "netstat -c | grep": (BEFORE + BEFORE, 3),
@@ -274,6 +286,8 @@ MOMENTS: dict[str, tuple[str, int]] = {  # a text, and the line that its second 
     "the same rows again": (ONE + TWO + ONE + TWO, 3),
     "one row in two states": (ONE + ONE.replace("ESTAB", "CLOSE-WAIT"), 2),
     "a row that waits for its end later": (ONE + TWO + ONE.replace("ESTAB", "TIME-WAIT"), 3),
+    "one listener of which the inode tells": (KEPT + ONE + KEPT, 3),
+    "the same listener again": (KEPT + ONE + KEPT + ONE, 3),
     "lsof -r": (LSOF + "=======\n" + LSOF.replace("5u", "6u").replace(":1-", ":2-") + LSOF, 4),
     "lsof of a socket in two states": (LSOF + LSOF.replace("5u", "6u").replace("ESTABLISHED", "CLOSE_WAIT"), 2),
 }
@@ -292,6 +306,7 @@ ONE_MOMENT = {
     "a row that the kernel gave twice, at the end of one piece and the beginning of the next": ONE + ONE + TWO,
     "other commands": "$ ss -lnt\n" + LISTEN + "$ ss -tan\n" + ONE + "[10:47:51] root@db1:~# exit\n",
     "a time before and after": "02:13:40\n" + ONE + TWO + "02:13:41\n",
+    "several listeners at one port, told by their inodes": KEPT + ONE + KEPT.replace("ino:5", "ino:6") + TWO,
     "several listeners at one port": LISTEN + LISTEN + ONE + LISTEN,
     "a socket that two processes hold": LSOF + LSOF.replace("app 7", "app 8") + LSOF.replace("5u", "9u"),
     "lsof -K": "".join(LSOF.replace("app 7 ", f"app 7 {tid} GC ") for tid in (71, 72, 73)),

@@ -12,11 +12,13 @@ from evidence import CLIENT, SERVER, bracket, key, sights, snapshot, sock
 from report_examples import MOMENT
 
 from halfopen import address
-from halfopen.judge.assembly.check import Policy, analyse, report_of
+from halfopen.judge.assembly.check import analyse, report_of
+from halfopen.judge.assembly.policy import Policy
 from halfopen.judge.assembly.run_evidence import Evidence
 from halfopen.judge.diagnosis.case import HostEvidence
 from halfopen.judge.pairing.addresses import survey
-from halfopen.judge.pairing.match import Agreement, match
+from halfopen.judge.pairing.connection import Agreement
+from halfopen.judge.pairing.match import match
 from halfopen.model import ListenSocket, Process, Socket
 from halfopen.plan import CheckPlan
 from halfopen.report.formats import FORMATS

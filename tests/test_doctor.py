@@ -13,27 +13,21 @@ from hypothesis import strategies as st
 
 from halfopen.errors import ErrorCode, HostError
 from halfopen.evidence.probe import examination
+from halfopen.judge.diagnosis.rules.rule import Source
 from halfopen.model import Collector, HostFacts
 from halfopen.onehost.doctor import STAGES, Visited, checkup_of, stage_of
-from halfopen.onehost.evidence_kinds import KINDS
+from halfopen.onehost.evidence_kinds import KINDS, Kind
+from halfopen.reach.known_hosts import removal
 from halfopen.report.doctor import render, render_json
 from halfopen.report.schema import SCHEMAS
 from halfopen.report.view import View
-from halfopen.schema.doctor import DoctorReport, Status
-from halfopen.schema.report import Confidence, Verdict
+from halfopen.schema.doctor import DoctorReport, Item, Status
 
 FACTS = HostFacts("db1", "6.1.0", "boot", 1.0, True, Collector.NETLINK, uid=0, python="3.11.2")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 Fields = Mapping[str, bytes]
 """What a host answers of itself, beside GOOD."""
 
-CAUSES = {
-    "accept-queue-overflow",
-    "syn-cookie-ack-lost",
-    "deferred-accept",
-    "peer-rebooted",
-    "middlebox-forgot",
-}
 GOOD = {
     **dict.fromkeys(("sock_diag", "proc_net_tcp", "netstat", "somaxconn", "retries", "closed", "hidden"), b"0"),
     "tcp_info": b"280",
@@ -49,10 +43,35 @@ def visited(error: HostError | None = None, talking: bool = True, fields: Fields
     return Visited("db1", "paramiko", told, error, talking)
 
 
-def test_what_is_ruled_out_has_the_names_that_reports_use() -> None:
-    known = {str(one) for one in (*Verdict, *Confidence)} | CAUSES
-    assert {name for kind in KINDS for name in kind.rules_out} <= known
+LOST = {
+    "sock_diag": {"proven", "syn-cookie-ack-lost", "final-ack-lost", "deferred-accept", "peer-rebooted"}
+    | {"middlebox-forgot"},
+    "cookies": {"proven"},
+    "tcp_info": {"syn-cookie-ack-lost", "final-ack-lost", "deferred-accept", "peer-rebooted", "middlebox-forgot"},
+    "counters": {"accept-queue-overflow", "syn-cookie-ack-lost", "deferred-accept", "reset-lost"},
+    "uptime and boot": {"peer-rebooted"},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.evidence)
+def test_the_conclusions_lost_without_a_kind_of_evidence(kind: Kind) -> None:
+    """They come from the rules; that a rule does not fire without what it needs is shown in test_needs."""
+    assert {*kind.conclusions_lost} == LOST.get(kind.evidence, set())
+
+
+def test_every_source_that_a_host_may_lack_is_a_kind_of_evidence() -> None:
+    """Timers and listeners are in every list of sockets that a host of a check gives."""
+    assert {source for kind in KINDS for source in kind.sources} == {*Source} - {Source.TIMERS, Source.LISTENERS}
     assert len({kind.evidence for kind in KINDS} | {stage.evidence for stage in STAGES}) == len(KINDS) + len(STAGES)
+
+
+def test_what_is_there_in_part_loses_no_conclusion() -> None:
+    (old,) = checkup_of([visited(fields={"tcp_info": b"192"})], NOW).hosts
+    (none,) = checkup_of([visited(fields={"tcp_info": b"0"})], NOW).hosts
+    lost = [
+        next(item.conclusions_lost for item in host.evidence if item.evidence == "tcp_info") for host in (old, none)
+    ]
+    assert lost[0] == () and "final-ack-lost" in lost[1]
 
 
 @pytest.mark.parametrize("talking", [True, False])
@@ -64,6 +83,12 @@ def test_every_error_fails_one_step_and_is_exit_3(code: ErrorCode, talking: bool
     missing = [item for item in checkup.hosts[0].evidence if item.status is Status.MISSING]
     assert [item.evidence for item in missing] == [stage_of(error, talking).evidence]
     assert f"{code}: why" in render(checkup, View()) and "to get it: type this" in render(checkup, View())
+
+
+def test_a_command_that_grants_something_stands_whole_on_one_line() -> None:
+    command = f"if the host was reinstalled: {removal('/home/' + 'x' * 300 + '/known_hosts', '[db1]:2222')}"
+    shown = render(checkup_of([visited(HostError(ErrorCode.HOST_KEY_MISMATCH, "why", command))], NOW), View(width=80))
+    assert [line.strip() for line in shown.splitlines() if "ssh-keygen" in line] == [f"to get it: {command}"]
 
 
 LACKS: dict[str, tuple[Fields, set[str]]] = {
@@ -86,6 +111,10 @@ def test_what_is_missing_is_missed_and_nothing_else(name: str) -> None:
 
 def test_without_any_table_of_sockets_no_check_is_complete() -> None:
     assert checkup_of([visited(fields={"sock_diag": b"97", "proc_net_tcp": b"13"})], NOW).exit_code == 3
+
+
+def test_the_public_words_of_an_item() -> None:
+    assert Item.__struct_fields__ == ("evidence", "status", "detail", "conclusions_lost", "costs", "how_to_get")
 
 
 def test_json_is_what_its_schema_describes() -> None:

@@ -39,6 +39,26 @@ def test_a_report_that_cannot_be_written_is_exit_2_and_one_line(command: str) ->
         assert code == 2 and err.count("halfopen: ") == 1 and "stdout cannot be written: No space left" in err
 
 
+@linux
+@pytest.mark.parametrize(("stream", "argv"), [("stdout", ["schema", "report"]), ("stderr", ["explain", "xyz"])])
+def test_a_full_pipe_that_does_not_block_is_waited_for(stream: str, argv: list[str]) -> None:
+    """Whoever has the other end may have made it so, as programs do that read from several."""
+    import fcntl  # which Windows does not have
+
+    found = []
+    for blocks in (True, False):
+        reading, writing = os.pipe()
+        full = b"x" * fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+        os.write(writing, full)
+        os.set_blocking(writing, blocks)
+        process = subprocess.Popen([*MODULE, *argv], **{stream: writing}, cwd=ROOT)  # type: ignore[call-overload]
+        os.close(writing)
+        time.sleep(0 if blocks else 1)  # longer than it takes to begin
+        with os.fdopen(reading, "rb") as file:
+            found.append((file.read().removeprefix(full), process.wait(PATIENCE)))
+    assert found[0] == found[1] and found[0][0]
+
+
 @pytest.mark.parametrize("nowhere", ["2>&-", "2>/dev/full"])
 def test_messages_that_nobody_can_be_told_change_no_exit_code(nowhere: str) -> None:
     assert shell(f"halfopen explain unknown {nowhere}")[0] == 0
@@ -63,13 +83,21 @@ def test_a_reader_who_leaves_is_130_and_quiet() -> None:
 
 
 @linux
+@pytest.mark.parametrize("nobody", ["> /dev/full", "| true"])
+def test_evidence_is_saved_where_stdout_cannot_be_written(nobody: str, tmp_path: Path) -> None:
+    code, _, _ = shell(f"set -o pipefail; halfopen check local local --port 1 --save {tmp_path}/ev {nobody}")
+    assert code in (2, 130, 0)  # 0: all of it was in the pipe before its reader had gone
+    assert [one.name for one in (tmp_path / "ev").iterdir()] == ["local.halfopen"]
+
+
+@linux
 def test_without_a_working_directory_only_what_is_relative_to_it_fails(tmp_path: Path) -> None:
     gone, file = tmp_path / "gone", tmp_path / "report.json"
-    leave = f"mkdir {gone}; cd {gone}; rmdir {gone};"
-    code, out, _ = shell(f"{leave} halfopen check local local --port 1 -o {file}")
+    leave = f"mkdir {gone} && cd {gone} && rmdir {gone} &&"
+    code, out, _ = shell(f"{leave} halfopen check local local --port 1 -o {file}", tmp_path)
     assert code == 0 and out.startswith("clean") and file.exists()
     for relative in ("check local local --port 1 -o report.json", "check --inventory x.toml"):
-        code, _, err = shell(f"{leave} halfopen {relative}")
+        code, _, err = shell(f"{leave} halfopen {relative}", tmp_path)
         assert code == 2 and "(deleted working directory)" in err
 
 

@@ -45,7 +45,7 @@ def program(*argv: str, folder: Path, **options: Any) -> subprocess.CompletedPro
 def unreached(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The hosts that were reached: none, unless a test fails."""
     names: list[str] = []
-    monkeypatch.setattr("halfopen.run.fleet.Hosts.begin", lambda *_: names.append("a host"))
+    monkeypatch.setattr("halfopen.run.fleet.Fleet.begin", lambda *_: names.append("a host"))
     return names
 
 
@@ -243,7 +243,7 @@ def test_earlier_evidence_is_not_overwritten(tmp_path: Path, monkeypatch: pytest
     assert run(*CHECK, "--save", "kept", folder=tmp_path)[0] == 0
     (path,) = (tmp_path / "kept").iterdir()
     before = path.read_bytes()
-    monkeypatch.setattr("halfopen.run.fleet.Hosts.begin", lambda *_: pytest.fail("a host was reached"))
+    monkeypatch.setattr("halfopen.run.fleet.Fleet.begin", lambda *_: pytest.fail("a host was reached"))
     for argv in ((*CHECK, "--save", "kept"), ("collect", "local", "-o", "kept")):
         code, out, err = run(*argv, folder=tmp_path)
         assert (code, out) == (2, "") and "local.halfopen is in" in err and "another folder" in err

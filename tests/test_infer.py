@@ -13,7 +13,7 @@ from halfopen import address
 from halfopen.judge.confirm.bracket import fits, held
 from halfopen.judge.pairing.addresses import shares_link
 from halfopen.judge.pairing.match import Matching
-from halfopen.judge.pairing.pair import conclude, join
+from halfopen.judge.pairing.pair import conclude, join, prepare
 from halfopen.model import Absence, InterfaceAddress, Rewrites, Snapshot, Socket, TcpInfo
 from halfopen.plan import CheckPlan
 from halfopen.tcp import State
@@ -25,7 +25,8 @@ ROUTER, VIP, OTHER = (address.parse(text) for text in ("192.0.2.1", "198.51.100.
 
 def concluded(web: Snapshot, db: Snapshot, *more: Snapshot, plan: CheckPlan = PLAN) -> Matching:
     hosts = {one.host: one for one in (web, db, *more)}
-    return conclude(plan, hosts, {}, join(plan, hosts, {}))
+    check = prepare(plan, hosts, {})
+    return conclude(check, join(check))
 
 
 def info(sent: int, received: int, opener: bool = False) -> TcpInfo:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import shlex
+import shutil
 import struct
+import subprocess
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lab.waiting import PATIENCE
 
-from halfopen.reach.known_hosts import Trust, judge, load, matches
+from halfopen.reach.known_hosts import Trust, judge, load, matches, removal
 
 
 def key(kind: str, content: bytes = b"k" * 32) -> tuple[bytes, str]:
@@ -54,7 +60,20 @@ def test_a_corporate_file_is_read_past_its_oddities() -> None:
     found = load([("f", text)])
     assert trust(text) is Trust.KNOWN
     assert [warning.split(" is skipped")[0] for warning in found.warnings] == [f"f line {n}" for n in (5, 6, 7, 8)]
+    assert found.note == "f line 5 is skipped: unknown marker @odd (and 3 more lines)"
+    assert load([("f", text[: text.index(b"@odd")])]).note is None
     assert found.has_ca("www.example.com", 22) and not found.has_ca("db1", 22)
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs the OpenSSH client")
+def test_only_the_whole_command_takes_a_host_out_of_the_file(tmp_path: Path) -> None:
+    file, text = tmp_path / "known hosts", f"db1 ssh-ed25519 {ED_TEXT}\n[db1]:2222 ssh-ed25519 {ED_TEXT}\n"
+    file.write_text(text)
+    argv = shlex.split(removal(str(file), "[db1]:2222"))
+    for words in range(2, len(argv) + 1):
+        assert [file.read_text(), *tmp_path.iterdir()] == [text, file]
+        subprocess.run(argv[:words], stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE)
+    assert file.read_text() == text.splitlines(keepends=True)[0]
 
 
 def test_patterns_negation_ports_and_case() -> None:

@@ -9,9 +9,10 @@ import pytest
 from evidence import CLIENT, SERVER, bracket, facts, key, sights, snapshot, sock
 
 from halfopen import address
-from halfopen.judge.assembly.check import Policy, analyse
+from halfopen.judge.assembly.check import analyse
+from halfopen.judge.assembly.policy import Policy
 from halfopen.judge.assembly.run_evidence import Evidence
-from halfopen.judge.pairing.pair import join
+from halfopen.judge.pairing.pair import join, prepare
 from halfopen.model import Collector, HostFacts, InterfaceAddress, Namespace, Snapshot, Socket
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Check, Outcome, Severity, Verdict
@@ -34,7 +35,7 @@ def checked(
     extra: dict[str, list[bytes]] | None = None,
 ) -> Check:
     snapshots = {one.host: one for one in hosts}
-    matching = join(plan, snapshots, extra or {})
+    matching = join(prepare(plan, snapshots, extra or {}))
     seen = bracket(sights(hosts, sockets, matching.suspects))
     return analyse(plan, Evidence(snapshots, matching, [seen, seen] if matching.suspects else []), Policy())
 
@@ -123,9 +124,9 @@ def test_a_namespace_belongs_to_another_check_as_well() -> None:
     snapshots = {"box": machine("box", "a", [], OTHER, netns=9), "web": host, "db": machine("db", "b", [], SERVER)}
     lost = sock(address.mirror(key(40000, client=OTHER)))
     snapshots["db"] = machine("db", "b", [lost], SERVER)
-    (suspect,) = join(CheckPlan("c", ("web",), ("db",)), snapshots, {}).suspects
+    (suspect,) = join(prepare(CheckPlan("c", ("web",), ("db",)), snapshots, {})).suspects
     assert [place.host for place in suspect.client.places] == ["web"]
-    (suspect,) = join(CheckPlan("c", ("web", "box"), ("db",)), snapshots, {}).suspects
+    (suspect,) = join(prepare(CheckPlan("c", ("web", "box"), ("db",)), snapshots, {})).suspects
     assert [place.host for place in suspect.client.places] == ["box"]
 
 

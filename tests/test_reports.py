@@ -35,7 +35,7 @@ from report_examples import (
 from halfopen import address
 from halfopen.cli import build
 from halfopen.errors import UsageError
-from halfopen.judge.assembly.check import Policy
+from halfopen.judge.assembly.policy import Policy
 from halfopen.report import escape
 from halfopen.report.formats import COUNT_FORMATS, DOCTOR_FORMATS, FORMATS, format_for, named
 from halfopen.report.schema import SCHEMAS

@@ -10,9 +10,10 @@ from evidence import CLIENT, SERVER, bracket, end, key, sights, snapshot, sock
 from halfopen import address
 from halfopen.judge.confirm.bracket import Bracket, Confirmed, held, lasting, questions
 from halfopen.judge.pairing.addresses import survey
-from halfopen.judge.pairing.match import Suspect, match
+from halfopen.judge.pairing.connection import Suspect
+from halfopen.judge.pairing.match import match
 from halfopen.model import Absence, NetnsRef, Snapshot, Socket
-from halfopen.schema.report import Confidence, Verdict
+from halfopen.schema.report import Confidence, Reason, Verdict
 from halfopen.tcp import State, Timer
 
 ONE = key(40000)
@@ -119,6 +120,26 @@ def test_the_looks_begin_and_end_at_the_survivor() -> None:
     assert list(questions([gone_server], second=True)) == ["db"]
     assert list(questions([gone_client], second=False)) == ["db"]
     assert list(questions([gone_client], second=True)) == ["web"]
+
+
+def test_what_changes_from_one_verdict_to_another_is_not_dropped() -> None:
+    """It is one connection as long as an end of it stays; what a look cleared, or another socket, is silent."""
+    suspects, hosts = suspect_of([sock(ONE)], [])
+
+    def judged(*pairs: tuple[list[Socket], list[Socket]]) -> list[tuple[str, NetnsRef, State]]:
+        looks = [bracket(sights(hosts, {"web": one, "db": two}, suspects)) for one, two in pairs]
+        found, unjudged = held(suspects, looks)
+        assert not found
+        return [(one.reason, one.survivor.place, one.survivor.looks[-1].state) for one in unjudged]  # type: ignore
+
+    near, queued = [sock(ONE)], [sock(OTHER, inode=0, cookie=7)]
+    web, db = (suspects[0].client.places[0], suspects[0].server.places[0])
+    assert judged((near, queued), (near, [])) == [(Reason.CHANGING, web, State.ESTABLISHED)]
+    assert judged((near, queued), ([], queued)) == [(Reason.CHANGING, db, State.ESTABLISHED)]
+    assert judged((near, []), ([sock(ONE, State.FIN_WAIT1)], [])) == [(Reason.CHANGING, web, State.FIN_WAIT1)]
+    assert judged((near, queued), ([sock(ONE, cookie=9)], [])) == []
+    assert judged((near, queued), ([], [])) == []
+    assert judged((near, queued), (near, [sock(OTHER, cookie=7)]), (near, [])) == []
 
 
 def test_cleared_suspects_are_not_asked_about_again() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from lab.waiting import PATIENCE
 
 from halfopen.errors import HostError, UsageError
 from halfopen.inventory import load
-from halfopen.reach.connect import ReachOptions, openssh
+from halfopen.reach.connect import ReachOptions, hops_of, openssh
 from halfopen.reach.settings import Lookup, from_options, split_target, subset
 
 
@@ -104,6 +105,24 @@ def test_the_ssh_program_is_told_where_the_jump_hosts_of_the_inventory_are() -> 
     ]
     argv = made.argv()
     assert argv[-2:] == ["--", "db1"] and "-J" not in argv
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+@pytest.mark.parametrize("jump", [None, "bastion"])
+def test_an_entry_of_an_inventory_takes_no_place_of_a_jump_host_of_ssh_config(
+    trusted: bool, jump: str | None, tmp_path: Path
+) -> None:
+    """A stranger's `hosts.bastion` would choose the way; the user's own is meant where `--jump` names it."""
+    config = tmp_path / "config"
+    config.write_text("Host db1\n ProxyJump bastion\nHost bastion\n HostName bastion.example.org\n")
+    text = '[hosts.bastion]\naddress = "other.example.net"\n[hosts.db1]\naddress = "db1"\n'
+    found = replace(load(text), trusted=trusted)
+    options = ReachOptions(PATIENCE, time.monotonic() + PATIENCE, jump=jump, config=str(config))
+    own = trusted and jump is not None
+    stops = openssh(found.hosts["db1"], found, options).stops
+    assert [one.host for one in stops] == ["other.example.net" if own else "bastion", "db1"]
+    hops = hops_of(found.hosts["db1"], found, options)
+    assert [one.host for one in hops] == ["other.example.net" if own else "bastion.example.org", "db1"]
 
 
 def test_every_ssh_on_the_way_is_as_strict_as_the_last(tmp_path: Path) -> None:

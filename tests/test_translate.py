@@ -14,7 +14,7 @@ from halfopen import address
 from halfopen.judge.pairing.addresses import survey
 from halfopen.judge.pairing.match import Matching
 from halfopen.judge.pairing.nat import names_of, tables_of
-from halfopen.judge.pairing.pair import join
+from halfopen.judge.pairing.pair import join, prepare
 from halfopen.model import Namespace, NetnsRef, Rewrites, Snapshot, Socket
 from halfopen.plan import CheckPlan
 from halfopen.tcp import State
@@ -42,7 +42,7 @@ def host(name: str, *spaces: Namespace) -> Snapshot:
 
 
 def joined(*hosts: Snapshot, plan: CheckPlan = PLAN) -> Matching:
-    return join(plan, {one.host: one for one in hosts}, {})
+    return join(prepare(plan, {one.host: one for one in hosts}, {}))
 
 
 def make(source: bytes, port: int, target: bytes, target_port: int) -> bytes:

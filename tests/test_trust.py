@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import shutil
 import subprocess
@@ -12,11 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from halfopen.__main__ import main
 from halfopen.demo.server import EmbeddedServer
+from halfopen.environment import Environment
 from halfopen.errors import ErrorCode, HostError
 from halfopen.plan import Host, Inventory
 from halfopen.reach.channel import Channel
 from halfopen.reach.connect import ReachOptions, connect
+from halfopen.reach.host_keys import FILE_LIMIT
 from halfopen.reach.library import load_paramiko
 from halfopen.reach.settings import from_options
 
@@ -102,6 +107,56 @@ def test_known_hosts_never_come_from_the_working_directory(way: str, name: str, 
             site.reach(way, *lines)
         assert caught.value.code is ErrorCode.HOST_KEY_UNKNOWN, caught.value.message
     assert site.reach(way, f"UserKnownHostsFile none\nGlobalKnownHostsFile {site.folder}/known").startswith("here")
+
+
+BROKEN = "db9 ssh-ed25519 !!!\n@odd db9 ssh-ed25519 AAAA\n"
+
+
+def test_a_line_of_known_hosts_that_is_skipped_is_a_note_of_its_host_in_the_report(site: Site) -> None:
+    (site.folder / "known").write_text(BROKEN + site.line)
+    (site.folder / "sound").write_text(site.line)
+    shared = f'address = "127.0.0.1"\nport = {site.server.port}\nuser = "me"\ntransport = "paramiko"\n'
+    shared += f'identity_file = "{site.folder}/key"\n'
+    tables = (f'[hosts.{name}]\n{shared}known_hosts = "{site.folder}/{name}"\n' for name in ("known", "sound"))
+    (site.folder / "inventory.toml").write_text("".join(tables))
+    out = io.StringIO()
+    argv = ["check", "known", "sound", "--inventory", str(site.folder / "inventory.toml"), "--format", "json"]
+    argv += ["--settle", "0", "--fail-on", "never", "--port", str(site.server.port)]
+    main(argv, Environment({"HOME": str(site.folder)}, site.folder, io.StringIO(), out, io.StringIO()))
+    (check,) = json.loads(out.getvalue())["checks"]
+    assert {host["error"] for host in check["hosts"]} == {None}
+    assert [note for note in check["notes"] if "known_hosts" in note or "skipped" in note] == [
+        f"known: {site.folder}/known line 1 is skipped: the key cannot be decoded (and 1 more line)"
+    ]
+
+
+def test_a_host_key_that_is_unknown_for_a_skipped_line_says_so(site: Site) -> None:
+    (site.folder / "known").write_text(BROKEN)
+    with pytest.raises(HostError) as caught:
+        site.reach("paramiko", f"UserKnownHostsFile {site.folder}/known", NOWHERE)
+    assert caught.value.code is ErrorCode.HOST_KEY_UNKNOWN and "known line 1 is skipped" in caught.value.message
+
+
+@pytest.mark.parametrize("kind", ["endless", "large", "folder", "fifo"])
+def test_a_known_hosts_file_is_read_whole_or_not_at_all(kind: str, site: Site) -> None:
+    path = site.folder / "odd"
+    if kind == "endless":
+        path.symlink_to("/dev/zero")
+    elif kind == "large":  # the line that revokes the key stands behind all that is read
+        with path.open("w") as file:
+            file.write(site.line)
+            file.seek(FILE_LIMIT)
+            file.write(f"\n@revoked {site.line}")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+    with pytest.raises(HostError) as caught:
+        site.reach("paramiko", f"UserKnownHostsFile {site.folder}/known {path}")
+    assert caught.value.code is ErrorCode.HOST_KEY_UNKNOWN and f"{path} cannot be read" in caught.value.message
+    path.unlink() if kind != "folder" else path.rmdir()
+    path.symlink_to(os.devnull)
+    assert site.reach("paramiko", f"UserKnownHostsFile {site.folder}/known {path}").startswith("here")
 
 
 def test_where_no_file_is_left_to_keep_a_new_key_none_is_accepted(site: Site) -> None:

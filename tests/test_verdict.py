@@ -6,6 +6,7 @@ from itertools import product
 
 import pytest
 
+from halfopen.glossary import MEANINGS
 from halfopen.judge.verdict import table as verdict
 from halfopen.judge.verdict.table import ABSENT, THE_TABLE, UNSEEN, Accord, Answer, Seen
 from halfopen.schema.report import Verdict
@@ -74,7 +75,5 @@ def test_a_listener_is_no_end(state: verdict.Seen) -> None:
 
 
 def test_every_verdict_has_a_severity_and_words() -> None:
-    from halfopen.judge.assembly import headline as summary
-
-    assert set(verdict.SEVERITY) == set(Verdict) == set(summary.MEANING)
-    assert set(summary.SHORT) | set(summary.AFTER_COUNT) == set(Verdict)
+    assert set(verdict.SEVERITY) == set(Verdict) == set(MEANINGS)
+    assert all(meaning.clause and all(meaning.counted) for meaning in MEANINGS.values())

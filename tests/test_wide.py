@@ -17,7 +17,8 @@ from halfopen.errors import HostError
 from halfopen.evidence.probe import frames, wire
 from halfopen.judge.pairing.addresses import AddressMap, survey
 from halfopen.judge.pairing.byte_counters import CountQuery, asks, counts_in, widened
-from halfopen.judge.pairing.match import BOTH_ESTABLISHED, Matching, match
+from halfopen.judge.pairing.connection import BOTH_ESTABLISHED
+from halfopen.judge.pairing.match import Matching, match
 from halfopen.model import Absence, NetnsRef, Observation, Snapshot, Socket
 from halfopen.table import Count, CountBlock
 from halfopen.tcp import State

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zlib
+from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
@@ -13,7 +16,10 @@ from strategies import encode_socket, frame, sockets
 from halfopen import address
 from halfopen.errors import ErrorCode, HostError
 from halfopen.evidence.probe import frames, kernel, wire
+from halfopen.evidence.text import parsed
 from halfopen.model import Absence, Socket
+from halfopen.probe import dump, interfaces, procfs
+from halfopen.probe.head import Refused
 from halfopen.table import Table
 from halfopen.tcp import State, Timer, number_of
 
@@ -249,3 +255,95 @@ def test_addresses_come_by_netlink_or_by_text_of_proc() -> None:
     ]
     assert (tracked, forwards) == (0, False)
     assert wire.decode_ground([("fib_trie", b"|-- 999.0.0.1\n  /32 host LOCAL\n"), ("if_inet6", b"zz\n\xff")])[0] == ()
+
+
+def fields(**values: bytes) -> tuple[int, bytes]:
+    """A FIELDS frame."""
+    parts = (struct.pack(">BI", len(name), len(value)) + name.encode() + value for name, value in values.items())
+    return frames.FIELDS, zlib.compress(b"".join(parts))
+
+
+def test_a_namespace_that_is_refused_after_it_was_begun_is_not_whole() -> None:
+    """It was entered, and told its addresses; then its sockets were refused: nothing says that there are none."""
+    kinds = [fields(netns=b"7"), fields(netns=b"8"), fields(netns=b"8", refused=b"1"), fields(netns=b"9", refused=b"1")]
+    decoder = wire.DumpDecoder(frozenset())
+    for kind, payload in kinds:
+        decoder.add(frames.Frame(kind, payload))
+    decoder.end(0, 1, ())
+    assert [(one.netns, one.whole) for one in decoder.others] == [(7, True), (8, False)] and decoder.refused == 2
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_probe_says_so_whatever_the_error(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Conversation:
+        """A session in which one other namespace can be entered, and refuses to list its sockets."""
+
+        said: ClassVar[list[list[str]]] = []
+
+        def spaces(self) -> list[int]:
+            return [0, 7]
+
+        def enter(self, _: int) -> contextlib.AbstractContextManager[None]:
+            return contextlib.nullcontext()
+
+        def diag(self, netns: int) -> None:
+            if netns:
+                raise Refused(number, "netlink")
+
+        def frame(self, *_: object) -> None:
+            pass
+
+        def fields(self, pairs: list[tuple[str, bytes]]) -> None:
+            self.said.append([name for name, _ in pairs])
+
+    monkeypatch.setattr(dump, "ground", lambda: [("tracked", b"0")])
+    monkeypatch.setattr(dump, "has_sockets", lambda: True)
+    monkeypatch.setattr(dump, "tables", lambda: [(2, b"a\nb\n")])
+    Conversation.said.clear()
+    assert dump.dump(Conversation(), b"") == 2  # type: ignore[arg-type]
+    assert Conversation.said == [["netns", "tracked"], ["netns", "refused"]]
+
+
+@pytest.mark.parametrize(
+    ("four", "six", "may"),
+    [
+        (b"sockets: used 3\nTCP: inuse 0 orphan 0\n", b"TCP6: inuse 0\n", False),
+        (b"sockets: used 3\nTCP: inuse 1 orphan 0\n", b"TCP6: inuse 0\n", True),
+        (b"sockets: used 3\nTCP: inuse 0 orphan 0\n", b"TCP6: inuse 2\n", True),
+        (None, b"TCP6: inuse 0\n", True),
+        (b"sockets: used 3\nTCP: inuse 0 orphan 0\n", None, True),
+        (b"", b"", True),
+    ],
+)
+def test_only_a_host_that_says_so_has_no_sockets(
+    four: bytes | None, six: bytes | None, may: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = {"/proc/net/sockstat": four, "/proc/net/sockstat6": six}
+    monkeypatch.setattr(procfs, "read_file", lambda path, _: texts[path])
+    assert procfs.has_sockets() is may
+
+
+@pytest.mark.parametrize("large", ["fib_trie", "if_inet6"])
+def test_a_text_of_addresses_that_is_too_large_is_refused_and_not_cut(
+    large: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: int) -> None:
+        raise Refused(93, "netlink")
+
+    texts = {f"/proc/net/{large}": bytes(interfaces.ADDRESSES_LIMIT + 1)}
+    monkeypatch.setattr(interfaces, "Netlink", refuse)
+    monkeypatch.setattr(interfaces, "read_file", lambda path, limit: texts.get(path, b"")[:limit])
+    with pytest.raises(Refused, match=f"27.*{large}"):
+        interfaces.ground()
+    texts[f"/proc/net/{large}"] = texts[f"/proc/net/{large}"][1:]
+    assert (large, texts[f"/proc/net/{large}"]) in interfaces.ground()
+
+
+def test_too_many_sockets_as_text_are_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parent / "cases/text/linux-6.18-proc-net-tcp.txt").read_bytes()
+    found = wire.Sockets()
+    found.add(frames.Frame(frames.TEXT, b"\x02" + zlib.compress(text)))
+    monkeypatch.setattr(parsed, "ROW_LIMIT", 2)
+    with pytest.raises(HostError, match="more than 2 sockets") as caught:
+        found.told()
+    assert caught.value.code is ErrorCode.TOO_LARGE

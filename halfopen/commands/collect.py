@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from halfopen import probe
-from halfopen.commands.check import hosts_named
-from halfopen.commands.deliver import READER_WAIT, complain, failed
+from halfopen.commands.deliver import READER_WAIT, failed
 from halfopen.environment import Environment
 from halfopen.errors import Exit, UsageError
 from halfopen.evidence.redact import redacted
@@ -26,19 +25,21 @@ from halfopen.inventory import read
 from halfopen.judge.assembly.check import stamp
 from halfopen.judge.diagnosis.case import HostEvidence
 from halfopen.model import Namespace, Snapshot
-from halfopen.options import add_reach, host_options
+from halfopen.options import REACH, add_options, host_options
 from halfopen.plan import CheckPlan, Host, Inventory
-from halfopen.report.escape import terminal
+from halfopen.report.escape import complaint, terminal
+from halfopen.run.targets import hosts_named
 
 if TYPE_CHECKING:
-    from halfopen.run.fleet import Hosts
+    from halfopen.run.fleet import Fleet
 
 SECRET_LIMIT = 4096
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """HOST..., or this machine, and where the files go."""
-    add_reach(parser)
+    rounds = {"--rounds": "number of whole dumps of each host (default 1)"}
+    add_options(parser, *REACH, "--port", "--rounds", "--settle", "--forks", helps=rounds)
     add = parser.add_argument
     add("hosts", nargs="*", metavar="HOST", help='names, globs "web*", "tag:web", or [user@]host[:port]')
     add(
@@ -75,7 +76,7 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
         found = {one.host: one for one in hidden}
     code = deliver(found, target, args, environment)
     for one, error in unread:
-        complain(environment, f"{one.host}: {error.code}: {error.message}", error.hint)
+        print(complaint(f"{one.host}: {error.code}: {error.message}", error.hint), file=environment.stderr)
     return Exit.INCOMPLETE if unread else code
 
 
@@ -124,21 +125,21 @@ def take(
     args: argparse.Namespace, environment: Environment, inventory: Inventory, names: tuple[str, ...]
 ) -> dict[str, Saved]:
     """Reads the hosts, over and over if asked."""
-    from halfopen.run.fleet import Hosts
+    from halfopen.run.fleet import Fleet
 
     plan = CheckPlan("collect", names, names, tuple(dict.fromkeys(args.port)))
-    with Hosts(inventory, [plan], host_options(args, environment.interactive), environment.say) as hosts:
+    with Fleet(inventory, [plan], host_options(args, environment.interactive), environment.say) as hosts:
         return looks(hosts, args.rounds or 1, 1.5 if args.settle is None else args.settle)
 
 
-def looks(hosts: Hosts, rounds: int, settle: float) -> dict[str, Saved]:
+def looks(hosts: Fleet, rounds: int, settle: float) -> dict[str, Saved]:
     """Whole dumps of all hosts, each begun when all have ended the one before, and what is known beside them."""
     from halfopen.run.save import new_id, saved_look
 
     began = datetime.now(UTC)
     first = hosts.first_look()
     tracking = {name: one for name, one in first.items() if any(space.tracked for space in one.namespaces)}
-    first |= dict(hosts.each(tracking, hosts.translated))
+    first |= hosts.translated(tracking)
     before = hosts.counters(first)
     later: dict[str, list[Snapshot]] = {name: [] for name in first}
     for _ in range(rounds - 1):
@@ -147,7 +148,7 @@ def looks(hosts: Hosts, rounds: int, settle: float) -> dict[str, Saved]:
         for name, snapshot in hosts.first_look().items():
             later[name].append(snapshot)
     after = hosts.counters(first) if rounds > 1 else {}
-    owners = dict(hosts.each({name: listening(one) for name, one in first.items()}, hosts.owners_of))
+    owners = hosts.owners({name: listening(one) for name, one in first.items()})
     now = stamp(datetime.now(UTC))
     run = Run(id=new_id(), started_at=stamp(began), finished_at=now)
     found = {}

@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 from halfopen.environment import Environment
 from halfopen.inventory import read
+from halfopen.options import add_options
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,11 +16,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "action", choices=("show", "validate"), help="print what it says after defaults, or only test it"
     )
-    parser.add_argument("--inventory", metavar="FILE", help="default: as for check")
+    add_options(parser, "--inventory")
 
 
 def run(args: argparse.Namespace, environment: Environment) -> int:
-    """Prints what the inventory says after defaults and selectors, or that it is right."""
+    """Prints what the inventory says after defaults and selectors, or that it is valid."""
     inventory = read(args.inventory, environment.variables, environment.folder)
     if args.action == "show":
         shown = {
@@ -33,5 +34,5 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
         print("there is no inventory; hosts can be named on the command line", file=environment.stdout)
     else:
         counts = f"{len(inventory.hosts)} hosts, {len(inventory.checks)} checks"
-        print(f"{inventory.source} is right: {counts}", file=environment.stdout)
+        print(f"{inventory.source} is valid: {counts}", file=environment.stdout)
     return 0

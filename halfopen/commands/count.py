@@ -7,16 +7,16 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from halfopen.commands.check import host_of
 from halfopen.commands.deliver import outlets
 from halfopen.environment import Environment
 from halfopen.errors import Exit, HostError
 from halfopen.evidence.probe import census
 from halfopen.inventory import read
 from halfopen.model import HostFacts
-from halfopen.options import add_reaching, port, positive
+from halfopen.options import OPTIONS, OUTPUT, REACH, add_options, listed, positive
 from halfopen.plan import Host
 from halfopen.report.formats import COUNT_FORMATS
+from halfopen.run.targets import host_of
 
 if TYPE_CHECKING:
     from halfopen.reach.agent import Agent
@@ -24,9 +24,17 @@ if TYPE_CHECKING:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """HOST, and what of it to count."""
-    add_reaching(parser)
+    add_options(
+        parser,
+        *REACH,
+        *OUTPUT,
+        "--port",
+        helps={
+            "--format": listed(COUNT_FORMATS),
+            "--port": OPTIONS["--port"]["help"].replace("the server's port", "a port of either side"),
+        },
+    )
     parser.add_argument("host", metavar="HOST", help="a name of the inventory, [user@]host[:port], or local")
-    parser.add_argument("--port", metavar="P", type=port, action="append", default=[], help="either side's; repeatable")
     parser.add_argument("--pid", metavar="N", type=positive, help="what this process holds, and what waits for it")
 
 

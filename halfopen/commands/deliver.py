@@ -10,7 +10,7 @@ from pathlib import Path
 from halfopen.environment import Environment
 from halfopen.errors import Exit, UsageError
 from halfopen.files import Target, prepare, save_hosts
-from halfopen.report.escape import hint, terminal
+from halfopen.report.escape import complaint
 from halfopen.report.formats import FORMATS, Format, format_for, named
 from halfopen.report.view import View
 from halfopen.schema.count import CountReport
@@ -78,12 +78,5 @@ def save(folder: Path, files: Mapping[str, bytes], code: int, environment: Envir
 
 def failed(name: str, error: OSError, code: int, environment: Environment) -> int:
     """Says that something could not be written after the run; its exit code is not 0 then."""
-    complain(environment, f"{error.strerror}: {name} could not be written", None)
+    print(complaint(f"{error.strerror}: {name} could not be written"), file=environment.stderr)
     return code or Exit.INCOMPLETE
-
-
-def complain(environment: Environment, message: str, advice: str | None) -> None:
-    """What is wrong, and what to do next, on stderr."""
-    print(f"halfopen: {terminal(message)}", file=environment.stderr)
-    if advice:
-        print(f"          {hint(advice)}", file=environment.stderr)

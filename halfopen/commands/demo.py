@@ -10,12 +10,12 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from halfopen.commands import analyse as analyse_command
+from halfopen import api
 from halfopen.commands.deliver import Outlets, outlets, save
 from halfopen.environment import Environment
 from halfopen.errors import Exit
 from halfopen.files import prepare_folder
-from halfopen.options import add_common
+from halfopen.options import OUTPUT, REPORT_HELPS, TIMEOUT, add_options
 from halfopen.plan import CheckPlan, Host, Inventory
 
 if TYPE_CHECKING:
@@ -24,19 +24,17 @@ if TYPE_CHECKING:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """How to show the report."""
-    add_common(parser)
-    parser.add_argument(
-        "--save", metavar="DIR", help="save each side's evidence there, for halfopen analyse; nothing is overwritten"
-    )
+    add_options(parser, *OUTPUT, "--save", helps=REPORT_HELPS)
+    parser.set_defaults(timeout=TIMEOUT)
 
 
 def run(args: argparse.Namespace, environment: Environment) -> int:
     """0 if what was found is what was made, else 1; 3 if that is so and a file could not be written."""
+    out = outlets(args, environment)
     if not sys.platform.startswith("linux"):
-        return recorded(args, environment)
+        return recorded(environment, out)
     from halfopen.demo.breaks import build
 
-    out = outlets(args, environment)
     if args.save:
         prepare_folder(environment.folder / args.save, ("app1", "db1"))
     tell(environment, "Breaking connections on loopback, with backlogs that are too small for what comes.")
@@ -47,15 +45,13 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
         stage.close()
 
 
-def recorded(args: argparse.Namespace, environment: Environment) -> int:
+def recorded(environment: Environment, out: Outlets) -> int:
     """What other systems get: the analysis of a pair that was recorded on Linux."""
     tell(environment, "Connections can only be broken this way on Linux; this is the analysis of a recorded pair.")
     folder = resources.files("halfopen.demo").joinpath("recorded")
     with resources.as_file(folder) as path:
-        args.nat = []
-        args.files, args.client, args.server = [], [str(path / "app1.halfopen")], [str(path / "db1.halfopen")]
-        analyse_command.run(args, environment)
-    return Exit.CLEAN
+        report = api.analyse(client=path / "app1.halfopen", server=path / "db1.halfopen")
+    return out.deliver(report, Exit.CLEAN)
 
 
 def examine(args: argparse.Namespace, environment: Environment, stage: Stage, out: Outlets) -> int:
@@ -64,7 +60,7 @@ def examine(args: argparse.Namespace, environment: Environment, stage: Stage, ou
     from halfopen.demo.server import EmbeddedServer
     from halfopen.demo.two_machines import TwoMachines
     from halfopen.reach.library import load_paramiko
-    from halfopen.run.fleet import Hosts, Options
+    from halfopen.run.fleet import Fleet, Options
     from halfopen.run.live import report_of_run, run_checks
     from halfopen.run.save import saved
 
@@ -91,15 +87,18 @@ def examine(args: argparse.Namespace, environment: Environment, stage: Stage, ou
             }
             plan = CheckPlan("demo", ("app1",), ("db1",), tuple(stage.ports))
             tell(environment, "Looking from both sides, through an SSH server for each.\n")
-            with Hosts(Inventory(hosts), [plan], Options(), environment.say) as reached:
+            with Fleet(Inventory(hosts), [plan], Options(), environment.say) as reached:
                 checked = run_checks(reached, answerer=TwoMachines(reached))
         finally:
             for server, _ in servers.values():
                 server.close()
     report = report_of_run(checked)
-    code = out.deliver(report, Exit.CLEAN)
-    if args.save:
-        code = save(environment.folder / args.save, saved(checked), code, environment)
+    code: int = Exit.CLEAN
+    try:
+        code = out.deliver(report, code)
+    finally:
+        if args.save:
+            code = save(environment.folder / args.save, saved(checked), code, environment)
     (check,) = report.checks
     found = found_of(Counter(one.verdict for one in check.findings), check.agreeing)
     tell(environment, f"\nmade:  {words(stage.made)}\nfound: {words(found)}")

@@ -6,15 +6,15 @@ import argparse
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from halfopen.commands.check import host_of
 from halfopen.commands.deliver import outlets
 from halfopen.environment import Environment
 from halfopen.errors import HostError
 from halfopen.evidence.probe import examination, frames
 from halfopen.inventory import read
-from halfopen.options import add_reaching, positive
+from halfopen.options import OUTPUT, REACH, add_options, listed
 from halfopen.plan import Host
 from halfopen.report.formats import DOCTOR_FORMATS
+from halfopen.run.targets import host_of
 
 if TYPE_CHECKING:
     from halfopen.onehost.doctor import Visited
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """HOST..."""
-    add_reaching(parser)
-    parser.add_argument("--forks", metavar="N", type=positive, default=16, help="hosts at a time (default 16)")
+    output = (name for name in OUTPUT if name != "--all")  # its report leaves nothing out for length
+    add_options(parser, *REACH, "--forks", *output, helps={"--format": listed(DOCTOR_FORMATS)})
+    parser.set_defaults(all=False)
     parser.add_argument("hosts", metavar="HOST", nargs="+", help="names of the inventory, [user@]host[:port], or local")
 
 

@@ -70,7 +70,7 @@ def explained(code: str, width: int) -> list[str]:
     if not found:
         known = [str(word) for words in lists().values() for word in words]
         raise UsageError(
-            f"{code!r} is no verdict, cause, outlook, confidence or reason",
+            f"{code!r} is not a valid verdict, cause, outlook, confidence or reason",
             did_you_mean(code, known) or "halfopen explain lists all of them",
         )
     return [line for at, lines in enumerate(found) for line in (["", *lines] if at else lines)]

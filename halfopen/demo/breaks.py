@@ -6,6 +6,7 @@ those that were accepted, less those that wait in the accept queue, are half-ope
 
 from __future__ import annotations
 
+import random
 import socket
 import struct
 import time
@@ -14,6 +15,9 @@ from dataclasses import dataclass, field
 
 from halfopen.schema.report import Verdict
 
+# Below those that clients get (ip_local_port_range): a connection of another program from such a port would pass for
+# one to the listener, as when two demos run at once.
+PORTS = range(20_000, 30_000)
 CLIENT, SERVER = "127.0.1.1", "127.0.2.1"
 HALF_OPEN = (Verdict.MISSING_ON_SERVER, Verdict.HANDSHAKE_STUCK)
 ESTABLISHED, SYN_SENT = 1, 2
@@ -33,7 +37,12 @@ class Stage:
     def listen(self, backlog: int) -> socket.socket:
         """A listener of the server, on a port of its own."""
         listener = socket.socket()
-        listener.bind((SERVER, 0))
+        for port in random.sample(PORTS, len(PORTS)):
+            try:
+                listener.bind((SERVER, port))
+                break
+            except OSError:
+                continue  # somebody has it
         listener.listen(backlog)
         self.ports.append(listener.getsockname()[1])
         self.sockets.append(listener)

@@ -1,7 +1,7 @@
 """The order of the questions of a check: the only place that knows it.
 
 `inquire` is a generator: it yields a question, is sent the answer, and returns what the checks of a run rest on. It
-does no I/O and has no clock and no thread; who answers (open hosts, a saved run, pasted text, simulated hosts in a
+does no I/O and has no clock and no thread; what answers (open hosts, a saved run, pasted text, simulated hosts in a
 test) is an `Answerer`, and `drive` brings the two together.
 
 A clean pair costs one dump and the byte counters of its connections. Only what looks wrong is asked about again, and
@@ -26,8 +26,9 @@ from halfopen.judge.assembly.run_evidence import Evidence, involved, wanted_inod
 from halfopen.judge.confirm.bracket import Bracket, merge, questions, through
 from halfopen.judge.diagnosis.case import HostEvidence
 from halfopen.judge.pairing.byte_counters import CountQuery, Counts, asks, widened
-from halfopen.judge.pairing.match import Matching, Suspect
-from halfopen.judge.pairing.pair import Extra, conclude, ground_of, join, may_translate, wider_ports
+from halfopen.judge.pairing.connection import Suspect
+from halfopen.judge.pairing.match import Matching
+from halfopen.judge.pairing.pair import Extra, Prepared, conclude, join, may_translate, prepare, wider_ports
 from halfopen.model import Collector, Look, Lookup, NetnsRef, Process, Snapshot
 from halfopen.plan import CheckPlan
 
@@ -53,7 +54,7 @@ class Explanation:
 
 
 class Answerer(Protocol):
-    """Whoever answers the questions of an inquiry. A host that fails is a value in the answer, never an exception."""
+    """What answers the questions of an inquiry. A host that fails is a value in the answer, never an exception."""
 
     def dump(self, question: Dump) -> Snapshots: ...
     def translations(self, question: Translations) -> Snapshots: ...
@@ -70,7 +71,7 @@ class Question(Generic[T]):
     __slots__ = ()
 
     def put(self, answerer: Answerer) -> T:
-        """Asks it."""
+        """Calls the method of the answerer for this question, and returns its answer."""
         raise NotImplementedError
 
 
@@ -111,7 +112,10 @@ class Baseline(Question[Mapping[str, KernelState]]):
 
 @dataclass(frozen=True, slots=True)
 class ByteCounts(Question[Mapping[str, tuple[Counts, HostError | None]]]):
-    """Byte counters of established pairs, host by host. A host that cannot tell is not in the answer."""
+    """Byte counters of established pairs, host by host. A host without counters is not in the answer.
+
+    asks: host -> what it is asked for. ports: host -> what its dump is limited to; empty for all.
+    """
 
     asks: Mapping[str, CountQuery]
     ports: Mapping[str, tuple[int, ...]]
@@ -122,7 +126,7 @@ class ByteCounts(Question[Mapping[str, tuple[Counts, HostError | None]]]):
 
 @dataclass(frozen=True, slots=True)
 class Pause(Question[bool]):
-    """Time to pass before round `number` (from 0), because `suspects` are left. False: there is no later moment."""
+    """Seconds to wait before round `number` (from 0), with so many suspects left. False: there is no later moment."""
 
     seconds: float
     suspects: int
@@ -154,7 +158,10 @@ class LookUp(Question[Sequence[Look]]):
 
 @dataclass(frozen=True, slots=True)
 class Explain(Question[Mapping[str, Explanation]]):
-    """Kernel counters after the looks, and the processes that hold these inodes, host by host."""
+    """Kernel counters after the looks, and the processes that hold these inodes, host by host.
+
+    inodes: host -> socket inodes, empty if only its counters are wanted. places: as in `Baseline`.
+    """
 
     inodes: Mapping[str, tuple[int, ...]]
     places: frozenset[NetnsRef]
@@ -176,7 +183,7 @@ Asking = Generator[Question[Any], Any, T]
 
 
 def drive(inquiry: Inquiry, answerer: Answerer) -> Inquired:
-    """Runs an inquiry to its end."""
+    """Puts the questions of an inquiry to an answerer, one after the other; returns what the inquiry returns."""
     answer: Any = None
     while True:
         try:
@@ -190,19 +197,21 @@ def drive(inquiry: Inquiry, answerer: Answerer) -> Inquired:
 def inquire(
     plans: Sequence[CheckPlan], ports: Mapping[str, tuple[int, ...]], extra: Extra, counted: int | None
 ) -> Inquiry:
-    """The checks of a run. `ports`: host -> what its dump is limited to. `extra`: host -> addresses that lead to it.
+    """The questions of the checks of a run, in their order; returns the evidence of each.
 
-    `counted`: compare byte counters of a check's pairs if they are no more than this (None: however many; 0: never).
+    ports: host -> what its dump is limited to, on either side; empty for all. extra: host -> addresses that lead to it.
+    counted: compare byte counters of a check's pairs if they are no more than this (None: however many; 0: never).
     """
     snapshots = yield from put(Dump(ports))
-    matchings, snapshots, ports = yield from matched(plans, snapshots, dict(ports), extra, counted)
+    found = yield from matched(plans, snapshots, dict(ports), extra, counted)
+    matchings, snapshots = found.matchings, found.snapshots
     before: Mapping[str, KernelState] = {}
-    if any(one.suspects for one in matchings):
+    if any(matching.suspects for matching in matchings):
         before = yield from put(Baseline(tuple(snapshots), places_of(matchings)))
     counts: Counts = {}
     if counted != 0:
-        matchings, snapshots, counts = yield from compared(plans, matchings, snapshots, ports, extra)
-    matchings = [conclude(plan, snapshots, extra, one) for plan, one in zip(plans, matchings, strict=True)]
+        matchings, snapshots, counts = yield from compared(found)
+    matchings = [conclude(check, matching) for check, matching in zip(found.checks, matchings, strict=True)]
     brackets: list[Bracket] = []
     while left := unresolved(plans, matchings, brackets):
         if brackets:
@@ -216,13 +225,26 @@ def inquire(
         left_over = replace(matching, suspects=tuple(suspects))
         evidence.append(Evidence(snapshots, left_over, used, counts=counts, suspected=len(matching.suspects)))
     hosts = yield from explained(evidence, snapshots, before, places_of(matchings))
-    return Inquired(tuple(replace(one, hosts=of_check(hosts, one)) for one in evidence), hosts)
+    return Inquired(tuple(replace(check, hosts=of_check(hosts, check)) for check in evidence), hosts)
 
 
 def put(question: Question[T]) -> Asking[T]:
-    """One question and its answer."""
+    """Yields one question, and returns the answer that was sent, with the type that this question promises."""
     answer: T = yield question
     return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """The checks of a run after all dumps: prepared, and their matchings; the snapshots, and what each dump covers.
+
+    `ports`: host -> what its last dump was limited to, on either side; empty for all.
+    """
+
+    checks: Sequence[Prepared]
+    matchings: Sequence[Matching]
+    snapshots: Snapshots
+    ports: Mapping[str, tuple[int, ...]]
 
 
 def matched(
@@ -231,34 +253,41 @@ def matched(
     ports: dict[str, tuple[int, ...]],
     extra: Extra,
     counted: int | None,
-) -> Asking[tuple[list[Matching], Snapshots, Mapping[str, tuple[int, ...]]]]:
+) -> Asking[Matched]:
     """The matching of each check. What translates is read only where something is left that it could explain."""
 
-    def joined() -> list[Matching]:
-        return [join(plan, snapshots, extra, counted) for plan in plans]
+    def prepared() -> list[Prepared]:
+        return [prepare(plan, snapshots, extra) for plan in plans]
 
-    found = joined()
-    tracking = [may_translate(plan, snapshots, one) for plan, one in zip(plans, found, strict=True)]
+    def joined() -> list[Matching]:
+        return [join(check, counted) for check in checks]
+
+    checks = prepared()
+    matchings = joined()
+    tracking = [may_translate(check, matching) for check, matching in zip(checks, matchings, strict=True)]
     asked = dict.fromkeys(name for names in tracking for name in names if snapshots[name].error is None)
     if not asked:
-        return found, snapshots, ports
+        return Matched(checks, matchings, snapshots, ports)
     read = yield from put(Translations({name: snapshots[name] for name in asked}))
     snapshots = {**snapshots, **read}
+    checks = prepared()
     wider: dict[str, set[int]] = {}
-    for plan in plans:
-        for name, more in wider_ports(plan, snapshots, extra).items():
+    for check in checks:
+        for name, more in wider_ports(check).items():
             if ports.get(name):
                 wider.setdefault(name, set()).update(more)
     ports = {**ports, **{name: tuple(sorted({*ports[name], *more})) for name, more in wider.items()}}
     if wider:
         snapshots = yield from again(wider, snapshots, ports, asked)
-    found = joined()
+        checks = prepared()
+    matchings = joined()
     # A container that seems gone may have come since its host was read, which was before its peer's perhaps.
-    gone = dict.fromkeys(name for one in found for name in one.gone if snapshots[name].error is None)
+    gone = dict.fromkeys(name for matching in matchings for name in matching.gone if snapshots[name].error is None)
     if gone:
         snapshots = yield from again(gone, snapshots, ports, asked)
-        found = joined()
-    return found, snapshots, ports
+        checks = prepared()
+        matchings = joined()
+    return Matched(checks, matchings, snapshots, ports)
 
 
 def again(
@@ -274,44 +303,39 @@ def again(
     return {**snapshots, **read}
 
 
-def compared(
-    plans: Sequence[CheckPlan],
-    matchings: Sequence[Matching],
-    snapshots: Snapshots,
-    ports: Mapping[str, tuple[int, ...]],
-    extra: Extra,
-) -> Asking[tuple[list[Matching], Snapshots, Counts]]:
-    """The matchings with what byte counters make suspect.
+def compared(found: Matched) -> Asking[tuple[list[Matching], Snapshots, Counts]]:
+    """The matchings with what byte counters make suspect, the snapshots, and the counters.
 
-    A host that breaks off here keeps its snapshot, with the error.
+    A host that fails here keeps its snapshot, with the error.
     """
     able = {
         name
-        for name, one in snapshots.items()
-        if one.error is None and one.facts is not None and one.facts.collector is Collector.NETLINK
+        for name, snapshot in found.snapshots.items()
+        if snapshot.error is None and snapshot.facts is not None and snapshot.facts.collector is Collector.NETLINK
     }
-    grounds = [ground_of(plan, snapshots, extra) for plan in plans]
-    asked = asks(list(zip(grounds, matchings, strict=True)), able)
+    checks = [(check.address_map(), matching) for check, matching in zip(found.checks, found.matchings, strict=True)]
+    asked = asks(checks, able)
     counts: dict[NetnsRef, Any] = {}
     failed: dict[str, Snapshot] = {}
-    answers = (yield from put(ByteCounts(asked, ports))) if asked else {}
-    for name, (found, error) in answers.items():
+    answers = (yield from put(ByteCounts(asked, found.ports))) if asked else {}
+    for name, (read, error) in answers.items():
+        snapshot = found.snapshots[name]
         if error is not None:
-            failed[name] = replace(snapshots[name], error=error)
-        places = [NetnsRef(name, one.netns) for one in snapshots[name].namespaces]
-        counts.update({place: () for place in places if asked[name].answered(place, places[0])})
-        counts.update(found)
-    wider = [widened(ground, one, counts) for ground, one in zip(grounds, matchings, strict=True)]
-    return wider, {**snapshots, **failed}, counts
+            failed[name] = replace(snapshot, error=error)
+        namespaces = [NetnsRef(name, namespace.netns) for namespace in snapshot.namespaces]
+        counts.update({netns: () for netns in namespaces if asked[name].answered(netns, namespaces[0])})
+        counts.update(read)
+    matchings = [widened(addresses, matching, counts) for addresses, matching in checks]
+    return matchings, {**found.snapshots, **failed}, counts
 
 
 def unresolved(plans: Sequence[CheckPlan], matchings: Sequence[Matching], brackets: Sequence[Bracket]) -> list[Suspect]:
-    """The suspects of all checks that want another round, each once."""
+    """The suspects of all checks that need another round, each once."""
     asked = [
         through(matching.suspects, brackets)[0] if len(brackets) < plan.rounds else ()
         for plan, matching in zip(plans, matchings, strict=True)
     ]
-    return list(dict.fromkeys(one for some in asked for one in some))
+    return list(dict.fromkeys(suspect for suspects in asked for suspect in suspects))
 
 
 def bracket(suspects: Sequence[Suspect], number: int) -> Asking[Bracket]:
@@ -329,13 +353,16 @@ def explained(
     before: Mapping[str, KernelState],
     places: frozenset[NetnsRef],
 ) -> Asking[dict[str, HostEvidence]]:
-    """Kernel counters, and the processes of what is reported, of every host that a check reports something of."""
-    names = sorted({name for one in evidence for name in involved(one.matching.suspects)})
+    """The evidence of every host with an end of a suspect: kernel counters, and the processes that findings name.
+
+    before: host -> its counters before the looks. places: the namespaces with a suspect end.
+    """
+    names = sorted({name for check in evidence for name in involved(check.matching.suspects)})
     if not names:
         return {}
     inodes: dict[str, set[int]] = {name: set() for name in names}
-    for one in evidence:
-        for name, found in wanted_inodes(one.matching.suspects, one).items():
+    for check in evidence:
+        for name, found in wanted_inodes(check.matching.suspects, check).items():
             inodes.setdefault(name, set()).update(found)
     answers = yield from put(Explain({name: tuple(sorted(found)) for name, found in inodes.items()}, places))
     hosts = {}
@@ -354,18 +381,18 @@ def explained(
     return hosts
 
 
-def of_check(hosts: Mapping[str, HostEvidence], evidence: Evidence) -> dict[str, HostEvidence]:
-    """What is known of the hosts that have an end of a suspect of one check."""
-    asked = involved(evidence.matching.suspects)
-    return {name: one for name, one in hosts.items() if name in asked}
+def of_check(hosts: Mapping[str, HostEvidence], check: Evidence) -> dict[str, HostEvidence]:
+    """The hosts that have an end of a suspect of one check, or would have it."""
+    names = involved(check.matching.suspects)
+    return {name: host for name, host in hosts.items() if name in names}
 
 
 def places_of(matchings: Sequence[Matching]) -> frozenset[NetnsRef]:
     """The network namespaces in which there is, or would be, an end of a suspect."""
     return frozenset(
-        place
-        for one in matchings
-        for suspect in one.suspects
-        for ask in (suspect.client, suspect.server)
-        for place in ask.places
+        netns
+        for matching in matchings
+        for suspect in matching.suspects
+        for end in (suspect.client, suspect.server)
+        for netns in end.places
     )

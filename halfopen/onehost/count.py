@@ -73,7 +73,7 @@ def refuse(census: Census, asked: Asked) -> None:
     if census.elsewhere:
         raise HostError(
             ErrorCode.UNSUPPORTED,
-            f"{asked.host}: pid {asked.pid} lives in another network namespace, a container's most likely",
+            f"{asked.host}: pid {asked.pid} is in another network namespace, most likely that of a container",
             f'a host with transport = "exec" and command = ["nsenter", "-t", "{asked.pid}", "-n", "sh"] looks there',
         )
 
@@ -91,11 +91,11 @@ def tally_of(census: Census, facts: HostFacts, netns: int | None, asked: Asked) 
         if group.waiting:
             row.waiting[group.state] += group.sockets
         row.descriptors += group.descriptors
-    listeners = [one for one in census.listeners if asked.pid is None or asked.pid in one.pids]
-    for one in listeners:
-        row = sums.setdefault((listener_holder(one, blind), Direction.IN, one.socket.port), Sum())
+    listeners = [listener for listener in census.listeners if asked.pid is None or asked.pid in listener.pids]
+    for listener in listeners:
+        row = sums.setdefault((listener_holder(listener, blind), Direction.IN, listener.socket.port), Sum())
         row.states[State.LISTEN] += 1
-        row.descriptors += one.descriptors
+        row.descriptors += listener.descriptors
     rows = sorted((row_of(*key, found, census) for key, found in folded(sums).items()), key=order)
     states = total(row.states for row in rows)
     queued = sum(sum(row.accept_queue.values()) for row in rows)
@@ -117,7 +117,7 @@ def tally_of(census: Census, facts: HostFacts, netns: int | None, asked: Asked) 
         states=states,
         accept_queue=queued,
         rows=tuple(rows),
-        listeners=tuple(sorted((queue_of(one, census, blind) for one in listeners), key=fullest)),
+        listeners=tuple(sorted((queue_of(listener, census, blind) for listener in listeners), key=fullest)),
         lsof=lsof(asked, rows),
         notes=tuple(notes(census, facts, asked, rows, listeners)),
     )
@@ -129,18 +129,18 @@ def holder_of(group: Group, census: Census, blind: bool) -> Held:
         return Held(HolderKind.PROCESS, group.pids)
     if group.waiting:
         found = waits_for(group, census.listeners)
-        pids = tuple(sorted({pid for one in found for pid in one.pids}))
+        pids = tuple(sorted({pid for listener in found for pid in listener.pids}))
         return Held(HolderKind.PROCESS, pids) if pids else listener_holder(found[0], blind) if found else NOBODY
     if not group.has_inode:
         return NOBODY
     return Held(HolderKind.OTHER_USERS if blind else HolderKind.NOT_FOUND, uid=group.uid)
 
 
-def listener_holder(one: Listening, blind: bool) -> Held:
+def listener_holder(listener: Listening, blind: bool) -> Held:
     """Who holds a listener."""
-    if one.pids:
-        return Held(HolderKind.PROCESS, one.pids)
-    return Held(HolderKind.OTHER_USERS if blind else HolderKind.NOT_FOUND, uid=one.socket.uid)
+    if listener.pids:
+        return Held(HolderKind.PROCESS, listener.pids)
+    return Held(HolderKind.OTHER_USERS if blind else HolderKind.NOT_FOUND, uid=listener.socket.uid)
 
 
 def waits_for(group: Group, listeners: Iterable[Listening]) -> list[Listening]:
@@ -153,9 +153,10 @@ def waits_for(group: Group, listeners: Iterable[Listening]) -> list[Listening]:
     if group.waiting is None:
         return []
     family, local = group.waiting
-    same = [one for one in listeners if one.socket.port == group.port and one.socket.family == family]
-    exact = [one for one in same if one.socket.address == local]
-    return exact or [one for one in same if address.is_unspecified(one.socket.address)]
+    wanted = (group.port, family)
+    same = [listener for listener in listeners if (listener.socket.port, listener.socket.family) == wanted]
+    exact = [listener for listener in same if listener.socket.address == local]
+    return exact or [listener for listener in same if address.is_unspecified(listener.socket.address)]
 
 
 def folded(sums: Mapping[tuple[Held, Direction, int | None], Sum]) -> dict[tuple[Held, Direction, int | None], Sum]:
@@ -165,12 +166,12 @@ def folded(sums: Mapping[tuple[Held, Direction, int | None], Sum]) -> dict[tuple
     """
     ports = Counter((held, direction) for held, direction, _ in sums)
     found: dict[tuple[Held, Direction, int | None], Sum] = {}
-    for (held, direction, port), one in sums.items():
-        few = ports[held, direction] > MANY_PORTS and one.states.total() < FEW_SOCKETS and not one.waiting
-        row = found.setdefault((held, direction, None if few and not one.states[State.LISTEN] else port), Sum())
-        row.states += one.states
-        row.waiting += one.waiting
-        row.descriptors += one.descriptors
+    for (held, direction, port), part in sums.items():
+        few = ports[held, direction] > MANY_PORTS and part.states.total() < FEW_SOCKETS and not part.waiting
+        row = found.setdefault((held, direction, None if few and not part.states[State.LISTEN] else port), Sum())
+        row.states += part.states
+        row.waiting += part.waiting
+        row.descriptors += part.descriptors
     return found
 
 
@@ -189,25 +190,28 @@ def row_of(held: Held, direction: Direction, port: int | None, found: Sum, censu
     )
 
 
-def queue_of(one: Listening, census: Census, blind: bool) -> AcceptQueue:
+def queue_of(listener: Listening, census: Census, blind: bool) -> AcceptQueue:
     """A listener with its accept queue."""
-    held = listener_holder(one, blind)
+    held = listener_holder(listener, blind)
     return AcceptQueue(
-        address=address.show(one.socket.address),
-        port=one.socket.port,
+        address=address.show(listener.socket.address),
+        port=listener.socket.port,
         holder_kind=held.holder_kind,
         holders=holders(held.pids, census),
         uid=held.uid,
-        queue=one.socket.queue,
-        backlog=one.socket.backlog,
-        full=is_full(one.socket),
+        queue=listener.socket.queue,
+        backlog=listener.socket.backlog,
+        full=is_full(listener.socket),
     )
 
 
 def holders(pids: Iterable[int], census: Census) -> tuple[Holder, ...]:
     """Processes by their pids; one that ended before its name was read has none."""
     found = [census.processes.get(pid) or Process(pid, "") for pid in pids]
-    return tuple(Holder(pid=one.pid, process=one.name or None, command=one.command, unit=one.unit) for one in found)
+    return tuple(
+        Holder(pid=process.pid, process=process.name or None, command=process.command, unit=process.unit)
+        for process in found
+    )
 
 
 def order(row: Row) -> tuple[int, int, int, int]:
@@ -216,9 +220,9 @@ def order(row: Row) -> tuple[int, int, int, int]:
     return HOLDER_KINDS.index(row.holder_kind), -row.sockets, pid, row.port or 0
 
 
-def fullest(one: AcceptQueue) -> tuple[bool, int, int, str]:
+def fullest(queue: AcceptQueue) -> tuple[bool, int, int, str]:
     """Listeners that take no more first, then the longest queues."""
-    return not one.full, -(one.queue or 0), one.port, one.address
+    return not queue.full, -(queue.queue or 0), queue.port, queue.address
 
 
 def headline(asked: Asked, sockets: int, queued: int) -> str:
@@ -265,11 +269,11 @@ def notes(
         )
     if lost := kinds[HolderKind.NOT_FOUND]:
         found.append(
-            f"{plural(lost, 'socket')} with a descriptor but no process to be seen here: held by the kernel or in "
+            f"{plural(lost, 'socket')} with a descriptor but no visible process: held by the kernel or in "
             "another PID namespace, or opened while the processes were read"
             + (f"; {census.closed} processes could not be looked into" if census.closed else "")
         )
-    shared = sorted({one.socket.port for one in listeners if len(siblings(one, census)) > 1})
+    shared = sorted({listener.socket.port for listener in listeners if len(siblings(listener, census)) > 1})
     if shared and any(row.accept_queue for row in rows if row.port in shared):
         found.append(
             f"several listeners share port {', '.join(map(str, shared))} (SO_REUSEPORT): the kernel does not say in "
@@ -284,9 +288,9 @@ def notes(
     return found
 
 
-def siblings(one: Listening, census: Census) -> list[Listening]:
+def siblings(listener: Listening, census: Census) -> list[Listening]:
     """The listeners with the same address and port, itself among them."""
-    mark = (one.socket.port, one.socket.family, one.socket.address)
+    mark = (listener.socket.port, listener.socket.family, listener.socket.address)
     return [
         other for other in census.listeners if (other.socket.port, other.socket.family, other.socket.address) == mark
     ]
@@ -295,8 +299,8 @@ def siblings(one: Listening, census: Census) -> list[Listening]:
 def total(counts: Iterable[dict[str, int]]) -> dict[str, int]:
     """The sum of counts by state."""
     found: Counter[str] = Counter()
-    for one in counts:
-        found.update(one)
+    for count in counts:
+        found.update(count)
     return dict(found)
 
 

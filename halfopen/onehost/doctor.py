@@ -1,6 +1,6 @@
-"""What a host offers as evidence -> what a check of it can conclude, and what would grant the rest. Pure.
+"""What a host offers as evidence -> what a check of it can conclude, and how to get the rest. Pure.
 
-What is looked for stands in `kinds`; here are the steps on the way to a host, and what becomes of both in the report.
+The kinds of evidence stand in `evidence_kinds`; here are the steps on the way to a host, and the report of both.
 """
 
 from __future__ import annotations
@@ -45,30 +45,30 @@ class Stage:
 
 def checkup_of(visited: Sequence[Visited], taken_at: datetime) -> DoctorReport:
     """All hosts -> the report."""
-    hosts = tuple(patient_of(one) for one in visited)
+    hosts = tuple(patient_of(visit) for visit in visited)
     return DoctorReport(
         schema_=SCHEMA,
         tool=Tool(name="halfopen", version=__version__),
         taken_at=stamp(taken_at),
-        exit_code=Exit.CLEAN if all(one.complete for one in hosts) else Exit.INCOMPLETE,
+        exit_code=Exit.CLEAN if all(host.complete for host in hosts) else Exit.INCOMPLETE,
         hosts=hosts,
     )
 
 
-def patient_of(one: Visited) -> Patient:
+def patient_of(visit: Visited) -> Patient:
     """One host: the steps to its first answer, then each kind of evidence."""
-    found = one.examination
-    items = (*steps(one), *(item_of(kind, one) for kind in KINDS))
-    complete = one.error is None and found is not None and found.may("sock_diag", "proc_net_tcp")
+    found, error = visit.examination, visit.error
+    items = (*steps(visit), *(item_of(kind, visit) for kind in KINDS))
+    complete = error is None and found is not None and found.may("sock_diag", "proc_net_tcp")
     gaps = sum(item.status in (Status.PARTLY, Status.MISSING) for item in items)
     return Patient(
-        name=one.name,
+        name=visit.name,
         hostname=found.facts.hostname if found else None,
         kernel=found.facts.kernel if found else None,
-        transport=one.way,
+        transport=visit.way,
         complete=complete,
-        headline=headline(one.name, complete, gaps),
-        error=Failure(code=one.error.code, message=one.error.message, hint=one.error.hint) if one.error else None,
+        headline=headline(visit.name, complete, gaps),
+        error=Failure(code=error.code, message=error.message, hint=error.hint) if error else None,
         evidence=items,
     )
 
@@ -82,12 +82,12 @@ def headline(name: str, complete: bool, gaps: int) -> str:
     return f"{name}  can be checked, and nothing is missing"
 
 
-def steps(one: Visited) -> list[Item]:
-    """The way to the first answer: what was passed, what failed, and what was not come to."""
-    failed = stage_of(one.error, one.talking) if one.error else None
-    stages = [stage for stage in STAGES if stage.applies(one) or stage is failed]
-    if one.error is None:
-        return [Item(evidence=stage.evidence, status=Status.OK, detail=stage.told(one)) for stage in stages]
+def steps(visit: Visited) -> list[Item]:
+    """The way to the first answer: what was passed, what failed, and what was not tried."""
+    failed = stage_of(visit.error, visit.talking) if visit.error else None
+    stages = [stage for stage in STAGES if stage.applies(visit) or stage is failed]
+    if visit.error is None:
+        return [Item(evidence=stage.evidence, status=Status.OK, detail=stage.told(visit)) for stage in stages]
     items, status = [], Status.OK
     for stage in stages:
         if stage is failed:
@@ -95,9 +95,9 @@ def steps(one: Visited) -> list[Item]:
                 Item(
                     evidence=stage.evidence,
                     status=Status.MISSING,
-                    detail=f"{one.error.code}: {one.error.message}",
-                    costs=f"nothing can be said about {one.name}: no verdict that needs its end, and no exit 0",
-                    grant=one.error.hint,
+                    detail=f"{visit.error.code}: {visit.error.message}",
+                    costs=f"nothing can be said about {visit.name}: no verdict that needs its end, and no exit 0",
+                    how_to_get=visit.error.hint,
                 )
             )
             status = Status.UNKNOWN
@@ -114,22 +114,22 @@ def stage_of(error: HostError, talking: bool) -> Stage:
     return named[0] if named else STAGES[-1] if talking else STAGES[0]
 
 
-def item_of(kind: Kind, one: Visited) -> Item:
+def item_of(kind: Kind, visit: Visited) -> Item:
     """One kind of evidence of one host."""
-    if one.examination is None:
+    if visit.examination is None:
         return Item(evidence=kind.evidence, status=Status.UNKNOWN, detail="")
-    status, detail = kind.look(one.examination)
+    status, detail = kind.look(visit.examination)
     if status in (Status.OK, Status.UNKNOWN):
         return Item(evidence=kind.evidence, status=status, detail=detail)
-    way = "rooted" if one.examination.facts.privileged else one.way
-    root = ROOT.get(way, ROOT["ssh"]).format(name=one.name)
+    way = "rooted" if visit.examination.facts.privileged else visit.way
+    root = ROOT.get(way, ROOT["ssh"]).format(name=visit.name)
     return Item(
         evidence=kind.evidence,
         status=status,
         detail=detail,
-        rules_out=kind.rules_out,
+        conclusions_lost=kind.conclusions_lost if status is Status.MISSING else (),
         costs=kind.costs,
-        grant=kind.grant.format(root=root, name=one.name),
+        how_to_get=kind.how_to_get.format(root=root, name=visit.name),
     )
 
 
@@ -138,25 +138,25 @@ def always(_: Visited) -> bool:
     return True
 
 
-def by_ssh(one: Visited) -> bool:
+def by_ssh(visit: Visited) -> bool:
     """Whether SSH leads there."""
-    return one.way not in ("local", "exec")
+    return visit.way not in ("local", "exec")
 
 
-def as_whom(one: Visited) -> str:
+def as_whom(visit: Visited) -> str:
     """Who the probe ran as."""
-    facts = one.examination.facts if one.examination else None
+    facts = visit.examination.facts if visit.examination else None
     return "" if facts is None or facts.uid is None else f"uid {facts.uid}"
 
 
-def by_which_way(one: Visited) -> str:
+def by_which_way(visit: Visited) -> str:
     """The transport, and why that one."""
-    return one.way + (f", {one.note}" if one.note else "")
+    return visit.way + (f", {visit.note}" if visit.note else "")
 
 
-def interpreter(one: Visited) -> str:
+def interpreter(visit: Visited) -> str:
     """The Python over there."""
-    return f"python {one.examination.facts.python}" if one.examination else ""
+    return f"python {visit.examination.facts.python}" if visit.examination else ""
 
 
 STAGES: tuple[Stage, ...] = (
@@ -173,7 +173,7 @@ STAGES: tuple[Stage, ...] = (
         lambda _: "known",
     ),
     Stage("authentication", frozenset({ErrorCode.AUTH_FAILED}), by_ssh, lambda _: "accepted"),
-    Stage("sudo", frozenset({ErrorCode.NEEDS_PRIVILEGE}), lambda one: one.sudo, as_whom),
+    Stage("sudo", frozenset({ErrorCode.NEEDS_PRIVILEGE}), lambda visit: visit.sudo, as_whom),
     Stage("interpreter", frozenset({ErrorCode.NO_INTERPRETER}), always, interpreter),
     Stage("answer", frozenset({ErrorCode.PROTOCOL_ERROR, ErrorCode.TRUNCATED}), always, lambda _: "whole"),
 )
@@ -181,7 +181,7 @@ STAGES: tuple[Stage, ...] = (
 ROOT = {
     "local": "sudo halfopen",
     "exec": "an argv in hosts.{name}.command that enters as root, or sudo = true beside it",
-    "rooted": "it is root already, and something bounds it: look from outside of its container, or give it "
+    "rooted": "it is root already, but restricted: run the check from outside its container, or give it "
     "CAP_SYS_PTRACE, CAP_SYS_ADMIN and CAP_NET_ADMIN",
     "ssh": "sudo = true under [hosts.{name}] in the inventory, or user = root",
 }

@@ -1,6 +1,7 @@
 """Kinds of evidence: how the presence of each shows in what a host said, and what its absence costs. Pure.
 
-The table at the end is the whole knowledge of `doctor`, and the documentation is made from it.
+The table at the end is all that `doctor` knows; which causes an absence rules out comes from the rules (`Rule.needs`).
+The documentation is made from both.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from halfopen.evidence.probe.examination import Examination
+from halfopen.judge.diagnosis.rules import RULES
+from halfopen.judge.diagnosis.rules.rule import Source
 from halfopen.schema.doctor import Status
+from halfopen.schema.report import Confidence
 from halfopen.words import plural
 
 Answer = tuple[Status, str]
@@ -20,13 +24,23 @@ BYTES_SENT = 216  # struct tcp_info up to bytes_retrans: Linux 4.19
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of evidence. In `grant`, {root} stands for the way to be root there, {name} for the host."""
+    """A kind of evidence. In `how_to_get`, {root} stands for the way to be root there, {name} for the host.
+
+    `sources`: what rules no longer have without it; `confidences`: those that no finding reaches without it.
+    """
 
     evidence: str
     look: Callable[[Examination], Answer]
-    rules_out: tuple[str, ...]
     costs: str
-    grant: str
+    how_to_get: str
+    sources: tuple[Source, ...] = ()
+    confidences: tuple[Confidence, ...] = ()
+
+    @property
+    def conclusions_lost(self) -> tuple[str, ...]:
+        """The confidences, then the causes, in the order of the rules, that no report can have without it."""
+        lost = [rule.code for rule in RULES if {*rule.needs.vital} & {*self.sources}]
+        return (*self.confidences, *lost)
 
 
 def refused(number: int | None) -> str:
@@ -78,7 +92,7 @@ def privileges(found: Examination) -> Answer:
     held, uid = found.number("capabilities"), found.facts.uid
     who = "uid unknown" if uid is None else f"uid {uid}"
     if held is None:
-        return Status.UNKNOWN, f"{who}, its capabilities are not to be read"
+        return Status.UNKNOWN, f"{who}, its capabilities cannot be read"
     lacking = [name for name, bit in CAPABILITIES.items() if not held >> bit & 1]
     return (
         (Status.PARTLY, f"{who}, without {', '.join(lacking)}") if lacking else (Status.OK, f"{who}, all that is used")
@@ -90,7 +104,7 @@ def processes(found: Examination) -> Answer:
     every, closed = found.number("processes") or 0, found.number("closed") or 0
     if closed:
         status = Status.PARTLY if found.facts.privileged else Status.MISSING
-        return status, f"{closed} of {every} processes are closed to us"
+        return status, f"{closed} of {every} processes are not readable by this user"
     if found.hidepid not in (None, "0", "off") and not found.facts.privileged:
         return Status.MISSING, f"/proc is mounted with hidepid={found.hidepid}"
     return Status.OK, f"all {every}"
@@ -126,7 +140,7 @@ def namespaces(found: Examination) -> Answer:
     spaces, hidden = found.number("spaces") or 0, found.number("hidden") or 0
     if hidden:
         status = Status.PARTLY if found.facts.privileged else Status.MISSING
-        return status, f"{plural(spaces, 'namespace')} seen, {hidden} of the processes closed to us"
+        return status, f"{plural(spaces, 'namespace')} seen, {hidden} of the processes not readable by this user"
     if spaces > 1 and not (found.number("capabilities") or 0) >> SYS_ADMIN & 1:
         return Status.MISSING, f"{spaces} are seen, and none but this may be entered"
     if spaces == 1 and not found.facts.privileged and found.hidepid not in (None, "0", "off"):
@@ -156,79 +170,77 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "sockets",
         sockets,
-        (),
         "nothing can be said about this host's ends: every check of it is incomplete",
         "mount /proc, or allow AF_NETLINK to the probe (seccomp, SELinux, AppArmor)",
     ),
     Kind(
         "sock_diag",
         sock_diag,
-        ("proven",),
         "sockets come from /proc/net/tcp: no cookies, no TCP_INFO, and queues without their backlogs",
         "modprobe tcp_diag, or allow AF_NETLINK to the probe (seccomp, SELinux, AppArmor)",
+        (Source.TCP_INFO, Source.BACKLOGS),
+        (Confidence.PROVEN,),
     ),
     Kind(
         "cookies",
         cookies,
-        ("proven",),
         "a reused port cannot be told from a connection that lasts: findings are observed, not proven",
         "a kernel with sock_diag (3.3 or later)",
+        confidences=(Confidence.PROVEN,),
     ),
     Kind(
         "tcp_info",
         tcp_info,
-        ("stalled", "peer-rebooted", "middlebox-forgot"),
         "no idle times and no byte counters: two established ends cannot be shown to be of two different lives, and "
         "what had to do with time stays unknown",
         "a kernel of 4.19 or later, with sock_diag",
+        (Source.TCP_INFO,),
     ),
     Kind(
         "privileges",
         privileges,
-        (),
-        "what is missing below for want of them; and without CAP_NET_ADMIN no connection can be ended there",
+        "the items below marked partly or missing need these capabilities; and without CAP_NET_ADMIN no connection can "
+        "be ended there",
         "{root}",
     ),
     Kind(
         "processes of others",
         processes,
-        (),
         "findings and counts do not name the programs of other users, only their sockets",
         "{root}",
+        (Source.PROCESSES,),
     ),
     Kind(
         "counters",
         counters,
-        ("accept-queue-overflow", "syn-cookie-ack-lost", "deferred-accept"),
         "whether accept queues overflowed or SYN cookies were sent is not known, so such causes stay unknown",
         "{root}, and a /proc with net/netstat in it",
+        (Source.COUNTERS,),
     ),
     Kind(
         "sysctls",
         settings,
-        (),
         "how long the kernel retries, keeps alive or waits is not known: no times in the outlook, no limit in a remedy",
         "{root}, and a /proc with sys/net in it",
+        (Source.SYSCTLS,),
     ),
     Kind(
         "connection tracking",
         conntrack,
-        (),
         "connections that this host translates are paired only by guess (inferred), or stay ambiguous",
         "{root}",
     ),
     Kind(
         "network namespaces",
         namespaces,
-        (),
         "sockets of containers on this host are not seen, so connections that end in one are not judged",
         "{root}",
     ),
     Kind(
         "uptime and boot",
         life,
-        ("peer-rebooted",),
         "a restart of this host cannot be shown as the cause",
         "{root}, and a /proc with uptime and sys/kernel in it",
+        (Source.UPTIME,),
     ),
 )

@@ -14,6 +14,7 @@ from halfopen.probe.session import Session
 BLOCK_ROWS = 16384
 ALL_STATES = 0x1FFE  # bits 1 to 12: everything but TCP_BOUND_INACTIVE, which is no connection
 ESTABLISHED_ONLY = 1 << 1
+MOST_FILTERED = 1000  # ports: each costs a look of the kernel at each socket, and offsets in the bytecode have 16 bits
 
 
 def port_filter(ports: "tuple[int, ...]") -> bytes:
@@ -34,10 +35,10 @@ def diag_dumps(
 ) -> "Iterator[memoryview]":
     """Datagrams of rows of both families, in one walk if the kernel still has the older interface.
 
-    A kernel that does not know the filter (before 4.16) gives all ports; the receiver leaves out what
-    it did not ask for.
+    A kernel that does not know the filter (before 4.16) gives all ports, and so do more of them than a
+    filter takes; the receiver leaves out what it did not ask for.
     """
-    extra = port_filter(ports) if ports else b""
+    extra = port_filter(ports) if 0 < len(ports) <= MOST_FILTERED else b""
     start = True
     try:
         request = struct.pack("=BBBB48sII", 0, 0, 0, extensions, b"", states, 0)
@@ -113,17 +114,18 @@ def send_tables(session: Session) -> int:
 def dump(session: Session, payload: bytes) -> int:
     """The answer to DUMP: every TCP socket with one of the ports (all, if none), of our namespace, then of each other.
 
-    Of another namespace, a FIELDS frame comes first: its inode and ground, or `refused` with an errno. Text of /proc
-    has all ports.
+    Of another namespace, a FIELDS frame comes first: its inode and ground, or `refused` with an errno, which may also
+    follow what was sent of it. Text of /proc has all ports.
     """
     ports = struct.unpack(f">{len(payload) // 2}H", payload)
     total = 0
     for netns in session.spaces():
-        fields = [("netns", b"%d" % netns)]
+        fields, begun = [("netns", b"%d" % netns)], False
         try:
             with session.enter(netns):
                 if netns:
                     session.fields(fields + ground())
+                    begun = True
                 if netns == 0 or has_sockets():
                     netlink = session.diag(netns)
                     if netlink:
@@ -133,7 +135,7 @@ def dump(session: Session, payload: bytes) -> int:
         except Refused as refusal:
             if netns == 0:
                 raise
-            if refusal.args[0] != 2:  # ENOENT: it went away meanwhile
+            if begun or refusal.args[0] != 2:  # ENOENT: it went away meanwhile
                 session.fields([*fields, ("refused", b"%d" % refusal.args[0])])
     return total
 

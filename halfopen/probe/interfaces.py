@@ -8,6 +8,7 @@ from halfopen.probe.procfs import read_file
 
 RTM_GETLINK, RTM_GETADDR = 18, 22
 TRACKED = "/proc/sys/net/netfilter/nf_conntrack_count"
+ADDRESSES_LIMIT = 16 << 20  # bytes of a text with addresses
 FORWARDING = ("ipv4/ip_forward", "ipv6/conf/all/forwarding")
 
 
@@ -60,6 +61,14 @@ def interfaces_of() -> "dict[bytes, set[int]]":
     return found
 
 
+def whole_file(path: str) -> bytes:
+    """All of a file, empty where it is not to be had; Refused where it is so large that addresses would be cut off."""
+    text = read_file(path, ADDRESSES_LIMIT + 1) or b""
+    if len(text) > ADDRESSES_LIMIT:
+        raise Refused(27, path)  # EFBIG
+    return text
+
+
 def ground() -> "list[tuple[str, bytes]]":
     """Of the network namespace that we are in: an `address` field for each address, and what it tracks and forwards.
 
@@ -70,8 +79,7 @@ def ground() -> "list[tuple[str, bytes]]":
         for address, prefix, index in interface_addresses():
             found.append(("address", struct.pack(">BBI", len(address), prefix, index) + address))
     except Refused:
-        found = [("fib_trie", read_file("/proc/net/fib_trie", 16 << 20) or b"")]
-        found.append(("if_inet6", read_file("/proc/net/if_inet6") or b""))
+        found = [(name, whole_file("/proc/net/" + name)) for name in ("fib_trie", "if_inet6")]
     found.append(("tracked", (read_file(TRACKED, 32) or b"").strip()))
     # A container has forwarding from its host; one with nothing but the way out of it forwards for nobody.
     forwards = any((read_file("/proc/sys/net/" + path, 32) or b"0").strip() != b"0" for path in FORWARDING)

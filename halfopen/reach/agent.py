@@ -34,6 +34,8 @@ from halfopen.model import (
     Snapshot,
 )
 from halfopen.reach.channel import Channel, Connection
+from halfopen.reach.conversation import KernelNumbers
+from halfopen.reach.ended import why_ended
 from halfopen.reach.tables import look_in
 from halfopen.table import CountBlock
 
@@ -56,10 +58,7 @@ def remote_command(python: str | None) -> str:
 
 @dataclass
 class Agent:
-    """An open conversation with the probe of one host. Every method raises HostError and nothing else.
-
-    `deadline`: until when the next questions must be answered (a time of time.monotonic()).
-    """
+    """A `Conversation` with the probe of one host; also the questions of `count` and `doctor`."""
 
     host: str
     channel: Channel
@@ -78,11 +77,11 @@ class Agent:
     involved: set[int] = field(init=False, default_factory=set)
 
     def start(self, ports: Sequence[int], wait: bool = False) -> None:
-        """Sends the probe with the questions of a check: who are you, and which sockets have you."""
+        """Sends the probe with the first questions of a check: HELLO and a dump."""
         self.begin(request(wire.DUMP, pack_ports(ports)), wait)
 
     def begin(self, questions: bytes, wait: bool = False, survey: bool = False) -> None:
-        """Sends the probe, HELLO and the first questions in one go, so that a long way costs one round trip.
+        """Sends the probe, HELLO and the first questions in one go, so that a slow network costs one round trip.
 
         `wait`: send nothing before the interpreter has said that it reads, for a shell that reads ahead.
         `survey`: with the parts that answer what a check never asks.
@@ -107,17 +106,18 @@ class Agent:
 
     def look(self, wanted: Sequence[Lookup]) -> Look:
         """Exact look-ups, answered in order by the kernel itself; where it answers none, out of whole tables."""
-        wanted = sorted(wanted, key=lambda one: self._netns(one.place))  # the probe enters each namespace once
+        wanted = sorted(wanted, key=lambda lookup: self._netns(lookup.place))  # the probe enters each namespace once
         if self.facts is not None and self.facts.collector is Collector.PROCFS:
             sights: dict[tuple[NetnsRef, bytes], Observation] = {}
-            for netns, group in groupby(wanted, key=lambda one: self._netns(one.place)):
+            for netns, group in groupby(wanted, key=lambda lookup: self._netns(lookup.place)):
                 sights.update(look_in(self.host, list(group), partial(self._table, netns)).sights)
             return Look(self.host, sights)
-        asked = (wire.encode_look(one.key, one.scope, self._netns(one.place)) for one in wanted)
+        asked = (wire.encode_look(lookup.key, lookup.scope, self._netns(lookup.place)) for lookup in wanted)
         self._ask(wire.LOOK, b"".join(asked))
         parts, count = self._answer(wire.LOOK)
-        found = wire.decode_looks(parts, count, [one.key for one in wanted])
-        return Look(self.host, {(one.place, one.key): sight for one, sight in zip(wanted, found, strict=True)})
+        found = wire.decode_looks(parts, count, [lookup.key for lookup in wanted])
+        sights = {(lookup.place, lookup.key): sight for lookup, sight in zip(wanted, found, strict=True)}
+        return Look(self.host, sights)
 
     def counts(self, ports: Sequence[int]) -> tuple[CountBlock, ...]:
         """Byte counters of all established sockets, by one wider dump."""
@@ -125,7 +125,7 @@ class Agent:
         parts, count = self._answer(wire.COUNT)
         return wire.decode_counts(parts, count)
 
-    def evidence(self) -> tuple[dict[str, int], dict[str, int]]:
+    def evidence(self) -> KernelNumbers:
         """Counters and sysctls of the host's network namespace, now; also of the others that are `involved`.
 
         Those of another namespace have its inode and a slash before their name; one that is gone is left out.
@@ -135,7 +135,7 @@ class Agent:
         return wire.decode_evidence(frames.decode_fields(parts, count))
 
     def involve(self, place: NetnsRef) -> None:
-        """Says that there is something to explain in a namespace of the host."""
+        """`evidence` is of this namespace too: there is something to explain in it."""
         self.involved.add(self._netns(place))
 
     def translated(self, snapshot: Snapshot) -> Snapshot:
@@ -144,14 +144,14 @@ class Agent:
         parts, count = self._answer(wire.TRANSLATIONS)
         found, refused = wire.decode_translations(parts, count)
         spaces = tuple(
-            replace(one, rewrites=None if where in refused else found.get(where, Rewrites()))
-            for one in snapshot.namespaces
-            for where in (self._netns(NetnsRef(self.host, one.netns)),)
+            replace(space, rewrites=None if netns in refused else found.get(netns, Rewrites()))
+            for space in snapshot.namespaces
+            for netns in (self._netns(NetnsRef(self.host, space.netns)),)
         )
         return replace(snapshot, namespaces=spaces)
 
     def owners(self, inodes: Sequence[int]) -> tuple[dict[int, Process], int]:
-        """Inode -> process that holds it, and how many processes were closed to us."""
+        """Inode -> process that holds it, and how many processes could not be read."""
         self._ask(wire.OWNERS, struct.pack(f">{len(inodes)}Q", *inodes))
         parts, count = self._answer(wire.OWNERS)
         return wire.decode_owners(frames.decode_fields(parts, count))
@@ -177,7 +177,7 @@ class Agent:
         return NetnsRef(self.host, self.netns)
 
     def _netns(self, place: NetnsRef) -> int:
-        """How the probe calls a namespace: 0 is its own."""
+        """A namespace as the probe names it: its inode, 0 for the probe's own."""
         return 0 if place.netns is None or place.netns == self.netns else place.netns
 
     def _greet(self) -> None:
@@ -185,7 +185,7 @@ class Agent:
         fields = frames.decode_fields(parts, count)
         self.facts, self.addresses, self.netns = wire.decode_hello(fields)
         _, self.tracked, self.forwards = wire.decode_ground(fields)
-        self.session = wire.session_key(frames.text(dict(fields).get("session", b"")))
+        self.session = wire.session_key(frames.text(dict(fields).get("session", b""), wire.NAME_LIMIT))
 
     def _snapshot(self, namespaces: tuple[Namespace, ...]) -> Snapshot:
         return Snapshot(self.host, self.facts, namespaces, transport=self.transport)
@@ -205,7 +205,7 @@ class Agent:
                 own = decoder.end(count, self.netns, self.addresses)
                 own = replace(own, tracked=self.tracked, forwards=self.forwards)
                 if decoder.refused and self.facts.sees_namespaces:
-                    gap = f"{decoder.refused} other network namespaces could not be entered"
+                    gap = f"{decoder.refused} other network namespaces could not be entered or read"
                     self.facts = replace(self.facts, gaps=(*self.facts.gaps, gap))
                 return (own, *decoder.others)
             decoder.add(frame)
@@ -254,45 +254,7 @@ class Agent:
                 pass
 
     def _ended(self) -> HostError:
-        """Why the channel ended before the answer did."""
-        status, complaint = self.channel.exit_status(), self.channel.complaint().strip()
-        words = complaint.splitlines()[-1][:300] if complaint else ""
-        said = f": {words}" if words else ""
-        if any(words in complaint for words in SUDO_SAYS):
-            return HostError(
-                ErrorCode.NEEDS_PRIVILEGE,
-                f"sudo -n was refused{said}",
-                "allow it for this user in sudoers, or drop sudo = true",
-            )
-        if missing := self._no_interpreter():
-            return missing
-        if self.reader.sequence == 0:
-            ended = f" (exit status {status})" if status is not None else ""
-            # A Python that starts and fails: a broken one, or one on a system that the probe does not know.
-            failed = status is not None and 0 < status < 126
-            return HostError(
-                ErrorCode.NO_INTERPRETER if failed else ErrorCode.PROTOCOL_ERROR,
-                f"the probe ended before its first word{ended}{said}",
-                frames.RETRY,
-            )
-        return HostError(ErrorCode.TRUNCATED, f"the probe's answer ends in the middle{said}", frames.RETRY)
-
-    def _no_interpreter(self) -> HostError | None:
-        """Whether the channel ended because no Python was found, or only one that is too old."""
-        status, complaint = self.channel.exit_status(), self.channel.complaint()
-        if status in (126, 127) or "no python3 found" in complaint:
-            asked = self.python or "python3 (nor platform-python, nor python3.6 to python3.14)"
-            return HostError(
-                ErrorCode.NO_INTERPRETER,
-                f"no {asked} on the host",
-                'set python = "/path/to/python3" for this host in the inventory, or save evidence there with ss -tanoe '
-                "and read it with halfopen analyse",
-            )
-        if status == 98:
-            return HostError(
-                ErrorCode.NO_INTERPRETER, "the host's python is older than 3.6", "set python = ... in the inventory"
-            )
-        return None
+        return why_ended(self.channel, self.python, started=self.reader.sequence > 0)
 
 
 def request(verb: int, payload: bytes = b"") -> bytes:
@@ -304,18 +266,6 @@ def pack_ports(ports: Sequence[int]) -> bytes:
     """The ports of a DUMP request."""
     return struct.pack(f">{len(ports)}H", *ports)
 
-
-SUDO_SAYS = (
-    "a password is required",
-    "is not in the sudoers file",
-    "is not allowed to execute",
-    "is not allowed to run sudo",
-    "may not run sudo",
-    "you must have a tty to run sudo",
-    "sudo: not found",
-    "sudo: command not found",
-)
-"""What sudo -n says where it lets nobody through, and a shell where there is none."""
 
 READY = b"\nhalfopen-reads\n"
 

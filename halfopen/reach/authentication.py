@@ -74,7 +74,7 @@ def keys(
         return load_key(paramiko, path, patience, interactive, tried)
 
     if hop.identities_only:
-        public = {one for path in files for one in public_key(path)}
+        public = {key for path in files for key in public_key(path)}
         for key in agent_keys(paramiko, hop, patience, tried):
             if key.asbytes() in public:
                 yield f"agent key {fingerprint(key.asbytes())}", lambda key=key: key  # type: ignore[misc]

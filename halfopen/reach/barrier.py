@@ -1,24 +1,26 @@
-"""Many hosts are waited for at once: what one of them does is an error of its own, and none takes longer than told."""
+"""Many hosts are waited for at once: what goes wrong with one is a HostError of that host, and all end in time."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from halfopen.errors import ErrorCode, HalfopenError, HostError
 
+R = TypeVar("R")
+
 GRACE = 1.0
-"""Seconds beyond a deadline for what ends by it: its own error says where it waited, which ours cannot."""
+"""Seconds beyond a deadline for a thread that ends by it: its own error says where it waited, which ours cannot."""
 
 
 @contextlib.contextmanager
 def barrier() -> Iterator[None]:
-    """What the bytes of one host do to the code that reads them is a HostError of that host, and no end of the run."""
+    """Whatever the bytes of one host do to the code that reads them is a HostError of that host."""
     try:
         yield
     except HalfopenError:
@@ -35,14 +37,23 @@ def barrier() -> Iterator[None]:
         ) from error
 
 
-def late(futures: Iterable[Future[Any]], deadline: float) -> set[Future[Any]]:
-    """Waits until all have ended, but not past the deadline (time.monotonic()): those that have not."""
+def attempt(question: Callable[[], R]) -> R | HostError:
+    """What a question to one host gives, or the error that kept it from giving anything."""
+    try:
+        with barrier():
+            return question()
+    except HostError as error:
+        return error
+
+
+def gather(futures: Sequence[Future[R]], deadline: float) -> list[R | HostError]:
+    """The results in order, an error for each that is not there at the deadline (time.monotonic(), seconds)."""
     missing = wait(futures, max(0.0, deadline + GRACE - time.monotonic())).not_done
-    for one in missing:
-        one.cancel()
-    return missing
-
-
-def too_late() -> HostError:
-    """The error of a host that was given up."""
-    return HostError(ErrorCode.TIMEOUT, "it was not read in time", "a longer --timeout, or fewer hosts at once")
+    for future in missing:
+        future.cancel()
+    return [
+        HostError(ErrorCode.TIMEOUT, "it was not read in time", "a longer --timeout, or fewer hosts at once")
+        if future in missing
+        else future.result()
+        for future in futures
+    ]

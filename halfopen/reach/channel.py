@@ -1,4 +1,4 @@
-"""The one thing that every way to reach a host offers: a command that runs there, its input and its output."""
+"""What every transport offers: a command that runs on the host, its input and its output."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 class Channel(Protocol):
     """A running command on a host. All methods raise HostError, with the contract's code, and nothing else.
 
-    The deadline is a time of `time.monotonic()`; no call outlives it, however the peer dribbles. What the command
+    The deadline is a time of `time.monotonic()`; no call takes longer, however slowly the peer sends. What the command
     writes to stderr is drained at all times, and only its last 4096 bytes are kept.
     """
 
@@ -35,11 +35,11 @@ class Connection(Protocol):
 
     @property
     def transport(self) -> str:
-        """The way that was taken."""
+        """The name of the transport."""
 
     @property
     def note(self) -> str | None:
-        """Why it was taken, where that is worth a word."""
+        """What a reader should know of how the host was reached, None if nothing."""
 
     def run(self, command: str) -> Channel:
         """Start `command` there by a POSIX shell."""
@@ -47,7 +47,8 @@ class Connection(Protocol):
     def sockets(self, near: bool) -> list[bytes]:
         """The TCP connections that lead there, as this machine sees them: keys (see `address`), none if unknown.
 
-        `near`: whether this machine is one of those that are compared; else what only it can see may be left out.
+        `near`: whether this machine is one of those that are compared; else connections that only it sees may be left
+        out.
         """
 
     def close(self) -> None:

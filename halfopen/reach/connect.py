@@ -1,4 +1,4 @@
-"""Which way leads to a host: the table of transports, and what `auto` means."""
+"""How a host is reached: the table of transports, and what `auto` means."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class ReachOptions:
     config: str | None = None  # another ssh_config, for tests
 
     def settings(self, name: str) -> Settings:
-        """How ssh reaches [user@]host[:port]. HostError where it does not say so in time."""
+        """The settings of ssh for [user@]host[:port]. HostError where `ssh -G` does not answer in time."""
         return self.found(Lookup(name, self.config))
 
     def found(self, lookup: Lookup) -> Settings:
-        """The same of a look-up that is under way."""
+        """The settings of a look-up that was started before."""
         return lookup.settings(max(0.1, min(self.connect_timeout, self.deadline - time.monotonic())))
 
 
@@ -44,7 +44,7 @@ class Sudo:
 
     @property
     def transport(self) -> str:
-        """The way below."""
+        """The transport of the inner connection."""
         return self.inner.transport
 
     @property
@@ -53,24 +53,24 @@ class Sudo:
         return self.inner.note
 
     def run(self, command: str) -> Channel:
-        """Start `command` under sudo -n, which forgets the variable that tells our own connection."""
+        """Start `command` under sudo -n, which drops the variable that names our own connection."""
         told = shlex.quote(f"SSH_CONNECTION=$1; export SSH_CONNECTION; {command}")
         asked = f'exec sudo -n /bin/sh -c {told} sh "$SSH_CONNECTION"'
         return self.inner.run(f"exec /bin/sh -c {shlex.quote(asked)}")
 
     def sockets(self, near: bool) -> list[bytes]:
-        """Those of the way below."""
+        """Those of the inner connection."""
         return self.inner.sockets(near)
 
     def close(self) -> None:
-        """Closes the way below."""
+        """Closes the inner connection."""
         self.inner.close()
 
 
 def connect(host: Host, inventory: Inventory, options: ReachOptions) -> Connection:
     """Reaches a host. HostError with a code of the contract if that fails, UsageError for what is not allowed."""
-    way = (options.transport if host.transport not in ("local", "exec") else None) or host.transport
-    connection = TRANSPORTS[way](host, inventory, options)
+    transport = (options.transport if host.transport not in ("local", "exec") else None) or host.transport
+    connection = TRANSPORTS[transport](host, inventory, options)
     if host.sudo:
         return Sudo(connection)
     return connection
@@ -95,7 +95,7 @@ def openssh(host: Host, inventory: Inventory, options: ReachOptions) -> OpensshC
     """How the ssh program is called for this host, and for every jump host before it."""
     check_name(host.address, "host name")
     resolved = options.settings(target(host)).jump
-    stops = [stop_of(jump, inventory, host) for jump in route(host, inventory, options, resolved)]
+    stops = [stop_of(jump, host) for jump in route(host, inventory, options, resolved)]
     own = Stop(host.address, host.port, host.user, host.identity_file, host.known_hosts)
     for stop in (*stops, own):
         check_identity(stop.identity_file)
@@ -103,25 +103,25 @@ def openssh(host: Host, inventory: Inventory, options: ReachOptions) -> OpensshC
     return OpensshConnection((*stops, own), options.deadline, options.connect_timeout, accept_new, options.config)
 
 
-def stop_of(jump: str, inventory: Inventory, host: Host) -> Stop:
-    """A jump host for the ssh program: an entry of the inventory, or user@host:port with the host's own known_hosts."""
-    entry = inventory.hosts.get(jump)
-    if entry is not None:
-        check_name(entry.address, "host name")
-        return Stop(entry.address, entry.port, entry.user, entry.identity_file, entry.known_hosts)
+def stop_of(jump: Host | str, host: Host) -> Stop:
+    """A jump host for the ssh program; one that is no entry of the inventory has the host's own known_hosts."""
+    if isinstance(jump, Host):
+        check_name(jump.address, "host name")
+        return Stop(jump.address, jump.port, jump.user, jump.identity_file, jump.known_hosts)
     user, name, port = split_target(jump)
     return Stop(name, port, user, known_hosts=host.known_hosts)
 
 
-def route(host: Host, inventory: Inventory, options: ReachOptions, resolved: Sequence[str]) -> list[str]:
-    """The jump hosts in order, inventory names or user@host:port: those that are named, else those that ssh resolved.
+def route(host: Host, inventory: Inventory, options: ReachOptions, resolved: Sequence[str]) -> list[Host | str]:
+    """The jump hosts in order, entries of the inventory or user@host:port as ssh takes it: those that are named, else
+    those that ssh resolved.
 
-    The first of them is reached as ssh would, so that its own ProxyJump comes before it.
+    The first of them is reached as ssh would, so that its own ProxyJump comes before it. What ssh resolved is ssh's
+    word: an entry of the inventory with the same name has nothing to do with it.
     """
-    jumps = jump_targets(host, inventory, options) or list(resolved)
+    jumps: list[Host | str] = jump_targets(host, inventory, options) or list(resolved)
     while jumps and len(jumps) <= MOST_JUMPS:
-        entry = inventory.hosts.get(jumps[0])
-        before = options.settings(target(entry) if entry else jumps[0]).jump
+        before = options.settings(target(jumps[0])).jump
         if not before:
             break
         jumps = [*before, *jumps]
@@ -142,7 +142,7 @@ def by_paramiko(host: Host, inventory: Inventory, options: ReachOptions) -> Conn
 
 
 def by_auto(host: Host, inventory: Inventory, options: ReachOptions) -> Connection:
-    """SSH in this process where the settings are within its reach, else the ssh program, with a word why."""
+    """SSH in this process where it can follow the settings, else the ssh program, with a note why."""
     hops = hops_of(host, inventory, options)
     why = next((why for hop in hops if (why := beyond_us(hop))), None)
     if why is None:
@@ -177,34 +177,38 @@ def hops_of(host: Host, inventory: Inventory, options: ReachOptions) -> list[Set
     own = merged(options.found(lookup), host)
     hops = []
     for jump in route(host, inventory, options, own.jump):
-        entry = inventory.hosts.get(jump)
-        settings = options.settings(target(entry) if entry else jump)
-        hops.append(merged(settings, entry) if entry else replace_known(settings, host))
+        settings = options.settings(target(jump))
+        hops.append(merged(settings, jump) if isinstance(jump, Host) else replace_known(settings, host))
     return [*hops, own]
 
 
-def target(host: Host) -> str:
-    """A host as ssh takes it."""
+def target(host: Host | str) -> str:
+    """A host as the ssh program takes it: [user@]address[:port]."""
+    if isinstance(host, str):
+        return host
     address = f"[{host.address}]" if ":" in host.address else host.address
     return (f"{host.user}@" if host.user else "") + address + (f":{host.port}" if host.port else "")
 
 
-def jump_targets(host: Host, inventory: Inventory, options: ReachOptions) -> list[str]:
-    """The jump hosts that the user or the inventory names, in order; a jump host's own jumps come before it."""
+def jump_targets(host: Host, inventory: Inventory, options: ReachOptions) -> list[Host | str]:
+    """The jump hosts that the user or the inventory names, in order; a jump host's own jumps come before it.
+
+    A name is an entry of the inventory only where that is the user's own: a stranger's would choose the way.
+    """
     text = options.jump or host.jump
-    found: list[str] = []
-    for one in text.split(",") if text else []:
-        entry = inventory.hosts.get(one.strip())
-        if entry is not None and entry.jump and entry.name != host.name:
-            found += jump_targets(entry, inventory, replace(options, jump=None))
+    found: list[Host | str] = []
+    for name in map(str.strip, text.split(",") if text else ()):
+        entry = inventory.hosts.get(name) if inventory.trusted else None
         if entry is None:
-            split_target(one.strip())
-        found.append(one.strip())
+            split_target(name)
+        elif entry.jump and entry.name != host.name:
+            found += jump_targets(entry, inventory, replace(options, jump=None))
+        found.append(entry or name)
     return found
 
 
 def merged(settings: Settings, host: Host) -> Settings:
-    """Resolved settings with what the inventory says of this host."""
+    """Resolved settings, overridden by what the inventory says of this host."""
     if host.identity_file:
         settings = replace(settings, identity_files=(host.identity_file,), identities_only=True)
     return replace_known(replace(settings, user=host.user or settings.user, port=host.port or settings.port), host)

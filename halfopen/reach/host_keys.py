@@ -1,8 +1,7 @@
-"""Whether the key that a host offers is the one that is known of it; nothing is added unless that was asked for."""
+"""Whether the key that a host offers is the known one; keys are added only with --host-keys accept-new."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,11 @@ from halfopen.errors import ErrorCode, HostError
 from halfopen.reach import known_hosts
 from halfopen.reach.known_hosts import KnownHosts, Trust, fingerprint
 from halfopen.reach.settings import Settings
-from halfopen.userfiles import anchored
+from halfopen.userfiles import anchored, read_regular
 
 
 def check_host_key(key: Any, hop: Settings, known: KnownHosts, accept_new: bool) -> None:
-    """Lets a known key pass, adds a new one if that was asked for, and refuses all else."""
+    """Accepts a known key, adds an unknown one if `accept_new`; HostError for every other."""
     name, kind, blob = hop.host_key_alias or hop.host, key.get_name(), key.asbytes()
     trust, entries = known_hosts.judge(known, name, hop.port, kind, blob)
     shown, where = f"{kind} {fingerprint(blob)}", known_hosts.host_name(name, hop.port)
@@ -25,9 +24,10 @@ def check_host_key(key: Any, hop: Settings, known: KnownHosts, accept_new: bool)
         add_known_host(anchored(hop.new_keys), where, key)
         return
     if trust is Trust.UNKNOWN:
+        skipped = f"; {known.note}" if known.note else ""
         raise HostError(
             ErrorCode.HOST_KEY_UNKNOWN,
-            f"{where} offers {shown}, and no known_hosts file has a key of it",
+            f"{where} offers {shown}, and no known_hosts file has a key of it{skipped}",
             f"compare the fingerprint, then connect once with ssh -p {hop.port} {hop.user}@{hop.host}, "
             "or --host-keys accept-new"
             if hop.new_keys
@@ -40,7 +40,7 @@ def check_host_key(key: Any, hop: Settings, known: KnownHosts, accept_new: bool)
             "do not connect: somebody who holds a revoked key answers at this address",
         )
     if trust is Trust.OTHER_TYPE:
-        has = ", ".join(f"{one.kind} {fingerprint(one.key)} ({one.where})" for one in entries)
+        has = ", ".join(f"{entry.kind} {fingerprint(entry.key)} ({entry.where})" for entry in entries)
         raise HostError(
             ErrorCode.HOST_KEY_UNKNOWN,
             f"{where} offers {shown}, a type of key that is not known of it; known: {has}",
@@ -50,23 +50,29 @@ def check_host_key(key: Any, hop: Settings, known: KnownHosts, accept_new: bool)
     raise HostError(
         ErrorCode.HOST_KEY_MISMATCH,
         f"{where} offers {shown}, but {entries[0].where} has {fingerprint(entries[0].key)}",
-        f"if the host was reinstalled: ssh-keygen -f {entries[0].file} -R '{where}', then connect once with ssh; "
+        f"if the host was reinstalled: {known_hosts.removal(entries[0].file, where)}, then connect once with ssh; "
         "if not, somebody may be in between",
     )
 
 
 def read_known_hosts(hop: Settings) -> KnownHosts:
-    """The files that the settings name; those that are not there count as empty."""
+    """The files that the settings name; those that are not there, and /dev/null, count as empty.
+
+    A file is read whole or not at all: what is cut off may be the line that revokes a key.
+    """
     files = []
     for name in hop.known_hosts:
         path = anchored(name)
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            try:
-                files.append((str(path), path.read_bytes()[: 16 << 20]))
-            except PermissionError as error:
-                raise HostError(
-                    ErrorCode.HOST_KEY_UNKNOWN, f"{path} cannot be read: {error.strerror}", f"ls -l {path}"
-                ) from error
+        if os.path.realpath(path) == os.devnull:
+            continue
+        try:
+            files.append((str(path), read_regular(path, FILE_LIMIT)))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise HostError(
+                ErrorCode.HOST_KEY_UNKNOWN, f"{path} cannot be read: {error.strerror}", f"ls -l {path}"
+            ) from error
     return known_hosts.load(files)
 
 
@@ -78,3 +84,6 @@ def add_known_host(path: Path, name: str, key: Any) -> None:
         data = file.read()
         gap = b"\n" if data and not data.endswith(b"\n") else b""
         file.write(gap + f"{name} {key.get_name()} {key.get_base64()}\n".encode())
+
+
+FILE_LIMIT = 16 << 20  # bytes of one known_hosts file

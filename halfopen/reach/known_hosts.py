@@ -1,7 +1,7 @@
 """known_hosts as sshd(8) describes it: which keys a host may show. Pure, and closed when in doubt.
 
-A line that we cannot read is skipped and named; a `@revoked` key is refused whatever else stands there; host
-certificates are another program's business (`ca` tells that there is one).
+A line that we cannot read is skipped, and a note says so; a `@revoked` key is refused whatever else stands there; host
+certificates are left to the ssh program (`has_ca` tells that there may be one).
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ import binascii
 import fnmatch
 import hashlib
 import hmac
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+
+from halfopen.words import plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +43,26 @@ class KnownHosts:
     entries: tuple[Entry, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    @property
+    def note(self) -> str | None:
+        """The first line that was skipped, and how many more; None if all were read."""
+        if not self.warnings:
+            return None
+        more = f" (and {plural(len(self.warnings) - 1, 'more line')})" if self.warnings[1:] else ""
+        return self.warnings[0] + more
+
     def of(self, host: str, port: int) -> list[Entry]:
         """The entries whose patterns match this host."""
-        names = [host_name(host, port)]
-        return [one for one in self.entries if any(matches(one.hosts, name) for name in names)]
+        name = host_name(host, port)
+        return [entry for entry in self.entries if matches(entry.hosts, name)]
 
     def kinds(self, host: str, port: int) -> list[str]:
         """Key types that are known of this host, in the order of the file."""
-        return list(dict.fromkeys(one.kind for one in self.of(host, port) if one.marker is None))
+        return list(dict.fromkeys(entry.kind for entry in self.of(host, port) if entry.marker is None))
 
     def has_ca(self, host: str, port: int) -> bool:
         """Whether a certificate authority is trusted for this host."""
-        return any(one.marker == "@cert-authority" for one in self.of(host, port))
+        return any(entry.marker == "@cert-authority" for entry in self.of(host, port))
 
 
 class Trust(Enum):
@@ -65,16 +76,16 @@ class Trust(Enum):
 
 
 def judge(known: KnownHosts, host: str, port: int, kind: str, key: bytes) -> tuple[Trust, Sequence[Entry]]:
-    """The word on a key, and the entries that it rests on."""
+    """Whether a key may be trusted, and the entries that this rests on."""
     entries = known.of(host, port)
-    revoked = [one for one in entries if one.marker == "@revoked" and one.key == key]
+    revoked = [entry for entry in entries if entry.marker == "@revoked" and entry.key == key]
     if revoked:
         return Trust.REVOKED, revoked
-    plain = [one for one in entries if one.marker is None]
-    same = [one for one in plain if one.key == key and one.kind == kind]
+    plain = [entry for entry in entries if entry.marker is None]
+    same = [entry for entry in plain if entry.key == key and entry.kind == kind]
     if same:
         return Trust.KNOWN, same
-    of_kind = [one for one in plain if one.kind == kind]
+    of_kind = [entry for entry in plain if entry.kind == kind]
     if of_kind:
         return Trust.MISMATCH, of_kind
     return (Trust.OTHER_TYPE, plain) if plain else (Trust.UNKNOWN, ())
@@ -83,6 +94,15 @@ def judge(known: KnownHosts, host: str, port: int, kind: str, key: bytes) -> tup
 def host_name(host: str, port: int) -> str:
     """How known_hosts spells a host: with brackets and port unless it is 22."""
     return host.lower() if port == 22 else f"[{host.lower()}]:{port}"
+
+
+def removal(file: str, name: str) -> str:
+    """The command that takes a host out of a file, by the name it has there.
+
+    What acts comes last, and -y, which says nothing to -R, makes a part of it harmless that was cut before: without it
+    `ssh-keygen -f FILE` makes a new key in place of the file.
+    """
+    return shlex.join(["ssh-keygen", "-y", "-f", file, "-R", name])
 
 
 def matches(patterns: str, name: str) -> bool:

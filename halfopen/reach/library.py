@@ -1,4 +1,4 @@
-"""paramiko as we use it: imported late, patient to one deadline, and its errors as ours."""
+"""paramiko as we use it: imported late, bounded by one deadline, its errors turned into HostError."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def load_paramiko() -> Any:
         if absent:
             del sys.modules["invoke"]
     logger = logging.getLogger("paramiko")
-    if not logger.handlers:  # or its complaints reach the user's screen through the handler of last resort
+    if not logger.handlers:  # or its messages reach the user's screen through the handler of last resort
         logger.addHandler(logging.NullHandler())
         logger.propagate = False
     return paramiko
@@ -53,7 +53,7 @@ class Patience:
 
 @contextlib.contextmanager
 def spoken(host: str) -> Iterator[None]:
-    """Whatever the library raises, as one of our errors. Refused authentication passes: it means the next key."""
+    """Turns what the library raises into HostError. Refused authentication passes: the next key is tried."""
     paramiko = load_paramiko()
     try:
         yield

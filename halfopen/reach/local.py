@@ -42,7 +42,7 @@ class ExecConnection:
     def run(self, command: str) -> ProcessChannel:
         """Start the shell and type `command` into it."""
         channel = ProcessChannel(self.argv, self.deadline, self.explain, without_session())
-        # A word first, which tells a shell that is there from one that never was.
+        # Output before all else shows that there is a shell, and that it started.
         channel.send(b"echo halfopen-shell-is-here; " + command.encode() + b"\n")
         return channel
 

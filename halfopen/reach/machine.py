@@ -1,4 +1,4 @@
-"""This machine where it is no Linux: psutil answers what the probe's `Agent` answers, from whole tables."""
+"""This machine where it does not run Linux: psutil reads its sockets, as whole tables."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from halfopen import address
 from halfopen.errors import ErrorCode, HostError
 from halfopen.evidence.text import psutil as rows
 from halfopen.evidence.text.parsed import ParsedText
-from halfopen.model import HostFacts, InterfaceAddress, Look, Lookup, Process, Snapshot
-from halfopen.reach.tables import look_in
+from halfopen.model import HostFacts, InterfaceAddress, Process, Snapshot
+from halfopen.reach.conversation import KernelNumbers, TableReader
 
 
 @dataclass
-class MachineAgent:
-    """This machine. Every method raises HostError and nothing else."""
+class MachineAgent(TableReader):
+    """A `Conversation` with this machine."""
 
     host: str
-    transport: str = "local"
-    deadline: float = float("inf")  # as of `Agent`, but its tables come at once
+    deadline: float = float("inf")  # nothing is waited for: its tables come at once
     session: bytes | None = None
     facts: HostFacts | None = field(init=False, default=None)
 
@@ -48,11 +47,7 @@ class MachineAgent:
         )
         return Snapshot(self.host, self.facts, (told.namespace(addresses(), frozenset(ports)),), transport="local")
 
-    def look(self, wanted: Sequence[Lookup]) -> Look:
-        """The sockets that were asked for, out of one more table, or of two where one is not there."""
-        return look_in(self.host, wanted, self._table)
-
-    def evidence(self) -> tuple[dict[str, int], dict[str, int]]:
+    def evidence(self) -> KernelNumbers:
         """psutil has no counters of TCP."""
         return {}, {}
 
@@ -68,7 +63,7 @@ class MachineAgent:
 
         try:
             found = psutil.net_connections("tcp")
-            names = {one.pid: one.info["name"] or "" for one in psutil.process_iter(["name"])}
+            names = {process.pid: process.info["name"] or "" for process in psutil.process_iter(["name"])}
         except psutil.AccessDenied as error:
             raise HostError(
                 ErrorCode.NEEDS_PRIVILEGE,
@@ -88,16 +83,16 @@ def addresses() -> tuple[InterfaceAddress, ...]:
 
     found = set()
     for listed in psutil.net_if_addrs().values():
-        for one in listed:
+        for interface_address in listed:
             try:
-                found.add(address.parse(one.address))
+                found.add(address.parse(interface_address.address))
             except ValueError:
                 continue  # a hardware address
     return tuple(InterfaceAddress(packed, ()) for packed in sorted(found))
 
 
 def uptime() -> float | None:
-    """Seconds since this machine booted, None where nobody tells."""
+    """Seconds since this machine booted, None if it cannot be read."""
     import psutil
 
     try:

@@ -1,4 +1,4 @@
-"""From a host of the inventory to an open conversation with the probe on it: the one way in for every command."""
+"""From a host of the inventory to an open conversation with the probe on it: used by every command."""
 
 from __future__ import annotations
 
@@ -6,42 +6,47 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from halfopen.errors import HostError
 from halfopen.plan import Host, Inventory
 from halfopen.reach.agent import Agent, remote_command
-from halfopen.reach.barrier import barrier, late, too_late
+from halfopen.reach.barrier import attempt, gather
+from halfopen.reach.channel import Connection
 from halfopen.reach.connect import ReachOptions, connect
+
+if TYPE_CHECKING:
+    from halfopen.reach.shell import ShellAgent
 
 R = TypeVar("R")
 
 
 class Closing(Protocol):
-    """What whoever opened a host must close on the way out."""
+    """A connection or a conversation that must be closed in the end."""
 
     def close(self) -> None: ...
 
 
 class Opened:
-    """What must be closed on the way out, by whichever thread it was opened and however late."""
+    """All that must be closed in the end, by whichever thread it was opened and however late."""
 
     def __init__(self) -> None:
         self.lock, self.found, self.over = threading.Lock(), list[Closing](), False
 
-    def keep(self, one: Closing) -> None:
-        """Closes it at the end, or now if that has been."""
+    def keep(self, opened: Closing) -> None:
+        """Closes it with all others, or at once if they have been closed already."""
         with self.lock:
             if not self.over:
-                self.found.append(one)
+                self.found.append(opened)
                 return
-        one.close()
+        opened.close()
 
     def close(self) -> None:
-        """Closes all at once, so that a host that does not answer to a farewell keeps nobody waiting."""
+        """Closes all at once, so that a host that does not answer holds up nobody."""
         with self.lock:
             self.over = True
-        threads = [threading.Thread(target=one.close, daemon=True) for one in reversed(self.found)]
+        threads = [threading.Thread(target=opened.close, daemon=True) for opened in reversed(self.found)]
         for thread in threads:
             thread.start()
         deadline = time.monotonic() + FAREWELL
@@ -71,22 +76,39 @@ def open_agent(host: Host, inventory: Inventory, options: ReachOptions, opened: 
     return agent
 
 
-class Visit:
-    """Hosts that are opened to ask them something once. A context manager: on its way out all are closed.
+def open_shell(host: Host, connection: Connection, deadline: float, opened: Opened) -> ShellAgent:
+    """Starts the shell script on a connection that is open already. HostError where that fails."""
+    from halfopen.reach.shell import COMMAND, ShellAgent  # and its decoders, which few hosts need
 
-    Hosts may be opened by several threads at once.
-    """
+    channel = connection.run(COMMAND)
+    channel.deadline = deadline
+    agent = ShellAgent(host.name, channel, connection.transport, deadline)
+    opened.keep(agent)
+    agent.start(wait=host.transport == "exec")
+    return agent
 
-    def __init__(self, inventory: Inventory, options: ReachOptions, forks: int) -> None:
-        self.inventory, self.options, self.opened = inventory, options, Opened()
-        self.pool = ThreadPoolExecutor(forks, thread_name_prefix="host")
 
-    def __enter__(self) -> Visit:
+class Threads:
+    """Threads that wait for hosts, and all that they open. A context manager: on its way out everything is closed."""
+
+    def __init__(self, forks: int) -> None:
+        self.opened = Opened()
+        self.pool = ThreadPoolExecutor(max(1, forks), thread_name_prefix="host")
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.opened.close()
         self.pool.shutdown(wait=False, cancel_futures=True)  # a host that says nothing must not hold up Ctrl-C
+
+
+class Visit(Threads):
+    """Hosts that are opened to ask them something once, several at a time."""
+
+    def __init__(self, inventory: Inventory, options: ReachOptions, forks: int) -> None:
+        super().__init__(forks)
+        self.inventory, self.options = inventory, options
 
     def open(self, host: Host) -> Agent:
         """An interpreter on this host that waits for the probe. HostError where that fails."""
@@ -94,16 +116,8 @@ class Visit:
 
     def ask(self, hosts: Iterable[Host], question: Callable[[Host], R]) -> list[R | HostError]:
         """A question to every host at once, which opens it; the answers in the order asked, or why there is none."""
-        futures = [self.pool.submit(question, host) for host in hosts]
-        missing = late(futures, self.options.deadline)
-        answers: list[R | HostError] = []
-        for one in futures:
-            try:
-                with barrier():
-                    answers.append(too_late() if one in missing else one.result())
-            except HostError as error:
-                answers.append(error)
-        return answers
+        futures = [self.pool.submit(attempt, partial(question, host)) for host in hosts]
+        return gather(futures, self.options.deadline)
 
 
 FAREWELL = 0.9

@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 
 from halfopen.errors import ErrorCode, HostError
 from halfopen.reach import places
+from halfopen.reach.known_hosts import host_name, removal
 from halfopen.reach.process import ProcessChannel
 from halfopen.reach.settings import SSH_FOLDER
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """One host on the way, as ssh is told of it; what is None is left to the user's settings."""
+    """One host of the route, as ssh is told of it; what is None is left to the user's settings."""
 
     host: str
     port: int | None = None
@@ -30,7 +31,7 @@ class Stop:
 
     @property
     def address(self) -> tuple[str, int]:
-        """What its places are counted by."""
+        """(host, port), by which handshakes are limited."""
         return self.host, self.port or 22
 
 
@@ -49,7 +50,7 @@ class OpensshConnection:
 
     def run(self, command: str) -> ProcessChannel:
         """Start `command` by the user's login shell over there, and wait until it or the login says something."""
-        *jumps, last = (one.address for one in self.stops)
+        *jumps, last = (stop.address for stop in self.stops)
         for attempt in range(places.TRIES):
             try:
                 with places.way_through(jumps, self.deadline), places.place_at(last, self.deadline):
@@ -83,7 +84,7 @@ class OpensshConnection:
         for stop in self.stops[:-1]:
             argv = [*self.options(stop, proxy), "-W", "[%h]:%p", "--", stop.host]
             # The ssh that is given it expands %h and %p; what else has a % in it is meant as it stands.
-            proxy = shlex.join([one if one == "[%h]:%p" else one.replace("%", "%%") for one in argv])
+            proxy = shlex.join([word if word == "[%h]:%p" else word.replace("%", "%%") for word in argv])
         return [*self.options(self.stops[-1], proxy), "-T", "-a", "-x", "--", self.stops[-1].host]
 
     def options(self, stop: Stop, proxy: str | None) -> list[str]:
@@ -105,7 +106,7 @@ class OpensshConnection:
             given += [f'UserKnownHostsFile="{path}"', "GlobalKnownHostsFile=none"]
         if proxy:
             given.append(f"ProxyCommand={proxy}")
-        return argv + [word for one in given for word in ("-o", one)]
+        return argv + [word for option in given for word in ("-o", option)]
 
     def explain(self, said: str, status: int | None) -> HostError | None:
         """What ssh wrote before it ended with 255, its own exit status -> the contract's code."""
@@ -124,7 +125,7 @@ class OpensshConnection:
                 f"known of it; known: {other['kind']} ({other['where']})",
                 self.hint(ErrorCode.HOST_KEY_UNKNOWN, said),
             )
-        line = next((one for one in lines if words in one), "it says nothing")
+        line = next((line for line in lines if words in line), "it says nothing")
         if not words and lines:
             line = lines[-1]
         return HostError(code, f"ssh: {self.told(code, line, said)}", self.hint(code, said))
@@ -134,15 +135,15 @@ class OpensshConnection:
         offered, place = OFFERED.search(said), OFFENDING.search(said)
         if code is ErrorCode.HOST_KEY_MISMATCH and offered and place:
             return f"{self.stops[-1].host} offers {offered['kind']} {offered['key']}, but {place['where']} has another"
-        unknown = next((one for one in said.splitlines() if "host key is known for" in one), None)
+        unknown = next((text for text in said.splitlines() if "host key is known for" in text), None)
         return unknown.strip() if unknown and code is ErrorCode.HOST_KEY_UNKNOWN else line.removeprefix("ssh: ")
 
     def hint(self, code: ErrorCode, said: str) -> str:
         """What to type next."""
         place = OFFENDING.search(said)
         if code is ErrorCode.HOST_KEY_MISMATCH and place:
-            file = place["where"].rpartition(":")[0]
-            remove = shlex.join(["ssh-keygen", "-f", file, "-R", self.stops[-1].host])
+            stop = self.stops[-1]
+            remove = removal(place["where"].rpartition(":")[0], host_name(stop.host, stop.port or 22))
             return (
                 f"if the host was reinstalled: {remove}, then connect once with ssh; if not, somebody may be in between"
             )
@@ -153,9 +154,9 @@ class OpensshConnection:
         return f"try: {self.by_hand('-v')}"
 
     def by_hand(self, *extra: str) -> str:
-        """What somebody would type to see for himself."""
+        """The ssh command that a user would type to see the same error."""
         stop = self.stops[-1]
-        jumps = [f"{one.user}@{one.host}" if one.user else one.host for one in self.stops[:-1]]
+        jumps = [f"{jump.user}@{jump.host}" if jump.user else jump.host for jump in self.stops[:-1]]
         argv = [
             "ssh",
             *extra,
@@ -171,7 +172,7 @@ class OpensshConnection:
         return [key for channel in self.started for key in channel.sockets()] if wanted else []
 
     def close(self) -> None:
-        """Ends every ssh, one that still knocks too."""
+        """Terminate every ssh process, also those still connecting."""
         for channel in self.started:
             channel.close()
 

@@ -1,4 +1,4 @@
-"""SSH in this process. Every step ends at the host's one deadline; host keys are checked before anything is said.
+"""SSH in this process. Every step ends at the host's one deadline; host keys are checked before anything is sent.
 
 The socket is ours: TCP_NODELAY, and TCP_QUICKACK armed again after every read, because Nagle's algorithm against
 delayed acknowledgements costs two stalls of 40 ms in every connection otherwise.
@@ -86,9 +86,9 @@ class SshConnection:
 
     def close(self) -> None:
         """Ends all transports, the innermost first."""
-        for one in reversed(self.transports):
+        for transport in reversed(self.transports):
             with contextlib.suppress(Exception):
-                one.close()
+                transport.close()
 
 
 @dataclass
@@ -167,27 +167,35 @@ def open_ssh(hops: Sequence[Settings], patience: Patience, accept_new: bool, int
     """Connects through all hops, checking and authenticating each. HostError names the hop that failed."""
     paramiko = load_paramiko()
     transports: list[Any] = []
+    notes: dict[str, None] = {}
     try:
         with places.way_through([(hop.host, hop.port) for hop in hops[:-1]], patience.deadline):
             for number, hop in enumerate(hops):
                 try:
-                    transports.append(open_hop(paramiko, transports, hop, patience, accept_new, interactive))
+                    known = read_known_hosts(hop)
+                    notes.update({known.note: None} if known.note else {})
+                    transports.append(open_hop(paramiko, transports, hop, known, patience, accept_new, interactive))
                 except HostError as error:
                     if number < len(hops) - 1:
                         error.message = f"at the jump host {hop.host}: {error.message}"
                     raise
-        return SshConnection(transports, patience)
+        return SshConnection(transports, patience, note="; ".join(notes) or None)
     except BaseException:
-        for one in reversed(transports):
-            one.close()
+        for transport in reversed(transports):
+            transport.close()
         raise
 
 
 def open_hop(
-    paramiko: Any, before: Sequence[Any], hop: Settings, patience: Patience, accept_new: bool, interactive: bool
+    paramiko: Any,
+    before: Sequence[Any],
+    hop: Settings,
+    known: KnownHosts,
+    patience: Patience,
+    accept_new: bool,
+    interactive: bool,
 ) -> Any:
     """One transport: connected, host key checked, authenticated. A server that throttles is tried again."""
-    known = read_known_hosts(hop)
     if known.has_ca(hop.host_key_alias or hop.host, hop.port):
         raise HostError(ErrorCode.UNSUPPORTED, "its host key is vouched for by a certificate authority", USE_OPENSSH)
     for attempt in range(places.TRIES):
@@ -226,12 +234,12 @@ def handshake(paramiko: Any, before: Sequence[Any], hop: Settings, known: KnownH
     transport = paramiko.Transport(sock, disabled_algorithms=WEAK)
     transport.daemon = True
     transport.auth_timeout = patience.left()
-    # Longer than we wait for it: the library tells its own time-out as it tells a connection that was closed.
+    # Longer than we wait for it: the library reports its own time-out like a connection that was closed.
     transport.banner_timeout = transport.handshake_timeout = patience.left() + 5
     security = transport.get_security_options()
-    security.ciphers = [one for one in CIPHERS if one in security.ciphers]
+    security.ciphers = [cipher for cipher in CIPHERS if cipher in security.ciphers]
     first = known.kinds(hop.host_key_alias or hop.host, hop.port)
-    expanded = [kind for one in first for kind in (SIGNATURES.get(one, (one,)))]
+    expanded = [algorithm for kind in first for algorithm in SIGNATURES.get(kind, (kind,))]
     security.key_types = sorted(security.key_types, key=lambda kind: kind not in expanded)
     began = time.monotonic()
     try:

@@ -1,9 +1,8 @@
 """How many handshakes may be under way at a time, and how long to wait when a server has had enough of them.
 
 sshd's MaxStartups counts connections that are not authenticated yet, and drops new ones by chance; our own storm must
-never read as a host that is down. So there are a few places at each sshd, and a few through each jump host, whichever
-way leads there. A server that throttles all the same gets half as many from then on, and who was turned away comes
-again a little later, each host at another moment.
+not make a host look down. So there is a limit for each sshd, and one for each jump host. The limits hold for both
+transports; after THROTTLED the limit halves and the host is retried with jitter.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ Address = tuple[str, int]
 
 
 class Gate:
-    """Lets so many through at a time."""
+    """Lets at most `most` threads through at a time."""
 
     def __init__(self, most: int) -> None:
         self.most, self.inside, self.changed = most, 0, threading.Condition()
 
     @contextlib.contextmanager
     def passed(self, name: str, deadline: float) -> Iterator[None]:
-        """A place. HostError when there is none before the deadline (time.monotonic()); THROTTLED within narrows it."""
+        """Waits for a place until the deadline (time.monotonic()), else HostError. THROTTLED inside halves it."""
         with self.changed:
             if not self.changed.wait_for(lambda: self.inside < self.most, max(0.0, deadline - time.monotonic())):
                 raise HostError(
@@ -79,7 +78,7 @@ def gate(gates: dict[Address, Gate], address: Address, most: int) -> Gate:
 
 
 def again(error: HostError, attempt: int, deadline: float) -> bool:
-    """Whether to try once more, after the first attempt (0) and some further ones: about 1 s later, then 2, then 4."""
+    """Sleeps and gives True if one more attempt is worth it: after `attempt` 0 about 1 s, then 2 s, then 4 s."""
     wait = random.uniform(0.5, 1.5) * 2**attempt
     if error.code is not ErrorCode.THROTTLED or attempt == TRIES - 1 or time.monotonic() + wait >= deadline:
         return False

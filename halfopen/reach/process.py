@@ -19,7 +19,7 @@ COMPLAINT = 4096
 
 
 Explain = Callable[[str, int | None], HostError | None]
-"""What stderr says and the exit status (None: unknown) -> a better error, for a child that ended without a word."""
+"""What stderr says and the exit status (None: unknown) -> a better error, for a child that ended without output."""
 
 
 class ProcessChannel:
@@ -115,15 +115,15 @@ class ProcessChannel:
         found = []
         with contextlib.suppress(psutil.Error):  # it has ended, and they with it
             child = psutil.Process(self.process.pid)
-            for one in (child, *child.children(recursive=True)):
-                found += [(*row.laddr, *row.raddr) for row in one.net_connections("tcp") if row.laddr and row.raddr]
+            for process in (child, *child.children(recursive=True)):
+                found += [(*row.laddr, *row.raddr) for row in process.net_connections("tcp") if row.laddr and row.raddr]
         return [
             address.make_key(address.parse(local), port, address.parse(peer), peer_port)
             for local, port, peer, peer_port in found
         ]
 
     def close(self) -> None:
-        """End of input first, which ends the probe; then the whole process group. Two may want it at once."""
+        """End of input first, which ends the probe; then the whole process group. Two threads may call it at once."""
         with self.closing:
             self._close()
 
@@ -141,7 +141,7 @@ class ProcessChannel:
                 self.process.wait(0.5)
 
     def _ready(self) -> list[object]:
-        """The pipes that can go on, stderr drained. HostError when the deadline has passed."""
+        """The pipes that are ready, stderr drained. HostError when the deadline has passed."""
         left = self.deadline - time.monotonic()
         ready = [key.fileobj for key, _ in self.selector.select(max(0.0, left))] if left > 0 else []
         if not ready:
@@ -175,7 +175,7 @@ class ProcessChannel:
         )
 
     def _explained(self) -> HostError | None:
-        """Why a child ended that never said a word."""
+        """Why a child ended that never wrote to stdout."""
         status = self.exit_status()
         self._drain()
         return self.explain(self.complaint(), status) if self.silent else None

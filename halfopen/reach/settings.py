@@ -33,7 +33,6 @@ class Settings:
     known_hosts: tuple[str, ...] = ()
     new_keys: str | None = None  # the file that a new host's key is added to
     host_key_alias: str | None = None
-    hash_known_hosts: bool = False
     jump: tuple[str, ...] = ()
     beyond_us: str | None = None  # why only the ssh program can reach it
 
@@ -119,7 +118,7 @@ class Lookup:
 def from_options(options: Mapping[str, Sequence[str]], name: str, user: str | None, port: int | None) -> Settings:
     """Options by lower-case name, as `ssh -G` prints them -> Settings."""
 
-    def one(option: str) -> str | None:
+    def value(option: str) -> str | None:
         values = options.get(option)
         return values[0] if values and values[0].lower() != "none" else None
 
@@ -129,18 +128,17 @@ def from_options(options: Mapping[str, Sequence[str]], name: str, user: str | No
 
     own = files("userknownhostsfile", ["~/.ssh/known_hosts ~/.ssh/known_hosts2"])
     return Settings(
-        host=one("hostname") or name,
-        port=port or int(one("port") or 22),
-        user=user or one("user") or getpass.getuser(),
-        identity_files=tuple(one for one in options.get("identityfile", DEFAULT_KEYS) if one.lower() != "none"),
-        identities_only=one("identitiesonly") == "yes",
+        host=value("hostname") or name,
+        port=port or int(value("port") or 22),
+        user=user or value("user") or getpass.getuser(),
+        identity_files=tuple(file for file in options.get("identityfile", DEFAULT_KEYS) if file.lower() != "none"),
+        identities_only=value("identitiesonly") == "yes",
         identity_agent=next(iter(options.get("identityagent", ())), None),
         known_hosts=own + files("globalknownhostsfile", ["/etc/ssh/ssh_known_hosts"]),
         new_keys=own[0] if own else None,
-        host_key_alias=one("hostkeyalias"),
-        hash_known_hosts=one("hashknownhosts") == "yes",
-        jump=tuple((one("proxyjump") or "").split(",")) if one("proxyjump") else (),
-        beyond_us=next((why for option, why in BEYOND_US.items() if one(option)), None),
+        host_key_alias=value("hostkeyalias"),
+        jump=tuple((value("proxyjump") or "").split(",")) if value("proxyjump") else (),
+        beyond_us=next((why for option, why in BEYOND_US.items() if value(option)), None),
     )
 
 
@@ -190,8 +188,8 @@ def subset(text: str, name: str, path: str) -> dict[str, list[str]]:
             )
         if option == "host":
             patterns = words[1:]
-            refused = any(fnmatch.fnmatchcase(name, one[1:]) for one in patterns if one.startswith("!"))
-            applies = not refused and any(fnmatch.fnmatchcase(name, one) for one in patterns)
+            refused = any(fnmatch.fnmatchcase(name, pattern[1:]) for pattern in patterns if pattern.startswith("!"))
+            applies = not refused and any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
         elif applies and option == "identityfile":
             options.setdefault(option, []).append(words[1].strip('"'))
         elif applies:

@@ -1,7 +1,7 @@
 """Reads a host that has no Python, by a shell script over stdin and what the host has: ss, /proc, netstat, lsof.
 
-It answers what the probe's `Agent` answers, from whole tables: a look-up is one more table. A table is no instant and
-may skip a socket, so what is not there is looked for twice, and a finding is `observed` and never `proven`.
+It reads whole tables: a look-up is one more table. A table is not taken at one instant and may skip a socket, so what
+is not there is looked for twice, and a finding is `observed` and never `proven`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from halfopen.evidence.probe import frames, wire
 from halfopen.evidence.probe.wire import session_key
 from halfopen.evidence.text import shell
 from halfopen.evidence.text.parsed import ParsedText
-from halfopen.model import HostFacts, InterfaceAddress, Look, Lookup, Process, Snapshot
+from halfopen.model import HostFacts, InterfaceAddress, Process, Snapshot
 from halfopen.reach.channel import Channel
-from halfopen.reach.tables import look_in
+from halfopen.reach.conversation import KernelNumbers, TableReader
 
 READY = b"halfopen-shell\n"
 COMMAND = "exec /bin/sh -c 'echo halfopen-shell; exec /bin/sh'"
@@ -31,11 +31,8 @@ def script() -> bytes:
 
 
 @dataclass
-class ShellAgent:
-    """An open conversation with the shell of one host. Every method raises HostError and nothing else.
-
-    `deadline` as of `Agent`.
-    """
+class ShellAgent(TableReader):
+    """A `Conversation` with the shell of one host."""
 
     host: str
     channel: Channel
@@ -44,7 +41,7 @@ class ShellAgent:
     facts: HostFacts | None = field(init=False, default=None)
     addresses: tuple[InterfaceAddress, ...] = field(init=False, default=())
     netns: int | None = field(init=False, default=None)
-    session: bytes | None = field(init=False, default=None)  # as of `Agent`
+    session: bytes | None = field(init=False, default=None)
 
     def start(self, wait: bool = False) -> None:
         """Sends the script. `wait`: nothing before the shell has said that it reads, for one that reads ahead."""
@@ -60,23 +57,19 @@ class ShellAgent:
         sections = self._ask("facts table")
         told = shell.table_of(sections)
         self.facts, self.addresses, self.netns = shell.facts_of(sections, told)
-        self.session = next((session_key(one.text) for one in sections if one.name == "session"), None)
+        self.session = next((session_key(section.text) for section in sections if section.name == "session"), None)
         return self._snapshot(told, ports)
 
     def snapshot(self, ports: Sequence[int]) -> Snapshot:
         """One more table on the open session."""
         return self._snapshot(self._table(), ports)
 
-    def look(self, wanted: Sequence[Lookup]) -> Look:
-        """The sockets that were asked for, out of one more table, or of two where one is not there."""
-        return look_in(self.host, wanted, self._table)
-
-    def evidence(self) -> tuple[dict[str, int], dict[str, int]]:
+    def evidence(self) -> KernelNumbers:
         """Counters and sysctls of the host's network namespace, now."""
         return shell.counters_of(self._ask("counters"))
 
     def owners(self, inodes: Sequence[int]) -> tuple[dict[int, Process], int]:
-        """Inode -> process that holds it; the number says whether some may be closed to us."""
+        """Inode -> process that holds it; 1 if some may not be readable, else 0."""
         found = shell.owners_of(self._ask("owners"), inodes)
         return found, 0 if self.facts is not None and self.facts.privileged else 1
 

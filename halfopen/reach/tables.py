@@ -1,4 +1,4 @@
-"""Look-ups for those who can only read whole tables."""
+"""Look-ups in whole tables, for hosts where single sockets cannot be asked for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def look_in(host: str, wanted: Sequence[Lookup], table: Callable[[], ParsedText 
     A table may skip a socket as others come and go, so what is not there is looked for in a second one; and where a
     table may lack rows, or was not read, what is not there is unseen.
     """
-    found: dict[bytes, Socket | None] = {one.key: None for one in wanted}
+    found: dict[bytes, Socket | None] = {lookup.key: None for lookup in wanted}
     whole = True
     for _ in range(2):
         if not all(found.values()):
@@ -25,4 +25,4 @@ def look_in(host: str, wanted: Sequence[Lookup], table: Callable[[], ParsedText 
             whole = whole and told is not None and told.whole
             found = {key: seen or (told.sockets.get(key) if told else None) for key, seen in found.items()}
     absent: Observation = Absence.ABSENT if whole else Absence.UNSEEN
-    return Look(host, {(one.place, one.key): found[one.key] or absent for one in wanted})
+    return Look(host, {(lookup.place, lookup.key): found[lookup.key] or absent for lookup in wanted})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from halfopen.report.escape import Json, Terminal, ascii_json, terminal, wrapped
+from halfopen.report.escape import Json, Terminal, ascii_json, hint, terminal, wrapped
 from halfopen.report.view import View
 from halfopen.schema.doctor import DoctorReport, Item, Patient, Status
 
@@ -23,7 +23,7 @@ def render_json(checkup: DoctorReport, _: View) -> Json:
 
 
 def lines_of(host: Patient, view: View) -> list[Terminal]:
-    """One host: the answer, then a line for each kind of evidence; what was not come to is one line at the end."""
+    """One host: the answer, then a line for each kind of evidence; what was not tried is one line at the end."""
     head = terminal(host.headline)
     lines = [Terminal.literal("\x1b[1m{}\x1b[0m", head) if view.colour else head]
     if view.quiet:
@@ -35,18 +35,21 @@ def lines_of(host: Patient, view: View) -> list[Terminal]:
             lines += lines_of_item(item, view)
     if untried and not view.verbose:
         left = [item.evidence for item in untried]
-        lines += wrapped(f"unknown  not come to: {', '.join(left)}", view, "  ", " " * MARGIN)
+        lines += wrapped(f"unknown  not tried: {', '.join(left)}", view, "  ", " " * MARGIN)
     return lines
 
 
 def lines_of_item(item: Item, view: View) -> list[Terminal]:
-    """One kind of evidence; where it is missing, what that costs and what grants it."""
+    """One kind of evidence; where it is missing, what that costs and how to get it."""
     start = f"  {item.status:<9}{item.evidence:<{NAME}}"
     lines = wrapped(item.detail, view, start, " " * (MARGIN + NAME)) or [terminal(start.rstrip())]
     told = []
-    if item.rules_out:
-        told.append(f"rules out {', '.join(item.rules_out)}")
-    told += [word for word in (item.costs, item.grant and f"to get it: {item.grant}") if word]
+    if item.conclusions_lost:
+        told.append(f"conclusions lost: {', '.join(item.conclusions_lost)}")
+    if item.costs:
+        told.append(item.costs)
     for sentence in told:
         lines += wrapped(sentence, view, " " * MARGIN, " " * (MARGIN + 2))
+    if item.how_to_get:
+        lines.append(Terminal.literal("{}to get it: {}", terminal(" " * MARGIN), hint(item.how_to_get)))
     return lines

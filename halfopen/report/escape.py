@@ -96,6 +96,13 @@ def hint(text: str) -> Terminal:
     return str.__new__(Terminal, visible(text, COMMAND_LIMIT))
 
 
+def complaint(message: str, advice: str | None = None) -> Terminal:
+    """What is wrong, and what to do next, as lines of stderr."""
+    lines = [Terminal.literal("halfopen: {}", terminal(message))]
+    lines += [Terminal.literal("          {}", hint(advice))] if advice else []
+    return Terminal.joined("\n", lines)
+
+
 def wrapped(text: str, view: View, first: str, rest: str | None = None) -> list[Terminal]:
     """Prose in the width of the terminal; words are never cut, so that an address can be copied.
 

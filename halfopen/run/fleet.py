@@ -1,52 +1,35 @@
-"""The hosts of a run: each reached once, kept open, and asked by a thread that waits for it.
+"""The hosts of a run, asked all at once: threads, limits, progress, and the time that each step may take.
 
-Nothing here judges, and nothing of the judgement is imported, so that it can be while the hosts answer. A host that
-fails is a value: an error in its snapshot or its look, and a note.
+Nothing here judges, and nothing of the judgement is imported, so that it can be while the hosts answer.
 """
 
 from __future__ import annotations
 
-import contextlib
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TypeVar
 
 from halfopen import address
 from halfopen.environment import Progress
-from halfopen.errors import ErrorCode, HostError
-from halfopen.model import Look, Lookup, NetnsRef, Observation, Process, Snapshot
-from halfopen.plan import CheckPlan, Host, Inventory
-from halfopen.reach.agent import Agent
-from halfopen.reach.barrier import barrier, late, too_late
-from halfopen.reach.channel import Connection
+from halfopen.errors import HostError
+from halfopen.model import Look, Lookup, NetnsRef, Process, Snapshot
+from halfopen.plan import CheckPlan, Inventory
+from halfopen.reach.barrier import gather
 from halfopen.reach.connect import ReachOptions
-from halfopen.reach.opening import Opened, open_agent
-from halfopen.table import CountBlock
-
-if TYPE_CHECKING:
-    from halfopen.reach.machine import MachineAgent
-    from halfopen.reach.shell import ShellAgent
+from halfopen.reach.conversation import KernelNumbers
+from halfopen.reach.opening import Threads
+from halfopen.run.host_link import HostLink
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-AnyAgent: TypeAlias = "Agent | ShellAgent | MachineAgent"
-
-Known = tuple[dict[str, int], dict[str, int]]
-"""Counters and sysctls of a host."""
-
 BY_PARAMIKO = ("auto", "paramiko")
 
-QUESTION_LIMIT = 100_000  # exact look-ups of one request
-
-REFUSED = (ErrorCode.UNSUPPORTED, ErrorCode.NEEDS_PRIVILEGE)
-
 SHARE = 0.75
-"""Of the time that is left, what one step may take: whoever hangs in it leaves the others time for the steps after."""
+"""The part of the time left that one step may take: a host that hangs in it leaves time for the steps after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +45,12 @@ class Options:
     interactive: bool = False
 
 
-class Hosts:
-    """Open probes on the hosts of some checks. A context manager: on its way out every probe ends.
+class Fleet(Threads):
+    """The hosts of some checks. A context manager: on its way out every connection is closed.
 
-    `say` is told what is under way, for a terminal; with "" that nothing is any more. `notes`: host and what a reader
-    should know of how it was read. `ports`: what the dump of each host is limited to, empty for all. `agents`: hosts
-    that answer; `failed`: why the others do not. `until`: when the step that is under way ends (time.monotonic()).
+    `say` is told what is under way, for a terminal; "" when nothing is any more. `links`: the hosts by name.
+    `deadline`: when the run ends, `until`: when the step that is under way ends (seconds of time.monotonic()).
+    `own`: keys of the SSH connections that lead to the hosts, which no answer contains.
     """
 
     def __init__(
@@ -77,275 +60,152 @@ class Hosts:
         options: Options,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.inventory, self.plans, self.options, self.say = inventory, plans, options, say
+        super().__init__(options.forks)
+        self.inventory, self.plans, self.say = inventory, plans, say
         self.started_at, self.began = datetime.now(UTC), time.monotonic()
         self.deadline = self.until = self.began + options.timeout
-        self.agents: dict[str, AnyAgent] = {}
-        self.failed: dict[str, HostError] = {}
-        self.reached: dict[str, Connection] = {}
+        self.reach = ReachOptions(
+            connect_timeout=options.connect_timeout,
+            deadline=self.deadline,
+            host_keys=options.host_keys,
+            jump=options.jump,
+            transport=options.transport,
+            interactive=options.interactive,
+        )
+        self.links = {
+            name: HostLink(inventory.hosts[name], ports_of(name, plans), inventory, self.reach, self.opened)
+            for name in hosts_of(plans)
+        }
         self.own: set[bytes] = set()
-        self.opened = Opened()
-        self.pool = ThreadPoolExecutor(max(1, options.forks), thread_name_prefix="host")
-        self.ports = {name: ports_of(name, plans) for name in hosts_of(plans)}
-        self.notes: list[tuple[str, str]] = []
-        self.reading: list[tuple[str, Future[Snapshot]]] = []
-
-    def __enter__(self) -> Hosts:
-        return self
+        self.reading: dict[str, Future[Snapshot]] = {}
 
     def __exit__(self, *_: object) -> None:
         self.say("")
-        self.opened.close()
-        self.pool.shutdown(wait=False, cancel_futures=True)
+        super().__exit__()
+
+    @property
+    def ports(self) -> dict[str, tuple[int, ...]]:
+        """Host -> the ports that its dump is limited to, empty for all."""
+        return {name: tuple(link.ports) for name, link in self.links.items()}
+
+    @property
+    def notes(self) -> list[tuple[str, str]]:
+        """(host, what a reader should know of how it was read)."""
+        return [(name, note) for name, link in self.links.items() for note in link.notes]
 
     def begin(self) -> None:
-        """Starts a dump of every host; those that were not reached yet are reached now. `first_look` waits for it."""
+        """Starts a dump of every host; those that are not open are reached now. `first_look` waits for it."""
         self.step()
-        progress = Progress(self.ports, self.say)
+        progress = Progress(self.links, self.say)
 
-        def read(name: str) -> Snapshot:
-            snapshot = self.snapshot_of(name)
+        def read(name: str, link: HostLink) -> Snapshot:
+            snapshot = link.dump()
             progress.done(name)
             return snapshot
 
-        self.reading = [(name, self.pool.submit(read, name)) for name in self.ports]
-        ways = {self.inventory.hosts[name].transport for name in self.ports}
-        if self.options.transport != "openssh" and not ways.isdisjoint(BY_PARAMIKO):
+        self.reading = {name: self.pool.submit(read, name, link) for name, link in self.links.items()}
+        transports = {link.host.transport for link in self.links.values()}
+        if self.reach.transport != "openssh" and not transports.isdisjoint(BY_PARAMIKO):
             from halfopen.reach.library import load_paramiko
 
-            load_paramiko()  # here too, because whatever is imported beside it only keeps everybody waiting
+            load_paramiko()  # here too, because whatever is imported beside it only slows down every thread
 
     def first_look(self) -> dict[str, Snapshot]:
         """Every host's snapshot."""
         if not self.reading:
             self.begin()
-        missing = late((future for _, future in self.reading), self.until)
+        answers = gather(list(self.reading.values()), self.until)
         found = {
-            name: self.unread(name, too_late()) if future in missing else future.result()
-            for name, future in self.reading
+            name: self.links[name].unread(answer) if isinstance(answer, HostError) else answer
+            for name, answer in zip(self.reading, answers, strict=True)
         }
-        self.reading = []
+        self.reading = {}
         self.own |= self.own_connections(found)
-        return {name: self.foreign(one) for name, one in found.items()}
+        return {name: self.foreign(snapshot) for name, snapshot in found.items()}
 
-    def own_connections(self, snapshots: Mapping[str, Snapshot]) -> set[bytes]:
-        """Keys, as either end sees them, of the SSH connections that lead to the hosts: nobody asked about these.
+    def wider_dump(self, before: Mapping[str, Snapshot], ports: Mapping[str, Sequence[int]]) -> dict[str, Snapshot]:
+        """Another dump of the hosts that are still open, limited to other ports; translations stay as they were.
 
-        Each host tells its own, which holds only if it has that socket: on the way there the addresses of this machine
-        may have been translated. Our own sockets tell how it looks from here, and on a jump host.
+        The other hosts' snapshots stay as they are.
         """
-        found = {
-            agent.session
-            for name, agent in list(self.agents.items())
-            if agent.session and any(space.table.has(agent.session) for space in snapshots[name].namespaces)
-        }
-        near = any(self.inventory.hosts[name].transport in ("local", "exec") for name in snapshots)
-        found.update(key for one in list(self.reached.values()) for key in one.sockets(near))
-        return found | {address.mirror(key) for key in found}
+        for name, wider in ports.items():
+            self.links[name].ports = wider
+        again = self.each(self.still_open(before), HostLink.dump_again)
+        return {**before, **{name: self.foreign(snapshot) for name, snapshot in again.items()}}
 
-    def foreign(self, snapshot: Snapshot) -> Snapshot:
-        """The snapshot without connections of our own."""
-        spaces = tuple(replace(one, table=one.table.without(self.own)) for one in snapshot.namespaces)
-        return replace(snapshot, namespaces=spaces)
+    def translated(self, snapshots: Mapping[str, Snapshot]) -> dict[str, Snapshot]:
+        """The snapshots with the translations of each host's connection tracking."""
+        return self.each(snapshots, HostLink.translated)
+
+    def looks(self, asked: Mapping[str, Sequence[Lookup]]) -> list[Look]:
+        """One look at each host that is asked, all at once; and an error of each that is asked no more."""
+        lost = {name: () for name, link in self.links.items() if link.error is not None and name not in asked}
+        return list(self.each({**asked, **lost}, HostLink.look).values())
+
+    def involve(self, places: Iterable[NetnsRef]) -> None:
+        """Tells each host in which of its namespaces there is something to explain."""
+        for place in places:
+            self.links[place.host].involve(place)
+
+    def counters(self, names: Iterable[str]) -> dict[str, KernelNumbers]:
+        """Counters and sysctls of each open host; a host that fails here gives none."""
+        found = self.each(dict.fromkeys(names), lambda link, _: link.kernel_numbers())
+        return {name: numbers for name, numbers in found.items() if numbers is not None}
+
+    def owners(self, inodes: Mapping[str, Sequence[int]]) -> dict[str, dict[int, Process]]:
+        """Host -> the processes that hold these sockets of it, by inode."""
+        return self.each(inodes, HostLink.owners)
+
+    def still_open(self, asked: Mapping[str, T]) -> dict[str, T]:
+        """Of these hosts, those that were reached and have not failed."""
+        return {name: what for name, what in asked.items() if self.links[name].agent is not None}
+
+    def each(self, asked: Mapping[str, T], do: Callable[[HostLink, T], R]) -> dict[str, R]:
+        """Begins a step: does something with every host at once, and gives the answers in the order asked.
+
+        A host that is not done when the step ends is given up, and `do` gives at once the value of a host that failed.
+        """
+        self.step()
+        futures = [self.pool.submit(do, self.links[name], what) for name, what in asked.items()]
+        answers = gather(futures, self.until)
+        found = {}
+        for (name, what), answer in zip(asked.items(), answers, strict=True):
+            if isinstance(answer, HostError):
+                self.links[name].give_up(answer)
+                found[name] = do(self.links[name], what)
+            else:
+                found[name] = answer
+        return found
 
     def step(self) -> None:
         """Begins a step: what the hosts are asked from now on has its share of the time that is left."""
         now = time.monotonic()
         self.until = now + SHARE * (self.deadline - now)
+        for link in self.links.values():
+            link.until = self.until
 
-    def snapshot_of(self, name: str) -> Snapshot:
-        """A dump of one host, on its open probe or a new one; an error is a snapshot too."""
-        try:
-            if name in self.agents:
-                with self.asking(name) as agent:
-                    return agent.snapshot(self.ports[name])
-            with barrier():
-                agent, snapshot = self.reach(self.inventory.hosts[name])
-        except HostError as error:
-            return self.unread(name, error)
-        self.agents[name] = agent
-        self.failed.pop(name, None)
-        return snapshot
+    def own_connections(self, snapshots: Mapping[str, Snapshot]) -> set[bytes]:
+        """Keys, as either end sees them, of the SSH connections that lead to the hosts: they are not to be reported.
 
-    def unread(self, name: str, error: HostError) -> Snapshot:
-        """What stands for a host that could not be read."""
-        self.drop(name, error)
-        return Snapshot(name, None, error=error, transport=self.inventory.hosts[name].transport)
-
-    @contextlib.contextmanager
-    def asking(self, name: str) -> Iterator[AnyAgent]:
-        """The open conversation with a host, until the step ends. HostError where there is none any more.
-
-        Whoever fails within, whatever its answer does to us, is asked no more; but who refuses a question may answer
-        another.
+        Each host says which one leads to it; that is believed only if the host has that socket, because addresses of
+        this machine may have been translated between. Our own sockets show how it looks here, and on a jump host.
         """
-        agent = self.agents.get(name)
-        if agent is None:
-            raise self.failed[name]
-        agent.deadline = self.until
-        try:
-            with barrier():
-                yield agent
-        except HostError as error:
-            if error.code not in REFUSED:
-                self.drop(name, error)
-            raise
+        sessions = {name: link.agent.session for name, link in self.links.items() if link.agent is not None}
+        found = {
+            session
+            for name, session in sessions.items()
+            if session and any(space.table.has(session) for space in snapshots[name].namespaces)
+        }
+        near = any(link.host.transport in ("local", "exec") for link in self.links.values())
+        for link in self.links.values():
+            if link.connection is not None:
+                found.update(link.connection.sockets(near))
+        return found | {address.mirror(key) for key in found}
 
-    def drop(self, name: str, error: HostError) -> None:
-        """Asks a host no more."""
-        self.agents.pop(name, None)
-        self.failed[name] = error
-
-    def reach(self, host: Host) -> tuple[AnyAgent, Snapshot]:
-        """A host's first snapshot by the probe, or by what its shell has where it has no Python that could run it."""
-        ports = self.ports[host.name]
-        if host.transport == "local" and is_foreign():
-            from halfopen.reach.machine import MachineAgent
-
-            machine = MachineAgent(host.name)
-            return machine, machine.first_look(ports)
-        try:
-            agent = self.open(host)
-            return agent, agent.first_look(ports)
-        except HostError as error:
-            # An interpreter that the user named is missed, not replaced.
-            if error.code is not ErrorCode.NO_INTERPRETER or host.python is not None:
-                raise
-            missing = error
-        try:
-            by_shell = self.open_shell(host)
-            return by_shell, by_shell.first_look(ports)
-        except HostError as error:
-            # A login that runs no command, or only its own, tells more by what it said first.
-            raise missing if error.code in (ErrorCode.TRUNCATED, ErrorCode.PROTOCOL_ERROR) else error from None
-
-    def open_shell(self, host: Host) -> ShellAgent:
-        """Starts the shell script on a connection that stands."""
-        from halfopen.reach.shell import COMMAND, ShellAgent  # and its decoders, which few hosts need
-
-        connection = self.reached[host.name]
-        channel = connection.run(COMMAND)
-        channel.deadline = self.until
-        agent = ShellAgent(host.name, channel, connection.transport, self.until)
-        self.opened.keep(agent)
-        agent.start(wait=host.transport == "exec")
-        return agent
-
-    def open(self, host: Host) -> Agent:
-        """Reaches a host and starts the probe there."""
-        reach = ReachOptions(
-            connect_timeout=self.options.connect_timeout,
-            deadline=self.until,
-            host_keys=self.options.host_keys,
-            jump=self.options.jump,
-            transport=self.options.transport,
-            interactive=self.options.interactive,
-        )
-        agent = open_agent(host, self.inventory, reach, self.opened)
-        if agent.connection is not None:
-            self.reached[host.name] = agent.connection
-        if agent.note:
-            self.notes.append((host.name, agent.note))
-        agent.start(self.ports[host.name], wait=host.transport == "exec")
-        return agent
-
-    def translated(self, name: str, snapshot: Snapshot) -> Snapshot:
-        """The snapshot with what translates on its host."""
-        try:
-            with self.asking(name) as agent:
-                return agent.translated(snapshot) if isinstance(agent, Agent) else snapshot
-        except HostError as error:
-            return replace(snapshot, error=error)
-
-    def read_again(self, name: str, snapshot: Snapshot) -> Snapshot:
-        """A wider dump, with the translations that are known already."""
-        again = self.foreign(self.snapshot_of(name))
-        known = {space.netns: space.rewrites for space in snapshot.namespaces}
-        return replace(again, namespaces=tuple(replace(one, rewrites=known.get(one.netns)) for one in again.namespaces))
-
-    def looks(self, asked: Mapping[str, Sequence[Lookup]]) -> list[Look]:
-        """One look at each host that is asked, all at once; and an error of each that is asked no more."""
-        lost = {name: () for name in self.failed if name not in asked}
-        return [look for _, look in self.each({**asked, **lost}, self.look)]
-
-    def look(self, name: str, wanted: Sequence[Lookup]) -> Look:
-        """Exact look-ups on one host; an error is a look without sights."""
-        sights: dict[tuple[NetnsRef, bytes], Observation] = {}
-        try:
-            with self.asking(name) as agent:
-                for at in range(0, len(wanted), QUESTION_LIMIT):
-                    sights.update(agent.look(wanted[at : at + QUESTION_LIMIT]).sights)
-        except HostError as error:
-            return Look(name, {}, error)
-        return Look(name, sights)
-
-    def counts(self, name: str) -> tuple[NetnsRef | None, Sequence[CountBlock], HostError | None]:
-        """A dump with byte counters: of which namespace, and what it gave. A kernel that refuses it gives none."""
-        try:
-            with self.asking(name) as agent:
-                if isinstance(agent, Agent):
-                    return agent.place, agent.counts(self.ports[name]), None
-        except HostError as error:
-            return None, (), None if error.code in REFUSED else error
-        return None, (), None
-
-    def involve(self, places: Iterable[NetnsRef]) -> None:
-        """Tells each host in which of its namespaces there is something to explain."""
-        for place in places:
-            agent = self.agents.get(place.host)
-            if isinstance(agent, Agent):
-                agent.involve(place)
-
-    def counters(self, names: Iterable[str]) -> dict[str, Known]:
-        """Counters and sysctls of each open host; a host that fails here gives none."""
-        return {name: found for name, found in self.each(dict.fromkeys(names, ""), self.counters_of) if found}
-
-    def counters_of(self, name: str, _: str) -> Known | None:
-        """Counters and sysctls of one host."""
-        if name not in self.agents:
-            return None
-        try:
-            with self.asking(name) as agent:
-                return agent.evidence()
-        except HostError as error:
-            self.notes.append((name, f"its counters could not be read: {error.message}"))
-            return None
-
-    def owners_of(self, name: str, inodes: Sequence[int]) -> dict[int, Process]:
-        """Processes that hold these sockets of one host."""
-        if name not in self.agents or not inodes:
-            return {}
-        try:
-            with self.asking(name) as agent:
-                found, unreadable = agent.owners(inodes)
-        except HostError as error:
-            self.notes.append((name, f"the processes could not be read: {error.message}"))
-            return {}
-        # Where /proc hides other users' processes altogether (hidepid), none is counted as unreadable.
-        hidden = unreadable or (agent.facts is not None and agent.facts.privileged is False)
-        if hidden and len(found) < len(inodes):
-            self.notes.append((name, "some processes belong to other users and could not be named; as root they could"))
-        return found
-
-    def each(self, asked: Mapping[str, T], do: Callable[[str, T], R]) -> list[tuple[str, R]]:
-        """Does something for every host at once, by a method of ours or what is made of them; answers as asked.
-
-        Who is not done when the step ends is given up, and `do` says at once what stands for a host that fails.
-        """
-        self.step()
-        futures = {name: self.pool.submit(do, name, what) for name, what in asked.items()}
-        missing = late(futures.values(), self.until)
-        for name, future in futures.items():
-            if future in missing:
-                self.drop(name, too_late())
-        return [
-            (name, do(name, asked[name]) if future in missing else future.result()) for name, future in futures.items()
-        ]
-
-
-def is_foreign() -> bool:
-    """Whether the probe cannot run on this machine."""
-    return not sys.platform.startswith("linux")
+    def foreign(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot without connections of our own."""
+        spaces = tuple(replace(space, table=space.table.without(self.own)) for space in snapshot.namespaces)
+        return replace(snapshot, namespaces=spaces)
 
 
 def hosts_of(plans: Iterable[CheckPlan]) -> list[str]:

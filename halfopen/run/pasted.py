@@ -9,7 +9,8 @@ from functools import cached_property
 from halfopen import address
 from halfopen.evidence.saved import Saved, snapshot_of
 from halfopen.evidence.text.parsed import ParsedText
-from halfopen.judge.assembly.check import Policy, analyse
+from halfopen.judge.assembly.check import analyse
+from halfopen.judge.assembly.policy import Policy
 from halfopen.judge.assembly.run_evidence import Evidence
 from halfopen.judge.confirm.dumps import Moment, dialled, how_compared, with_addresses
 from halfopen.judge.inquiry import Explanation, KernelState, drive, inquire
@@ -24,7 +25,7 @@ PROBLEMS_SHOWN = 5
 
 @dataclass(frozen=True, eq=False)
 class Exhibit:
-    """One file: of which host, and what it holds; `saved` or `told`."""
+    """One file: its name, its host, and what it holds; either `saved` or `told`."""
 
     source: str
     host: str
@@ -33,7 +34,7 @@ class Exhibit:
 
     @cached_property
     def snapshot(self) -> Snapshot:
-        """What it says of its host."""
+        """The host as this file shows it."""
         if self.saved is not None:
             return snapshot_of(self.saved)
         assert self.told is not None
@@ -44,10 +45,10 @@ class Exhibit:
 def judge_texts(
     files: Sequence[Exhibit], plan: CheckPlan, policy: Policy, addresses: Mapping[str, Sequence[str]]
 ) -> Check:
-    """The judgement over one moment of each host, or two. `addresses`: host -> what an inventory says leads to it."""
+    """The judgement of one moment of each host, or two. `addresses`: host -> further addresses that lead to it."""
     by_host: dict[str, list[Exhibit]] = {}
-    for one in dict.fromkeys(files):
-        by_host.setdefault(one.host, []).append(one)
+    for file in dict.fromkeys(files):
+        by_host.setdefault(file.host, []).append(file)
     extra = {
         name: [
             address.parse(text)
@@ -55,25 +56,28 @@ def judge_texts(
         ]
         for name, some in by_host.items()
     }
-    moments = {name: [moment_of(one) for one in some] for name, some in by_host.items()}
+    moments = {name: [moment_of(file) for file in some] for name, some in by_host.items()}
     snapshots = {name: first_of(some) for name, some in moments.items()}
-    notes = [note for some in by_host.values() for one in some for note in notes_of(one)]
+    notes = [note for some in by_host.values() for file in some for note in notes_of(file)]
     guessed = False
     for name in plan.servers:
         if by_host[name][0].told is None:
             continue
         owned = {
-            one.address for snapshot in snapshots.values() for space in snapshot.namespaces for one in space.addresses
+            interface.address
+            for snapshot in snapshots.values()
+            for space in snapshot.namespaces
+            for interface in space.addresses
         }
         owned |= {packed for some in extra.values() for packed in some}
-        taken, doubts = dialled([snapshots[one] for one in plan.clients], snapshots[name], plan.ports, owned)
-        snapshots[name] = with_addresses(snapshots[name], [one.packed for one in taken])
+        taken, doubts = dialled([snapshots[client] for client in plan.clients], snapshots[name], plan.ports, owned)
+        snapshots[name] = with_addresses(snapshots[name], [peer.packed for peer in taken])
         guessed = guessed or bool(taken)
         notes += doubts
         notes += [
-            f"{name}: {address.show(one.packed)} is taken for its address, because it listens on every address at port "
-            f"{one.port} and no other is dialled there"
-            for one in taken
+            f"{name}: {address.show(peer.packed)} is taken for its address, because it listens on every address at "
+            f"port {peer.port} and no other is dialled there"
+            for peer in taken
         ]
     answers = Recorded(
         snapshots,
@@ -88,51 +92,53 @@ def judge_texts(
     return analyse(plan, replace(evidence, notes=notes, missing=nothing_compared(evidence, plan)), policy)
 
 
-def moment_of(one: Exhibit) -> Moment:
-    """What a file says of its moment."""
-    return Moment(one.snapshot, one.told.sockets if one.told is not None else {})
+def moment_of(file: Exhibit) -> Moment:
+    """The moment that a file was taken at."""
+    return Moment(file.snapshot, file.told.sockets if file.told is not None else {})
 
 
 def first_of(moments: Sequence[Moment]) -> Snapshot:
     """The first moment of a host, with the addresses that any of its moments shows."""
-    later = [one for moment in moments[1:] for space in moment.snapshot.namespaces for one in space.addresses]
-    known = {one.address for space in moments[0].snapshot.namespaces for one in space.addresses}
-    return with_addresses(moments[0].snapshot, sorted({one.address for one in later} - known))
+    first, *later = (
+        {interface.address for space in moment.snapshot.namespaces for interface in space.addresses}
+        for moment in moments
+    )
+    return with_addresses(moments[0].snapshot, sorted(set().union(*later) - first))
 
 
-def kernel_before(one: Exhibit) -> KernelState:
+def kernel_before(file: Exhibit) -> KernelState:
     """The kernel counters of a host's first file; a text has none."""
-    return KernelState(one.saved.before, one.saved.sysctls) if one.saved is not None else KernelState()
+    return KernelState(file.saved.before, file.saved.sysctls) if file.saved is not None else KernelState()
 
 
 def explanation(files: Sequence[Exhibit]) -> Explanation:
-    """What the files of one host say beside its connections."""
+    """Kernel counters, sysctls and processes in the files of one host."""
     saved = files[0].saved
-    holders = {handle: who for one in files if one.told is not None for handle, who in one.told.holders.items()}
+    holders = {handle: who for file in files if file.told is not None for handle, who in file.told.holders.items()}
     if saved is None:
         return Explanation(holders=holders)
     return Explanation(KernelState(saved.after, saved.sysctls), saved.owners, holders)
 
 
-def notes_of(one: Exhibit) -> list[str]:
-    """What a reader must know of one file: the lines that were not understood, what it cannot tell, its addresses."""
-    if one.told is None:
-        return [f"{one.host}: {gap}" for gap in (one.saved.facts.gaps if one.saved and one.saved.facts else ())]
-    problems = sorted(one.told.problems, key=lambda problem: not problem.hides)
+def notes_of(file: Exhibit) -> list[str]:
+    """What a reader must know of one file: lines that were not understood, what it cannot show, its addresses."""
+    if file.told is None:
+        return [f"{file.host}: {gap}" for gap in (file.saved.facts.gaps if file.saved and file.saved.facts else ())]
+    problems = sorted(file.told.problems, key=lambda problem: not problem.hides)
     notes = [
-        f"{one.source} line {problem.line}: {problem.why}: {problem.text}" for problem in problems[:PROBLEMS_SHOWN]
+        f"{file.source} line {problem.line}: {problem.why}: {problem.text}" for problem in problems[:PROBLEMS_SHOWN]
     ]
     if len(problems) > PROBLEMS_SHOWN:
-        notes.append(f"{one.source}: {plural(len(problems) - PROBLEMS_SHOWN, 'line')} more not understood")
-    notes += [f"{one.host}: {gap}" for gap in one.told.gaps]
-    own = [address.show(packed) for packed in one.told.addresses()]
+        notes.append(f"{file.source}: {plural(len(problems) - PROBLEMS_SHOWN, 'line')} more not understood")
+    notes += [f"{file.host}: {gap}" for gap in file.told.gaps]
+    own = [address.show(packed) for packed in file.told.addresses()]
     shown = ", ".join(own[:6]) + (f" and {len(own) - 6} more" if len(own) > 6 else "")
-    notes.append(f"{one.host}: {one.told.form} shows no addresses of interfaces; its sockets have {shown or 'none'}")
+    notes.append(f"{file.host}: {file.told.form} shows no addresses of interfaces; its sockets have {shown or 'none'}")
     return notes
 
 
 def nothing_compared(evidence: Evidence, plan: CheckPlan) -> tuple[str, ...]:
-    """Why nothing can be said where no connection has both addresses on these hosts: it may be that none is known."""
+    """Why nothing could be compared, if so: no connection has both addresses on these hosts, as far as known."""
     matching = evidence.matching
     if evidence.suspected or matching.agreeing or matching.unjudged:
         return ()

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from halfopen import address
 from halfopen.errors import HostError
 from halfopen.evidence.saved import Saved, SavedRound, snapshot_of, unpack_counts, unpack_sights
-from halfopen.judge.assembly.check import Policy, analyse, notes_of
+from halfopen.judge.assembly.check import analyse, notes_of
+from halfopen.judge.assembly.policy import Policy
 from halfopen.judge.confirm.dumps import Moment, how_compared, in_tables, number_of_moments
 from halfopen.judge.inquiry import (
     Baseline,
@@ -78,7 +79,7 @@ class Recorded:
     def look(self, question: LookUp) -> Sequence[Look]:
         """The look of that round, as it was saved or as the tables of its moment show it."""
         if not self.has_looks:
-            wanted = [one for asked in question.wanted.values() for one in asked]
+            wanted = [lookup for asked in question.wanted.values() for lookup in asked]
             return in_tables(self.moments, question.number, question.position is Position.AFTER, wanted)
         none: SavedRound = ((), (), ())
         found = []
@@ -94,30 +95,30 @@ class Recorded:
 
 
 def recorded(files: Mapping[str, Saved]) -> Recorded:
-    """Snapshot files, one a host. Several tables of one are moments only where one run took those of all hosts."""
-    together = len({one.run.id if one.run else name for name, one in files.items()}) == 1
-    snapshots = {name: snapshot_of(one) for name, one in files.items()}
-    later = {name: one.later if together else () for name, one in files.items()}
+    """Host -> its snapshot file. Several tables of a host count as moments only where one run took those of all."""
+    together = len({saved.run.id if saved.run else name for name, saved in files.items()}) == 1
+    snapshots = {name: snapshot_of(saved) for name, saved in files.items()}
+    later = {name: saved.later if together else () for name, saved in files.items()}
     return Recorded(
         snapshots,
         {
             name: [Moment(snapshot, {}), *(Moment(replace(snapshot, namespaces=spaces), {}) for spaces in later[name])]
             for name, snapshot in snapshots.items()
         },
-        {name: one.looks for name, one in files.items()},
-        {name: unpack_counts(one) for name, one in files.items() if one.counts},
-        {name: KernelState(one.before, one.sysctls) for name, one in files.items()},
-        {name: Explanation(KernelState(one.after, one.sysctls), one.owners) for name, one in files.items()},
+        {name: saved.looks for name, saved in files.items()},
+        {name: unpack_counts(saved) for name, saved in files.items() if saved.counts},
+        {name: KernelState(saved.before, saved.sysctls) for name, saved in files.items()},
+        {name: Explanation(KernelState(saved.after, saved.sysctls), saved.owners) for name, saved in files.items()},
     )
 
 
 def judge_saved(files: Mapping[str, Saved], plan: CheckPlan, policy: Policy, elapsed_s: float | None = None) -> Check:
     """The judgement over snapshot files, as the run did it that they come from. `files`: those of the plan's hosts."""
     answers = recorded(files)
-    extra = {name: [address.parse(text) for text in one.addresses] for name, one in files.items()}
+    extra = {name: [address.parse(text) for text in saved.addresses] for name, saved in files.items()}
     inquiry = inquire([plan], dict.fromkeys(files, ()), extra, None if answers.counts else WIDE_LIMIT)
     (evidence,) = drive(inquiry, answers).evidence
-    notes = notes_of(plan, answers.snapshots, [(name, note) for name, one in files.items() for note in one.notes])
+    notes = notes_of(plan, answers.snapshots, [(name, note) for name, saved in files.items() for note in saved.notes])
     if evidence.suspected and not answers.has_looks:
         notes = (how_compared(answers.rounds), *notes)
     return analyse(plan, replace(evidence, notes=notes, elapsed_s=elapsed_s), policy)

@@ -14,7 +14,7 @@ from halfopen.judge.assembly.check import stamp
 from halfopen.judge.assembly.run_evidence import host_error
 from halfopen.judge.diagnosis.case import HostEvidence
 from halfopen.model import Snapshot
-from halfopen.run.fleet import Hosts
+from halfopen.run.fleet import Fleet
 from halfopen.run.live import CheckRun
 
 
@@ -22,31 +22,31 @@ def saved(checked: CheckRun) -> dict[str, bytes]:
     """Host -> the file that holds its evidence of this run."""
     run = Run(
         id=new_id(),
-        started_at=stamp(checked.hosts.started_at),
+        started_at=stamp(checked.fleet.started_at),
         finished_at=stamp(checked.finished_at),
         elapsed_s=checked.elapsed_s,
-        checks=tuple(checked.hosts.plans),
+        checks=tuple(checked.fleet.plans),
     )
-    return {name: encode(saved_host(checked, name, run)) for name in checked.hosts.ports}
+    return {name: encode(saved_host(checked, name, run)) for name in checked.fleet.ports}
 
 
 def saved_host(checked: CheckRun, name: str, run: Run) -> Saved:
     """One host's evidence; of the checks that name it, the one that looked most often."""
-    own = [one for one in checked.inquired.evidence if name in one.snapshots]
-    evidence = max(own, key=lambda one: len(one.brackets))
+    own = [evidence for evidence in checked.inquired.evidence if name in evidence.snapshots]
+    evidence = max(own, key=lambda evidence: len(evidence.brackets))
     known = checked.inquired.hosts.get(name) or HostEvidence(name)
     return structs.replace(
-        saved_look(checked.hosts, evidence.snapshots[name], known, run),
+        saved_look(checked.fleet, evidence.snapshots[name], known, run),
         error=said(host_error(name, evidence)),
         looks=tuple(
-            (pack_sights(name, one.before), pack_sights(name, one.between), pack_sights(name, one.after))
-            for one in evidence.brackets
+            (pack_sights(name, bracket.before), pack_sights(name, bracket.between), pack_sights(name, bracket.after))
+            for bracket in evidence.brackets
         ),
         counts=pack_counts(name, evidence.counts),
     )
 
 
-def saved_look(hosts: Hosts, snapshot: Snapshot, host: HostEvidence, run: Run) -> Saved:
+def saved_look(fleet: Fleet, snapshot: Snapshot, host: HostEvidence, run: Run) -> Saved:
     """One look at a host, with what is known of it beside its sockets."""
     return Saved(
         schema_=SCHEMA,
@@ -57,18 +57,18 @@ def saved_look(hosts: Hosts, snapshot: Snapshot, host: HostEvidence, run: Run) -
         facts=snapshot.facts,
         error=said(snapshot.error),
         namespaces=snapshot.namespaces,
-        addresses=hosts.inventory.hosts[snapshot.host].addresses,
+        addresses=fleet.inventory.hosts[snapshot.host].addresses,
         before=dict(host.before),
         after=dict(host.after),
         sysctls=dict(host.sysctls),
         owners=dict(host.owners),
-        notes=tuple(note for name, note in hosts.notes if name == snapshot.host),
+        notes=tuple(note for name, note in fleet.notes if name == snapshot.host),
         run=run,
     )
 
 
 def new_id() -> str:
-    """What the files of one run have in common, and no other."""
+    """The random id that the files of one run share, and no others."""
     return secrets.token_hex(8)
 
 

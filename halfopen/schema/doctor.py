@@ -1,4 +1,4 @@
-"""The report of `halfopen doctor` (`halfopen.doctor/1`): what evidence hosts offer, and what its absence rules out.
+"""The report of `halfopen doctor` (`halfopen.doctor/1`): what evidence hosts offer, and what is lost without it.
 
 Public, as the report of a check is: fields may be added, none renamed or dropped. All strings are hostile until a
 renderer has escaped them.
@@ -19,20 +19,21 @@ class Status(StrEnum):
     OK = "ok"
     PARTLY = "partly"
     MISSING = "missing"
-    UNKNOWN = "unknown"  # could not be tried; `detail` says why, or is empty where it was not come to
+    UNKNOWN = "unknown"  # could not be tried; `detail` says why, or is empty where it was not tried
 
 
 class Item(Struct, frozen=True):
-    """One kind of evidence. `rules_out` names verdicts, causes and confidences that cannot be had without it, `costs`
-    says so in a sentence, `grant` is what to type to get it; all three are empty where nothing is missing.
+    """One kind of evidence. `conclusions_lost` names the causes and confidences that no report can have without it,
+    `costs` says what is lost in a sentence, and `how_to_get` is what to type to get it. All three are empty where
+    nothing is missing; `conclusions_lost` also where the evidence is there in part.
     """
 
     evidence: str
     status: Status
     detail: str
-    rules_out: tuple[str, ...] = ()
+    conclusions_lost: tuple[str, ...] = ()
     costs: str | None = None
-    grant: str | None = None
+    how_to_get: str | None = None
 
 
 class Patient(Struct, frozen=True):

@@ -60,6 +60,7 @@ class Reason(StrEnum):
     """Why a connection of the check's hosts was not judged."""
 
     ANSWERED_ELSEWHERE = "answered-elsewhere"
+    CHANGING = "changing"
     NAMESPACE_NOT_ENTERED = "namespace-not-entered"
 
 

@@ -32,7 +32,7 @@ from halfopen.judge.pairing.match import match
 from halfopen.model import Look, Snapshot
 from halfopen.plan import CheckPlan
 from halfopen.reach.agent import Agent, remote_command
-from halfopen.run.fleet import Hosts, Options
+from halfopen.run.fleet import Fleet, Options
 from halfopen.run.live import LiveHosts
 
 PER_PROGRAM = 15_000
@@ -243,7 +243,7 @@ def suspects(made: Lab) -> None:
     plan = CheckPlan("bench", ("web",), ("db",), (4000,), settle=0.0)
     looks = []
     for _ in range(TIMES):
-        with Hosts(inventory, [plan], Options()) as hosts:
+        with Fleet(inventory, [plan], Options()) as hosts:
             timed = Timed(hosts)
             drive(inquire(hosts.plans, dict(hosts.ports), {}, WIDE_LIMIT), timed)
             looks.append(sum(timed.looks_s))

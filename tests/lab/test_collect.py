@@ -20,7 +20,7 @@ from halfopen.evidence.saved import encode
 from halfopen.files import save_hosts
 from halfopen.inventory import read
 from halfopen.plan import CheckPlan
-from halfopen.run.fleet import Hosts, Options
+from halfopen.run.fleet import Fleet, Options
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_what_ends_between_two_dumps_is_not_reported(fleet: tuple[Lab, Truth], t
             db.accept(listener, 4)
 
     plan = CheckPlan("collect", ("web1", "db1"), ("web1", "db1"), (6000,))
-    with Hosts(read(str(made.inventory), {}, tmp_path), [plan], Options(), say) as hosts:
+    with Fleet(read(str(made.inventory), {}, tmp_path), [plan], Options(), say) as hosts:
         save_hosts(tmp_path, {name: encode(one) for name, one in looks(hosts, 2, 0.0).items()})
     _, report = tool("analyse", "web1.halfopen", "db1.halfopen", "--format", "json", folder=tmp_path)
     assert report["checks"][0]["findings"] == [] and report["checks"][0]["hosts"][0]["complete"]

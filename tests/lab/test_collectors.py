@@ -259,7 +259,7 @@ def test_the_check_of_this_machine_by_psutil(alone: Lab) -> None:
     by_exec(alone, "web")
     inventory = alone.inventory.read_text() + '\n[hosts.here]\naddress = "here"\ntransport = "local"\n'
     alone.inventory.write_text(inventory)
-    code = "import sys, halfopen.hosts as s; s.is_foreign = lambda: True; from halfopen.__main__ import run; run()"
+    code = "import halfopen.run.host_link as s; s.is_foreign = lambda: True; from halfopen.__main__ import run; run()"
     argv = ["check", "here", "web", "--inventory", str(alone.inventory), "--format", "json", "--settle", "0.3"]
     done = subprocess.run(
         [*alone["db"].enter()[:3], "-n", "-u", "--", sys.executable, "-c", code, *argv],

@@ -229,7 +229,7 @@ def test_a_process_that_may_not_be_looked_into_is_no_process_without_sockets(pai
     contained = pid_of(db, "sleep 1000")
     for pid, wrap, words in (
         (made.pid, NOBODY, "belongs to another user"),
-        (contained, (), "lives in another network namespace"),
+        (contained, (), "is in another network namespace"),
     ):
         argv = [sys.executable, "-m", "halfopen", "count", "db", "--pid", str(pid), "--inventory"]
         done = subprocess.run([*argv, exec_inventory(pair, "db", *wrap)], capture_output=True, text=True, timeout=60)

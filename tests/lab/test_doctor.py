@@ -27,12 +27,12 @@ def doctor(*args: str, inventory: Any) -> tuple[int, list[dict[str, Any]]]:
 
 
 def lacking(host: dict[str, Any]) -> set[str]:
-    """The kinds of evidence that are missing; each says what it costs and how it is granted, and the others do not."""
+    """The kinds of evidence that are missing; each says what it costs and how to get it, and the others do not."""
     for item in host["evidence"]:
         wanting = item["status"] in ("missing", "partly")
         assert wanting == bool(item["costs"]), item
-        assert wanting == bool(item["grant"]), item
-        assert "{" not in (item["grant"] or "")
+        assert wanting == bool(item["how_to_get"]), item
+        assert "{" not in (item["how_to_get"] or "")
     return {item["evidence"] for item in host["evidence"] if item["status"] in ("missing", "partly")}
 
 
@@ -70,7 +70,7 @@ def test_without_netlink_a_check_is_complete_and_proves_less(pair: Lab) -> None:
     assert code == 0 == check(inventory) and db["complete"] and status(db, "sockets") == "ok"
     assert lacking(db) == {"sock_diag", "cookies", "tcp_info"}
     (item,) = (one for one in db["evidence"] if one["evidence"] == "cookies")
-    assert "proven" in item["rules_out"]
+    assert "proven" in item["conclusions_lost"]
 
 
 def test_a_host_whose_sockets_cannot_be_read_is_incomplete(fresh_pair: Lab) -> None:
@@ -128,7 +128,7 @@ def test_a_host_that_fails_is_a_row_and_the_others_are_whole(step: str, way: str
     argv = [sys.executable, "-m", "halfopen", "doctor", "web", "db", "--inventory", str(inventory), "--transport", way]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
     assert done.returncode == 3 and "db  cannot be read: a check of it is incomplete" in done.stdout
-    assert "web  can be checked, and nothing is missing" in done.stdout and "not come to: " in done.stdout
+    assert "web  can be checked, and nothing is missing" in done.stdout and "not tried: " in done.stdout
 
 
 @pytest.mark.parametrize("said", ["sudo: a password is required", "exec: sudo: not found"])

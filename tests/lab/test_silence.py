@@ -12,7 +12,7 @@ from lab.waiting import until
 
 from halfopen.inventory import read
 from halfopen.plan import CheckPlan
-from halfopen.run.fleet import Hosts, Options
+from halfopen.run.fleet import Fleet, Options
 from halfopen.run.live import report_of_run, run_checks
 
 RUNS = 20
@@ -91,7 +91,7 @@ def test_a_fault_that_heals_between_the_rounds_is_no_finding(fresh_pair: Lab, tm
             db.accept(listener, 5)
 
     plan = CheckPlan("web -> db", ("web",), ("db",), settle=0.0)
-    with Hosts(read(str(fresh_pair.inventory), {}, tmp_path), [plan], Options(), say) as hosts:
+    with Fleet(read(str(fresh_pair.inventory), {}, tmp_path), [plan], Options(), say) as hosts:
         hosts.begin()
         report = report_of_run(run_checks(hosts))
     assert_exactly(msgspec.to_builtins(report)["checks"][0], set())

@@ -78,7 +78,7 @@ def test_accept_new_adds_it_and_only_then(site: Lab, tmp_path: Path) -> None:
 def test_a_changed_host_key(site: Lab) -> None:
     path = known(site, f"{site['db'].management} {other_key(site)}\n")
     found = error(site, by_ssh(site, known_hosts=path), "--host-keys", "accept-new")
-    assert found["code"] == "host-key-mismatch" and "ssh-keygen -f" in found["hint"]
+    assert found["code"] == "host-key-mismatch" and "ssh-keygen -y -f" in found["hint"]
     assert "SHA256:" in found["message"] and f"{path}:1" in found["message"]
 
 

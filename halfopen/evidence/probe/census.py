@@ -18,7 +18,7 @@ from halfopen.evidence.probe.frames import (
     split_fields,
     text,
 )
-from halfopen.evidence.probe.wire import NAME_LIMIT, Sockets, unit_of
+from halfopen.evidence.probe.wire import NAME_LIMIT, PROC_LIMIT, Sockets, unit_of
 from halfopen.evidence.text.parsed import ParsedText
 from halfopen.model import ListenSocket, Process
 from halfopen.tcp import State, number_of, state_of
@@ -200,8 +200,8 @@ def process(value: bytes) -> Process:
     return Process(
         pid,
         text(rest[:comm].removesuffix(b"\n"), NAME_LIMIT),
-        text(words)[:200] or None,
-        unit_of(text(rest[comm + command :])),
+        text(words, PROC_LIMIT)[:200] or None,
+        unit_of(text(rest[comm + command :], PROC_LIMIT)),
     )
 
 

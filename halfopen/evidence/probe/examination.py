@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from halfopen.evidence.probe.frames import number, text
+from halfopen.evidence.probe.wire import NAME_LIMIT
 from halfopen.model import HostFacts
 
 EXAMINE = 21
@@ -31,5 +32,5 @@ class Examination:
 def decode(fields: Sequence[tuple[str, bytes]], facts: HostFacts) -> Examination:
     """Fields of the answer -> Examination; what is no number is left out, as if it had not been tried."""
     numbers = {name: found for name, value in fields if (found := number(value)) is not None and name != "hidepid"}
-    hidepid = next((text(value) for name, value in fields if name == "hidepid"), None)
+    hidepid = next((text(value, NAME_LIMIT) for name, value in fields if name == "hidepid"), None)
     return Examination(facts, numbers, hidepid)

@@ -147,7 +147,7 @@ def missing_rows(got: int, stated: int) -> HostError:
     return HostError(ErrorCode.TRUNCATED, f"the answer of the probe has {got} rows, its end says {stated}", RETRY)
 
 
-def text(raw: bytes, limit: int = 1 << 16) -> str:
+def text(raw: bytes, limit: int) -> str:
     """Bytes of a host as text that keeps every byte (surrogateescape), up to so many; hostile all the same."""
     return raw[:limit].decode("utf-8", "surrogateescape")
 

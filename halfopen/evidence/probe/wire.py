@@ -189,10 +189,14 @@ class Sockets:
         """What the text tells, None where there is none."""
         if not self.texts:
             return None
-        from halfopen.evidence.text import procfs
+        from halfopen.evidence.text import parsed, procfs
 
         tcp, tcp6 = (b"".join(self.texts[family]) if family in self.texts else None for family in (2, 10))
         found = procfs.read_tables(text(tcp or b"", TEXT_LIMIT), None if tcp6 is None else text(tcp6, TEXT_LIMIT))
+        if len(found.sockets) > parsed.ROW_LIMIT:
+            raise HostError(
+                ErrorCode.TOO_LARGE, f"the host sends more than {parsed.ROW_LIMIT} sockets as text of /proc"
+            )
         if found.problems:
             raise broken(f"/proc/net/tcp cannot be read: {found.problems[0].why}")
         return found
@@ -202,7 +206,7 @@ class DumpDecoder:
     """Frames of the answer to DUMP, as they arrive -> Namespace. Rows with none of `ports` are left out.
 
     What stands behind a FIELDS frame is of another namespace: `others` has them once the answer has ended, and
-    `refused` counts those that could not be entered.
+    `refused` counts those that could not be read. One of which the host had sent something before is not whole.
     """
 
     def __init__(self, ports: frozenset[int]) -> None:
@@ -230,14 +234,15 @@ class DumpDecoder:
         if self.rows != count:
             raise missing_rows(self.rows, count)
         own, *others = self.spaces
+        named = [(dict(space.fields), space) for space in others]
+        refused = {values.get("netns") for values, _ in named if "refused" in values}
+        self.refused = len(refused)
         found = []
-        for space in others:
-            values = dict(space.fields)
-            if "refused" in values:
-                self.refused += 1
-                continue
-            here, tracked, forwards = decode_ground(space.fields)
-            found.append(self._namespace(space, needed(values.get("netns")) or None, here, tracked, forwards))
+        for values, space in named:
+            if "refused" not in values:
+                here, tracked, forwards = decode_ground(space.fields)
+                one = self._namespace(space, needed(values.get("netns")) or None, here, tracked, forwards)
+                found.append(replace(one, whole=one.whole and values.get("netns") not in refused))
         self.others = tuple(found)
         return self._namespace(own, netns, addresses)
 
@@ -402,8 +407,8 @@ def decode_owners(fields: Sequence[tuple[str, bytes]]) -> tuple[dict[int, Proces
             found[inode] = Process(
                 pid,
                 text(rest[:comm].removesuffix(b"\n"), NAME_LIMIT),
-                text(words)[:200] or None,
-                unit_of(text(rest[comm + command :])),
+                text(words, PROC_LIMIT)[:200] or None,
+                unit_of(text(rest[comm + command :], PROC_LIMIT)),
             )
     return found, unreadable
 
@@ -462,23 +467,21 @@ def decode_counters(table: bytes) -> dict[str, int]:
             count = number(value.removeprefix(b"-"))
             if not COUNTER_NAME.fullmatch(name) or count is None:
                 raise broken("a counter that is none of Linux")
-            found[text(name)] = -count if value.startswith(b"-") else count  # Tcp: MaxConn is -1
+            found[text(name, NAME_LIMIT)] = -count if value.startswith(b"-") else count  # Tcp: MaxConn is -1
     return found
 
 
 NAME_LIMIT = 255  # bytes of what a host calls itself, its kernel or a process
+PROC_LIMIT = 2048  # bytes of a file below /proc/PID, as the probe reads it
 COUNTER_NAME = re.compile(rb"[A-Za-z][A-Za-z0-9_]{0,63}")
 COUNTER_VALUE = re.compile(rb"-?[0-9]+")
 CONNECTION_STATES = frozenset(range(1, 13)) - {10}
 
 SYSCTLS = (
     "core/somaxconn",
-    "ipv4/tcp_abort_on_overflow",
-    "ipv4/tcp_fin_timeout",
     "ipv4/tcp_keepalive_intvl",
     "ipv4/tcp_keepalive_probes",
     "ipv4/tcp_keepalive_time",
-    "ipv4/tcp_max_syn_backlog",
     "ipv4/tcp_orphan_retries",
     "ipv4/tcp_retries2",
     "ipv4/tcp_rto_max_ms",
@@ -486,8 +489,9 @@ SYSCTLS = (
     "ipv4/tcp_syn_retries",
     "ipv4/tcp_synack_retries",
     "ipv4/tcp_syncookies",
-    "netfilter/nf_conntrack_tcp_be_liberal",
-    "netfilter/nf_conntrack_tcp_loose",
     "netfilter/nf_conntrack_tcp_timeout_established",
 )
-"""The settings that hosts are asked for, by the probe and by the shell, as paths below /proc/sys/net."""
+"""The settings that hosts are asked for, by the probe and by the shell, as paths below /proc/sys/net.
+
+Those that the causes (`Rule.needs`) and the outlook read, and no others: a test compares them.
+"""

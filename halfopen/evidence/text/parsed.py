@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise
+from typing import TypeAlias
 
 from halfopen import address
 from halfopen.model import Collector, InterfaceAddress, ListenSocket, Namespace, Process, Socket
@@ -40,7 +41,7 @@ class Problem:
 class Row:
     """One line that is a socket; `end` None for one that is no end of a connection (bound, other protocol).
 
-    `name`: what no other row of one output has; None where that is the connection itself.
+    `name`: what no other row of one output has; None where that is the connection itself, or a listener's inode.
     """
 
     end: Socket | ListenSocket | None
@@ -135,15 +136,15 @@ class Draft:
     """What has been read so far. `ends_open`: the text ends without a newline; `open`: the key of the socket there."""
 
     sockets: dict[bytes, Socket] = field(default_factory=dict)
-    listeners: dict[tuple[bytes, int, int, int, int | None], ListenSocket] = field(default_factory=dict)
+    listeners: dict[Name, ListenSocket] = field(default_factory=dict)
     holders: dict[bytes, Process] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     dropped: int = 0
     ends_open: bool = False
     open: bytes | None = None
     second: Problem | None = None
-    _rows: dict[bytes | str, int] = field(default_factory=dict)  # name of a row -> its line
-    _last: bytes | str | None = None
+    _rows: dict[Name, int] = field(default_factory=dict)  # name of a row -> its line
+    _last: Name | None = None
     _marks: dict[str, tuple[int, int]] = field(default_factory=dict)  # heading or command -> line, rows before it
     _taken: int = 0
     _time: Problem | None = None  # a time of day that stands below a row
@@ -166,16 +167,19 @@ class Draft:
         if self._time is not None:
             self.second = self.second or self._time
         end = row.end
+        name: Name | None = row.name
         if isinstance(end, Socket):
+            name = name or end.key
             known = self.sockets.get(end.key)
             if known is not None and known.state is not end.state and State.TIME_WAIT not in (known.state, end.state):
                 self._again(number, text, f"a connection that stood there before is {end.state}, and was {known.state}")
             if known is None or end.state is not State.TIME_WAIT:
                 self.sockets[end.key] = end
         elif end is not None:
-            # Several may share an address and port (SO_REUSEPORT).
-            self.listeners.setdefault((end.address, end.port, end.family, end.scope, end.inode), end)
-        name = row.name or (end.key if isinstance(end, Socket) else None)
+            # Several may share an address and port (SO_REUSEPORT), so that only the inode tells one from another.
+            key = (end.address, end.port, end.family, end.scope, end.inode)
+            name = name or (key if end.inode else None)
+            self.listeners.setdefault(key, end)
         if name is not None:
             # A kernel that is asked in pieces may repeat the last row of one as the first of the next.
             if name in self._rows and name != self._last:
@@ -283,12 +287,14 @@ def whole_lines(text: str, form: TextFormat) -> Iterator[Line]:
         if len(line) > LINE_LIMIT:
             yield Line(number, line[:LINE_LIMIT], why=f"longer than {LINE_LIMIT >> 10} KiB")
             continue
-        begins = list(form.begins.finditer(form.names.sub(" ", line) if form.names else line))
-        if len(begins) > 1:
+        bare = form.names.sub(" ", line) if form.names else line
+        begins = list(form.begins.finditer(bare))
+        heading = any(one.lastgroup == "heading" for one in begins)
+        if len(begins) > 1 or heading + len(ENDS.findall(bare)) > 1:
             yield refused(Line(number, line), "more than one row stands on this line")
             continue
         try:
-            yield Line(number, line, read_row(line), heading=any(one.lastgroup == "heading" for one in begins))
+            yield Line(number, line, read_row(line), heading=heading)
         except ValueError as error:
             yield Line(number, line, why=str(error))
 
@@ -387,6 +393,9 @@ def number(text: str | None, limit: int = 1 << 64) -> int | None:
     return int(text)
 
 
+Name: TypeAlias = "bytes | str | tuple[bytes, int, int, int, int | None]"
+"""Of a row: what its form says, the key of a connection, or what a listener is kept by."""
+
 ANY4, ANY6 = bytes(4), bytes(16)
 LONG = 200  # characters that no row has without names and the second lines of ss -i
 WIDE = re.compile(r"(?<!\s)\s{20,}")
@@ -406,6 +415,14 @@ FINISHED = re.compile(
     r"CLOSING|LISTEN(?:ING)?))$"
 )
 """How a line ends whose last word cannot go on. CLOSE could: CLOSE_WAIT."""
+
+ZONE = r"(?:%[\w.-]{1,20})?"
+ENDPOINT = (
+    rf"(?:(?:\d+(?:\.\d+){{3}}|\[?[\da-f]*:[\da-f:.]{{1,40}}{ZONE}\]?|\*){ZONE}[.:](?:\d{{1,5}}|\*)"
+    r"|[\dA-F]{8}(?:[\dA-F]{24})?:[\dA-F]{4})"
+)
+ENDS = re.compile(rf"(?<!\S){ENDPOINT}\s+{ENDPOINT}(?!\S)")
+"""Both ends of a row: a second row shows by them on a line, though it has lost its first word."""
 
 TAIL = re.compile(
     r"(?!\s*\d+\s+\d+\s+[\w%\[\]*]*[.:])\s*(?:(?=\S*[\d:\]])[0-9a-fA-F:.%\]]+(?=[\s(]|$)|"

@@ -1,82 +1,144 @@
-"""The sentences of the report: the headline of a check, and what a group of findings means, as tables of words."""
+"""The headline of a check: its answer in one line. The words of each verdict stand in the glossary."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from halfopen import address
-from halfopen.schema.report import Finding, HostPair, HostReport, Severity, Verdict
-from halfopen.words import plural
+from halfopen.glossary import MEANINGS
+from halfopen.judge.assembly.policy import SEVERITIES
+from halfopen.plan import CheckPlan
+from halfopen.schema.report import Confidence, Finding, Group, HostReport, MatrixRow, Outcome, Severity, Verdict
+from halfopen.words import duration, plural
+
+
+def headline_of(
+    plan: CheckPlan,
+    findings: Sequence[Finding],
+    groups: Sequence[Group],
+    rows: Sequence[MatrixRow],
+    missing: Sequence[str],
+    hosts: Sequence[HostReport],
+    connections: int,
+    tolerated: int,
+    outcome: Outcome,
+    external: Mapping[tuple[str, str], int],
+    elapsed_s: float | None,
+) -> tuple[str, tuple[str, ...]]:
+    """The answer in one line, and the lines that must be shown beside it.
+
+    rows: the state matrix. missing: reasons why the check is incomplete. connections: those compared, findings among
+    them. tolerated: those that were not judged for a reason that the check allows. external: (host, peer) -> sockets
+    that lead to no host of the check. elapsed_s: duration of the check in seconds.
+    """
+    counted = [
+        (finding, groups[finding.group]) for finding in findings if not finding.allowed and finding.group is not None
+    ]
+    # A TIME_WAIT alone is what an earlier connection left behind.
+    connected = [row for row in rows if row.verdict or (row.client and row.server)]
+    directions = {runs_against(row.client_host, row.server_host, plan) for row in connected}
+    where = target_of(plan, [finding for finding, _ in counted], directions == {True})
+    where += " and back" if len(directions) > 1 else ""
+    if counted:
+        head = headline_of_directions(counted, directions, plan)
+        if all(finding.confidence is Confidence.INFERRED for finding, _ in counted):
+            head += "; inferred from one moment of each"
+        if outcome is Outcome.INCOMPLETE:
+            head, missing = f"incomplete  {where}: {missing[0]}; {head}", missing[1:]
+        return head, tuple(f"incomplete: {reason}" for reason in missing)
+    if missing:
+        tail = ", so nothing can be said about its end" if "could not be read" in missing[0] else ""
+        return f"incomplete  {where}: {missing[0]}{tail}", tuple(missing[1:])
+    if not connections and not tolerated:
+        head, advice = nothing_compared(where, hosts, external, plan.ports)
+        return head, (advice,)
+    took = f", {duration(elapsed_s)}" if elapsed_s is not None else ""
+    read = f"({plural(len(hosts), 'host')} read completely{took})"
+    allowed = f"; {len(findings)} more allowed" if findings else ""
+    allowed += f"; {tolerated} more not judged, which is allowed" if tolerated else ""
+    agreeing = plural(connections - len(findings), "connection")
+    return f"clean  {where}: {agreeing}, both ends agree{allowed} {read}", ()
+
+
+def headline_of_directions(
+    counted: Sequence[tuple[Finding, Group]], directions: Iterable[bool], plan: CheckPlan
+) -> str:
+    """One headline per direction (see `runs_against`) that has findings, joined; the gravest direction first."""
+    heads = []
+    for against in sorted(directions):
+        findings = [
+            finding for finding, group in counted if runs_against(group.client_host, group.server_host, plan) is against
+        ]
+        if findings:
+            gravest = min(SEVERITIES.index(finding.severity) for finding in findings)
+            heads.append((gravest, headline_of_findings(findings, target_of(plan, findings, against))))
+    return "; ".join(text for _, text in sorted(heads, key=lambda head: head[0]))
+
+
+def runs_against(client: str | None, server: str | None, plan: CheckPlan) -> bool:
+    """Whether a connection between these hosts runs against the order in which the check names them."""
+    return client not in plan.clients or server not in plan.servers
+
+
+def target_of(plan: CheckPlan, findings: Sequence[Finding], against: bool) -> str:
+    """Who connects to whom, and the port if there is one only. `against`: in the reverse of the check's order."""
+    ports = plan.ports or [port for finding in findings if (port := port_of(finding.connection.server)) is not None]
+    return target(*((plan.servers, plan.clients) if against else (plan.clients, plan.servers)), ports)
 
 
 def target(clients: Sequence[str], servers: Sequence[str], ports: Iterable[int]) -> str:
     """`web1 -> db1:5432`, or `3 hosts -> db1` for a fleet."""
     sides = [names[0] if len(names) == 1 else plural(len(names), "host") for names in (clients, servers)]
-    found = sorted(set(ports))
-    return f"{sides[0]} -> {sides[1]}" + (f":{found[0]}" if len(found) == 1 else "")
+    distinct = sorted(set(ports))
+    return f"{sides[0]} -> {sides[1]}" + (f":{distinct[0]}" if len(distinct) == 1 else "")
 
 
 def headline_of_findings(findings: Sequence[Finding], where: str) -> str:
     """`3999 half-open connections web1 -> db1:5432, all missing on the server; 1001 more were never accepted`."""
-    grave = [one for one in findings if one.severity is Severity.CRITICAL]
-    rest = [one for one in findings if one.severity is not Severity.CRITICAL]
-    if not grave:
-        counts = Counter(one.verdict for one in rest).most_common()
-        first = f"{plural(counts[0][1], 'connection')} {where} {AFTER_COUNT[counts[0][0]][counts[0][1] != 1]}"
-        return "; ".join([first, *(more(verdict, count) for verdict, count in counts[1:])])
-    parts = Counter(one.verdict for one in grave).most_common()
-    if len(parts) == 1:
-        how = f"{'all ' if len(grave) > 1 else ''}{SHORT[parts[0][0]]}"
+    critical = [finding.verdict for finding in findings if finding.severity is Severity.CRITICAL]
+    lesser = Counter(finding.verdict for finding in findings if finding.severity is not Severity.CRITICAL).most_common()
+    if not critical:
+        (verdict, count), *lesser = lesser
+        head = f"{plural(count, 'connection')} {where} {words_after(verdict, count)}"
     else:
-        how = ", ".join(f"{count} {SHORT[verdict]}" for verdict, count in parts)
-    head = f"{plural(len(grave), 'half-open connection')} {where}, {how}"
-    return "; ".join(
-        [head, *(more(verdict, count) for verdict, count in Counter(o.verdict for o in rest).most_common())]
-    )
+        verdicts = Counter(critical).most_common()
+        if len(verdicts) == 1:
+            how = f"{'all ' if len(critical) > 1 else ''}{words_after(*verdicts[0])}"
+        else:
+            how = ", ".join(f"{count} {words_after(verdict, count)}" for verdict, count in verdicts)
+        head = f"{plural(len(critical), 'half-open connection')} {where}, {how}"
+    return "; ".join([head, *(f"{count} more {words_after(verdict, count)}" for verdict, count in lesser)])
 
 
-def worst_pairs(findings: Iterable[tuple[str, str, Severity]]) -> tuple[HostPair, ...]:
-    """Findings as (client's host, server's host, severity) -> pairs of hosts, those with the gravest and most first."""
-    counts: dict[tuple[str, str], Counter[Severity]] = {}
-    for client, server, severity in findings:
-        counts.setdefault((client, server), Counter())[severity] += 1
-    ranked = sorted(counts.items(), key=lambda one: ([-one[1][severity] for severity in Severity], one[0]))
-    return tuple(
-        HostPair(client=client, server=server, **{str(severity): count[severity] for severity in Severity})
-        for (client, server), count in ranked
-    )
-
-
-def more(verdict: Verdict, count: int) -> str:
-    """The part of a headline about a lesser verdict."""
-    return f"{count} more {AFTER_COUNT[verdict][count != 1]}"
+def words_after(verdict: Verdict, count: int) -> str:
+    """What follows a number of connections with this verdict."""
+    return MEANINGS[verdict].counted[count != 1]
 
 
 def meaning(verdict: Verdict, client: str | None, server: str | None) -> str:
-    """What a verdict says of the two hosts, in one clause."""
-    return MEANING[verdict].format(client=client or "the client", server=server or "the server")
+    """What a verdict says of two hosts, given their names, in one clause. None: "the client", "the server"."""
+    return MEANINGS[verdict].clause.format(client=client or "the client", server=server or "the server")
 
 
 def nothing_compared(
-    where: str, hosts: Sequence[HostReport], strays: Sequence[tuple[str, str, int]], ports: Sequence[int]
+    where: str, hosts: Sequence[HostReport], external: Mapping[tuple[str, str], int], ports: Sequence[int]
 ) -> tuple[str, str]:
-    """Headline and advice where no connection has both ends on the hosts. `strays`: host, peer, count elsewhere."""
-    names = list(dict.fromkeys(one.name for one in hosts))
-    to_port = [(host, peer, count) for host, peer, count in strays if not ports or port_of(peer) in ports]
+    """Headline and advice where no connection has both ends on the hosts. `external`: (host, peer) -> connections."""
+    names = list(dict.fromkeys(host.name for host in hosts))
+    to_port = [(host, peer, count) for (host, peer), count in external.items() if not ports or port_of(peer) in ports]
+    what = f" to port {', '.join(map(str, ports))}" if ports else ""
     if not to_port:
-        what = f" to port {', '.join(map(str, ports))}" if ports else ""
         return (
             f"clean, but nothing was compared  {where}: there is no connection{what} "
             + (f"between {' and '.join(names)}" if len(names) > 1 else f"from {names[0]} to itself"),
             "if there should be one, look whether the port is right; for CI, --require-connections 1",
         )
-    host, peer, count = max(to_port, key=lambda one: one[2])
+    host, peer, count = max(to_port, key=lambda row: row[2])
     shown = peer if not ports else peer.rpartition(":")[0].strip("[]")
     others = " or ".join(name for name in names if name != host) or host
     most = f"all to {shown}" if len(to_port) == 1 else f"most to {shown} ({count})"
-    what = f" to port {', '.join(map(str, ports))}" if ports else ""
-    total = sum(one[2] for one in to_port if one[0] == host)
+    total = sum(count for name, _, count in to_port if name == host)
     return (
         f"clean, but nothing was compared  {where}: {host} has {plural(total, 'connection')}{what}, {most}, "
         f"which is no address of {others}",
@@ -91,42 +153,3 @@ def port_of(endpoint: str) -> int | None:
         return address.parse_endpoint(endpoint)[1]
     except ValueError:
         return None
-
-
-SHORT: dict[Verdict, str] = {
-    Verdict.MISSING_ON_SERVER: "missing on the server",
-    Verdict.MISSING_ON_CLIENT: "missing on the client",
-    Verdict.HANDSHAKE_STUCK: "stuck in the handshake on the server",
-    Verdict.DESYNCHRONIZED: "with ends that contradict each other",
-    Verdict.STALLED: "stalled with unacknowledged data",
-}
-
-AFTER_COUNT: dict[Verdict, tuple[str, str]] = {
-    Verdict.NEVER_ACCEPTED: ("was never accepted", "were never accepted"),
-    Verdict.HALF_CLOSED: ("is half-closed", "are half-closed"),
-    Verdict.ABANDONED_CLOSE: (
-        "was left in CLOSE_WAIT by a peer that is gone",
-        "were left in CLOSE_WAIT by a peer that is gone",
-    ),
-    Verdict.CLOSE_LOST: ("cannot close: its FIN does not get through", "cannot close: their FINs do not get through"),
-    Verdict.CONNECT_UNANSWERED: ("gets no answer to its SYN", "get no answer to their SYN"),
-    Verdict.CLOSING_ALONE: ("closes towards a peer that is gone", "close towards a peer that is gone"),
-    Verdict.EMBRYONIC: ("waits in SYN_RECV for a client that is gone", "wait in SYN_RECV for clients that are gone"),
-    Verdict.AMBIGUOUS: ("cannot be told apart", "cannot be told apart"),
-}
-
-MEANING: dict[Verdict, str] = {
-    Verdict.MISSING_ON_SERVER: "established on {client}, unknown to {server}",
-    Verdict.MISSING_ON_CLIENT: "established on {server}, unknown to {client}",
-    Verdict.HANDSHAKE_STUCK: "established on {client}, still in the handshake on {server}",
-    Verdict.DESYNCHRONIZED: "the ends on {client} and {server} cannot belong to one connection",
-    Verdict.STALLED: "established on {client} and {server}, but data is not acknowledged",
-    Verdict.NEVER_ACCEPTED: "established on both ends, but the program on {server} has not accepted it",
-    Verdict.HALF_CLOSED: "one end has closed and the other, told so, has not",
-    Verdict.ABANDONED_CLOSE: "one end waits for its program to close, and the other is gone",
-    Verdict.CLOSE_LOST: "one end has closed, and the other does not learn of it",
-    Verdict.CONNECT_UNANSWERED: "one end asks to connect and gets no answer",
-    Verdict.CLOSING_ALONE: "one end closes towards a peer that is gone",
-    Verdict.EMBRYONIC: "{server} waits for the handshake of a client that is gone",
-    Verdict.AMBIGUOUS: "more than two sockets claim this connection",
-}

@@ -1,4 +1,4 @@
-"""All that a check rests on, and one finding of it with what is known of its two hosts."""
+"""The collected evidence of one check, and the look-up of one finding's evidence in it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,20 @@ from halfopen.errors import HostError
 from halfopen.judge.confirm.bracket import Bracket, Confirmed, held
 from halfopen.judge.diagnosis.case import Case, HostEvidence, listener_of
 from halfopen.judge.pairing.byte_counters import Counts
-from halfopen.judge.pairing.match import Matching, Suspect
+from halfopen.judge.pairing.connection import Suspect
+from halfopen.judge.pairing.match import Matching
 from halfopen.model import Collector, NetnsRef, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that a check rests on: the first look at each host, its matching, and the brackets around the suspects."""
+    """The collected evidence of one check: the dump of each host, the matching, and the brackets around its suspects.
+
+    hosts: what was read after the looks, for each host with an end of a suspect. notes: what a reader should know about
+    how it was read, a sentence each. elapsed_s: seconds from the first question to the last answer, None if unknown.
+    counts: byte counters, by namespace. missing: why "clean" cannot be said, beyond what snapshots and brackets show.
+    suspected: connections that looked wrong in the dumps, before the brackets.
+    """
 
     snapshots: Mapping[str, Snapshot]
     matching: Matching
@@ -24,54 +31,54 @@ class Evidence:
     notes: Sequence[str] = ()
     elapsed_s: float | None = None
     counts: Counts = field(default_factory=dict)
-    missing: Sequence[str] = ()  # why "clean" cannot be said, beyond what snapshots and brackets show
-    suspected: int = 0  # connections that looked wrong in the dumps, before the brackets
+    missing: Sequence[str] = ()
+    suspected: int = 0
 
 
-def case_of(one: Confirmed, evidence: Evidence) -> Case:
-    """A finding with what is known of its two hosts."""
-    sides = [evidence_at(place, evidence) for place in (one.client_place, one.server_place)]
-    snapshot = evidence.snapshots.get(one.server_place.host)
-    return Case(one, sides[0], sides[1], listener_of(snapshot, one.server_place, one.suspect.server.key))
+def case_of(confirmed: Confirmed, evidence: Evidence) -> Case:
+    """A confirmed suspect with the evidence of its two hosts, and the listener at the server's end."""
+    client, server = confirmed.client_place, confirmed.server_place
+    listener = listener_of(evidence.snapshots.get(server.host), server, confirmed.suspect.server.key)
+    return Case(confirmed, evidence_at(client, evidence), evidence_at(server, evidence), listener)
 
 
-def evidence_at(place: NetnsRef, evidence: Evidence) -> HostEvidence:
-    """What is known of a host, as it is in one of its namespaces: the first is the host's own."""
-    host = evidence.hosts.get(place.host) or HostEvidence(place.host)
-    snapshot = evidence.snapshots.get(place.host)
-    own = snapshot is None or not snapshot.namespaces or snapshot.namespaces[0].netns == place.netns
-    return host if own else host.within(place.netns)
+def evidence_at(netns: NetnsRef, evidence: Evidence) -> HostEvidence:
+    """The evidence of a host for one of its network namespaces. The first that a snapshot has is the host's own."""
+    host = evidence.hosts.get(netns.host) or HostEvidence(netns.host)
+    snapshot = evidence.snapshots.get(netns.host)
+    own = snapshot is None or not snapshot.namespaces or snapshot.namespaces[0].netns == netns.netns
+    return host if own else host.within(netns.netns)
 
 
 def host_error(name: str, evidence: Evidence) -> HostError | None:
-    """Why a host could not be read, at the first look or at a later one."""
+    """Why a host could not be read, in its dump or in a bracket; None if it was read each time."""
     snapshot = evidence.snapshots.get(name)
     if snapshot is not None and snapshot.error is not None:
         return snapshot.error
     return next((bracket.errors[name] for bracket in evidence.brackets if name in bracket.errors), None)
 
 
-def wanted_inodes(plan_suspects: Sequence[Suspect], evidence: Evidence) -> dict[str, set[int]]:
-    """Host -> inodes whose processes the report needs: those of findings and of their listeners, and no others."""
-    found: dict[str, set[int]] = {}
-    lasting, _ = held(plan_suspects, evidence.brackets)
-    for one in lasting:
-        case = case_of(one, evidence)
+def wanted_inodes(suspects: Sequence[Suspect], evidence: Evidence) -> dict[str, set[int]]:
+    """Host -> inodes of the sockets of findings and of their listeners: those whose processes the report names."""
+    inodes: dict[str, set[int]] = {}
+    lasting, _ = held(suspects, evidence.brackets)
+    for confirmed in lasting:
+        case = case_of(confirmed, evidence)
         for host, socket in (
-            (case.client.name, one.client),
-            (case.server.name, one.server),
+            (case.client.name, confirmed.client),
+            (case.server.name, confirmed.server),
             (case.server.name, case.listener),
         ):
             if socket is not None and socket.inode:
-                found.setdefault(host, set()).add(socket.inode)
-    return found
+                inodes.setdefault(host, set()).add(socket.inode)
+    return inodes
 
 
 def involved(suspects: Sequence[Suspect]) -> set[str]:
-    """The hosts that have an end of one of these, or would have it."""
-    return {place.host for one in suspects for ask in (one.client, one.server) for place in ask.places}
+    """The hosts that have an end of these suspects, or would have it."""
+    return {netns.host for suspect in suspects for end in (suspect.client, suspect.server) for netns in end.places}
 
 
 def is_by_fallback(snapshot: Snapshot) -> bool:
-    """Whether a host was read by something that knows no cookies."""
+    """Whether a host was read by a collector that gives no socket cookies. False if it was not read."""
     return snapshot.facts is not None and snapshot.facts.collector is not Collector.NETLINK

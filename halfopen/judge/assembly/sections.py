@@ -11,7 +11,8 @@ import msgspec
 
 from halfopen import address
 from halfopen.errors import HostError
-from halfopen.judge.assembly import headline as summary
+from halfopen.judge.assembly.headline import meaning
+from halfopen.judge.assembly.policy import SEVERITIES
 from halfopen.judge.assembly.run_evidence import Evidence
 from halfopen.judge.confirm.bracket import Unjudged
 from halfopen.judge.diagnosis.case import Case, HostEvidence, is_full
@@ -45,56 +46,56 @@ EXAMPLES = 3
 
 
 def finding_of(case: Case, diagnosis: Diagnosis, group: int, plan: CheckPlan) -> Finding:
-    """A case as the report tells it."""
-    one = case.held
-    key = one.suspect.client.key
+    """The finding of the report for one case and its diagnosis. `group`: the index of its group."""
+    confirmed = case.held
+    key = confirmed.suspect.client.key
     local, local_port, peer, peer_port = address.split_key(key)
     cause, *others = diagnosis.causes
     return Finding(
         id=identity(case),
-        verdict=one.verdict,
-        severity=SEVERITY[one.verdict],
-        confidence=one.confidence,
+        verdict=confirmed.verdict,
+        severity=SEVERITY[confirmed.verdict],
+        confidence=confirmed.confidence,
         connection=ConnectionName(
             client=address.endpoint(local, local_port),
             server=address.endpoint(peer, peer_port),
             community_id=address.community_id(key),
         ),
-        client=end_of(case.client, one.client, one.client_place.netns),
-        server=end_of(case.server, one.server, one.server_place.netns),
-        translation=one.suspect.translation,
+        client=end_of(case.client, confirmed.client, confirmed.client_place.netns),
+        server=end_of(case.server, confirmed.server, confirmed.server_place.netns),
+        translation=confirmed.suspect.translation,
         cause=cause,
         other_causes=tuple(others),
         outlook=diagnosis.outlook,
         remedies=diagnosis.remedies,
         commands=diagnosis.commands,
-        allowed=one.verdict in plan.allow,
+        allowed=confirmed.verdict in plan.allow,
         group=group,
     )
 
 
 def identity(case: Case) -> str:
-    """The same for one connection in one life: its tuple, and the cookie of an end in the boot of its host."""
-    one = case.held
-    for end, host in ((one.client, case.client), (one.server, case.server)):
+    """16 hex digits, stable for one connection: a hash of its tuple and of an end's boot and cookie (or inode)."""
+    confirmed = case.held
+    socket_id = ""
+    for end, host in ((confirmed.client, case.client), (confirmed.server, case.server)):
         if end is not None and (end.cookie is not None or end.inode):
             boot = host.facts.boot_id if host.facts else None
-            life = f"{host.name} {boot} {end.cookie if end.cookie is not None else end.inode}"
+            socket_id = f"{host.name} {boot} {end.cookie if end.cookie is not None else end.inode}"
             break
-    else:
-        life = ""
-    return hashlib.sha256(one.suspect.client.key + life.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    hashed = confirmed.suspect.client.key + socket_id.encode("utf-8", "surrogateescape")
+    return hashlib.sha256(hashed).hexdigest()[:16]
 
 
 def end_of(host: HostEvidence, socket: Socket | None, netns: int | None) -> End | None:
-    """One end of a finding for the report."""
+    """One end of a finding for the report, times in seconds; None if there is no socket."""
     if socket is None:
         return None
     local, local_port, peer, peer_port = address.split_key(socket.key)
     process, info = host.owner(socket), socket.info
-    # Before the handshake is done these two clocks have not been set, and tell the time since boot.
-    spoken = socket.state not in (State.SYN_SENT, State.SYN_RECV)
-    idle = min(info.last_data_sent_ms, info.last_data_recv_ms) / 1000 if info is not None and spoken else None
+    # Before the handshake is done these two ages are not set, and show the time since boot.
+    is_open = socket.state not in (State.SYN_SENT, State.SYN_RECV)
+    idle = min(info.last_data_sent_ms, info.last_data_recv_ms) / 1000 if info is not None and is_open else None
     return End(
         host=host.name,
         local=address.endpoint(local, local_port),
@@ -121,7 +122,7 @@ def end_of(host: HostEvidence, socket: Socket | None, netns: int | None) -> End 
 
 
 def host_report(name: str, evidence: Evidence, error: HostError | None) -> HostReport:
-    """One host as the report tells it."""
+    """One host for the report. `error`: why it could not be read, if so."""
     snapshot = evidence.snapshots[name]
     facts = snapshot.facts
     states: Tally[str] = Tally()
@@ -135,13 +136,13 @@ def host_report(name: str, evidence: Evidence, error: HostError | None) -> HostR
         name=name,
         hostname=(facts.hostname or None) if facts else None,
         addresses=tuple(
-            dict.fromkeys(address.show(one.address) for namespace in snapshot.namespaces for one in namespace.addresses)
+            dict.fromkeys(address.show(own.address) for namespace in snapshot.namespaces for own in namespace.addresses)
         ),
         kernel=(facts.kernel or None) if facts else None,
         uptime_s=facts.uptime_s if facts else None,
         transport=snapshot.transport,
         collector=facts.collector if facts else None,
-        complete=error is None and read and all(one.whole for one in snapshot.namespaces),
+        complete=error is None and read and all(namespace.whole for namespace in snapshot.namespaces),
         privileged=facts.privileged if facts else None,
         error=Failure(code=error.code, message=error.message, hint=error.hint) if error else None,
         sockets=sum(states.values()) if read else None,
@@ -151,23 +152,23 @@ def host_report(name: str, evidence: Evidence, error: HostError | None) -> HostR
 
 
 def matrix(matching: Matching, cases: Sequence[Case]) -> tuple[MatrixRow, ...]:
-    """Pairs of states with their hosts and counts: what does not agree first, by severity and count."""
+    """Pairs of states with their hosts and counts: findings by severity and count, then what agrees."""
     wrong: Tally[MatrixRow] = Tally()
     for case in cases:
-        one = case.held
+        confirmed = case.held
         wrong[
             MatrixRow(
                 client_host=case.client.name,
                 server_host=case.server.name,
-                client=one.client.state if one.client else None,
-                server=one.server.state if one.server else None,
+                client=confirmed.client.state if confirmed.client else None,
+                server=confirmed.server.state if confirmed.server else None,
                 count=1,
-                verdict=one.verdict,
-                severity=SEVERITY[one.verdict],
-                confidence=one.confidence,
-                in_accept_queue=one.client is not None
-                and one.server is not None
-                and in_accept_queue(one.client, one.server),
+                verdict=confirmed.verdict,
+                severity=SEVERITY[confirmed.verdict],
+                confidence=confirmed.confidence,
+                in_accept_queue=confirmed.client is not None
+                and confirmed.server is not None
+                and in_accept_queue(confirmed.client, confirmed.server),
             )
         ] += 1
     rows = [msgspec.structs.replace(row, count=count) for row, count in wrong.items()]
@@ -177,13 +178,13 @@ def matrix(matching: Matching, cases: Sequence[Case]) -> tuple[MatrixRow, ...]:
         *rows,
         *(
             MatrixRow(
-                client_host=one.client_host,
-                server_host=one.server_host,
-                client=one.client,
-                server=one.server,
+                client_host=agreement.client_host,
+                server_host=agreement.server_host,
+                client=agreement.client,
+                server=agreement.server,
                 count=count,
             )
-            for one, count in agreeing
+            for agreement, count in agreeing
         ),
     )
 
@@ -193,48 +194,54 @@ def listeners_of(
 ) -> tuple[Listener, ...]:
     """The LISTEN sockets of findings, those of the ports that were asked for, and any that are full.
 
-    `servers`: the hosts that the check has as such, and those that are the server of a connection all the same.
+    `servers`: the servers of the check, and hosts that are the server of a connection though the check names them
+    as clients.
     """
     found: dict[tuple[str, bytes, int, int], Listener] = {}
     from_cases = {(case.server.name, case.listener) for case in cases if case.listener is not None}
     for name in dict.fromkeys(servers):
         for namespace in evidence.snapshots[name].namespaces:
-            for one in namespace.listeners:
-                asked = one.port in ports or bool(is_full(one))
-                if asked or (name, one) in from_cases:
+            for listener in namespace.listeners:
+                asked = listener.port in ports or bool(is_full(listener))
+                if asked or (name, listener) in from_cases:
                     host = evidence.hosts.get(name) or HostEvidence(name)
-                    process = host.owner(one)
-                    found[name, one.address, one.port, one.scope] = Listener(
+                    process = host.owner(listener)
+                    found[name, listener.address, listener.port, listener.scope] = Listener(
                         host=name,
-                        address=address.show(one.address),
-                        port=one.port,
+                        address=address.show(listener.address),
+                        port=listener.port,
                         process=(process.name or None) if process else None,
                         pid=process.pid if process else None,
-                        queue=one.queue,
-                        backlog=one.backlog,
-                        full=is_full(one),
+                        queue=listener.queue,
+                        backlog=listener.backlog,
+                        full=is_full(listener),
                     )
     return tuple(found[key] for key in sorted(found))
 
 
 def pairs_of(cases: Sequence[Case], plan: CheckPlan) -> tuple[HostPair, ...]:
-    """Which hosts the findings are between."""
-    return summary.worst_pairs(
-        (case.client.name, case.server.name, SEVERITY[case.held.verdict])
-        for case in cases
-        if case.held.verdict not in plan.allow
+    """Findings that the check does not allow, counted by (client's host, server's host) and severity; worst first."""
+    counts: dict[tuple[str, str], Tally[Severity]] = {}
+    for case in cases:
+        if case.held.verdict not in plan.allow:
+            hosts = (case.client.name, case.server.name)
+            counts.setdefault(hosts, Tally())[SEVERITY[case.held.verdict]] += 1
+    ranked = sorted(counts.items(), key=lambda row: ([-row[1][severity] for severity in Severity], row[0]))
+    return tuple(
+        HostPair(client=client, server=server, **{str(severity): count[severity] for severity in Severity})
+        for (client, server), count in ranked
     )
 
 
 def counters_of(evidence: Evidence) -> tuple[Counter, ...]:
-    """The counters that tell of dropped handshakes and lost peers, of each host that was asked for them."""
+    """The kernel counters that show dropped handshakes and lost peers, of each host and namespace that was asked."""
     return tuple(
-        Counter(host=name, name=counter, value=value, delta=there.delta(counter), netns=netns)
+        Counter(host=name, name=counter, value=value, delta=scope.delta(counter), netns=netns)
         for name, host in sorted(evidence.hosts.items())
         for netns in (None, *other_namespaces(host))
-        for there in (host if netns is None else host.within(netns),)
+        for scope in (host if netns is None else host.within(netns),)
         for counter in COUNTERS
-        if (value := there.value(counter)) is not None
+        if (value := scope.value(counter)) is not None
     )
 
 
@@ -244,24 +251,24 @@ def other_namespaces(host: HostEvidence) -> list[int]:
 
 
 def externals(matching: Matching) -> tuple[External, ...]:
-    """Sockets that lead elsewhere, the most first."""
+    """Sockets that lead to no host of the check, by host and peer, the most first."""
     ranked = sorted(matching.external.items(), key=lambda item: (-item[1], item[0]))
     return tuple(External(host=host, peer=peer, count=count) for (host, peer), count in ranked)
 
 
 def unjudged_rows(unjudged: Sequence[Unjudged]) -> tuple[UnjudgedRow, ...]:
-    """The connections that were not judged and whose reason has a word, in the order of their clients."""
+    """The connections that were not judged, where there is a reason code for it, by reason and client."""
     rows = []
-    for one in unjudged:
-        if one.reason is not None and one.survivor is not None:
-            local, local_port, peer, peer_port = address.split_key(one.suspect.client.key)
+    for skipped in unjudged:
+        if skipped.reason is not None and skipped.survivor is not None:
+            local, local_port, peer, peer_port = address.split_key(skipped.suspect.client.key)
             rows.append(
                 UnjudgedRow(
                     client=address.endpoint(local, local_port),
                     server=address.endpoint(peer, peer_port),
-                    host=one.survivor.place.host,
-                    state=one.survivor.looks[-1].state,
-                    reason=one.reason,
+                    host=skipped.survivor.place.host,
+                    state=skipped.survivor.looks[-1].state,
+                    reason=skipped.reason,
                 )
             )
     return tuple(sorted(rows, key=lambda row: (row.reason, row.client)))
@@ -270,35 +277,35 @@ def unjudged_rows(unjudged: Sequence[Unjudged]) -> tuple[UnjudgedRow, ...]:
 def groups_of(
     cases: Sequence[Case], diagnoses: Sequence[Diagnosis], plan: CheckPlan
 ) -> tuple[tuple[Group, ...], list[int]]:
-    """Findings with one verdict, causes, listener and process as one paragraph each, the gravest and largest first.
+    """Groups of findings with the same verdict, causes, hosts, listener and process, the gravest and largest first.
 
-    Also: for each case the index of its group.
+    Also the index of the group of each case.
     """
     found: dict[tuple[object, ...], list[int]] = {}
     for at, (case, diagnosis) in enumerate(zip(cases, diagnoses, strict=True)):
         key = (case.held.verdict, diagnosis.codes, case.client.name, case.server.name, server_name(case))
         found.setdefault((*key, process_of(case)), []).append(at)
     made = [(group_of([(cases[at], diagnoses[at]) for at in members], plan), members) for members in found.values()]
-    made.sort(key=lambda one: (SEVERITIES.index(one[0].severity), -one[0].count, one[0].listener or ""))
+    made.sort(key=lambda row: (SEVERITIES.index(row[0].severity), -row[0].count, row[0].listener or ""))
     numbers = {at: number for number, (_, members) in enumerate(made) for at in members}
     return tuple(group for group, _ in made), [numbers[at] for at in range(len(cases))]
 
 
 def group_of(members: Sequence[tuple[Case, Diagnosis]], plan: CheckPlan) -> Group:
-    """One paragraph, true of all its members: what differs among them is told as a range or with its count."""
+    """One paragraph, true of all its members: what differs among them is given as a range or with its count."""
     case, diagnosis = members[0]
-    one = case.held
-    order = [member.held.confidence for member, _ in members]
-    # Imported with the rules: where there is a finding.
+    confirmed = case.held
+    confidences = [member.held.confidence for member, _ in members]
+    # Imported here, with the rules, because most runs have no finding.
     from halfopen.judge.diagnosis.diagnose import causes_of_all, commands_of_all, remedies_of_all
     from halfopen.judge.diagnosis.outlook import outlook_of
 
     diagnoses = [member for _, member in members]
     why = causes_of_all(diagnoses)
     return Group(
-        verdict=one.verdict,
-        severity=SEVERITY[one.verdict],
-        confidence=max(order, key=list(Confidence).index),
+        verdict=confirmed.verdict,
+        severity=SEVERITY[confirmed.verdict],
+        confidence=max(confidences, key=list(Confidence).index),
         cause=diagnosis.codes[0],
         causes=diagnosis.codes,
         listener=server_name(case),
@@ -307,29 +314,28 @@ def group_of(members: Sequence[tuple[Case, Diagnosis]], plan: CheckPlan) -> Grou
         count=len(members),
         client_host=case.client.name,
         server_host=case.server.name,
-        client_state=one.client.state if one.client else None,
-        server_state=one.server.state if one.server else None,
-        summary=summary.meaning(one.verdict, case.client.name, case.server.name),
+        client_state=confirmed.client.state if confirmed.client else None,
+        server_state=confirmed.server.state if confirmed.server else None,
+        summary=meaning(confirmed.verdict, case.client.name, case.server.name),
         examples=tuple(identity(member) for member, _ in members[:EXAMPLES]),
         outlook=outlook_of([member.prospect for member in diagnoses]),
         remedies=remedies_of_all(diagnoses),
         commands=commands_of_all(diagnoses),
         evidence=tuple(fact for cause in why for fact in cause.evidence),
         why=why,
-        allowed=one.verdict in plan.allow,
+        allowed=confirmed.verdict in plan.allow,
     )
 
 
 def server_name(case: Case) -> str:
-    """The server's end of a case, as the client dials it: the listener, or what would be one."""
+    """Address and port of the server's end, whether or not a listener is there."""
     local, port, _, _ = address.split_key(case.held.suspect.server.key)
     return address.endpoint(local, port)
 
 
 def process_of(case: Case) -> str | None:
-    """The program that tells findings apart: the client's, or where it is not there or not to blame the server's."""
-    one = case.held
-    if one.verdict is Verdict.NEVER_ACCEPTED or one.client is None:
+    """The program by which findings are grouped: the client's, or the server's where the client's plays no part."""
+    if case.held.verdict is Verdict.NEVER_ACCEPTED or case.held.client is None:
         return server_process(case)
     return client_process(case) or server_process(case)
 
@@ -347,12 +353,11 @@ def server_process(case: Case) -> str | None:
 
 
 def common(names: Iterable[str | None]) -> str | None:
-    """The one name of all, None if they differ."""
+    """The name, if all are the same; None if they differ."""
     found = set(names)
     return found.pop() if len(found) == 1 else None
 
 
-SEVERITIES = list(Severity)
 VERDICTS = list(Verdict)
 
 COUNTERS = (
@@ -370,4 +375,6 @@ COUNTERS = (
     "TCPTimeouts",
     "OutRsts",
     "EstabResets",
+    "TCPAbortOnData",
+    "TCPAbortOnClose",
 )

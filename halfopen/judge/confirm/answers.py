@@ -3,11 +3,11 @@
 If somebody did, the connection has another end, wherever it is, and the socket is not half-open. Sources are
 net/ipv4/tcp_input.c and tcp_ipv4.c:
 
-* `bytes_acked` and `bytes_received` grow by valid segments alone, and so does the clock of the last acknowledgement
-  (tcp_ack sets rcv_tstamp). A RST, a SYN, and a SYN-ACK that a request socket sends again do not come that far
-  (tcp_validate_incoming); a keepalive probe or a window probe of ours that is answered does.
-* `segs_in` grows by whatever arrives for the socket. That is how a keepalive probe of the other end shows, which moves
-  no clock. While this end tries in vain it proves nothing: it may be a RST that does not fit, in answer to each try.
+* `bytes_acked` and `bytes_received` grow by valid segments alone, and only these set the age of the last
+  acknowledgement to 0 (tcp_ack sets rcv_tstamp). A RST, a SYN, and a SYN-ACK that a request socket sends again are
+  dropped before (tcp_validate_incoming); the answer to a keepalive probe or a window probe of this end is not.
+* `segs_in` grows by whatever arrives for the socket. It shows a keepalive probe of the other end, which sets no age to
+  0. While this end retransmits in vain it proves nothing: the segments may be RSTs out of window, one for each try.
 """
 
 from __future__ import annotations
@@ -18,39 +18,39 @@ from itertools import pairwise
 from halfopen.model import Socket, TcpInfo
 from halfopen.tcp import State
 
-TICKS_MS = 20  # what two clocks of one socket may differ by: they count in ticks of the kernel, up to 10 ms each
+TICKS_MS = 20  # what two ages of one socket may be off by: each counts in ticks of the kernel, up to 10 ms
 
 
 def is_answered(looks: Sequence[Socket]) -> bool:
-    """Whether somebody answered between any two looks at one socket, in order. Without tcp_info nothing shows it."""
-    infos = [one.info for one in looks if one.info is not None and one.state not in HANDSHAKE]
-    return any(progressed(*pair) or heard_later(*pair) or spoken_to(*pair) for pair in pairwise(infos))
+    """Whether somebody answered between two of the looks at one socket, in order. False if it has no tcp_info."""
+    infos = [socket.info for socket in looks if socket.info is not None and socket.state not in HANDSHAKE]
+    return any(progressed(*pair) or heard_later(*pair) or probed(*pair) for pair in pairwise(infos))
 
 
 def progressed(first: TcpInfo, later: TcpInfo) -> bool:
-    """Whether data came in, or ours was acknowledged."""
+    """Whether data arrived, or data of this end was acknowledged."""
     return changed(first.bytes_acked, later.bytes_acked) or changed(first.bytes_received, later.bytes_received)
 
 
 def heard_later(first: TcpInfo, later: TcpInfo) -> bool:
-    """Whether the last acknowledgement or the last data is of after the first look.
+    """Whether the last acknowledgement or the last data arrived after the first look.
 
-    An age grows by the time between the looks, unless its clock was set again meanwhile. How long that was tells the
-    clock of the same socket that grew most, since nothing else here is measured by the host's own time.
+    An age (in ms) grows by the time between the looks, unless it was set to 0 meanwhile. That time is taken from the
+    age of the same socket that grew most, since nothing else here is measured by the host's own clock.
     """
     heard = (later.last_ack_recv_ms - first.last_ack_recv_ms, later.last_data_recv_ms - first.last_data_recv_ms)
     elapsed = max(0, *heard, later.last_data_sent_ms - first.last_data_sent_ms)
     return min(heard) < elapsed - TICKS_MS
 
 
-def spoken_to(first: TcpInfo, later: TcpInfo) -> bool:
-    """Whether anything arrived that this end had not asked for: it has nothing outstanding that nobody answers."""
+def probed(first: TcpInfo, later: TcpInfo) -> bool:
+    """Whether a segment arrived that is no answer to a retransmission or a probe: this end has none outstanding."""
     return changed(first.segs_in, later.segs_in) and not later.retransmits and not later.probes
 
 
 def changed(first: int | None, later: int | None) -> bool:
-    """Whether a counter moved; unknown shows nothing."""
+    """Whether a counter changed; None is unknown and shows nothing."""
     return first is not None and later is not None and first != later
 
 
-HANDSHAKE = (State.SYN_SENT, State.SYN_RECV)  # their clocks are not set yet, and a SYN-ACK is no answer to data
+HANDSHAKE = (State.SYN_SENT, State.SYN_RECV)  # their ages are not set yet, and a SYN-ACK is no answer to data

@@ -1,13 +1,13 @@
-"""Tables that were taken at some moment, judged as if they were looks: what pasted text and saved dumps allow.
+"""Tables that were taken at some moment, used in place of looks, for pasted text and saved dumps.
 
-A table is no look-up, and nobody knows which of two tables was taken first. So one table of each side is one bracket,
+A table is no look-up, and which of two tables was taken first is unknown. So one table of each side is one bracket,
 and gives `inferred`; two of each side are two brackets around the same sockets, and give `observed`, never more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from halfopen import address
 from halfopen.model import (
@@ -24,48 +24,48 @@ from halfopen.model import (
 )
 from halfopen.table import NO_INODE, RETRANSMITS, TIMER_MASK
 from halfopen.tcp import TIMER_NUMBERS, state_of
-from halfopen.words import plural
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One host at one moment. `sockets`: what is known of single sockets beyond the table, if anything."""
+    """One host at one moment. `sockets`: key -> what is known of that socket beyond its row in the table."""
 
     snapshot: Snapshot
     sockets: Mapping[bytes, Socket]
 
 
 def number_of_moments(moments: Mapping[str, Sequence[Moment]]) -> int:
-    """How many moments all hosts have."""
-    return min((len(one) for one in moments.values()), default=0)
+    """How many moments each host has at least."""
+    return min((len(of_host) for of_host in moments.values()), default=0)
 
 
 def in_tables(
     moments: Mapping[str, Sequence[Moment]], number: int, after: bool, wanted: Iterable[Lookup]
 ) -> list[Look]:
-    """One look of round `number` at the tables of a moment that all hosts have.
+    """One look of round `number` (from 0) at the tables of a moment that all hosts have, host by host.
 
-    The first end is seen before and `after` the other one: at the same moment, and at the next, or else the one before.
+    The first end is looked at before and `after` the other one: at the same moment, and at the next one, or if there is
+    none at the one before.
     """
     count = number_of_moments(moments)
     beside = number + 1 if number + 1 < count else max(0, number - 1)
-    return [look_in_table(name, one[beside if after else number], wanted) for name, one in moments.items()]
+    return [look_in_table(name, of_host[beside if after else number], wanted) for name, of_host in moments.items()]
 
 
 def look_in_table(host: str, moment: Moment, wanted: Iterable[Lookup]) -> Look:
-    """What the tables of one moment show of these ends."""
-    asked = {(one.place, one.key) for one in wanted if one.place.host == host}
+    """What the tables of one moment of a host show of these ends; UNSEEN in a namespace that it has not."""
+    asked = {(lookup.place, lookup.key) for lookup in wanted if lookup.place.host == host}
     keys = {key for _, key in asked}
     found: dict[tuple[NetnsRef, bytes], Observation] = {}
-    for space in moment.snapshot.namespaces:
-        place = NetnsRef(host, space.netns)
-        found.update(((place, key), Absence.ABSENT if space.whole else Absence.UNSEEN) for key in keys)
-        found.update(((place, one.key), one) for one in sockets_of(space, moment.sockets, keys))
-    return Look(host, {where: found.get(where, Absence.UNSEEN) for where in asked}, moment.snapshot.error)
+    for namespace in moment.snapshot.namespaces:
+        netns = NetnsRef(host, namespace.netns)
+        found.update(((netns, key), Absence.ABSENT if namespace.whole else Absence.UNSEEN) for key in keys)
+        found.update(((netns, socket.key), socket) for socket in sockets_of(namespace, moment.sockets, keys))
+    return Look(host, {end: found.get(end, Absence.UNSEEN) for end in asked}, moment.snapshot.error)
 
 
 def how_compared(moments: int) -> str:
-    """How sure a comparison of tables can be."""
+    """A sentence on how sure a comparison of so many moments can be."""
     if moments > 1:
         return f"{moments} moments of each host were compared, and only what is in all of them is told"
     return (
@@ -74,9 +74,9 @@ def how_compared(moments: int) -> str:
     )
 
 
-def sockets_of(space: Namespace, known: Mapping[bytes, Socket], keys: set[bytes]) -> Iterable[Socket]:
-    """The rows of a table with these keys as sockets, with what else is known of them."""
-    for block in space.table.blocks:
+def sockets_of(namespace: Namespace, known: Mapping[bytes, Socket], keys: set[bytes]) -> Iterable[Socket]:
+    """The rows of a table with these keys, as sockets. `known`: what is known of a socket beyond its row, by key."""
+    for block in namespace.table.blocks:
         for key, number, marks in block.rows():
             state = state_of(number)
             if key in keys and state is not None:
@@ -90,7 +90,7 @@ def sockets_of(space: Namespace, known: Mapping[bytes, Socket], keys: set[bytes]
 
 @dataclass(frozen=True, slots=True)
 class Dialled:
-    """An address that a host is taken to have, because it listens on any address and only this one is dialled."""
+    """A packed address that a host is assumed to have: it listens on any address, and clients use this one only."""
 
     host: str
     packed: bytes
@@ -100,57 +100,55 @@ class Dialled:
 def dialled(
     clients: Sequence[Snapshot], server: Snapshot, ports: Iterable[int], owned: Iterable[bytes]
 ) -> tuple[list[Dialled], list[str]]:
-    """The address that clients dial a server at, where no socket of the server shows it, and why none could be taken.
+    """The addresses of a server that only its clients' connections show, and in words why one could not be told.
+
+    `owned`: packed addresses that hosts are known to have.
 
     A server that listens on any address, and of which no connection to that port is left, does not show its address.
-    If its clients dial one address at that port and no more, it is that one; of two, nobody knows which.
+    If its clients connect to one address at that port and no more, it is that one; of two, which one is unknown.
     """
     known, asked = set(owned), set(ports)
-    spaces = server.namespaces
-    shown = {key[-4:-2] for space in spaces for block in space.table.blocks for key, _, _ in block.rows()}
-    open_to_all = {one.port for space in spaces for one in space.listeners if any_address(one)}
+    namespaces = server.namespaces
+    shown = {key[-4:-2] for namespace in namespaces for block in namespace.table.blocks for key, _, _ in block.rows()}
+    open_to_all = {
+        listener.port
+        for namespace in namespaces
+        for listener in namespace.listeners
+        if listens_on_any_address(listener)
+    }
     taken, doubts = [], []
     for port in sorted(open_to_all & (asked or open_to_all)):
         if port.to_bytes(2, "big") in shown:
             continue
         peers = {
             address.split_key(key)[2]
-            for one in clients
-            for space in one.namespaces
-            for block in space.table.blocks
+            for client in clients
+            for namespace in client.namespaces
+            for block in namespace.table.blocks
             for key, _, _ in block.rows()
             if key[-2:] == port.to_bytes(2, "big")
         }
-        strange = sorted(one for one in peers - known if not address.is_loopback(one))
+        strange = sorted(peer for peer in peers - known if not address.is_loopback(peer))
         if len(strange) == 1 and not peers & known:
             taken.append(Dialled(server.host, strange[0], port))
         elif strange and not peers & known:
             doubts.append(
                 f"{server.host} listens on every address at port {port}, and nothing in its text shows which of the "
-                f"{plural(len(strange), 'address')[:-1]}es dialled there are its own: hosts.{server.host}.addresses in "
+                f"{len(strange)} addresses dialled there are its own: hosts.{server.host}.addresses in "
                 "an inventory would"
             )
     return taken, doubts
 
 
-def any_address(one: ListenSocket) -> bool:
-    """A listener on 0.0.0.0 or ::"""
-    return address.is_unspecified(one.address)
+def listens_on_any_address(listener: ListenSocket) -> bool:
+    """Whether a listener is on 0.0.0.0 or ::."""
+    return address.is_unspecified(listener.address)
 
 
 def with_addresses(snapshot: Snapshot, more: Sequence[bytes]) -> Snapshot:
-    """A snapshot whose host has these addresses as well."""
+    """A snapshot with more packed addresses in each namespace."""
     if not more:
         return snapshot
-    spaces = tuple(
-        Namespace(
-            one.netns,
-            (*one.addresses, *(InterfaceAddress(packed, ()) for packed in more)),
-            one.table,
-            one.listeners,
-            one.covered_ports,
-            one.whole,
-        )
-        for one in snapshot.namespaces
-    )
-    return Snapshot(snapshot.host, snapshot.facts, spaces, snapshot.error, snapshot.transport)
+    added = tuple(InterfaceAddress(packed, ()) for packed in more)
+    spaces = tuple(replace(space, addresses=(*space.addresses, *added)) for space in snapshot.namespaces)
+    return replace(snapshot, namespaces=spaces)

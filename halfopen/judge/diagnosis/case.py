@@ -85,19 +85,21 @@ def listener_of(snapshot: Snapshot | None, place: NetnsRef, key: bytes) -> Liste
     if snapshot is None:
         return None
     found = [
-        one
+        listener
         for namespace in snapshot.namespaces
         if namespace.netns == place.netns
-        for one in namespace.listeners
-        if one.port == port
-        and (one.address == local or address.is_unspecified(one.address))
+        for listener in namespace.listeners
+        if listener.port == port
+        and (listener.address == local or address.is_unspecified(listener.address))
         # An IPv6 wildcard takes IPv4 too, unless it is V6ONLY; an IPv4 one never takes IPv6.
-        and (len(one.address) == 16 or len(local) == 4)
+        and (len(listener.address) == 16 or len(local) == 4)
     ]
-    # Of several that share a port (SO_REUSEPORT) the fullest tells most.
-    return min(
-        found, key=lambda one: (one.address != local, len(one.address) != len(local), -(one.queue or 0)), default=None
-    )
+
+    # Of several that share a port (SO_REUSEPORT), the one with the longest queue.
+    def rank(listener: ListenSocket) -> tuple[bool, bool, int]:
+        return listener.address != local, len(listener.address) != len(local), -(listener.queue or 0)
+
+    return min(found, key=rank, default=None)
 
 
 def is_full(listener: ListenSocket) -> bool | None:

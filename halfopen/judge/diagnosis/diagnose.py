@@ -25,12 +25,12 @@ class Diagnosis:
     @property
     def codes(self) -> tuple[str, ...]:
         """The causes by name."""
-        return tuple(one.code for one in self.reasons)
+        return tuple(reason.code for reason in self.reasons)
 
     @property
     def causes(self) -> tuple[Cause, ...]:
         """As a finding tells them."""
-        return tuple(cause_of(one) for one in self.reasons)
+        return tuple(cause_of(reason) for reason in self.reasons)
 
     @property
     def outlook(self) -> Outlook:
@@ -40,35 +40,35 @@ class Diagnosis:
     @property
     def remedies(self) -> tuple[str, ...]:
         """What to do, as a finding tells it in prose."""
-        return tuple(one.text for one in self.todo if isinstance(one, Remedy))
+        return tuple(step.text for step in self.todo if isinstance(step, Remedy))
 
     @property
     def commands(self) -> tuple[Command, ...]:
         """What to type for it."""
-        return tuple(one for one in self.todo if isinstance(one, Command))
+        return tuple(step for step in self.todo if isinstance(step, Command))
 
 
 def diagnose(case: Case) -> Diagnosis:
     """Explains one finding."""
     reasons = reasons_of(case)
-    return Diagnosis(reasons, prospect_of(case, [one.code for one in reasons]), remedies_of(case, reasons))
+    return Diagnosis(reasons, prospect_of(case, [reason.code for reason in reasons]), remedies_of(case, reasons))
 
 
 def causes_of_all(diagnoses: Sequence[Diagnosis]) -> tuple[Cause, ...]:
     """The causes of findings that have the same ones, with the ranges of their numbers."""
-    return tuple(merged(list(reasons)) for reasons in zip(*(one.reasons for one in diagnoses), strict=True))
+    return tuple(merged(list(reasons)) for reasons in zip(*(diagnosis.reasons for diagnosis in diagnoses), strict=True))
 
 
 def remedies_of_all(diagnoses: Sequence[Diagnosis]) -> tuple[str, ...]:
     """What to do for all of them: each thing once."""
-    return tuple(dict.fromkeys(text for one in diagnoses for text in one.remedies))
+    return tuple(dict.fromkeys(text for diagnosis in diagnoses for text in diagnosis.remedies))
 
 
 def commands_of_all(diagnoses: Sequence[Diagnosis]) -> tuple[Command, ...]:
     """What to type for all of them: one for each purpose, as an example where it differs from finding to finding."""
     found: dict[str, dict[tuple[str, ...], Command]] = {}
-    for one in diagnoses:
-        for command in one.commands:
+    for diagnosis in diagnoses:
+        for command in diagnosis.commands:
             found.setdefault(command.why, {}).setdefault((command.host, *command.argv), command)
     return tuple(example(list(same.values())) for same in found.values())
 

@@ -1,9 +1,9 @@
-"""What becomes of a connection if nobody acts, from the timers of both ends, as the kernel reckons them.
+"""What becomes of a connection if nobody acts, computed from the timers of both ends as the kernel does.
 
 Sources: net/ipv4/tcp_timer.c (retransmits_timed_out, tcp_model_timeout, tcp_write_timeout, tcp_probe_timer,
 tcp_keepalive_timer, tcp_orphan_retries) and inet_connection_sock.c (reqsk_timer_handler). A socket's own
-TCP_USER_TIMEOUT, TCP_SYNCNT and keepalive options are not to be seen from outside: the first two can only end it
-sooner than is said here, and keepalive is reckoned by the host's settings where the timer does not belie them.
+TCP_USER_TIMEOUT, TCP_SYNCNT and keepalive options are invisible from outside. The first two can only end it sooner
+than is said here. Keepalive is computed from the host's settings, unless the timer contradicts them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from halfopen.judge.diagnosis.tcp_signs import (
     trying_s,
     unanswered,
 )
+from halfopen.judge.diagnosis.verdict_traits import TRAITS
 from halfopen.model import Socket
 from halfopen.schema.report import CauseCode, Outlook, OutlookCode, Verdict
 from halfopen.tcp import State, Timer
@@ -41,37 +42,36 @@ class Prospect:
 
 def prospect_of(case: Case, causes: Sequence[CauseCode] = ()) -> Prospect:
     """What becomes of a finding."""
-    special = SPECIAL.get(case.held.verdict)
     if CauseCode.DEFERRED_ACCEPT in causes:
         return Prospect(
             OutlookCode.HEALS,
             ("heals by itself: with the client's first byte, or when the deferral ends and the SYN-ACK is repeated",),
         )
-    if special is not None:
-        return special
-    fates = [fate(end, host, case, causes) for end, host in ends(case)]
-    if not fates:
-        return Prospect(OutlookCode.UNKNOWN, ("nothing of it could be seen",))
-    code = next(code for code in GRAVITY if any(one.code is code for one in fates))
+    if (clause := TRAITS[case.held.verdict].outlook) is not None:
+        return Prospect(OutlookCode.UNKNOWN, (clause,))
+    prospects = [of_end(end, host, case, causes) for end, host in ends(case)]
+    if not prospects:
+        return Prospect(OutlookCode.UNKNOWN, ("no end of it could be read",))
+    code = next(code for code in GRAVITY if any(prospect.code is code for prospect in prospects))
     words = LEADS[code]
-    for at, one in enumerate(fates):
-        words += ("; ", *one.words) if at else one.words
-    known = [one.within_s for one in fates if one.within_s is not None]
-    within = max(known) if code is OutlookCode.HEALS and len(known) == len(fates) else None
+    for at, prospect in enumerate(prospects):
+        words += ("; ", *prospect.words) if at else prospect.words
+    known = [prospect.within_s for prospect in prospects if prospect.within_s is not None]
+    within = max(known) if code is OutlookCode.HEALS and len(known) == len(prospects) else None
     return Prospect(code, words, within)
 
 
 def outlook_of(prospects: Sequence[Prospect]) -> Outlook:
     """The outlook of one finding, or of the findings of a group: the gravest, with the range of its numbers."""
     kinds: dict[tuple[OutlookCode, tuple[str | None, ...]], list[Prospect]] = {}
-    for one in prospects:
-        kinds.setdefault((one.code, shape(one.words)), []).append(one)
+    for prospect in prospects:
+        kinds.setdefault((prospect.code, shape(prospect.words)), []).append(prospect)
     ranked = sorted(kinds.values(), key=lambda found: (GRAVITY.index(found[0].code), -len(found)))
-    told = [tell([one.words for one in found]) for found in ranked]
+    told = [tell([prospect.words for prospect in found]) for found in ranked]
     if len(ranked) > 1:
         told = [f"{len(found)} of {len(prospects)}: {text}" for found, text in zip(ranked, told, strict=True)][:3]
-    limits = [one.within_s for one in prospects]
-    known = [one for one in limits if one is not None]
+    limits = [prospect.within_s for prospect in prospects]
+    known = [limit for limit in limits if limit is not None]
     return Outlook(
         code=ranked[0][0].code,
         within_s=round(max(known), 1) if len(known) == len(limits) else None,
@@ -79,10 +79,10 @@ def outlook_of(prospects: Sequence[Prospect]) -> Outlook:
     )
 
 
-def fate(end: Socket, host: HostEvidence, case: Case, causes: Sequence[CauseCode]) -> Prospect:
+def of_end(end: Socket, host: HostEvidence, case: Case, causes: Sequence[CauseCode]) -> Prospect:
     """What becomes of one end."""
-    for reckon in (by_state, by_timer):
-        found = reckon(end, host, case)
+    for rule in (by_state, by_timer):
+        found = rule(end, host, case)
         if found is not None:
             return found
     return without_timer(end, host, case, causes)
@@ -92,12 +92,12 @@ def by_state(end: Socket, host: HostEvidence, case: Case) -> Prospect | None:
     """States that the kernel ends by itself."""
     expires = end.timer_expires_s
     if end.state is State.SYN_RECV:
-        until = f"{host.name} repeats its SYN-ACK, and " if alone(case) is None else f"{host.name} "
-        return timed(request_left(end, host.sysctls), f"{until}forgets its SYN_RECV in silence")
+        repeats = "repeats its SYN-ACK, and " if alone(case) is None else ""
+        return timed(request_left(end, host.sysctls), host, f"{repeats}forgets its SYN_RECV in silence")
     if end.state is State.SYN_SENT:
-        return timed(connect_left(end, host.sysctls), f"the connect on {host.name} fails (ETIMEDOUT)")
+        return timed(connect_left(end, host.sysctls), host, "gives up its connect (ETIMEDOUT)")
     if end.state is State.TIME_WAIT or (end.timer is Timer.TIMEWAIT and expires is not None):
-        return timed(expires, f"{host.name} forgets its {end.state}")
+        return timed(expires, host, f"forgets its {end.state}")
     return None
 
 
@@ -105,38 +105,43 @@ def by_timer(end: Socket, host: HostEvidence, case: Case) -> Prospect | None:
     """Ends that a running timer ends, unless the other end answers it."""
     if end.timer is Timer.RETRANSMIT:
         left = retransmission_left(end, host.sysctls)
-        return timed(left, f"{host.name} gives up what nobody acknowledges")
+        return timed(left, host, "gives up what nobody acknowledges")
     if end.timer is Timer.PROBE and alone(case) is None and not unanswered(end):
         return Prospect(OutlookCode.UNKNOWN, (f"{host.name} goes on when the program at the other end reads",))
     if end.timer is Timer.PROBE:
-        return timed(probes_left(end, host.sysctls), f"{host.name} gives up probing for room")
+        return timed(probes_left(end, host.sysctls), host, "gives up its zero-window probes")
     if end.timer is Timer.KEEPALIVE:
-        if alone(case) is None and case.held.verdict not in UNHEARD:
+        if alone(case) is None and not TRAITS[case.held.verdict].unheard:
             return None  # the other kernel answers its probes
         if end.state is State.FIN_WAIT2 and end.inode == 0:
-            return timed(end.timer_expires_s, f"{host.name} forgets its FIN_WAIT2")
-        return asking(end, host, case)
+            return timed(end.timer_expires_s, host, "forgets its FIN_WAIT2")
+        return probed(end, host, case)
     return None
 
 
-def asking(end: Socket, host: HostEvidence, case: Case) -> Prospect:
+def probed(end: Socket, host: HostEvidence, case: Case) -> Prospect:
     """An end that keepalive ends, if nobody answers or the other host says RST."""
     first, left = end.timer_expires_s, keepalive_left(end, host.sysctls)
     if first is None:
-        return Prospect(OutlookCode.UNKNOWN, (f"{host.name} asks by keepalive, nobody knows when",))
-    words: Sentence = (f"{host.name} asks by keepalive within ", seconds(first))
+        return Prospect(OutlookCode.UNKNOWN, (f"{host.name} sends keepalive probes, at a time that could not be read",))
+    words: Sentence = (f"{host.name} sends a keepalive probe in ", seconds(first))
     if case.held.verdict is Verdict.HANDSHAKE_STUCK:  # a request socket answers it (tcp_check_req), while it is there
-        return Prospect(OutlookCode.HEALS, (*words, ", and again until the server has forgotten its SYN_RECV"))
+        return Prospect(OutlookCode.HEALS, (*words, ", and more until the server has forgotten its SYN_RECV"))
     if left is None:
-        return Prospect(OutlookCode.HEALS, (*words, ": a RST ends it then, silence after the program's own times"))
-    return Prospect(OutlookCode.HEALS, (*words, ": a RST ends it then, silence within ", seconds(left)), left)
+        return Prospect(
+            OutlookCode.HEALS, (*words, "; a RST ends it then, no answer ends it after a time that is not known")
+        )
+    return Prospect(OutlookCode.HEALS, (*words, "; a RST ends it then, no answer ends it within ", seconds(left)), left)
 
 
-def timed(left: float | None, what: str) -> Prospect:
-    """An end that its kernel ends after so many seconds at the latest."""
+def timed(left: float | None, host: HostEvidence, what: str) -> Prospect:
+    """An end that its kernel ends after `left` seconds at the latest; None where a number that decides was not read."""
     if left is None:
-        return Prospect(OutlookCode.UNKNOWN, (f"{what} at a time that its settings would tell",))
-    return Prospect(OutlookCode.HEALS, (f"{what} within ", seconds(left)), left)
+        numbers = f"sysctls of {host.name}, which could not be read"
+        if host.sysctls:
+            numbers = f"sysctls and timers of {host.name}, which could not all be read"
+        return Prospect(OutlookCode.UNKNOWN, (f"{host.name} {what} after a time that depends on {numbers}",))
+    return Prospect(OutlookCode.HEALS, (f"{host.name} {what} within ", seconds(left)), left)
 
 
 def without_timer(end: Socket, host: HostEvidence, case: Case, causes: Sequence[CauseCode]) -> Prospect:
@@ -150,16 +155,15 @@ def without_timer(end: Socket, host: HostEvidence, case: Case, causes: Sequence[
     whose = f"once the other end is gone, {host.name}" if both else host.name
     last = spoke_last(end, end is case.held.server)
     if end.info is None:
-        return Prospect(
-            OutlookCode.UNKNOWN, (f"{whose} has no timer, and what its program waits for is not to be seen",)
-        )
+        timer = "its timer could not be read" if end.timer is None else "no timer runs"
+        words = f"{whose}: {timer}; what the program waits for cannot be determined"
+        return Prospect(OutlookCode.UNKNOWN, (words,))
     if last is not False:
         waits = "waits to be spoken to" if not last or end is case.held.server else "waits for an answer"
-        words = (f"{whose} {waits}, and no timer asks", *rescue(end, case, causes))
-        return Prospect(OutlookCode.NEVER, words)
+        return Prospect(OutlookCode.NEVER, (f"{whose} {waits}, and no timer runs", *rescue(end, case, causes)))
     failing = "times out" if CauseCode.PATH_DEAD in causes else "is answered with a RST (ECONNRESET)"
     if strays:
-        failing = "is no part of what the other end knows, and is reset or times out"
+        failing = "does not fit what the other end expects, and is reset or times out"
     elif CauseCode.RESET_LOST in causes or CauseCode.MIDDLEBOX_FORGOT in causes:
         failing += ", or times out if that is lost too"
     return Prospect(OutlookCode.FAILS_ON_WRITE, (f"{whose} has no timer; its next write {failing}",))
@@ -276,6 +280,18 @@ def rto_max(sysctls: Mapping[str, int]) -> float:
     return found / 1000 if found else MAX_RTO
 
 
+SYSCTLS_READ = (
+    "tcp_keepalive_intvl",
+    "tcp_keepalive_probes",
+    "tcp_orphan_retries",
+    "tcp_retries2",
+    "tcp_rto_max_ms",
+    "tcp_syn_linear_timeouts",
+    "tcp_syn_retries",
+    "tcp_synack_retries",
+)
+"""The settings that decide when a timer ends an end, by the names of `HostEvidence`."""
+
 GRAVITY = (OutlookCode.NEVER, OutlookCode.FAILS_ON_WRITE, OutlookCode.UNKNOWN, OutlookCode.HEALS)
 """Which of two ends decides what is said of both."""
 
@@ -286,19 +302,6 @@ LEADS: dict[OutlookCode, Sentence] = {
     OutlookCode.UNKNOWN: (),
 }
 
-SPECIAL: dict[Verdict, Prospect] = {
-    Verdict.NEVER_ACCEPTED: Prospect(
-        OutlookCode.UNKNOWN,
-        ("works once the program accepts it; until then no timer ends it",),
-    ),
-    Verdict.AMBIGUOUS: Prospect(
-        OutlookCode.UNKNOWN, ("cannot be told while it is not clear which sockets belong together",)
-    ),
-}
-
-UNHEARD = (Verdict.STALLED, Verdict.CLOSE_LOST, Verdict.DESYNCHRONIZED, Verdict.HANDSHAKE_STUCK)
-"""Verdicts in which an end is not answered although the other end is there."""
-
 ORPHANS = (State.FIN_WAIT1, State.CLOSING, State.LAST_ACK)
 TICK = 0.001  # seconds; no timer is faster
 COOKIE_LIFE = 120.0  # seconds; net/ipv4/syncookies.c MAX_SYNCOOKIE_AGE
@@ -308,5 +311,5 @@ OUTLOOKS: dict[OutlookCode, str] = {
     "the host hold; a program's own timeouts can only make it sooner.",
     OutlookCode.FAILS_ON_WRITE: "Nothing happens while the program reads; when it writes next, it gets an error.",
     OutlookCode.NEVER: "No timer runs and the program only waits: it stays until somebody acts.",
-    OutlookCode.UNKNOWN: "What the end depends on cannot be seen from the two kernels.",
+    OutlookCode.UNKNOWN: "What the end depends on cannot be seen in the two kernels.",
 }

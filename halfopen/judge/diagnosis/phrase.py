@@ -25,7 +25,7 @@ class Amount:
         if self.unit == "seconds":
             return duration(self.value)
         if self.unit == "times":
-            return "once" if self.value == 1 else f"{self.value:.0f} times"
+            return {1.0: "once", 2.0: "twice"}.get(self.value, f"{self.value:.0f} times")
         return f"{self.value:.0f}"
 
 
@@ -60,7 +60,8 @@ def tell(sentences: Sequence[Sentence]) -> str:
         if not amounts:
             words.append(str(parts[0]))
             continue
-        low, high = min(amounts, key=lambda one: one.value).told(), max(amounts, key=lambda one: one.value).told()
+        amounts.sort(key=lambda amount: amount.value)
+        low, high = amounts[0].told(), amounts[-1].told()
         words.append(low if low == high else f"{low} to {high}")
     return "".join(words)
 

@@ -1,4 +1,4 @@
-"""What the kernel's numbers of a socket say, in words that the rules use.
+"""Predicates over tcp_info and socket timers, shared by the rules and the outlook.
 
 Times of struct tcp_info count from the moment a socket was established; before that they mean nothing.
 An end that opened the connection counts its SYN among the bytes that were acknowledged (net/ipv4/tcp_input.c
@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from halfopen.judge.diagnosis.case import Case, HostEvidence
+from halfopen.judge.diagnosis.verdict_traits import TRAITS
 from halfopen.model import Collector, Process, Socket, TcpInfo
-from halfopen.schema.report import Verdict
 from halfopen.tcp import State, Timer
 
 
@@ -66,7 +66,7 @@ def spoke_last(end: Socket, is_server: bool) -> bool | None:
 
 def has_sent(info: TcpInfo) -> bool | None:
     """Whether the end ever sent data, None where the kernel is too old to tell."""
-    counts = [one for one in (info.bytes_sent, info.data_segs_out) if one is not None]
+    counts = [count for count in (info.bytes_sent, info.data_segs_out) if count is not None]
     return any(counts) if counts else None
 
 
@@ -102,7 +102,7 @@ def quiet_before_s(end: Socket) -> float | None:
 
 
 def trying_s(end: Socket) -> float:
-    """Seconds since the first transmission that was never answered, reckoned back through the doubling of its timer."""
+    """Seconds since the first transmission that was never answered, computed back through the doubling of its timer."""
     info, again = end.info, end.retransmits
     if info is None or end.timer is not Timer.RETRANSMIT or not again or end.timer_expires_s is None:
         return 0.0
@@ -149,7 +149,7 @@ def named(process: Process | None, otherwise: str) -> str:
 
 def is_missing(case: Case) -> bool:
     """Whether the finding is an end whose peer is not there any more, or never was."""
-    return case.held.verdict in (Verdict.MISSING_ON_SERVER, Verdict.MISSING_ON_CLIENT, Verdict.CLOSING_ALONE)
+    return TRAITS[case.held.verdict].peer_missing
 
 
 UNTIMED = (State.SYN_SENT, State.SYN_RECV, State.TIME_WAIT)

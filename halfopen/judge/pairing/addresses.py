@@ -1,4 +1,7 @@
-"""What the join stands on: which host and namespace owns which address, and who listens where."""
+"""Which host and network namespace has which address, and who listens where.
+
+Addresses are packed: 4 bytes, or 16 for IPv6.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from halfopen.model import InterfaceAddress, Namespace, NetnsRef, Snapshot
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One role of a check: its places with what was read there."""
+    """One role of a check: its hosts, and their network namespaces with what was read there."""
 
     hosts: frozenset[str]
     namespaces: tuple[tuple[NetnsRef, Namespace], ...]
@@ -19,10 +22,13 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class AddressMap:
-    """Who owns which address, and who listens where: all that the matching needs to know beside the rows.
+    """Who has which address, and who listens where: all that the matching needs beside the rows.
 
-    shared: of the owners, those of addresses that more than one host has. links: the addresses of containers.
-    unread: hosts of the check that gave no table; nothing may be said of their ends.
+    owners: address -> namespaces that have it. shared: the part of `owners` that more than one host has.
+    own: namespace -> its addresses, without loopback. listening: (namespace, port) of every listener.
+    ports: the ports of the check; empty for all. partial: namespaces that were read in part: a row that is missing may
+    exist all the same.
+    links: the interface addresses of every namespace but a host's own, with their prefixes.
     """
 
     owners: Mapping[bytes, tuple[NetnsRef, ...]]
@@ -32,43 +38,47 @@ class AddressMap:
     clients: Side
     servers: Side
     ports: frozenset[int]
-    unread: frozenset[str]
-    unread_addresses: frozenset[bytes] = frozenset()
-    partial: frozenset[NetnsRef] = frozenset()  # read in part: what is not there may be there all the same
+    partial: frozenset[NetnsRef] = frozenset()
     links: Mapping[NetnsRef, tuple[InterfaceAddress, ...]] = field(default_factory=dict)
 
-    def homes(self, place: NetnsRef, packed: bytes) -> tuple[NetnsRef, ...]:
-        """Where a socket with this address lives, from where `place` stands.
+    def namespaces(self) -> dict[NetnsRef, Namespace]:
+        """Every namespace of both roles, each once."""
+        return {**dict(self.clients.namespaces), **dict(self.servers.namespaces)}
+
+    def owners_of(self, netns: NetnsRef, packed: bytes) -> tuple[NetnsRef, ...]:
+        """The namespaces in which a socket with this address would be, as seen from a namespace; empty if unknown.
 
         The kernel keeps a local address to itself, and loopback is every host's own unless one is said to have it.
-        What a container calls its neighbour is its neighbour on the same host, whoever else has that address.
+        Bridge addresses repeat across hosts: from inside a container, resolve the peer on the same host first.
         """
-        if packed in self.own[place]:
-            return (place,)
+        if packed in self.own[netns]:
+            return (netns,)
         owners = self.owners.get(packed, ())
-        near = tuple(one for one in owners if one.host == place.host)
-        if not near and owners and place in self.links:
-            owners = tuple(one for one in owners if not self.has_namesake(place, packed, one.host))
-        return near or owners or ((place,) if address.is_loopback(packed) else ())
+        same_host = tuple(owner for owner in owners if owner.host == netns.host)
+        if not same_host and owners and netns in self.links:
+            owners = tuple(owner for owner in owners if not self.has_namesake(netns, packed, owner.host))
+        return same_host or owners or ((netns,) if address.is_loopback(packed) else ())
 
-    def has_namesake(self, place: NetnsRef, packed: bytes, host: str) -> bool:
+    def has_namesake(self, netns: NetnsRef, packed: bytes, host: str) -> bool:
         """Whether a container's link with this address on it is one that another host has too, under the same prefix.
 
         Two hosts that have the same address on that link, as the bridge of a container engine has, have two links.
         """
-        around = [one for one in self.links[place] if shares_link(one.address, one.prefix, packed)]
+        links = [link for link in self.links[netns] if shares_link(link.address, link.prefix, packed)]
         return any(
-            shares_link(one.address, one.prefix, gate) and {place.host, host} <= {owner.host for owner in owners}
-            for one in around
-            for gate, owners in self.shared.items()
+            shares_link(link.address, link.prefix, gateway) and {netns.host, host} <= {owner.host for owner in owners}
+            for link in links
+            for gateway, owners in self.shared.items()
         )
 
-    def is_mutual(self, place: NetnsRef, local: bytes, peer: bytes) -> bool:
-        """Whether answers of who has the peer's address come back to this place, as seen from there.
+    def is_mutual(self, netns: NetnsRef, local: bytes, peer: bytes) -> bool:
+        """Whether the owners of the peer's address, as seen from a namespace, see the local address in that namespace.
 
         They do not where the peer's host has the local address too: a private network that two hosts call the same.
         """
-        return address.is_loopback(peer) or any(place in self.homes(one, local) for one in self.homes(place, peer))
+        return address.is_loopback(peer) or any(
+            netns in self.owners_of(owner, local) for owner in self.owners_of(netns, peer)
+        )
 
 
 def survey(
@@ -78,42 +88,45 @@ def survey(
     ports: Iterable[int],
     extra: Mapping[str, Sequence[bytes]],
 ) -> AddressMap:
-    """Reads the ground of a check off its snapshots. `extra`: host -> addresses that lead to it though it has none."""
+    """The address map of a check. `extra`: host -> addresses that lead to it though none of its interfaces has them."""
     owners: dict[bytes, list[NetnsRef]] = {}
     own: dict[NetnsRef, frozenset[bytes]] = {}
     listening: set[tuple[NetnsRef, int]] = set()
-    sides: dict[str, list[tuple[NetnsRef, Namespace]]] = {}
+    by_host: dict[str, list[tuple[NetnsRef, Namespace]]] = {}
     for snapshot in snapshots:
-        sides[snapshot.host] = [(NetnsRef(snapshot.host, one.netns), one) for one in snapshot.namespaces]
-        for number, (place, namespace) in enumerate(sides[snapshot.host]):
-            said = set(extra.get(snapshot.host, ())) if number == 0 else set()
-            addresses = {one.address for one in namespace.addresses if not address.is_loopback(one.address)} | said
-            own[place] = frozenset(addresses)
+        by_host[snapshot.host] = [
+            (NetnsRef(snapshot.host, namespace.netns), namespace) for namespace in snapshot.namespaces
+        ]
+        for number, (netns, namespace) in enumerate(by_host[snapshot.host]):
+            addresses = {row.address for row in namespace.addresses if not address.is_loopback(row.address)}
+            addresses |= set(extra.get(snapshot.host, ())) if number == 0 else set()
+            own[netns] = frozenset(addresses)
             for packed in addresses:
-                owners.setdefault(packed, []).append(place)
-            listening |= {(place, one.port) for one in namespace.listeners}
-    roles = [frozenset(names) for names in (clients, servers)]
-    client_side, server_side = (
-        Side(names, tuple(one for host in sorted(names) for one in sides.get(host, ()))) for names in roles
-    )
-    unread = frozenset(name for name in roles[0] | roles[1] if not sides.get(name))
+                owners.setdefault(packed, []).append(netns)
+            listening |= {(netns, listener.port) for listener in namespace.listeners}
+    client_side, server_side = (side_of(names, by_host) for names in (clients, servers))
+    every = [row for rows in by_host.values() for row in rows]
     return AddressMap(
-        {packed: tuple(places) for packed, places in owners.items()},
-        {packed: tuple(places) for packed, places in owners.items() if len({one.host for one in places}) > 1},
-        own,
-        frozenset(listening),
-        client_side,
-        server_side,
-        frozenset(ports),
-        unread,
-        frozenset(packed for name in unread for packed in extra.get(name, ())),
-        frozenset(place for spaces in sides.values() for place, namespace in spaces if not namespace.whole),
-        {place: space.addresses for spaces in sides.values() for place, space in spaces[1:]},
+        owners={packed: tuple(found) for packed, found in owners.items()},
+        shared={packed: tuple(found) for packed, found in owners.items() if len({netns.host for netns in found}) > 1},
+        own=own,
+        listening=frozenset(listening),
+        clients=client_side,
+        servers=server_side,
+        ports=frozenset(ports),
+        partial=frozenset(netns for netns, namespace in every if not namespace.whole),
+        links={netns: namespace.addresses for rows in by_host.values() for netns, namespace in rows[1:]},
     )
+
+
+def side_of(names: Iterable[str], by_host: Mapping[str, Sequence[tuple[NetnsRef, Namespace]]]) -> Side:
+    """The hosts of one role with their namespaces, in the order of their names."""
+    hosts = frozenset(names)
+    return Side(hosts, tuple(row for host in sorted(hosts) for row in by_host.get(host, ())))
 
 
 def shares_link(own: bytes, prefix: int | None, packed: bytes) -> bool:
-    """Whether an address is within the prefix of an interface's own."""
+    """Whether an address is in the network of an interface address. `prefix`: its length in bits, None if unknown."""
     if prefix is None or len(own) != len(packed):
         return False
     shift = 8 * len(own) - prefix

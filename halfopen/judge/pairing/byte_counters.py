@@ -1,30 +1,34 @@
-"""The wide look: byte counters of all connections that agree in state, and the few among them worth a bracket.
+"""Byte counters of all connections that agree in state: which few among them are worth a bracket.
 
 Both sides are asked at the same time, so that a connection at full speed may look contradictory: that is a question,
-not an answer, and three looks in order (see `counters`) clear it. A true contradiction does not pass, since neither
-end takes what the other sends, and is seen at any two moments.
+not an answer, and three looks in order (see `verdict.sequence`) clear it. A true contradiction does not pass, since
+neither end takes what the other sends, and is seen at any two moments.
 """
 
 from __future__ import annotations
 
-from collections import Counter as Tally
+from collections import Counter
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from halfopen import address
 from halfopen.judge.pairing.addresses import AddressMap, Side
-from halfopen.judge.pairing.match import BOTH_ESTABLISHED, Matching, Suspect, resolve
+from halfopen.judge.pairing.connection import BOTH_ESTABLISHED, Suspect, resolve
+from halfopen.judge.pairing.match import Matching
 from halfopen.model import Absence, Lookup, Namespace, NetnsRef, Observation, Socket
 from halfopen.table import Count, CountBlock
 from halfopen.tcp import number_of
 from halfopen.words import plural
 
 Counts = Mapping[NetnsRef, Sequence[CountBlock]]
-"""What the wide look found. A place that is not in it gave no counters: its kernel or its collector has none."""
+"""Namespace -> byte counters of its sockets. One that is missing gave none: its kernel or its collector has none."""
+
+WIDE_LIMIT = 20_000
+"""Connections of a check up to which their byte counters are compared unless asked otherwise."""
 
 
-def widened(ground: AddressMap, matching: Matching, counts: Counts) -> Matching:
-    """The same with what the counters make suspect, and with a note where they could not be compared."""
+def widened(addresses: AddressMap, matching: Matching, counts: Counts) -> Matching:
+    """The matching with what the counters make suspect, and with a note where they could not be compared."""
     if matching.uncounted:
         note = (
             f"byte counters were not compared: {plural(matching.uncounted, 'connection')} agree in state, more than "
@@ -33,50 +37,51 @@ def widened(ground: AddressMap, matching: Matching, counts: Counts) -> Matching:
         return replace(matching, notes=(*matching.notes, note))
     if not matching.established:
         return matching
-    suspects, blind = [], Tally[str]()
-    for one in suspects_of(ground, doubtful(ground, matching.established, counts)):
-        places = (*one.client.places, *one.server.places)
-        lacking = {place.host for place in places if place not in counts}
-        blind.update(lacking)
+    suspects, uncompared = [], Counter[str]()
+    for suspect in suspects_of(addresses, doubtful(addresses, matching.established, counts)):
+        namespaces = (*suspect.client.places, *suspect.server.places)
+        lacking = {netns.host for netns in namespaces if netns not in counts}
+        uncompared.update(lacking)
         if not lacking:
-            suspects.append(one)
+            suspects.append(suspect)
     notes = [
         f"{host}: gave no byte counters, so only the states of {plural(number, 'connection')} were compared"
-        for host, number in sorted(blind.items())
+        for host, number in sorted(uncompared.items())
     ]
     return replace(matching, suspects=(*matching.suspects, *suspects), notes=(*matching.notes, *notes))
 
 
-def doubtful(ground: AddressMap, keys: Iterable[bytes], counts: Counts) -> set[bytes]:
-    """The keys whose two ends do not fit, or were not both seen again."""
-    near, far = seen(ground.clients, counts, False), seen(ground.servers, counts, True)
+def doubtful(addresses: AddressMap, keys: Iterable[bytes], counts: Counts) -> set[bytes]:
+    """The keys whose two ends contradict each other, or of which an end has no counters."""
+    near, far = counts_of(addresses.clients, counts, False), counts_of(addresses.servers, counts, True)
     found = set()
     for key in keys:
-        one, two = near.get(key), far.get(key)
-        # One end's acknowledged may count its SYN.
-        if (
-            one is None
-            or two is None
-            or not one[0] - 1 <= two[1] <= one[0] + one[2]
-            or not two[0] - 1 <= one[1] <= two[0] + two[2]
-        ):
+        first, second = near.get(key), far.get(key)
+        if first is None or second is None or not (consistent(first, second) and consistent(second, first)):
             found.add(key)
     return found
 
 
-def seen(side: Side, counts: Counts, mirrored: bool) -> dict[bytes, Count]:
-    """Key as the client role sees it -> counters, for the sockets of one role."""
+def consistent(sender: Count, receiver: Count) -> bool:
+    """Whether the receiver has at least what was acknowledged to the sender, and at most what that has written."""
+    acknowledged, _, queued = sender
+    _, received, _ = receiver
+    return acknowledged - 1 <= received <= acknowledged + queued  # an end that connected counts its SYN as acknowledged
+
+
+def counts_of(side: Side, counts: Counts, mirrored: bool) -> dict[bytes, Count]:
+    """Key as the client role sees it -> counters, for the sockets of one role. `mirrored`: for the server role."""
     return {
         key: count
-        for place, _ in side.namespaces
-        for block in counts.get(place, ())
+        for netns, _ in side.namespaces
+        for block in counts.get(netns, ())
         for key, count in block.counts(mirrored)
     }
 
 
-def suspects_of(ground: AddressMap, keys: Collection[bytes]) -> list[Suspect]:
-    """Keys of established pairs -> suspects."""
-    return [replace(one.suspect, agreed=BOTH_ESTABLISHED) for one in resolve(ground, set(keys))]
+def suspects_of(addresses: AddressMap, keys: Collection[bytes]) -> list[Suspect]:
+    """Keys of pairs that are established at both ends -> suspects."""
+    return [replace(found.suspect, agreed=BOTH_ESTABLISHED) for found in resolve(addresses, set(keys))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,73 +92,76 @@ class CountQuery:
     single: tuple[Lookup, ...] = ()
 
     def answered(self, place: NetnsRef, own: NetnsRef) -> bool:
-        """Whether look-ups tell all there is to tell of a namespace: what they do not find is not there."""
+        """Whether look-ups show all that was asked of namespace `place`: what they do not find is not there.
+
+        `own`: the host's own network namespace.
+        """
         return not self.dump or place != own
 
 
 def asks(checks: Sequence[tuple[AddressMap, Matching]], able: Container[str]) -> dict[str, CountQuery]:
     """Host -> how it is asked for the counters of its pairs: by look-ups, or by a dump where that is cheaper.
 
-    A look-up costs a host what five rows of a wide dump cost (7 against 1.4 microseconds), and us as much again. A dump
-    shows the host's own network namespace only.
+    `able`: the hosts that can answer. A look-up costs a host what five rows of a dump with counters cost (7 against 1.4
+    microseconds), and us as much again. A dump shows the host's own network namespace only.
     """
     single: dict[str, dict[tuple[NetnsRef, bytes], Lookup]] = {}
     dumped: set[str] = set()
     own: dict[str, NetnsRef] = {}
-    for ground, matching in checks:
+    for addresses, matching in checks:
         if not matching.established:
             continue
-        spaces = {**dict(ground.clients.namespaces), **dict(ground.servers.namespaces)}
-        rows: Tally[str] = Tally()
-        for place, namespace in spaces.items():
-            rows[place.host] += len(namespace.table)
-            own.setdefault(place.host, place)
+        namespaces = addresses.namespaces()
+        rows: Counter[str] = Counter()
+        for netns, namespace in namespaces.items():
+            rows[netns.host] += len(namespace.table)
+            own.setdefault(netns.host, netns)
         few = {host for host, count in rows.items() if 10 * len(matching.established) < count}
         dumped |= rows.keys() - few
-        wanted = matching.established if few else elsewhere(matching.established, spaces, own)
-        for suspect in suspects_of(ground, wanted):
-            for ask in (suspect.client, suspect.server):
-                for place in ask.places:
-                    if place.host in few or place != own[place.host]:
-                        single.setdefault(place.host, {})[place, ask.key] = Lookup(place, ask.key, ask.scope)
+        wanted = matching.established if few else outside_own(matching.established, namespaces, own)
+        for suspect in suspects_of(addresses, wanted):
+            for end in (suspect.client, suspect.server):
+                for netns in end.places:
+                    if netns.host in few or netns != own[netns.host]:
+                        single.setdefault(netns.host, {})[netns, end.key] = Lookup(netns, end.key, end.scope)
     hosts = [host for host in {**single, **dict.fromkeys(sorted(dumped))} if host in able]
     beside = {
-        host: tuple(one for one in single.get(host, {}).values() if host not in dumped or one.place != own[host])
+        host: tuple(
+            lookup for lookup in single.get(host, {}).values() if host not in dumped or lookup.place != own[host]
+        )
         for host in hosts
     }
     return {host: CountQuery(host in dumped, beside[host]) for host in hosts}
 
 
-def elsewhere(
-    keys: Collection[bytes], spaces: Mapping[NetnsRef, Namespace], own: Mapping[str, NetnsRef]
+def outside_own(
+    keys: Collection[bytes], namespaces: Mapping[NetnsRef, Namespace], own: Mapping[str, NetnsRef]
 ) -> frozenset[bytes]:
     """Those of the keys, as the client role sees them, that have an end in another namespace than a host's own."""
     return frozenset(
-        one
-        for place, namespace in spaces.items()
-        if place != own[place.host]
-        for key, _, _ in namespace.table.rows()
-        for one in (key, address.mirror(key))
-        if one in keys
+        key
+        for netns, namespace in namespaces.items()
+        if netns != own[netns.host]
+        for row_key, _, _ in namespace.table.rows()
+        for key in (row_key, address.mirror(row_key))
+        if key in keys
     )
 
 
 def counts_in(sights: Mapping[tuple[NetnsRef, bytes], Observation]) -> dict[NetnsRef, tuple[CountBlock, ...]]:
-    """Exact look-ups -> what a wide dump would have given of them."""
+    """Answers to exact look-ups, by (namespace, key) -> the counters that a dump would have given of them."""
     rows: dict[NetnsRef, list[tuple[int, int, bytes, int, Count]]] = {}
-    for (place, key), one in sights.items():
-        if one is Absence.ABSENT:
-            rows.setdefault(place, [])
-        elif isinstance(one, Socket) and (count := count_of(one)) is not None:
-            rows.setdefault(place, []).append((one.family, one.scope, key, number_of(one.state), count))
-    return {place: CountBlock.of(found) for place, found in rows.items()}
+    for (netns, key), seen in sights.items():
+        if seen is Absence.ABSENT:
+            rows.setdefault(netns, [])
+        elif isinstance(seen, Socket) and (count := count_of(seen)) is not None:
+            rows.setdefault(netns, []).append((seen.family, seen.scope, key, number_of(seen.state), count))
+    return {netns: CountBlock.of(found) for netns, found in rows.items()}
 
 
-def count_of(one: Socket) -> Count | None:
-    """The byte counters of a socket, if its kernel has them."""
-    if one.info is None or one.info.bytes_acked is None or one.info.bytes_received is None or one.send_q is None:
+def count_of(socket: Socket) -> Count | None:
+    """Bytes acknowledged, bytes received and bytes in the send queue of a socket; None if its kernel does not say."""
+    info = socket.info
+    if info is None or info.bytes_acked is None or info.bytes_received is None or socket.send_q is None:
         return None
-    return one.info.bytes_acked, one.info.bytes_received, one.send_q
-
-
-WIDE_LIMIT = 20_000
+    return info.bytes_acked, info.bytes_received, socket.send_q

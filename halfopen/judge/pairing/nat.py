@@ -1,14 +1,14 @@
-"""Translation: what connection tracking says -> the key by which the two ends of a connection are one.
+"""Entries of connection tracking -> one key for both ends of a translated connection.
 
-Translation maps the key, never the socket. A translated connection has one tuple where the client dials and another
-where the server accepts; the rows of both ends get a key of their own, made of two synthetic addresses which nobody
-else can have, so that the join, which knows nothing of this, finds them equal. What comes out of the join gets the
-keys back that the kernels know, with a sentence that says how the two correspond.
+Translation maps the key, never the socket. A translated connection has one tuple where the client connects and another
+where the server accepts; the rows of both ends get a key of their own, made of two synthetic addresses which no
+interface can have, so that the join, which knows nothing of this, finds them equal. What comes out of the join gets
+the keys back that the kernels know, with a sentence that says how the two correspond.
 
 A step is one entry of one namespace: the tuple of the first packet as it came, and as it went on (for ctnetlink's
-orig and reply: the reply, turned round). Steps compose: masquerade on the client's host, then a router, then a
-published port on the server's host. An entry is evidence of translation, never of life: one that no socket has is
-not looked at, and which socket lives is for the looks to say.
+orig and reply: the reply, mirrored). Steps compose: masquerade on the client's host, then a router, then a
+published port on the server's host. An entry is evidence of translation, not of a socket: one that no socket has is
+not looked at, and whether a socket still exists is for the looks to say.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from dataclasses import dataclass, field, replace
 
 from halfopen import address
 from halfopen.judge.pairing.addresses import AddressMap, shares_link
-from halfopen.judge.pairing.match import Matching, Suspect
-from halfopen.model import InterfaceAddress, Namespace, NetnsRef, Snapshot
+from halfopen.judge.pairing.connection import Suspect
+from halfopen.judge.pairing.match import Matching
+from halfopen.model import InterfaceAddress, Namespace, NetnsRef, Snapshot, show_connection
 from halfopen.table import Block, Table
 from halfopen.words import plural
 
@@ -38,9 +39,9 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """A connection as its client's end sees it, and its way: at least one step.
+    """A translated connection: its steps in the order in which the first packet took them, at least one.
 
-    Steps in the order in which the first packet took them. `ambiguous`: more than one way fits.
+    `ambiguous`: more than one sequence of steps fits.
     """
 
     steps: tuple[Step, ...]
@@ -57,81 +58,88 @@ class Flow:
         return self.steps[-1].after
 
     def __str__(self) -> str:
-        parts = [show(self.dialled)]
-        return "; ".join([*parts, *(f"after {step.place.host}: {show(step.after)}" for step in self.steps)])
-
-
-def show(key: bytes) -> str:
-    """`10.0.1.5:40312 -> 10.0.2.9:5432`"""
-    source, source_port, target, target_port = address.split_key(key)
-    return f"{address.endpoint(source, source_port)} -> {address.endpoint(target, target_port)}"
+        steps = (f"after {step.place.host}: {show_connection(step.after)}" for step in self.steps)
+        return "; ".join([show_connection(self.dialled), *steps])
 
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """All steps of all hosts, found by either of their tuples."""
+    """All steps of all hosts. onward: key before -> steps. back: key after -> steps."""
 
-    ground: AddressMap
+    addresses: AddressMap
     onward: Mapping[bytes, tuple[Step, ...]]
     back: Mapping[bytes, tuple[Step, ...]]
 
-    def flow_from(self, place: NetnsRef, key: bytes) -> Flow | None:
-        """The way of a connection whose client's socket is here."""
-        local = key[: (len(key) - 4) // 2]
-        first = [one for one in self.onward.get(key, ()) if place in self.ground.homes(one.place, local)]
-        steps, ambiguous = follow(first, self.onward, lambda one: one.after)
+    def flow_from(self, netns: NetnsRef, key: bytes) -> Flow | None:
+        """The flow of a connection whose client's socket is in this namespace; None if nothing translates it."""
+        first = [step for step in self.onward.get(key, ()) if self.has_local(netns, step, key)]
+        steps, ambiguous = follow(first, self.onward, lambda step: step.after)
         return Flow(steps, ambiguous) if steps else None
 
-    def flow_to(self, place: NetnsRef, key: bytes) -> Flow | None:
-        """The way of a connection whose server's socket is here."""
-        local = key[: (len(key) - 4) // 2]
-        last = [one for one in self.back.get(address.mirror(key), ()) if place in self.ground.homes(one.place, local)]
-        steps, ambiguous = follow(last, self.back, lambda one: one.before)
+    def flow_to(self, netns: NetnsRef, key: bytes) -> Flow | None:
+        """The flow of a connection whose server's socket is in this namespace; None if nothing translates it."""
+        last = [step for step in self.back.get(address.mirror(key), ()) if self.has_local(netns, step, key)]
+        steps, ambiguous = follow(last, self.back, lambda step: step.before)
         return Flow(steps[::-1], ambiguous) if steps else None
+
+    def has_local(self, netns: NetnsRef, step: Step, key: bytes) -> bool:
+        """Whether the local address of a key is in this namespace, as the namespace of a step sees it."""
+        return netns in self.addresses.owners_of(step.place, local_of(key))
+
+
+def local_of(key: bytes) -> bytes:
+    """The local address of a key: two addresses and two ports of 2 bytes."""
+    return key[: (len(key) - 4) // 2]
 
 
 def follow(
     fitting: Sequence[Step], table: Mapping[bytes, tuple[Step, ...]], result: Callable[[Step], bytes]
 ) -> tuple[tuple[Step, ...], bool]:
-    """Steps from the first that fit on, each namespace once, and whether more than one way fits."""
+    """The steps from one of `fitting` on, each namespace once, and whether more than one sequence fits.
+
+    `result`: step -> the key under which `table` has the next one.
+    """
     taken: list[Step] = []
     ambiguous = False
     while fitting and len(taken) < STEPS:
-        ambiguous = ambiguous or len({(one.place.host, result(one)) for one in fitting}) > 1
-        taken.append(min(fitting, key=lambda one: (one.place.host, one.place.netns or 0)))
-        passed = {one.place for one in taken}
-        fitting = [one for one in table.get(result(taken[-1]), ()) if one.place not in passed]
+        ambiguous = ambiguous or len({(step.place.host, result(step)) for step in fitting}) > 1
+        taken.append(min(fitting, key=lambda step: (step.place.host, step.place.netns or 0)))
+        passed = {step.place for step in taken}
+        fitting = [step for step in table.get(result(taken[-1]), ()) if step.place not in passed]
     return tuple(taken), ambiguous
 
 
-def tables_of(snapshots: Iterable[Snapshot], ground: AddressMap) -> Tables:
-    """Every entry of every namespace that was read. `ground` knows the addresses of all these hosts."""
+def tables_of(snapshots: Iterable[Snapshot], addresses: AddressMap) -> Tables:
+    """Every entry of every namespace that was read. `addresses`: the address map of all these hosts."""
     onward: dict[bytes, list[Step]] = {}
     back: dict[bytes, list[Step]] = {}
     for snapshot in snapshots:
-        for space in snapshot.namespaces:
-            place = NetnsRef(snapshot.host, space.netns)
-            for before, after in space.rewrites.pairs() if space.rewrites else ():
-                step = Step(place, before, after)
+        for namespace in snapshot.namespaces:
+            netns = NetnsRef(snapshot.host, namespace.netns)
+            for before, after in namespace.rewrites.pairs() if namespace.rewrites else ():
+                step = Step(netns, before, after)
                 onward.setdefault(before, []).append(step)
                 back.setdefault(after, []).append(step)
-    found = [{key: tuple(steps) for key, steps in table.items()} for table in (onward, back)]
-    return Tables(ground, *found)
+    tables = [{key: tuple(steps) for key, steps in table.items()} for table in (onward, back)]
+    return Tables(addresses, *tables)
 
 
 @dataclass
 class NatKeys:
-    """The keys by which translated ends are joined, and the way back.
+    """Maps the two tuples of a NATed connection to one synthetic key, and back.
 
     roles: the hosts whose sockets are compared; an end on any other leads elsewhere.
     renamed: namespace -> key of a socket there -> the key for the join. real: the inverse, for any namespace.
+    owners: synthetic address -> the namespaces that have it. synthetic: an end -> its synthetic address.
+    listening: (namespace, port of the listener, port that clients connect to) of published ports.
+    inner: namespace -> its addresses on links of containers. gone: hosts with a container that seems to be gone.
     """
 
     tables: Tables
     roles: frozenset[str]
     renamed: dict[NetnsRef, dict[bytes, bytes]] = field(default_factory=dict)
     real: dict[bytes, tuple[bytes, Flow]] = field(default_factory=dict)
-    homes: dict[bytes, tuple[NetnsRef, ...]] = field(default_factory=dict)
+    owners: dict[bytes, tuple[NetnsRef, ...]] = field(default_factory=dict)
     listening: set[tuple[NetnsRef, int, int]] = field(default_factory=set)
     synthetic: dict[tuple[object, ...], bytes] = field(default_factory=dict)
     flows: set[Flow] = field(default_factory=set)
@@ -139,89 +147,93 @@ class NatKeys:
     gone: set[str] = field(default_factory=set)
 
     def add(self, flow: Flow) -> None:
-        """Names the two ends of a flow."""
+        """Gives the two ends of a flow their key for the join."""
         if flow in self.flows:
             return
         self.flows.add(flow)
         client, client_port, dialled, port = address.split_key(flow.dialled)
         _, _, server, server_port = address.split_key(flow.arrived)
-        near, far = self.home(flow.steps[0].place, client), self.home(flow.steps[-1].place, server)
-        there = address.mirror(flow.arrived)
+        near = self.compared_owners(flow.steps[0].place, client)
+        far = self.compared_owners(flow.steps[-1].place, server)
+        server_key = address.mirror(flow.arrived)
         if near and far:
-            one = self.name(near, client)
-            two = self.name(far, server, server_port, dialled)
-            key = address.make_key(one, client_port, two, port)
-            for places, end, named in ((near, flow.dialled, key), (far, there, address.mirror(key))):
-                clash = {self.rename(place, end, named) for place in places} != {named}
-                self.real[named] = (end, replace(flow, ambiguous=True) if clash else flow)
-            self.listening |= {(place, server_port, port) for place in far}
-        else:  # the socket that we know stays, and its peer is the one behind the translation, which leads elsewhere
-            for place in near:
-                self.rename(place, flow.dialled, address.make_key(client, client_port, server, server_port))
-            for place in far:
-                self.rename(place, there, address.make_key(server, server_port, client, client_port))
+            client_name = self.synthetic_address(near, client)
+            server_name = self.synthetic_address(far, server, server_port, dialled)
+            key = address.make_key(client_name, client_port, server_name, port)
+            for owners, real, made in ((near, flow.dialled, key), (far, server_key, address.mirror(key))):
+                clash = {self.rename(netns, real, made) for netns in owners} != {made}
+                self.real[made] = (real, replace(flow, ambiguous=True) if clash else flow)
+            self.listening |= {(netns, server_port, port) for netns in far}
+        else:  # the known socket keeps its address; its peer is the one behind the translation, which leads elsewhere
+            for netns in near:
+                self.rename(netns, flow.dialled, address.make_key(client, client_port, server, server_port))
+            for netns in far:
+                self.rename(netns, server_key, address.make_key(server, server_port, client, client_port))
 
     def has_ends(self, flow: Flow, present: set[tuple[NetnsRef, bytes]]) -> bool:
-        """Whether sockets of both of its ends are there."""
-        ends = (
-            (flow.steps[0].place, flow.dialled),
-            (flow.steps[-1].place, address.mirror(flow.arrived)),
-        )
+        """Whether sockets of both of its ends are among those present, (namespace, key) each."""
+        ends = ((flow.steps[0].place, flow.dialled), (flow.steps[-1].place, address.mirror(flow.arrived)))
         return all(
-            any((place, key) in present for place in self.tables.ground.homes(where, key[: (len(key) - 4) // 2]))
-            for where, key in ends
+            any((netns, key) in present for netns in self.tables.addresses.owners_of(seen_from, local_of(key)))
+            for seen_from, key in ends
         )
 
-    def rename(self, place: NetnsRef, key: bytes, name: bytes) -> bytes:
-        """Gives a socket its key for the join, unless it has one: the one that it has."""
-        return self.renamed.setdefault(place, {}).setdefault(key, name)
+    def rename(self, netns: NetnsRef, key: bytes, made: bytes) -> bytes:
+        """The key of a socket for the join: `made`, unless it has one already."""
+        return self.renamed.setdefault(netns, {}).setdefault(key, made)
 
     def dialled_ports(self, ports: Sequence[int]) -> tuple[int, ...]:
-        """The ports of a check, as clients dial them: a published port stands for the one that the server has."""
+        """The ports of a check, and the published ports that lead to them."""
         more = {port for _, behind, port in self.listening if behind in ports}
         return (*ports, *sorted(more.difference(ports)))
 
-    def home(self, place: NetnsRef, packed: bytes) -> tuple[NetnsRef, ...]:
-        """Where an address lives, as a namespace on the way sees it: among the hosts that are compared."""
-        found = self.tables.ground.homes(place, packed)
-        if not found and any(shares_link(one.address, one.prefix, packed) for one in self.inner.get(place, ())):
+    def compared_owners(self, netns: NetnsRef, packed: bytes) -> tuple[NetnsRef, ...]:
+        """The namespaces that have an address, as a translating namespace sees it, on the hosts that are compared."""
+        owners = self.tables.addresses.owners_of(netns, packed)
+        if not owners and any(shares_link(own.address, own.prefix, packed) for own in self.inner.get(netns, ())):
             # A container had it, and none has it now: its sockets are gone, and the host may be asked for them.
-            self.gone.add(place.host)
-            found = (place,)
-        return tuple(one for one in found if one.host in self.roles)
+            self.gone.add(netns.host)
+            owners = (netns,)
+        return tuple(owner for owner in owners if owner.host in self.roles)
 
-    def name(self, places: tuple[NetnsRef, ...], *what: object) -> bytes:
-        """The synthetic address of an end."""
-        made = self.synthetic.setdefault((places, *what), SYNTHETIC + (len(self.synthetic) + 1).to_bytes(8, "big"))
-        self.homes[made] = places
+    def synthetic_address(self, owners: tuple[NetnsRef, ...], *end: object) -> bytes:
+        """The synthetic address of an end, always the same for the same owners and end."""
+        made = self.synthetic.setdefault((owners, *end), SYNTHETIC + (len(self.synthetic) + 1).to_bytes(8, "big"))
+        self.owners[made] = owners
         return made
 
-    def snapshot(self, one: Snapshot) -> Snapshot:
-        """A snapshot with its translated rows under their new names, for the join alone."""
+    def snapshot(self, snapshot: Snapshot) -> Snapshot:
+        """A snapshot with its translated rows under their keys for the join."""
         return replace(
-            one, namespaces=tuple(self.space(NetnsRef(one.host, space.netns), space) for space in one.namespaces)
+            snapshot,
+            namespaces=tuple(
+                self.namespace(NetnsRef(snapshot.host, namespace.netns), namespace) for namespace in snapshot.namespaces
+            ),
         )
 
-    def space(self, place: NetnsRef, one: Namespace) -> Namespace:
-        """One namespace."""
-        mine = self.renamed.get(place)
-        if not mine:
-            return one
-        blocks = [part for block in one.table.blocks for part in renamed_rows(block, mine)]
-        owned = [InterfaceAddress(made, ()) for made, places in self.homes.items() if place in places]
-        doors = [
+    def namespace(self, netns: NetnsRef, namespace: Namespace) -> Namespace:
+        """One namespace of such a snapshot: its rows, and the addresses and listeners that their keys need."""
+        keys = self.renamed.get(netns)
+        if not keys:
+            return namespace
+        blocks = [part for block in namespace.table.blocks for part in renamed_rows(block, keys)]
+        addresses = [InterfaceAddress(made, ()) for made, owners in self.owners.items() if netns in owners]
+        listeners = [
             replace(listener, port=port)
-            for listener in one.listeners
+            for listener in namespace.listeners
             for where, behind, port in self.listening
-            if where == place and behind == listener.port != port
+            if where == netns and behind == listener.port != port
         ]
         return replace(
-            one, table=Table(tuple(blocks)), addresses=(*one.addresses, *owned), listeners=(*one.listeners, *doors)
+            namespace,
+            table=Table(tuple(blocks)),
+            addresses=(*namespace.addresses, *addresses),
+            listeners=(*namespace.listeners, *listeners),
         )
 
     def restored(self, suspect: Suspect) -> Suspect:
         """A suspect of the join with the keys that the kernels know."""
-        client, server = (self.real.get(ask.key) for ask in (suspect.client, suspect.server))
+        client, server = (self.real.get(end.key) for end in (suspect.client, suspect.server))
         if client is None or server is None:
             return suspect
         return replace(
@@ -233,44 +245,46 @@ class NatKeys:
         )
 
 
-def renamed_rows(block: Block, names: Mapping[bytes, bytes]) -> Iterable[Block]:
-    """The rows of a block, those with a name under it. An untouched block stays the object that it was."""
+def renamed_rows(block: Block, keys: Mapping[bytes, bytes]) -> Iterable[Block]:
+    """The rows of a block, those with a key for the join under it. A block without any stays the object that it was."""
     rows = list(block.rows())
-    if not any(key in names for key, _, _ in rows):
+    if not any(key in keys for key, _, _ in rows):
         return (block,)
-    return Table.of((block.family, block.scope, names.get(key, key), state, marks) for key, state, marks in rows).blocks
+    return Table.of((block.family, block.scope, keys.get(key, key), state, marks) for key, state, marks in rows).blocks
 
 
 def names_of(snapshots: Sequence[Snapshot], tables: Tables, roles: frozenset[str]) -> NatKeys:
-    """Names for every translated connection that a socket of these hosts has."""
-    names = NatKeys(tables, roles, inner=inner_addresses(snapshots))
+    """Keys for the join, for every translated connection that a socket of these hosts has. `roles`: as in `NatKeys`."""
+    keys = NatKeys(tables, roles, inner=inner_addresses(snapshots))
     wanted = tables.onward.keys() | {address.mirror(key) for key in tables.back}
     present: set[tuple[NetnsRef, bytes]] = set()
     flows: dict[Flow, None] = {}
-    for one in snapshots if wanted else ():
-        for space in one.namespaces:
-            place = NetnsRef(one.host, space.netns)
-            for key, _, _ in space.table.rows():
+    for snapshot in snapshots if wanted else ():
+        for namespace in snapshot.namespaces:
+            netns = NetnsRef(snapshot.host, namespace.netns)
+            for key, _, _ in namespace.table.rows():
                 if key in wanted:
-                    present.add((place, key))
-                    found = tables.flow_from(place, key), tables.flow_to(place, key)
+                    present.add((netns, key))
+                    found = tables.flow_from(netns, key), tables.flow_to(netns, key)
                     flows.update((flow, None) for flow in found if flow is not None)
-    # A way that has both ends goes first: a box that the connection left long ago may still have an entry for it.
-    for flow in sorted(flows, key=lambda flow: not names.has_ends(flow, present)):
-        names.add(flow)
-    return names
+    # A flow with both ends goes first: a gateway that the connection left long ago may still have an entry for it.
+    for flow in sorted(flows, key=lambda flow: not keys.has_ends(flow, present)):
+        keys.add(flow)
+    return keys
 
 
 def inner_addresses(snapshots: Iterable[Snapshot]) -> dict[NetnsRef, tuple[InterfaceAddress, ...]]:
-    """A namespace's addresses on links behind which there is nobody but containers, all of which were looked into."""
+    """Namespace -> its addresses on links behind which there are only containers, all of which were looked into."""
     return {
-        NetnsRef(one.host, space.netns): tuple(
-            own for own in space.addresses if set(own.links) & set(space.rewrites.inner) and own.prefix is not None
+        NetnsRef(snapshot.host, namespace.netns): tuple(
+            own
+            for own in namespace.addresses
+            if set(own.links) & set(namespace.rewrites.inner) and own.prefix is not None
         )
-        for one in snapshots
-        if one.facts is not None and one.facts.sees_namespaces
-        for space in one.namespaces
-        if space.rewrites
+        for snapshot in snapshots
+        if snapshot.facts is not None and snapshot.facts.sees_namespaces
+        for namespace in snapshot.namespaces
+        if namespace.rewrites
     }
 
 
@@ -282,25 +296,25 @@ def translated_ports(tables: Tables, ports: Iterable[int]) -> dict[str, set[int]
     asked, found = set(ports), dict[str, set[int]]()
     for steps in tables.onward.values():
         for step in steps:
-            pair = [address.split_key(key) for key in (step.before, step.after)]
-            if pair[0][3] == pair[1][3] or not asked & {pair[0][3], pair[1][3]}:
+            before, after = address.split_key(step.before), address.split_key(step.after)
+            if before[3] == after[3] or not asked & {before[3], after[3]}:
                 continue
-            for packed, port in ((pair[0][0], pair[0][3]), (pair[1][2], pair[1][3])):
-                for place in tables.ground.homes(step.place, packed):
+            for packed, port in ((before[0], before[3]), (after[2], after[3])):
+                for owner in tables.addresses.owners_of(step.place, packed):
                     if port not in asked:
-                        found.setdefault(place.host, set()).add(port)
+                        found.setdefault(owner.host, set()).add(port)
     return found
 
 
-def restore(matching: Matching, names: NatKeys) -> Matching:
-    """What the join found, in the words of the kernels. Byte counters are compared only where nothing translates."""
-    plain = frozenset(key for key in matching.established if key not in names.real)
+def restore(matching: Matching, keys: NatKeys) -> Matching:
+    """The matching with the keys that the kernels know. Byte counters are compared only where nothing translates."""
+    plain = frozenset(key for key in matching.established if key not in keys.real)
     left_out = len(matching.established) - len(plain)
     note = f"byte counters were not compared for {plural(left_out, 'connection')} that a table translates"
     return replace(
         matching,
-        suspects=tuple(map(names.restored, matching.suspects)),
+        suspects=tuple(map(keys.restored, matching.suspects)),
         established=plain,
         notes=(*matching.notes, *([note] if left_out else [])),
-        gone=frozenset(names.gone),
+        gone=frozenset(keys.gone),
     )

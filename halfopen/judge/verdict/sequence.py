@@ -1,4 +1,4 @@
-"""What byte counters, clocks and timers prove about two ESTABLISHED ends: seen first, second, first again.
+"""What byte counters, clocks and timers prove about two ESTABLISHED ends, looked up first, second, first again.
 
 struct tcp_info counts sequence space. `bytes_acked` grows with SND.UNA and `bytes_received` with RCV.NXT
 (net/ipv4/tcp_input.c: tcp_snd_una_update, tcp_rcv_nxt_update); `send_q` is what was written and is not acknowledged
@@ -13,10 +13,10 @@ The 1 is the SYN of an active opener, which only its own end counts. A FIN needs
 got one is not ESTABLISHED. Three looks give both bounds for both directions, at full speed and under any loss.
 
 An end that breaks a bound is not the other end of this connection, with one exception: a socket that was restored from
-a checkpoint, or moved here (TCP_REPAIR), goes on with the old sequence numbers and counts from 0. Such an end is let
-pass if it has never measured a round trip, for then it has seen neither a handshake nor an answer; and whoever broke a
-bound is let pass if the last data of one end came in at the other when it was sent, because then they do talk. That
-also spares two connections that a proxy with the same addresses joins, for as long as data flows through it.
+a checkpoint, or moved here (TCP_REPAIR), goes on with the old sequence numbers and counts from 0. Such an end is
+excepted if it has never measured a round trip, for then it has seen neither a handshake nor an answer. And an end that
+broke a bound is excepted if the last data of one end arrived at the other when it was sent, because then data does
+pass. That also excepts two connections that a proxy with the same addresses joins, as long as data flows through it.
 """
 
 from __future__ import annotations
@@ -39,11 +39,14 @@ class Trio:
 
 
 def verdicts(before: Observation, second: Observation, after: Observation) -> tuple[Verdict, ...]:
-    """What one bracket shows beyond the states, the gravest first; nothing unless both ends are established."""
-    seen = [one for one in (before, second, after) if isinstance(one, Socket) and one.state is State.ESTABLISHED]
-    if len(seen) < 3:
+    """The verdicts of one bracket beyond that of the states, the gravest first; none unless both ends are established.
+
+    before, after: the first end before and after the look at the `second`.
+    """
+    sockets = [seen for seen in (before, second, after) if isinstance(seen, Socket) and seen.state is State.ESTABLISHED]
+    if len(sockets) < 3:
         return ()
-    trio = Trio(*seen)
+    trio = Trio(*sockets)
     found = []
     if contradicts(trio):
         found.append(Verdict.DESYNCHRONIZED)
@@ -57,8 +60,7 @@ def verdicts(before: Observation, second: Observation, after: Observation) -> tu
 
 def contradicts(trio: Trio) -> bool:
     """Whether the counters prove that these are not the two ends of one connection."""
-    infos = [one.info for one in (trio.before, trio.second, trio.after)]
-    before, second, after = infos
+    before, second, after = trio.before.info, trio.second.info, trio.after.info
     if before is None or second is None or after is None or 0 in (before.rtt_us, second.rtt_us):
         return False
     bounds = (
@@ -67,28 +69,28 @@ def contradicts(trio: Trio) -> bool:
         exceeds(second.bytes_received, written(trio.after)),
         exceeds(before.bytes_received, written(trio.second)),
     )
-    return any(bounds) and not talk(before, second, after)
+    return any(bounds) and not data_passes(before, second, after)
 
 
-def exceeds(less: int | None, more: int | None) -> bool:
-    """Whether what cannot be more is more; unknown proves nothing."""
-    return less is not None and more is not None and less > more
+def exceeds(count: int | None, bound: int | None) -> bool:
+    """Whether a number of bytes exceeds its upper bound; None is unknown and proves nothing."""
+    return count is not None and bound is not None and count > bound
 
 
-def acknowledged(one: Socket) -> int | None:
-    """Bytes of data that the other end has acknowledged, at least."""
-    return one.info.bytes_acked - 1 if one.info is not None and one.info.bytes_acked is not None else None
+def acknowledged(socket: Socket) -> int | None:
+    """The least number of bytes of data that the other end has acknowledged; None if unknown."""
+    return socket.info.bytes_acked - 1 if socket.info is not None and socket.info.bytes_acked is not None else None
 
 
-def written(one: Socket) -> int | None:
-    """Bytes of data that the program has written, at most."""
-    if one.info is None or one.info.bytes_acked is None or one.send_q is None:
+def written(socket: Socket) -> int | None:
+    """The greatest number of bytes of data that the program can have written; None if unknown."""
+    if socket.info is None or socket.info.bytes_acked is None or socket.send_q is None:
         return None
-    return one.info.bytes_acked + one.send_q
+    return socket.info.bytes_acked + socket.send_q
 
 
-def talk(before: TcpInfo, second: TcpInfo, after: TcpInfo) -> bool:
-    """Whether the last data of one end came in at the other about when it was sent."""
+def data_passes(before: TcpInfo, second: TcpInfo, after: TcpInfo) -> bool:
+    """Whether the last data of one end arrived at the other about when it was sent."""
     return coincide(
         (before.last_data_sent_ms, after.last_data_sent_ms), (second.last_data_recv_ms,), sender=after, receiver=second
     ) or coincide(
@@ -97,12 +99,14 @@ def talk(before: TcpInfo, second: TcpInfo, after: TcpInfo) -> bool:
 
 
 def coincide(sent: Sequence[int], received: Sequence[int], sender: TcpInfo, receiver: TcpInfo) -> bool:
-    """Whether two ages of last data, one of them seen twice, are the same but for the way and a retransmission.
+    """Whether two ages of last data are the same but for the round trip and a retransmission.
 
-    What retransmits in vain keeps its clock of sent data young, and is heard by nobody. Without data both clocks count
-    from birth, and a middlebox may have been the midwife of both, so there must have been some; but kernels before 5.4
-    (they tell no snd_wnd) count on from the life before when a socket is disconnected and connects again, and of those
-    a common birth is enough.
+    sent, received: the ages in ms, in each look at the sender and at the receiver.
+
+    A sender that retransmits in vain keeps its age of sent data low, and nothing arrives. Without data both ages count
+    from the handshake, and a middlebox may have opened both, so equal ages prove nothing without data; but kernels
+    before 5.4 (they have no snd_wnd) keep the ages of the connection before when a socket is disconnected and connects
+    again, and of those equal ages are enough.
     """
     silent = not receiver.bytes_received or (sender.bytes_acked or 0) <= 1
     if sender.retransmits or (silent and None not in (sender.snd_wnd, receiver.snd_wnd)):
@@ -115,9 +119,9 @@ def coincide(sent: Sequence[int], received: Sequence[int], sender: TcpInfo, rece
 
 
 def sticks(sender: Socket, receiver: Socket) -> bool:
-    """Whether data of one end gets no answer just now, though the other end is there and could take it.
+    """Whether data of one end is unanswered at this moment, though the other end is there and could take it.
 
-    One try may well be on its way still, so there must have been more, or every loss would be worth a second round.
+    A single retransmission may still be in flight, so there must be more, or every loss would cost a second round.
     A probe of a closed window counts while it is unanswered (net/ipv4/tcp_input.c: tcp_ack resets icsk_probes_out), so
     it counts whoever does not read: a program that does not read leaves the answers to its kernel. Retransmissions do
     not count into a closed window, nor when they arrive at an end that has unread data and takes no more (kernels
@@ -133,7 +137,7 @@ def sticks(sender: Socket, receiver: Socket) -> bool:
 
 
 def arrives(sender: Socket, receiver: Socket) -> bool:
-    """Whether the last that the sender sent may have come in: the receiver has had an acknowledgement since.
+    """Whether the last segment of the sender may have arrived: the receiver has had an acknowledgement since.
 
     Any segment that is in the window counts as one (tcp_ack sets rcv_tstamp), a retransmission too.
     """
@@ -143,37 +147,37 @@ def arrives(sender: Socket, receiver: Socket) -> bool:
 
 
 def took_more(sender: Socket, receiver: Socket) -> bool:
-    """Whether the receiver has what the sender does not know of yet: then it is the acknowledgements that get lost."""
+    """Whether the receiver has data that the sender has no acknowledgement for: the acknowledgements get lost."""
     if sender.info is None or receiver.info is None:
         return False
     return exceeds(receiver.info.bytes_received, sender.info.bytes_acked)
 
 
 def stays_stuck(ends: Sequence[tuple[Observation, Observation]]) -> bool:
-    """Whether one of the two ends stuck in every bracket, got nothing acknowledged meanwhile, and tried often enough.
+    """Whether one of the two ends was stuck in every bracket, without progress, and tried often enough.
 
-    The kernel counts retransmissions from 0 again when anything is acknowledged, so that many in a row are many lost
-    in a row: ordinary loss does not do that.
+    `ends`: the first and the second end in each bracket. The kernel counts retransmissions from 0 again when anything
+    is acknowledged, so that many in a row are many lost in a row: ordinary loss does not do that.
     """
     for number in (0, 1):
         senders = [pair[number] for pair in ends]
         receivers = [pair[1 - number] for pair in ends]
         pairs = [
-            (one, two)
-            for one, two in zip(senders, receivers, strict=True)
-            if isinstance(one, Socket) and isinstance(two, Socket) and sticks(one, two)
+            (sender, receiver)
+            for sender, receiver in zip(senders, receivers, strict=True)
+            if isinstance(sender, Socket) and isinstance(receiver, Socket) and sticks(sender, receiver)
         ]
-        if len(pairs) == len(ends) and is_patient([one for one, _ in pairs]):
+        if len(pairs) == len(ends) and is_patient([sender for sender, _ in pairs]):
             return True
     return False
 
 
 def is_patient(senders: Sequence[Socket]) -> bool:
-    """No progress from the first look to the last, and at least PATIENCE tries by then."""
+    """Whether nothing was acknowledged from the first look to the last, and there were PATIENCE tries by then."""
     first, last = senders[0], senders[-1]
-    tries = [one.retransmits or 0 for one in (first, last)]
+    tries = [socket.retransmits or 0 for socket in (first, last)]
     return acknowledged(first) == acknowledged(last) and tries[1] >= max(PATIENCE, tries[0])
 
 
-COINCIDENCE_MS = 1000
-PATIENCE = 3
+COINCIDENCE_MS = 1000  # what two ages may differ by, beside the round trip
+PATIENCE = 3  # retransmissions in a row

@@ -4,8 +4,8 @@ It is total over every state and over ABSENT (looked, not there) and UNSEEN (cou
 answer. UNSEEN never gives a verdict. LISTEN and CLOSE are no ends of a connection: an exact look-up gives the LISTEN
 socket where the tuple is absent, and CLOSE has no peer, so both mean ABSENT.
 
-What the states alone cannot tell is told apart by `judge_pair`: two established ends are fine unless the server's
-socket has no inode, which means that its program has not accepted it (net/ipv4/inet_connection_sock.c:
+`judge_pair` adds what the states alone do not show: two established ends are healthy unless the server's socket has no
+inode, which means that its program has not accepted it (net/ipv4/inet_connection_sock.c:
 inet_csk_accept gives the socket its inode).
 """
 
@@ -30,23 +30,23 @@ Answer = Verdict | Accord
 Seen = State | Absence
 
 
-def state_of_sight(sight: Observation) -> Seen:
-    """A sight as THE TABLE knows it."""
-    if isinstance(sight, Absence):
-        return sight
-    return Absence.ABSENT if sight.state in NO_END else sight.state
+def state_seen(seen: Observation) -> Seen:
+    """What was observed at one end, as a row or column of THE TABLE: ABSENT for LISTEN and CLOSE."""
+    if isinstance(seen, Absence):
+        return seen
+    return Absence.ABSENT if seen.state in NO_END else seen.state
 
 
 def judge_pair(client: Observation, server: Observation) -> Answer:
-    """The verdict about one connection from what was seen at its two ends."""
-    answer = THE_TABLE[state_of_sight(client), state_of_sight(server)]
+    """The answer for one connection from what was observed at its two ends."""
+    answer = THE_TABLE[state_seen(client), state_seen(server)]
     if answer is Accord.AGREE and in_accept_queue(client, server):
         return Verdict.NEVER_ACCEPTED
     return answer
 
 
 def in_accept_queue(client: Observation, server: Observation) -> bool:
-    """Both ends established, and nobody has taken the server's socket from the accept queue."""
+    """Whether both ends are established, and the server's program has not accepted: its socket has no inode."""
     return (
         isinstance(client, Socket)
         and isinstance(server, Socket)
@@ -57,7 +57,7 @@ def in_accept_queue(client: Observation, server: Observation) -> bool:
 
 
 def make_table() -> dict[tuple[Seen, Seen], Answer]:
-    """Spells RULES out over all pairs. ValueError where two rules answer one pair differently."""
+    """RULES -> the answer for each pair of states. ValueError where two rules answer one pair differently."""
     table: dict[tuple[Seen, Seen], Answer] = {}
     for clients, servers, either_order, answer in RULES:
         pairs = set(product(clients, servers))

@@ -12,18 +12,19 @@ from halfopen.judge.diagnosis.case import Case
 from halfopen.judge.diagnosis.rules.application import APPLICATION_RULES
 from halfopen.judge.diagnosis.rules.commands import capture
 from halfopen.judge.diagnosis.rules.gone import GONE_RULES
-from halfopen.judge.diagnosis.rules.handshake import HANDSHAKE_RULES, queue_facts
+from halfopen.judge.diagnosis.rules.handshake import HANDSHAKE_RULES
 from halfopen.judge.diagnosis.rules.path import PATH_RULES
 from halfopen.judge.diagnosis.rules.remedies import end_it
-from halfopen.judge.diagnosis.rules.rule import About, Fact, Reason, Remedy, Rule, Step, idle_fact
+from halfopen.judge.diagnosis.rules.rule import About, Fact, Reason, Remedy, Rule, Step, idle_fact, queue_facts
 from halfopen.judge.diagnosis.tcp_signs import ends, heard_s
-from halfopen.schema.report import CauseCode, Command, Verdict
+from halfopen.judge.diagnosis.verdict_traits import CAPTURE, TRAITS
+from halfopen.schema.report import CauseCode, Command
 
 
 def reasons_of(case: Case) -> tuple[Reason, ...]:
     """All causes that fit a finding, those that were seen in the act alone; `unknown` where none does."""
     found = [reason for rule in RULES if (reason := rule.find(case)) is not None]
-    return tuple([one for one in found if one.decisive] or found) or (unknown(case),)
+    return tuple([reason for reason in found if reason.decisive] or found) or (unknown(case),)
 
 
 def unknown(case: Case) -> Reason:
@@ -37,7 +38,7 @@ def unknown(case: Case) -> Reason:
     elif not case.server.after and not case.server.before:
         summary = f"the counters of {case.server.name} would tell, and could not be read"
     else:
-        summary = DECIDERS.get(case.held.verdict, CAPTURE)
+        summary = TRAITS[case.held.verdict].decider
     return Reason(CauseCode.UNKNOWN, summary, (*queue_facts(case), *facts))
 
 
@@ -48,22 +49,22 @@ def remedies_of(case: Case, reasons: Sequence[Reason]) -> tuple[Step, ...]:
     if any(reason.summary == CAPTURE for reason in reasons):
         found += capture(case)
     last = list(end_it(case))
-    kept: list[Step] = [*said_once(one for one in found if isinstance(one, Remedy))]
-    kept += dict.fromkeys(one for one in found if isinstance(one, Command))
-    kept = [one for one in kept if one not in last]
-    if len(reasons) > 1 and not any(one.decisive for one in reasons) and case.held.verdict in TELLERS:
-        teller = TELLERS[case.held.verdict].format(case.client.name, case.server.name)
-        kept.insert(0, Remedy(f"to tell which: {teller}"))
+    kept: list[Step] = [*said_once(step for step in found if isinstance(step, Remedy))]
+    kept += dict.fromkeys(step for step in found if isinstance(step, Command))
+    kept = [step for step in kept if step not in last]
+    teller = TRAITS[case.held.verdict].teller
+    if teller is not None and len(reasons) > 1 and not any(reason.decisive for reason in reasons):
+        kept.insert(0, Remedy(f"to tell which: {teller.format(case.client.name, case.server.name)}"))
     return (*kept, *last)
 
 
 def said_once(remedies: Iterable[Remedy]) -> Iterable[Remedy]:
     """Of those that advise the same, the one that says most."""
     by_topic: dict[str, Remedy] = {}
-    for one in remedies:
-        topic = one.topic or one.text
-        if topic not in by_topic or len(one.text) > len(by_topic[topic].text):
-            by_topic[topic] = one
+    for remedy in remedies:
+        topic = remedy.topic or remedy.text
+        if topic not in by_topic or len(remedy.text) > len(by_topic[topic].text):
+            by_topic[topic] = remedy
     return by_topic.values()
 
 
@@ -80,20 +81,3 @@ ABOUT: dict[CauseCode, About] = {rule.code: rule.about for rule in RULES} | {
 """What is to be said of each cause; made from RULES, so that each cause has one rule."""
 
 INFOLESS = ("SYN_RECV", "TIME_WAIT")
-
-CAPTURE = "a capture of one such connection on both hosts at once would tell"
-
-TELLERS: dict[Verdict, str] = {
-    Verdict.MISSING_ON_SERVER: "the log of the program on {1} when {0} last heard of it, or a capture on both hosts",
-    Verdict.MISSING_ON_CLIENT: "the log of the program on {0} when {1} last heard of it, or a capture on both hosts",
-    Verdict.CONNECT_UNANSWERED: "a capture on {1}: does the SYN arrive there, and is it answered?",
-}
-"""What tells causes apart that all fit; 0 is the client's host, 1 the server's."""
-
-DECIDERS: dict[Verdict, str] = {
-    Verdict.MISSING_ON_SERVER: "nothing on the server tells how it lost its end: its program's log at the time this "
-    "end last heard of it, or a capture on both hosts when it happens again, would",
-    Verdict.MISSING_ON_CLIENT: "nothing on the client tells how it lost its end: its program's log at the time the "
-    "server last heard of it, or a capture on both hosts when it happens again, would",
-    Verdict.AMBIGUOUS: "addresses that belong to one host only would tell the sockets apart; see which hosts share one",
-}

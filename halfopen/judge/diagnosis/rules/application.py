@@ -1,4 +1,4 @@
-"""Causes that are programs: TCP does what they say, and they say nothing."""
+"""Causes that lie in a program: it does not accept, does not close or does not read."""
 
 from __future__ import annotations
 
@@ -7,9 +7,25 @@ from collections.abc import Iterator
 from halfopen.judge.diagnosis.case import Case, HostEvidence
 from halfopen.judge.diagnosis.phrase import Amount, seconds
 from halfopen.judge.diagnosis.rules.commands import see_program
-from halfopen.judge.diagnosis.rules.handshake import queue_facts
-from halfopen.judge.diagnosis.rules.remedies import accept_apart, end_it, keepalive_for, raise_backlog
-from halfopen.judge.diagnosis.rules.rule import About, Fact, Reason, Remedy, Rule, Step, idle_fact
+from halfopen.judge.diagnosis.rules.remedies import (
+    KEEPALIVE_SYSCTLS,
+    accept_apart,
+    end_it,
+    keepalive_for,
+    raise_backlog,
+)
+from halfopen.judge.diagnosis.rules.rule import (
+    About,
+    Fact,
+    Needs,
+    Reason,
+    Remedy,
+    Rule,
+    Source,
+    Step,
+    idle_fact,
+    queue_facts,
+)
 from halfopen.judge.diagnosis.tcp_signs import ends, heard_s, named, queued, window_closed
 from halfopen.model import Socket
 from halfopen.schema.report import CauseCode, Verdict
@@ -98,7 +114,7 @@ def other_end(case: Case, end: Socket) -> tuple[Socket | None, HostEvidence]:
 
 
 def remedies_of_not_accepting(case: Case) -> Iterator[Step]:
-    """Accept."""
+    """Remedies for APPLICATION_NOT_ACCEPTING."""
     yield Remedy("see what it does instead of accepting: a stack dump shows where it waits")
     yield from see_program(case.server, case.listener_process, "see what it does instead of accepting")
     yield accept_apart(case)
@@ -107,7 +123,7 @@ def remedies_of_not_accepting(case: Case) -> Iterator[Step]:
 
 
 def remedies_of_not_closing(case: Case) -> Iterator[Step]:
-    """Close at the end of the stream."""
+    """Remedies for APPLICATION_NOT_CLOSING."""
     found = closer(case)
     if found is None:
         return
@@ -115,14 +131,15 @@ def remedies_of_not_closing(case: Case) -> Iterator[Step]:
     process = host.owner(end)
     program = process.name if process else "the program"
     yield Remedy(
-        f"let {program} on {host.name} close when a read returns 0 (end of the stream); a leak of these ends in EMFILE"
+        f"let {program} on {host.name} close when a read returns 0 (end of the stream); "
+        "leaked sockets exhaust file descriptors (EMFILE)"
     )
     yield Remedy(f"until then a restart of {program} closes them all")
     yield from end_it(case)
 
 
 def remedies_of_not_reading(case: Case) -> Iterator[Step]:
-    """Read."""
+    """Remedies for APPLICATION_NOT_READING."""
     for end, host in ends(case):
         if window_closed(end):
             other, at = other_end(case, end)
@@ -134,6 +151,11 @@ def remedies_of_not_reading(case: Case) -> Iterator[Step]:
 APPLICATION_RULES = (
     Rule(
         CauseCode.APPLICATION_NOT_ACCEPTING,
+        Needs(
+            vital=(Source.LISTENERS,),
+            useful=(Source.TCP_INFO, Source.BACKLOGS, Source.SYSCTLS, Source.PROCESSES),
+            sysctls=("somaxconn",),
+        ),
         not_accepting,
         remedies_of_not_accepting,
         About(
@@ -146,6 +168,9 @@ APPLICATION_RULES = (
     ),
     Rule(
         CauseCode.APPLICATION_NOT_CLOSING,
+        Needs(
+            useful=(Source.TCP_INFO, Source.PROCESSES),
+        ),
         not_closing,
         remedies_of_not_closing,
         About(
@@ -159,6 +184,11 @@ APPLICATION_RULES = (
     ),
     Rule(
         CauseCode.APPLICATION_NOT_READING,
+        Needs(
+            vital=(Source.TIMERS,),
+            useful=(Source.SYSCTLS, Source.PROCESSES),
+            sysctls=KEEPALIVE_SYSCTLS,
+        ),
         not_reading,
         remedies_of_not_reading,
         About(

@@ -40,7 +40,7 @@ def set_now(host: HostEvidence, holder: Process | None, name: str, value: int) -
 def see_program(host: HostEvidence, process: Process | None, why: str) -> Iterator[Command]:
     """Shows where a program waits: its own stack where its runtime tells it, else the kernel's of its main thread.
 
-    jstack asks by SIGQUIT, which ends a program that is no JVM.
+    jstack sends SIGQUIT, which ends a program that is not a JVM.
     """
     if process is None:
         return
@@ -60,7 +60,7 @@ def see_filters(case: Case) -> Iterator[Command]:
         _, _, peer, _ = address.split_key(key)
         # A link-local address leads nowhere without an interface.
         route = [] if address.is_link_local(peer) else [["ip", "route", "get", address.show(peer)]]
-        asked = "; ".join(shlex.join(one) for one in [*route, ["nft", "list", "ruleset"], ["conntrack", "-S"]])
+        asked = "; ".join(shlex.join(argv) for argv in [*route, ["nft", "list", "ruleset"], ["conntrack", "-S"]])
         yield from there(host, holder, f"see where the {side}'s host sends it, and what it drops", ["sh", "-c", asked])
 
 

@@ -7,8 +7,19 @@ from collections.abc import Iterator
 from halfopen.judge.diagnosis.case import Case
 from halfopen.judge.diagnosis.phrase import seconds, times
 from halfopen.judge.diagnosis.rules.commands import see_filters
-from halfopen.judge.diagnosis.rules.remedies import end_it, keepalive_for
-from halfopen.judge.diagnosis.rules.rule import About, Fact, Reason, Remedy, Rule, Step, counted, idle_fact
+from halfopen.judge.diagnosis.rules.remedies import KEEPALIVE_SYSCTLS, end_it, keepalive_for
+from halfopen.judge.diagnosis.rules.rule import (
+    About,
+    Fact,
+    Needs,
+    Reason,
+    Remedy,
+    Rule,
+    Source,
+    Step,
+    counted,
+    idle_fact,
+)
 from halfopen.judge.diagnosis.tcp_signs import (
     Alone,
     alone,
@@ -41,13 +52,13 @@ def peer_rebooted(case: Case) -> Reason | None:
                 Fact(other.name, ("has been up for ", seconds(uptime), " only")),
                 *idle_fact(host.name, heard_s(end)),
             )
-            summary = f"{other.name} has started anew since {host.name} last heard of it, and knows nothing of before"
+            summary = f"{other.name} has restarted since {host.name} last heard of it, and has lost its connections"
             return Reason(CauseCode.PEER_REBOOTED, summary, facts, decisive=True)
     return None
 
 
 def peer_vanished(case: Case) -> Reason | None:
-    """The other end went without a word: no RST left its host, or the program that held it is gone."""
+    """The other end went without a FIN or RST: no RST left its host, or the program that held it is gone."""
     left = survivor(case)
     if left is None:
         return None
@@ -55,7 +66,9 @@ def peer_vanished(case: Case) -> Reason | None:
     resets, ended = left.other.value("OutRsts"), left.other.value("EstabResets")
     if left.is_client and nothing_listens(case):
         facts.append(Fact(left.other.name, ("has nothing that listens on this port any more",)))
-        summary = f"the program, container or machine that had this end on {left.other.name} is gone, without a word"
+        summary = (
+            f"the program, container or machine that had this end on {left.other.name} is gone, without FIN or RST"
+        )
         return Reason(CauseCode.PEER_VANISHED, summary, tuple(facts))
     if resets == 0 and ended and not left.other.value("TCPAbortOnTimeout"):
         facts += counted(left.other, "EstabResets", "OutRsts")
@@ -127,14 +140,14 @@ def survivor(case: Case) -> Alone | None:
 
 
 def remedies_of_reboot(case: Case) -> Iterator[Step]:
-    """A host that comes back cannot tell anybody what it has lost: the survivor has to ask."""
+    """Remedies for PEER_REBOOTED and PEER_VANISHED: only the end that is left can find out, by keepalive."""
     left = alone(case)
     yield keepalive_for(left.host if left else case.server, None)
     yield from end_it(case)
 
 
 def remedies_of_reset(case: Case) -> Iterator[Step]:
-    """The RST must get through, or the survivor must ask."""
+    """Remedies for RESET_LOST: let the RST through, or let the end that is left probe."""
     left = alone(case)
     if left is not None:
         yield Remedy(
@@ -147,7 +160,7 @@ def remedies_of_reset(case: Case) -> Iterator[Step]:
 
 
 def remedies_of_middlebox(case: Case) -> Iterator[Step]:
-    """Speak more often than the box forgets."""
+    """Remedies for MIDDLEBOX_FORGOT: keepalive more often than the idle limit of the box."""
     quiet = [found for end, _ in ends(case) if (found := quiet_before_s(end)) is not None]
     limit = min((limit for limit, _ in IDLE_LIMITS if quiet and max(quiet) > limit), default=None)
     for host in dict.fromkeys(host.name for _, host in ends(case)):
@@ -169,33 +182,58 @@ IDLE_LIMITS = (
 GONE_RULES = (
     Rule(
         CauseCode.PEER_REBOOTED,
+        Needs(
+            vital=(Source.TCP_INFO, Source.UPTIME),
+            useful=(Source.SYSCTLS,),
+            sysctls=KEEPALIVE_SYSCTLS,
+        ),
         peer_rebooted,
         remedies_of_reboot,
         About(
-            "The host that misses the connection has started anew since the other end last heard of it.",
-            "A host that crashes or loses power tells nobody. When it is up again it knows none of its old "
-            "connections, and answers with RST only when it is spoken to. An end that only reads waits for ever.",
+            "The host that misses the connection has restarted since the other end last heard of it.",
+            "A host that crashes or loses power sends neither FIN nor RST. When it is up again it knows none of its "
+            "old connections, and answers with RST only when it is spoken to. An end that only reads waits for ever.",
             "The uptime of the host is shorter than the time since the other end last heard anything.",
-            "Let the end that waits ask: SO_KEEPALIVE, TCP_USER_TIMEOUT or a heartbeat. Or end it: the report has the "
-            "command.",
+            "Let the end that waits probe: SO_KEEPALIVE, TCP_USER_TIMEOUT or a heartbeat. Or end it: the report has "
+            "the command.",
         ),
     ),
     Rule(
         CauseCode.RESET_LOST,
+        Needs(
+            vital=(Source.COUNTERS,),
+            useful=(Source.TCP_INFO, Source.TIMERS, Source.UPTIME, Source.SYSCTLS),
+            counters=(
+                "OutRsts",
+                "EstabResets",
+                "TCPAbortOnData",
+                "TCPAbortOnClose",
+            ),
+            sysctls=KEEPALIVE_SYSCTLS,
+        ),
         reset_lost,
         remedies_of_reset,
         About(
             "The other end ended the connection with RST, and the RST was lost on the way.",
             "A RST is sent once and never repeated. A firewall that has forgotten the connection, or calls the RST "
-            "invalid, drops it, and the other end goes on believing.",
+            "invalid, drops it, and the other end still takes the connection for open.",
             "The host that misses the connection has sent RSTs (OutRsts) and dropped established connections "
             "(EstabResets); surest where OutRsts grows while the other end sends and hears nothing. The counters are "
             "of the whole host: where they merely fit, another cause may be named beside it.",
-            "Let RSTs pass the firewall. Let the end that is left ask: keepalive or a heartbeat.",
+            "Let RSTs pass the firewall. Let the end that is left probe: keepalive or a heartbeat.",
         ),
     ),
     Rule(
         CauseCode.PEER_VANISHED,
+        Needs(
+            useful=(Source.COUNTERS, Source.LISTENERS, Source.TCP_INFO, Source.UPTIME, Source.SYSCTLS),
+            counters=(
+                "OutRsts",
+                "EstabResets",
+                "TCPAbortOnTimeout",
+            ),
+            sysctls=KEEPALIVE_SYSCTLS,
+        ),
         peer_vanished,
         remedies_of_reboot,
         About(
@@ -204,19 +242,24 @@ GONE_RULES = (
             "address that moved to another machine leaves them behind. No FIN and no RST was ever sent.",
             "The host has been up for longer than the silence, and nothing listens there any more; or it dropped "
             "established connections (EstabResets) without sending a single RST (OutRsts).",
-            "Let the end that is left ask: keepalive, TCP_USER_TIMEOUT or a heartbeat. Let failovers reset what they "
+            "Let the end that is left probe: keepalive, TCP_USER_TIMEOUT or a heartbeat. Let failovers reset what they "
             "leave.",
         ),
     ),
     Rule(
         CauseCode.MIDDLEBOX_FORGOT,
+        Needs(
+            vital=(Source.TCP_INFO,),
+            useful=(Source.TIMERS, Source.UPTIME, Source.SYSCTLS),
+            sysctls=("nf_conntrack_tcp_timeout_established", *KEEPALIVE_SYSCTLS),
+        ),
         middlebox_forgot,
         remedies_of_middlebox,
         About(
-            "A box between the hosts may have forgotten the connection while nobody spoke.",
+            "A box between the hosts may have forgotten the connection while it was idle.",
             "Firewalls, NAT and load balancers keep a table of connections and drop what has been idle for too long, "
-            "mostly without telling anybody. What either end sends after that is dropped; the end that tries gives "
-            "up, and the one that only reads never learns.",
+            "mostly without a RST to either side. What either end sends after that is dropped; the end that tries "
+            "gives up, and the one that only reads never learns.",
             "The connection was silent beyond a well-known limit (240, 350, 900 or 3600 s) or the conntrack timeout of "
             "one of the hosts, and no keepalive timer runs. It can only fit, never be proven from the two hosts: a "
             "look at the box decides.",

@@ -4,7 +4,7 @@ The kernel's ways (net/ipv4/tcp_input.c tcp_conn_request, tcp_minisocks.c tcp_ch
 cookie_v4_check): a server that is short of room answers with a SYN cookie and keeps no trace, or keeps a request
 socket that sends its SYN-ACK again and again. The client is established after the first SYN-ACK, whatever becomes of
 its ACK. A request socket whose ACK is refused because the accept queue is full stays in SYN_RECV and, after
-tcp_synack_retries, is forgotten without a word; a cookie whose ACK is refused leaves nothing at all.
+tcp_synack_retries, is forgotten without a RST; a cookie whose ACK is refused leaves nothing at all.
 """
 
 from __future__ import annotations
@@ -12,10 +12,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from halfopen.judge.diagnosis.case import Case, is_full
-from halfopen.judge.diagnosis.phrase import Amount, Sentence, seconds, times
+from halfopen.judge.diagnosis.phrase import Sentence, seconds, times
 from halfopen.judge.diagnosis.rules.commands import capture, see_filters, set_now
-from halfopen.judge.diagnosis.rules.remedies import accept_apart, end_it, keepalive_for, raise_backlog
-from halfopen.judge.diagnosis.rules.rule import About, Fact, Reason, Remedy, Rule, Step, counted
+from halfopen.judge.diagnosis.rules.remedies import (
+    KEEPALIVE_SYSCTLS,
+    accept_apart,
+    end_it,
+    keepalive_for,
+    raise_backlog,
+)
+from halfopen.judge.diagnosis.rules.rule import (
+    About,
+    Fact,
+    Needs,
+    Reason,
+    Remedy,
+    Rule,
+    Source,
+    Step,
+    counted,
+    queue_facts,
+)
 from halfopen.judge.diagnosis.tcp_signs import has_sent, heard_s, never_confirmed, nothing_listens, since_boot
 from halfopen.model import TcpInfo
 from halfopen.schema.report import CauseCode, Verdict
@@ -133,7 +150,7 @@ def connection_refused_silently(case: Case) -> Reason | None:
     else:
         facts += counted(case.server, "ListenDrops")
         room = "the port is open and has room, so " if case.listener is not None else ""
-        summary = f"{room}something between drops the SYN without a word"
+        summary = f"{room}something between drops the SYN without an answer"
     return Reason(CauseCode.CONNECTION_REFUSED_SILENTLY, summary, tuple(facts), decisive=closed)
 
 
@@ -171,29 +188,6 @@ def refuses(case: Case) -> bool:
     return case.listener is not None and bool(is_full(case.listener))
 
 
-def queue_facts(case: Case) -> list[Fact]:
-    """The listener's accept queue, and what limits it."""
-    listener = case.listener
-    if listener is None or listener.queue is None:
-        return []
-    process = case.listener_process
-    who = f" ({process.name}, pid {process.pid})" if process else ""
-    words: Sentence = (f"{case.listener_name}{who} has ", Amount(listener.queue))
-    if listener.backlog is not None:
-        words += (" of ", Amount(listener.backlog))
-    return [Fact(case.server.name, (*words, " in its accept queue", *(limit(case) if is_full(listener) else ())))]
-
-
-def limit(case: Case) -> Sentence:
-    """That a queue is full, and who set its length: the argument of listen(), or somaxconn that caps it."""
-    backlog, most = case.listener.backlog if case.listener else None, case.server.sysctls.get("somaxconn")
-    if backlog is None or most is None:
-        return (": full",)
-    if backlog < most:
-        return (": full; its own listen() is the limit, somaxconn ", Amount(most))
-    return (": full; the limit is somaxconn, ", Amount(most))
-
-
 def retried(case: Case) -> list[Fact]:
     """How often each side has tried."""
     client, server = case.held.client, case.held.server
@@ -203,7 +197,8 @@ def retried(case: Case) -> list[Fact]:
     if client is not None and client.state is State.SYN_SENT and client.retransmits is not None:
         found.append(Fact(case.client.name, ("has sent its SYN ", times(client.retransmits + 1))))
     elif client is not None and client.info is not None and client.info.segs_in is not None:
-        found.append(Fact(case.client.name, ("has received it ", times(client.info.segs_in), " and answered")))
+        answered = " and answered each one" if client.info.segs_in > 1 else " and answered it"
+        found.append(Fact(case.client.name, ("received the SYN-ACK ", times(client.info.segs_in), answered)))
     return found
 
 
@@ -214,7 +209,7 @@ def unconfirmed(case: Case, info: TcpInfo) -> list[Fact]:
 
 
 def remedies_of_overflow(case: Case) -> Iterator[Step]:
-    """Room in the queue, and a client that notices."""
+    """Remedies for ACCEPT_QUEUE_OVERFLOW: room in the queue, and a client that notices."""
     yield accept_apart(case)
     yield from raise_backlog(case)
     if case.server.value("SyncookiesSent"):
@@ -224,7 +219,7 @@ def remedies_of_overflow(case: Case) -> Iterator[Step]:
 
 
 def remedies_of_lost_ack(case: Case) -> Iterator[Step]:
-    """Where the ACK goes, and how to need it less."""
+    """Remedies for SYN_COOKIE_ACK_LOST and FINAL_ACK_LOST: find what drops the ACK, and depend on it less."""
     yield Remedy(
         f"find what drops a bare ACK from {case.client.name} to {case.server.name}: look at packet filters and "
         "captures on both sides"
@@ -245,7 +240,7 @@ def client_first(case: Case) -> Iterator[Step]:
 
 
 def remedies_of_deferral(case: Case) -> Iterator[Step]:
-    """Nothing is broken."""
+    """Remedies for DEFERRED_ACCEPT."""
     yield Remedy("nothing is broken: the connection is handed over when the client sends its first byte")
     yield Remedy(
         f"if the client waits for the server to speak first, take TCP_DEFER_ACCEPT (nginx: deferred, Apache: "
@@ -254,7 +249,7 @@ def remedies_of_deferral(case: Case) -> Iterator[Step]:
 
 
 def remedies_of_refusal(case: Case) -> Iterator[Step]:
-    """A firewall that says no is better than one that says nothing."""
+    """Remedies for CONNECTION_REFUSED_SILENTLY: a firewall that rejects is better than one that drops."""
     yield Remedy(
         f"look for a rule that drops it: packet filters of {case.server.name} and {case.client.name}, the security "
         "groups between; let it reject (tcp reset) instead, so that clients fail at once"
@@ -271,6 +266,16 @@ SYN_ACK_REPEATS = 1.5  # seconds after which a lost ACK has had its SYN-ACK repe
 HANDSHAKE_RULES = (
     Rule(
         CauseCode.ACCEPT_QUEUE_OVERFLOW,
+        Needs(
+            vital=(Source.COUNTERS, Source.LISTENERS),
+            useful=(Source.TCP_INFO, Source.TIMERS, Source.BACKLOGS, Source.UPTIME, Source.SYSCTLS, Source.PROCESSES),
+            counters=(
+                "ListenOverflows",
+                "SyncookiesSent",
+                "SyncookiesRecv",
+            ),
+            sysctls=("somaxconn", *KEEPALIVE_SYSCTLS),
+        ),
         accept_queue_overflow,
         remedies_of_overflow,
         About(
@@ -278,7 +283,7 @@ HANDSHAKE_RULES = (
             "The program accepts more slowly than clients connect. The queue holds its backlog plus one: the argument "
             "of listen(), at most net.core.somaxconn. When it is full the kernel drops the client's last ACK. If the "
             "server had answered with a SYN cookie, it keeps no trace: the client is established, the server knows "
-            "nothing, and nobody will ever say so. Without a cookie a request socket stays in SYN_RECV, repeats its "
+            "nothing, and neither will ever learn it. Without a cookie a request socket stays in SYN_RECV, repeats its "
             "SYN-ACK until tcp_synack_retries, and is then forgotten without a RST.",
             "ListenOverflows has grown; the queue is full; the client has had a SYN-ACK and no byte since; with "
             "cookies SyncookiesSent and SyncookiesRecv have grown as well.",
@@ -288,6 +293,17 @@ HANDSHAKE_RULES = (
     ),
     Rule(
         CauseCode.SYN_COOKIE_ACK_LOST,
+        Needs(
+            vital=(Source.COUNTERS, Source.TCP_INFO, Source.LISTENERS),
+            useful=(Source.TIMERS, Source.BACKLOGS, Source.UPTIME, Source.SYSCTLS, Source.PROCESSES),
+            counters=(
+                "SyncookiesSent",
+                "SyncookiesRecv",
+                "ListenOverflows",
+                "EstabResets",
+            ),
+            sysctls=("tcp_syncookies", *KEEPALIVE_SYSCTLS),
+        ),
         syn_cookie_ack_lost,
         remedies_of_lost_ack,
         About(
@@ -303,6 +319,24 @@ HANDSHAKE_RULES = (
     ),
     Rule(
         CauseCode.FINAL_ACK_LOST,
+        Needs(
+            vital=(Source.TCP_INFO,),
+            useful=(
+                Source.COUNTERS,
+                Source.LISTENERS,
+                Source.TIMERS,
+                Source.BACKLOGS,
+                Source.UPTIME,
+                Source.SYSCTLS,
+                Source.PROCESSES,
+            ),
+            counters=(
+                "ListenOverflows",
+                "SyncookiesSent",
+                "EstabResets",
+            ),
+            sysctls=("tcp_syncookies", *KEEPALIVE_SYSCTLS),
+        ),
         final_ack_lost,
         remedies_of_lost_ack,
         About(
@@ -318,12 +352,17 @@ HANDSHAKE_RULES = (
     ),
     Rule(
         CauseCode.DEFERRED_ACCEPT,
+        Needs(
+            vital=(Source.COUNTERS, Source.TCP_INFO, Source.TIMERS),
+            useful=(Source.LISTENERS, Source.BACKLOGS, Source.PROCESSES),
+            counters=("TCPDeferAcceptDrop",),
+        ),
         deferred_accept,
         remedies_of_deferral,
         About(
             "The listener has TCP_DEFER_ACCEPT: it waits for the client's first byte before it makes a connection.",
             "With this option the kernel ignores the bare ACK of the handshake and leaves the connection in SYN_RECV "
-            "until data comes or the deferral ends. It looks like an overflow and is none.",
+            "until data comes or the deferral ends. It looks like an overflow but is not one.",
             "TCPDeferAcceptDrop has grown, the accept queue has room, the client has sent nothing, and the SYN-ACK "
             "is not repeated, as it would be if the ACK were lost.",
             "Nothing, unless the client waits for the server to speak first: then take the option off the listener.",
@@ -331,10 +370,15 @@ HANDSHAKE_RULES = (
     ),
     Rule(
         CauseCode.CONNECTION_REFUSED_SILENTLY,
+        Needs(
+            vital=(Source.TIMERS,),
+            useful=(Source.COUNTERS, Source.LISTENERS, Source.BACKLOGS, Source.PROCESSES),
+            counters=("ListenDrops",),
+        ),
         connection_refused_silently,
         remedies_of_refusal,
         About(
-            "The client's SYN is dropped and nobody says no.",
+            "The client's SYN is dropped, and no RST rejects it.",
             "A host that does not want a connection answers with RST, and the client fails at once. Here a packet "
             "filter drops the SYN or the RST, so that the client tries for two minutes and learns nothing.",
             "The client has sent its SYN more than once without an answer, the server's host is alive, and the accept "

@@ -1,4 +1,4 @@
-"""Causes on the way between the hosts, and two lives of one tuple."""
+"""Causes on the path between the hosts, and one tuple that two connections used."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ from halfopen.judge.diagnosis.case import Case, is_full
 from halfopen.judge.diagnosis.phrase import Amount, Sentence, seconds, times
 from halfopen.judge.diagnosis.rules.commands import capture, see_filters
 from halfopen.judge.diagnosis.rules.remedies import end_it, user_timeout_for
-from halfopen.judge.diagnosis.rules.rule import About, Fact, Reason, Remedy, Rule, Step, counted, idle_fact
+from halfopen.judge.diagnosis.rules.rule import (
+    About,
+    Fact,
+    Needs,
+    Reason,
+    Remedy,
+    Rule,
+    Source,
+    Step,
+    counted,
+    idle_fact,
+)
 from halfopen.judge.diagnosis.tcp_signs import (
     UNTIMED,
     alone,
@@ -20,6 +31,7 @@ from halfopen.judge.diagnosis.tcp_signs import (
     trying_s,
     unanswered,
 )
+from halfopen.judge.diagnosis.verdict_traits import TRAITS
 from halfopen.model import Socket
 from halfopen.schema.report import CauseCode, Verdict
 from halfopen.tcp import State, Timer
@@ -27,10 +39,10 @@ from halfopen.tcp import State, Timer
 
 def path_dead(case: Case) -> Reason | None:
     """What one end sends, or what it is answered, does not get through, though both hosts are alive."""
-    verdict = case.held.verdict
-    if verdict in (Verdict.CONNECT_UNANSWERED, Verdict.EMBRYONIC, Verdict.HANDSHAKE_STUCK):
+    traits = TRAITS[case.held.verdict]
+    if traits.handshake:
         return handshake_lost(case)
-    if verdict in (Verdict.NEVER_ACCEPTED, Verdict.AMBIGUOUS, Verdict.DESYNCHRONIZED):
+    if not traits.path_may_fail:
         return None
     facts = in_vain(case)
     if not facts:
@@ -128,12 +140,12 @@ def tuple_reused(case: Case) -> Reason | None:
     states = {client.state, server.state}
     forgeable = states <= {State.ESTABLISHED, State.CLOSE_WAIT}
     if forgeable:
-        summary += "; or something between them (a proxy, an inspecting firewall) speaks in the other's name"
+        summary += "; or something between them (a proxy, an inspecting firewall) answers in the other's name"
     return Reason(CauseCode.TUPLE_REUSED, summary, tuple(facts), decisive=not forgeable)
 
 
 def remedies_of_path(case: Case) -> Iterator[Step]:
-    """Where to look, and how to notice sooner."""
+    """Remedies for PATH_DEAD: where to look, and how to notice sooner."""
     yield Remedy(
         f"look at the way between the data addresses, SSH takes another: packet filters and routes of "
         f"{case.client.name} and {case.server.name}, and a capture of one of these connections on both sides at once"
@@ -146,7 +158,7 @@ def remedies_of_path(case: Case) -> Iterator[Step]:
 
 
 def remedies_of_reuse(case: Case) -> Iterator[Step]:
-    """End the older life, and let it not happen again."""
+    """Remedies for TUPLE_REUSED: end the older connection, and prevent another."""
     yield from end_it(case)
     yield Remedy(
         "let the end of the earlier connection notice that its peer is gone: keepalive, TCP_USER_TIMEOUT or a heartbeat"
@@ -160,7 +172,7 @@ FIN_SENT = (State.FIN_WAIT1, State.CLOSING, State.LAST_ACK)
 
 CONTRADICTIONS = {
     State.ESTABLISHED: "is established: it has sent no FIN and received none",
-    State.SYN_SENT: "asks for a new connection",
+    State.SYN_SENT: "requests a new connection",
     State.SYN_RECV: "is still in the handshake",
     State.FIN_WAIT1: "has sent its FIN",
     State.FIN_WAIT2: "has had its FIN acknowledged",
@@ -174,6 +186,10 @@ CONTRADICTIONS = {
 PATH_RULES = (
     Rule(
         CauseCode.PATH_DEAD,
+        Needs(
+            useful=(Source.COUNTERS, Source.TIMERS, Source.TCP_INFO, Source.LISTENERS, Source.BACKLOGS, Source.UPTIME),
+            counters=("TCPAbortOnTimeout",),
+        ),
         path_dead,
         remedies_of_path,
         About(
@@ -189,6 +205,9 @@ PATH_RULES = (
     ),
     Rule(
         CauseCode.TUPLE_REUSED,
+        Needs(
+            useful=(Source.TCP_INFO, Source.TIMERS),
+        ),
         tuple_reused,
         remedies_of_reuse,
         About(

@@ -8,9 +8,9 @@ from halfopen.judge.diagnosis.case import Case, HostEvidence
 from halfopen.judge.diagnosis.rules.commands import end_now, set_now
 from halfopen.judge.diagnosis.rules.rule import Remedy, Step
 from halfopen.judge.diagnosis.tcp_signs import ends
+from halfopen.judge.diagnosis.verdict_traits import TRAITS
 from halfopen.model import Socket
 from halfopen.schema.report import Verdict
-from halfopen.tcp import State
 from halfopen.words import duration
 
 
@@ -44,10 +44,10 @@ def keepalive_for(host: HostEvidence, limit_s: float | None) -> Remedy:
     """Keepalive that notices a lost peer within a minute and a half, and speaks before `limit_s` of silence."""
     idle = 60 if limit_s is None or limit_s >= 120 else max(10, int(limit_s / 2))
     below = "" if limit_s is None else f", below the limit of {limit_s:.0f} s"
-    found = [host.sysctls.get(f"tcp_keepalive_{name}") for name in ("time", "intvl", "probes")]
+    found = [host.sysctls.get(name) for name in KEEPALIVE_SYSCTLS]
     now = ""
     if None not in found:
-        first, interval, probes = (float(one or 0) for one in found)
+        first, interval, probes = (float(value or 0) for value in found)
         now = f", not {duration(first + interval * probes)}"
     return Remedy(
         f"SO_KEEPALIVE on {host.name} (TCP_KEEPIDLE={idle} TCP_KEEPINTVL=10 TCP_KEEPCNT=3{below}) and "
@@ -79,11 +79,9 @@ def end_it(case: Case) -> Iterator[Step]:
 
 def to_end(case: Case) -> tuple[Socket, HostEvidence] | None:
     """The end that somebody waits at: never a request socket, and nothing that a program still may use."""
-    if case.held.verdict in (Verdict.NEVER_ACCEPTED, Verdict.HALF_CLOSED, Verdict.AMBIGUOUS):
-        return None
-    if case.held.verdict is Verdict.CONNECT_UNANSWERED:
-        return None
-    standing = [one for one in ends(case) if one[0].state not in (State.SYN_RECV, State.TIME_WAIT, State.SYN_SENT)]
-    if case.held.verdict is Verdict.CLOSE_LOST:
-        standing = [one for one in standing if one[0].state is State.ESTABLISHED]
-    return standing[0] if standing else None
+    may_end = TRAITS[case.held.verdict].may_end
+    return next(((end, host) for end, host in ends(case) if end.state in may_end), None)
+
+
+KEEPALIVE_SYSCTLS = ("tcp_keepalive_time", "tcp_keepalive_intvl", "tcp_keepalive_probes")
+"""What `keepalive_for` reads."""

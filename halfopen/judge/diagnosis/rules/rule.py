@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 
-from halfopen.judge.diagnosis.case import Case, HostEvidence
+from halfopen.judge.diagnosis.case import Case, HostEvidence, is_full
 from halfopen.judge.diagnosis.phrase import Amount, Sentence, number, seconds, shape, spoken, tell
 from halfopen.schema.report import Cause, CauseCode, Command, Evidence
 
@@ -55,11 +56,39 @@ class Remedy:
 Step = Remedy | Command
 
 
+class Source(StrEnum):
+    """Evidence that a host may give or not, beside the state, inode and queues of a socket, which every list has."""
+
+    COUNTERS = "counters"  # /proc/net/netstat and /proc/net/snmp
+    SYSCTLS = "sysctls"
+    TCP_INFO = "tcp_info"
+    TIMERS = "timers"  # the timer that runs, when it expires, and how often it has
+    LISTENERS = "listeners"
+    BACKLOGS = "backlogs"  # of listeners
+    UPTIME = "uptime"
+    PROCESSES = "processes"  # that hold a socket or a listener
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a rule reads, its remedies included. Without any one of the `vital` sources it never finds its cause;
+    without one of the `useful` it finds it in fewer cases, or in more, or says less.
+
+    `counters` and `sysctls`: which of them, by the names of `HostEvidence`.
+    """
+
+    vital: tuple[Source, ...] = ()
+    useful: tuple[Source, ...] = ()
+    counters: tuple[str, ...] = ()
+    sysctls: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """How one cause is recognised and mended. `find` stays silent (None) where its evidence is missing."""
 
     code: CauseCode
+    needs: Needs
     find: Callable[[Case], Reason | None]
     remedies: Callable[[Case], Iterable[Step]]
     about: About
@@ -82,7 +111,7 @@ def merged(reasons: list[Reason]) -> Cause:
         text = tell(found)
         if len(found) < len(reasons):
             text += f" ({len(found)} of {len(reasons)})"
-        values = {number(one) for one in found}
+        values = {number(words) for words in found}
         evidence.append(Evidence(host=host, fact=text, value=values.pop() if len(values) == 1 else None))
     sure = all(reason.decisive for reason in reasons)
     return Cause(code=reasons[0].code, summary=reasons[0].summary, evidence=tuple(evidence), decisive=sure)
@@ -102,3 +131,26 @@ def counted(host: HostEvidence, *names: str) -> list[Fact]:
 def idle_fact(host: str, idle: float | None) -> list[Fact]:
     """How long a socket has heard nothing."""
     return [] if idle is None else [Fact(host, ("has heard nothing for ", seconds(idle)))]
+
+
+def queue_facts(case: Case) -> list[Fact]:
+    """The listener's accept queue, and what limits it."""
+    listener = case.listener
+    if listener is None or listener.queue is None:
+        return []
+    process = case.listener_process
+    who = f" ({process.name}, pid {process.pid})" if process else ""
+    words: Sentence = (f"{case.listener_name}{who} has ", Amount(listener.queue))
+    if listener.backlog is not None:
+        words += (" of ", Amount(listener.backlog))
+    return [Fact(case.server.name, (*words, " in its accept queue", *(limit(case) if is_full(listener) else ())))]
+
+
+def limit(case: Case) -> Sentence:
+    """That a queue is full, and who set its length: the argument of listen(), or somaxconn that caps it."""
+    backlog, most = case.listener.backlog if case.listener else None, case.server.sysctls.get("somaxconn")
+    if backlog is None or most is None:
+        return (": full",)
+    if backlog < most:
+        return (": full; its own listen() is the limit, somaxconn ", Amount(most))
+    return (": full; the limit is somaxconn, ", Amount(most))

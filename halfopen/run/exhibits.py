@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from halfopen.environment import Environment
 from halfopen.errors import UsageError
 from halfopen.evidence.saved import Saved, check_schema, decode
 from halfopen.evidence.text.parsed import ParsedText
-from halfopen.evidence.text.recognise import LIMIT, recognise
+from halfopen.evidence.text.recognise import recognise
 from halfopen.run.pasted import Exhibit
 
 GZIP = b"\x1f\x8b"
 
+ReadBytes = Callable[[str], bytes]
+"""The bytes of a file by its name; OSError where it cannot be read."""
+
 
 def exhibits(
-    files: Sequence[str], clients: Sequence[str], servers: Sequence[str], environment: Environment
+    files: Sequence[str], clients: Sequence[str], servers: Sequence[str], read_bytes: ReadBytes
 ) -> tuple[list[Exhibit], list[Exhibit]]:
     """Arguments -> the files of each role, each read once. Texts of one role are moments of one host."""
     if clients or servers:
@@ -28,7 +30,7 @@ def exhibits(
             "name the client's file and the server's, and no other",
             "halfopen analyse CLIENT SERVER, or --client FILE --server FILE",
         )
-    read = {name: read_file(name, environment) for name in dict.fromkeys((*names[0], *names[1]))}
+    read = {name: read_file(name, read_bytes) for name in dict.fromkeys((*names[0], *names[1]))}
     texts = [[name for name in side if isinstance(read[name], ParsedText)] for side in names]
     if not clients and not servers and len(texts[1]) > 1:
         raise UsageError(
@@ -62,26 +64,20 @@ def title(names: Sequence[str], read: Mapping[str, Saved | ParsedText]) -> str:
     return "stdin" if texts[0] == "-" else Path(texts[0]).stem or texts[0]
 
 
-def snapshot_file(name: str, environment: Environment) -> Saved:
+def snapshot_file(name: str, read_bytes: ReadBytes) -> Saved:
     """One file that must be a snapshot, because no text tells what it is wanted for."""
-    found = read_file(name, environment)
+    found = read_file(name, read_bytes)
     if not isinstance(found, Saved):
-        raise UsageError(f"{name} is no snapshot, and nothing else tells what a host translates", "halfopen collect")
+        raise UsageError(f"{name} is not a snapshot, and nothing else tells what a host translates", "halfopen collect")
     return found
 
 
-def read_file(name: str, environment: Environment) -> Saved | ParsedText:
+def read_file(name: str, read_bytes: ReadBytes) -> Saved | ParsedText:
     """One file, or stdin as `-`."""
     try:
-        data = from_stdin(environment) if name == "-" else (environment.folder / name).read_bytes()
+        data = read_bytes(name)
     except OSError as error:
         raise UsageError(f"{name} cannot be read: {error.strerror}") from error
     if data.startswith(GZIP):
         return check_schema(decode(data, name), name)
     return recognise(data, "stdin" if name == "-" else name)
-
-
-def from_stdin(environment: Environment) -> bytes:
-    """What is piped in."""
-    raw = getattr(environment.stdin, "buffer", None)
-    return raw.read(LIMIT + 1) if raw is not None else environment.stdin.read().encode("utf-8", "surrogateescape")

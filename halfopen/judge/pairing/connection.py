@@ -1,0 +1,216 @@
+"""What one connection is whose rows did not simply agree: its two ends, their states, and the verdict of THE TABLE."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from halfopen import address
+from halfopen.judge.pairing.addresses import AddressMap
+from halfopen.judge.pairing.records import unanswered
+from halfopen.judge.pairing.server import PortAndState, server_is_first
+from halfopen.judge.verdict.table import THE_TABLE, Accord, Answer, Seen
+from halfopen.model import Absence, NetnsRef
+from halfopen.schema.report import Reason
+from halfopen.table import NO_INODE
+from halfopen.tcp import State, state_of
+
+States = tuple[State | None, State | None]
+"""The states of the client's end and the server's; None where there is no socket."""
+
+BOTH_ESTABLISHED = (State.ESTABLISHED, State.ESTABLISHED)
+
+
+class Agreement(NamedTuple):
+    """The hosts and the states of the two ends of a connection that agree. A state is None where there is no socket."""
+
+    client_host: str
+    server_host: str
+    client: State | None
+    server: State | None
+
+
+@dataclass(frozen=True, slots=True)
+class EndQuery:
+    """One end of a suspect: the namespaces where it is or would be, its key there, and its scope.
+
+    `scope`: the index of the interface that the socket is bound to, 0 for none or unknown.
+    """
+
+    places: tuple[NetnsRef, ...]
+    key: bytes
+    scope: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A connection whose two ends looked different, or odd, in the dumps.
+
+    client_first: whether the client's end is looked up first: the end that was there.
+    agreed: the states of the two ends if these agree, and something else is odd about it.
+    translation: how the keys of the ends correspond where they differ. ambiguous: more than one translation fits.
+    inferred: no table says what translates, it was guessed.
+    doubt: why an absent end may exist all the same, in words: if one of `standins` fits it by its byte counters, or
+    always if there are none. reason: the code of that doubt in the report, if there is one.
+    """
+
+    client: EndQuery
+    server: EndQuery
+    client_first: bool
+    agreed: States | None = None
+    translation: str | None = None
+    ambiguous: bool = False
+    inferred: bool = False
+    doubt: str | None = None
+    reason: Reason | None = None
+    standins: tuple[EndQuery, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SeenRow:
+    """A row of a dump with a given key: its namespace, interface index, state and marks (see `table`)."""
+
+    place: NetnsRef
+    scope: int
+    state: Seen
+    marks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One connection of which the rows did not simply agree. `odd`: its states alone do not say that it is healthy."""
+
+    suspect: Suspect
+    states: States
+    answer: Answer
+    odd: bool
+
+    @property
+    def agreement(self) -> Agreement:
+        """Its hosts and states, if the ends agree."""
+        return agreement_of(self.suspect, self.states)
+
+
+def agreement_of(suspect: Suspect, states: States) -> Agreement:
+    """A suspect as an agreement of its two ends in these states."""
+    return Agreement(suspect.client.places[0].host, suspect.server.places[0].host, *states)
+
+
+def resolve(addresses: AddressMap, left: set[bytes]) -> Iterator[Connection]:
+    """Keys (as the client role sees them) that did not cancel -> connections, each once."""
+    if not left:
+        return
+    wanted = left | {address.mirror(key) for key in left}
+    index: dict[bytes, list[SeenRow]] = {}
+    for netns, namespace in addresses.namespaces().items():
+        for block in namespace.table.blocks:
+            for key, number, marks in block.rows():
+                if key in wanted and netns in addresses.owners_of(netns, address.split_key(key)[0]):
+                    state = state_of(number) or Absence.UNSEEN
+                    index.setdefault(key, []).append(SeenRow(netns, block.scope, state, marks))
+    done: set[bytes] = set()
+    for key in sorted(left):
+        other = address.mirror(key)
+        if min(key, other) in done or key == other:
+            continue
+        done.add(min(key, other))
+        yield from connections_of(addresses, key, index.get(key, []), index.get(other, []))
+
+
+def connections_of(
+    addresses: AddressMap, key: bytes, near: Sequence[SeenRow], far: Sequence[SeenRow]
+) -> Iterator[Connection]:
+    """The connections that one tuple stands for: one, or one on each host where the tuple is local to a host.
+
+    near: the rows with this key. far: the rows with its mirror image.
+    """
+    local, _, peer, _ = address.split_key(key)
+    if address.is_loopback(local) and local not in addresses.owners and peer not in addresses.owners:
+        for netns in dict.fromkeys(row.place for row in (*near, *far)):
+            here = [[row for row in rows if row.place == netns] for rows in (near, far)]
+            yield connection_of(addresses, key, here[0], here[1])
+    else:
+        for first, second in split_by_host(near, far):
+            yield connection_of(addresses, key, first, second)
+
+
+def split_by_host(near: Sequence[SeenRow], far: Sequence[SeenRow]) -> Iterator[tuple[list[SeenRow], list[SeenRow]]]:
+    """The rows of the two ends of one tuple, connection by connection.
+
+    Where the tuple is in many namespaces (private networks overlap), the two ends on one host are a connection.
+    """
+    hosts = []
+    if len({row.place for row in near}) > 1 or len({row.place for row in far}) > 1:
+        for host in sorted({row.place.host for row in near} & {row.place.host for row in far}):
+            here = [[row for row in rows if row.place.host == host] for rows in (near, far)]
+            if all(len({row.place for row in rows}) == 1 for rows in here):
+                hosts.append(host)
+                yield here[0], here[1]
+    rest = [[row for row in rows if row.place.host not in hosts] for rows in (near, far)]
+    if rest[0] or rest[1] or not hosts:
+        yield rest[0], rest[1]
+
+
+def connection_of(addresses: AddressMap, key: bytes, near: Sequence[SeenRow], far: Sequence[SeenRow]) -> Connection:
+    """One connection from the rows of its two ends, of which one may have none."""
+    other = address.mirror(key)
+    near_places = tuple(dict.fromkeys(row.place for row in near)) or expected(addresses, key, far)
+    far_places = tuple(dict.fromkeys(row.place for row in far)) or expected(addresses, other, near)
+    near_row, far_row = latest(near), latest(far)
+    ends = [(key, near_places, near_row), (other, far_places, far_row)]
+    _, local_port, _, peer_port = address.split_key(key)
+    if server_is_first(
+        addresses,
+        PortAndState(local_port, near_places, near_row.state if near_row else None),
+        PortAndState(peer_port, far_places, far_row.state if far_row else None),
+    ):
+        ends.reverse()
+    (client_key, client_places, client), (server_key, server_places, server) = ends
+    states = (state_at(addresses, client, client_places), state_at(addresses, server, server_places))
+    unread = not client_places or not server_places
+    answer: Answer = Accord.UNJUDGED if unread else THE_TABLE[states]
+    is_odd = client and server and (unanswered(client.marks) or unanswered(server.marks) or server.marks & NO_INODE)
+    return Connection(
+        Suspect(
+            EndQuery(client_places, client_key, client.scope if client else 0),
+            EndQuery(server_places, server_key, server.scope if server else 0),
+            client_first=client is not None,
+        ),
+        (state_or_none(states[0]), state_or_none(states[1])),
+        answer,
+        odd=bool(is_odd) or len(near) > 1 or len(far) > 1,
+    )
+
+
+def state_at(addresses: AddressMap, row: SeenRow | None, namespaces: Sequence[NetnsRef]) -> Seen:
+    """The state of an end. Without a row: ABSENT, or UNSEEN where the table of a namespace may lack rows."""
+    if row is not None:
+        return row.state
+    return Absence.UNSEEN if not addresses.partial.isdisjoint(namespaces) else Absence.ABSENT
+
+
+def expected(addresses: AddressMap, key: bytes, others: Sequence[SeenRow]) -> tuple[NetnsRef, ...]:
+    """The namespaces in which the missing end with this key would be; empty if its host could not be read.
+
+    `others`: the rows of the other end.
+    """
+    local, _, peer, _ = address.split_key(key)
+    if not others:
+        return ()
+    other = others[0].place
+    owners = addresses.owners_of(other, local)
+    if peer not in addresses.shared:
+        return owners
+    return tuple(owner for owner in owners if other in addresses.owners_of(owner, peer))
+
+
+def latest(rows: Sequence[SeenRow]) -> SeenRow | None:
+    """The row that counts: a dump may give a socket twice as it moves, and a TIME_WAIT beside its successor."""
+    candidates = [row for row in rows if row.state is not State.TIME_WAIT] or rows
+    return candidates[-1] if candidates else None
+
+
+def state_or_none(seen: Seen) -> State | None:
+    """The state, None where there is no socket."""
+    return seen if isinstance(seen, State) else None

@@ -1,0 +1,121 @@
+"""Rows of one role as records, so that healthy connections vanish in one set difference.
+
+A record is a key, a state byte and an oddity byte; rows of the server role are mirrored, so that the two ends of a
+connection give equal records. The oddity is 0 for a row that may cancel against its mirror image.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from dataclasses import dataclass, field
+from operator import itemgetter
+
+from halfopen import address
+from halfopen.judge.pairing.addresses import AddressMap
+from halfopen.model import Namespace, NetnsRef
+from halfopen.table import NO_INODE, RETRANSMITS, TIMER_MASK, Block
+from halfopen.tcp import State, number_of
+
+
+@dataclass
+class Ends:
+    """The records of one role, all and by host. `repeated`: keys that two namespaces have."""
+
+    records: set[bytes] = field(default_factory=set)
+    repeated: set[bytes] = field(default_factory=set)
+    by_host: dict[str, set[bytes]] = field(default_factory=dict)
+
+    def add(self, host: str, found: set[bytes]) -> None:
+        """Adds the records of one block of a host."""
+        if self.records and not self.records.isdisjoint(found):
+            self.repeated |= {record[:-2] for record in self.records & found}
+        self.records |= found
+        self.by_host[host] = self.by_host[host] | found if host in self.by_host else found
+
+
+def records_of(
+    addresses: AddressMap,
+    netns: NetnsRef,
+    namespace: Namespace,
+    block: Block,
+    others: frozenset[str],
+    external: Counter[tuple[str, str]],
+    mirrored: bool,
+) -> set[bytes]:
+    """The rows of a block that the check is about, as records.
+
+    others: the hosts of the other role. mirrored: for the server role. Rows that lead to no host of the check are added
+    to `external`, as (host, peer), but for TIME_WAIT: it is what a connection leaves behind.
+    """
+    peers, locals_ = block.peers(), block.locals()
+    inside, outside = set(), set()
+    for peer in peers:
+        owners = addresses.owners_of(netns, peer)
+        if any(owner.host in others for owner in owners):
+            inside.add(peer)
+        elif not owners:
+            outside.add(peer)
+    width, size = block.width, 2 * block.width + 6
+    own = {local for local in locals_ if netns in addresses.owners_of(netns, local)}
+    rows = block.oddities(SERVER_ODDITY if mirrored else CLIENT_ODDITY).packed(mirrored)
+    shared = own & addresses.shared.keys()
+    every = [record for (record,) in struct.iter_unpack(f"{size}s", rows)]
+    first = width if mirrored else 0
+    plain = not shared and namespace.covered_ports == addresses.ports
+    # Most rows are about the check or none is: where that is plain, a loop runs over the others only.
+    found = set(every) if plain else set()
+    for record in [every[row] for row in block.having(locals_ - own, peers - inside)] if plain else every:
+        found.discard(record)
+        local, peer = record[first : first + width], record[width - first : 2 * width - first]
+        key = record[:-2]
+        if addresses.ports and not ports_of(key) & addresses.ports:
+            continue
+        if peer in inside and local in own and (local not in shared or addresses.is_mutual(netns, local, peer)):
+            found.add(record)
+        elif (peer in outside or peer in inside) and record[-2] != TIME_WAIT:
+            external[netns.host, external_peer(addresses, netns, address.mirror(key) if mirrored else key)] += 1
+    return found
+
+
+def ports_of(key: bytes) -> frozenset[int]:
+    """Both ports of a key."""
+    return frozenset((int.from_bytes(key[-4:-2], "big"), int.from_bytes(key[-2:], "big")))
+
+
+def external_peer(addresses: AddressMap, netns: NetnsRef, key: bytes) -> str:
+    """The name of an external peer in the report: address and port, or the address alone if the local end listens."""
+    _, local_port, peer, peer_port = address.split_key(key)
+    if (netns, local_port) in addresses.listening:
+        return address.show(peer)
+    return address.endpoint(peer, peer_port)
+
+
+def seen_from_both_ends(record: bytes, same: set[bytes]) -> bool:
+    """Whether a record is the second of two of one connection, which hosts with both roles give: one for each end."""
+    other = address.mirror(record[:-2])
+    return record[:-2] > other and other + record[-2:] in same
+
+
+def unanswered(marks: int) -> bool:
+    """Whether the marks of a row say that its data, or its probes of a closed window, are unanswered so far."""
+    return bool(marks & RETRANSMITS) and marks & TIMER_MASK in (1, 4)
+
+
+def oddity(side: int) -> bytes:
+    """Mark byte -> 0 if the row may cancel against its mirror image, else a value that differs between the two sides.
+
+    `side`: 0 for the client role, 1 for the server role.
+    """
+    return bytes(
+        2 * (marks & NO_INODE != 0) + 4 * unanswered(marks) + side if marks & NO_INODE or unanswered(marks) else 0
+        for marks in range(256)
+    )
+
+
+TIME_WAIT = number_of(State.TIME_WAIT)
+CLIENT_ODDITY, SERVER_ODDITY = oddity(0), oddity(1)
+PLAIN = tuple(bytes((state, 0)) for state in range(14))
+"""The last two bytes (state, 0) of a record that both sides reported alike."""
+LOCAL_PORT, PEER_PORT = itemgetter(slice(-6, -4)), itemgetter(slice(-4, -2))
+"""The ports of a record, 2 bytes each."""

@@ -1,0 +1,51 @@
+"""Which end of a connection is the server's, where no role of the check says it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from halfopen.judge.pairing.addresses import AddressMap
+from halfopen.judge.verdict.table import Seen
+from halfopen.model import NetnsRef
+from halfopen.tcp import State
+
+EPHEMERAL = 32768  # the first port that a kernel gives to clients (default of ip_local_port_range)
+
+
+class PortAndState(NamedTuple):
+    """One end: its local port, the namespaces where it is or would be, and its state; None if no row shows it."""
+
+    port: int
+    namespaces: Sequence[NetnsRef]
+    state: Seen | None
+
+
+def server_is_first(addresses: AddressMap, first: PortAndState, second: PortAndState) -> bool:
+    """Whether the first of two ends is the server's.
+
+    By the ports of the check, by handshake, by listener; then by a port from which clients do not connect, because the
+    order of the arguments is easily the other way round; by role, by the lower port.
+    """
+    if (first.port in addresses.ports) != (second.port in addresses.ports):
+        return first.port in addresses.ports
+    if first.state is State.SYN_RECV or second.state is State.SYN_SENT:
+        return True
+    if second.state is State.SYN_RECV or first.state is State.SYN_SENT:
+        return False
+    listens = [any((netns, end.port) in addresses.listening for netns in end.namespaces) for end in (first, second)]
+    if listens[0] != listens[1]:
+        return listens[0]
+    if (first.port < EPHEMERAL) != (second.port < EPHEMERAL):
+        return first.port < EPHEMERAL
+    only_servers = addresses.servers.hosts - addresses.clients.hosts
+    roles = [{netns.host for netns in end.namespaces} <= only_servers for end in (first, second)]
+    if roles[0] != roles[1]:
+        return roles[0]
+    return first.port < second.port
+
+
+def server_ports(addresses: AddressMap, host: str) -> frozenset[bytes]:
+    """The ports that make a host the server of a connection, 2 bytes each: those of the check, and its listeners'."""
+    ports = addresses.ports | {port for netns, port in addresses.listening if netns.host == host}
+    return frozenset(port.to_bytes(2, "big") for port in ports)

@@ -1,0 +1,43 @@
+"""Each verdict has a row in every table that speaks of verdicts: one that is forgotten fails here, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import pytest
+
+from halfopen.glossary import CONFIDENCES, MEANINGS
+from halfopen.judge.diagnosis.outlook import GRAVITY, LEADS, OUTLOOKS
+from halfopen.judge.diagnosis.verdict_traits import TRAITS
+from halfopen.judge.verdict.table import SEVERITY
+from halfopen.schema.report import Confidence, OutlookCode, Verdict
+
+OF_VERDICTS: Mapping[str, Collection[Verdict]] = {
+    "glossary": MEANINGS,
+    "severity": SEVERITY,
+    "what the rules, the outlook and the remedies take from a verdict": TRAITS,
+}
+
+
+@pytest.mark.parametrize("verdict", Verdict)
+@pytest.mark.parametrize("table", OF_VERDICTS)
+def test_every_verdict_has_its_row(table: str, verdict: Verdict) -> None:
+    assert verdict in OF_VERDICTS[table]
+
+
+@pytest.mark.parametrize("code", OutlookCode)
+def test_every_outlook_has_its_rank_and_its_words(code: OutlookCode) -> None:
+    assert code in GRAVITY and code in LEADS and code in OUTLOOKS
+
+
+def test_every_confidence_is_in_the_glossary() -> None:
+    assert set(CONFIDENCES) == set(Confidence)
+
+
+@pytest.mark.parametrize("verdict", Verdict)
+def test_the_row_of_a_verdict_says_nothing_that_contradicts_itself(verdict: Verdict) -> None:
+    traits = TRAITS[verdict]
+    assert "tell" in traits.decider
+    assert traits.teller is None or "db" in traits.teller.format("web", "db")
+    assert not (traits.peer_missing and traits.unheard)  # the other end has gone, or is there and silent
+    assert not (traits.handshake and not traits.path_may_fail)
