@@ -17,7 +17,7 @@ from halfopen.judge.diagnosis.phrase import spoken
 from halfopen.judge.diagnosis.rules.path import path_dead, tuple_reused
 from halfopen.judge.diagnosis.rules.rule import Reason
 from halfopen.judge.diagnosis.tcp_signs import Alone, alone
-from halfopen.judge.pairing.match import EndQuery, Suspect
+from halfopen.judge.pairing.connection import EndQuery, Suspect
 from halfopen.model import ListenSocket, NetnsRef, Socket
 from halfopen.schema.report import CauseCode, Confidence, Verdict
 from halfopen.tcp import State, Timer
@@ -158,10 +158,10 @@ def test_a_syn_that_meets_no_room_or_no_listener_says_nothing_of_the_path() -> N
 
 def test_a_syn_ack_that_does_not_arrive_is_told_of_both_ends() -> None:
     found = path_dead(case(Verdict.CONNECT_UNANSWERED, SYN, REQUEST))
-    assert told(found) == ["db has repeated its SYN-ACK 2 times", "web has sent its SYN 4 times and heard nothing"]
+    assert told(found) == ["db has repeated its SYN-ACK twice", "web has sent its SYN 4 times and heard nothing"]
     assert found and found.decisive and found.summary == "db answers the SYN, and its SYN-ACK does not reach web"
     backwards = path_dead(case(Verdict.EMBRYONIC, None, REQUEST))
-    assert told(backwards) == ["db has repeated its SYN-ACK 2 times"]
+    assert told(backwards) == ["db has repeated its SYN-ACK twice"]
     assert backwards and backwards.summary.endswith("what db sends to web, or its answer, is lost")
 
 
@@ -186,7 +186,7 @@ def test_a_host_that_gives_up_connections_may_have_given_up_a_missing_end_only()
 def test_two_lives_are_told_end_by_end() -> None:
     found = tuple_reused(case(Verdict.DESYNCHRONIZED, SYN, far(end())))
     assert told(found) == [
-        "web asks for a new connection",
+        "web requests a new connection",
         "web has sent its SYN 4 times",
         "db is established: it has sent no FIN and received none",
         "db has heard nothing for 1m 40s",
@@ -212,7 +212,7 @@ def test_an_orphan_in_fin_wait2_is_forgotten_when_its_timer_ends() -> None:
     """The kernel keeps it on its keepalive timer, and asks nobody; one that a program holds is asked about."""
     orphan = end(State.FIN_WAIT2, Timer.KEEPALIVE, inode=0)
     assert words(case(Verdict.CLOSING_ALONE, orphan)) == "ends by itself: web forgets its FIN_WAIT2 within 3.0 s"
-    held = "web asks by keepalive within 3.0 s"
+    held = "web sends a keepalive probe in 3.0 s"
     assert held in words(case(Verdict.CLOSING_ALONE, replace(orphan, inode=77)))
     assert held in words(case(Verdict.CLOSING_ALONE, replace(orphan, state=State.FIN_WAIT1)))
 
@@ -220,12 +220,12 @@ def test_an_orphan_in_fin_wait2_is_forgotten_when_its_timer_ends() -> None:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        (case(Verdict.MISSING_ON_SERVER, end()), "web waits to be spoken to, and no timer asks"),
+        (case(Verdict.MISSING_ON_SERVER, end()), "web waits to be spoken to, and no timer runs"),
         (
             case(Verdict.MISSING_ON_SERVER, end(**TALKED, last_data_sent_ms=1000)),
-            "web waits for an answer, and no timer asks",
+            "web waits for an answer, and no timer runs",
         ),
-        (case(Verdict.MISSING_ON_CLIENT, None, far(end(**TALKED))), "db waits to be spoken to, and no timer asks"),
+        (case(Verdict.MISSING_ON_CLIENT, None, far(end(**TALKED))), "db waits to be spoken to, and no timer runs"),
         (
             case(Verdict.HALF_CLOSED, end(State.FIN_WAIT2), far(end(State.CLOSE_WAIT))),
             "web keeps its FIN_WAIT2 while the program holds it open; "
@@ -249,14 +249,14 @@ PROBING = end(timer=Timer.PROBE, retransmits=0, send_q=9)
             case(Verdict.CLOSE_LOST, PROBING, far(end())),
             "never heals: web goes on when the program at the other end reads; ",
         ),
-        (case(Verdict.MISSING_ON_SERVER, PROBING), "ends by itself: web gives up probing for room within "),
+        (case(Verdict.MISSING_ON_SERVER, PROBING), "ends by itself: web gives up its zero-window probes within "),
         (
             case(Verdict.STALLED, replace(PROBING, retransmits=4), far(end(timer=Timer.KEEPALIVE))),
-            "ends by itself: web gives up probing for room within ",
+            "ends by itself: web gives up its zero-window probes within ",
         ),
         (
             case(Verdict.STALLED, end(timer=Timer.KEEPALIVE), far(end(timer=Timer.KEEPALIVE))),
-            "ends by itself: web asks by keepalive within 3.0 s: a RST ends it then, silence within ",
+            "ends by itself: web sends a keepalive probe in 3.0 s; a RST ends it then, no answer ends it within ",
         ),
         # The other kernel answers its probes.
         (
@@ -274,7 +274,7 @@ def test_a_byte_may_bring_a_lost_cookie_to_life_for_two_minutes() -> None:
     young, old = (case(Verdict.MISSING_ON_SERVER, end(idle_ms=age)) for age in (100_000, 200_000))
     assert words(young, lost).endswith("; a byte within two minutes of connecting may still bring it to life")
     assert words(old, lost).endswith("; a write fails")
-    assert words(young) == words(old) == "never heals: web waits to be spoken to, and no timer asks"
+    assert words(young) == words(old) == "never heals: web waits to be spoken to, and no timer runs"
 
 
 def test_a_write_fails_by_a_rst_or_by_silence() -> None:
