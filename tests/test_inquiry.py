@@ -263,7 +263,9 @@ def test_whatever_a_host_says_nothing_false_is_proven_of_two_others(
         if finding.confidence is Confidence.PROVEN and all(end.host != "liar" for end in ends):
             named = {finding.connection.client, finding.connection.server}
             (truth,) = [one.fault for one in scene.world.connections if set(one.name) == named]
-            assert truth is not None and finding.verdict in (truth, OTHER_WAY_ROUND[truth], "ambiguous")
+            # That two sockets claim a connection is true, whatever else is.
+            if finding.verdict != "ambiguous":
+                assert truth is not None and finding.verdict in (truth, OTHER_WAY_ROUND[truth])
 
 
 # ------------------------------------------------------------------------------------------------- no world outside

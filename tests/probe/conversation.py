@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -75,3 +78,12 @@ def open_probe(python: str, wrap: list[str] | None = None) -> Agent:
     """The probe under this interpreter, behind a command that runs a shell if one is given."""
     shell = shutil.which("sh") or "/bin/sh"
     return Agent("here", PipeChannel([*(wrap or []), shell, "-c", remote_command(python)]), "local", python=python)
+
+
+def bind_apart(listener: socket.socket, host: str) -> None:
+    """Binds to a port that no client is given (below ip_local_port_range), so that what is counted there is the test's."""
+    for port in random.sample(range(20_000, 30_000), 10_000):
+        with contextlib.suppress(OSError):
+            listener.bind((host, port))
+            return
+    raise AssertionError("no port is free")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from probe.conversation import open_probe
+from probe.conversation import bind_apart, open_probe
 
 from halfopen.evidence.probe import census, examination, frames
 from halfopen.evidence.probe.census import Census
@@ -21,7 +21,7 @@ def port(request: pytest.FixtureRequest) -> Iterator[int]:
     """A listener of this process with three accepted connections and two that wait, both ends of each here."""
     family = socket.AF_INET6 if ":" in request.param else socket.AF_INET
     with socket.socket(family) as listener:
-        listener.bind((request.param, 0))
+        bind_apart(listener, request.param)
         listener.listen(8)
         number = listener.getsockname()[1]
         clients = [socket.create_connection((request.param, number)) for _ in range(5)]
