@@ -81,7 +81,7 @@ def open_probe(python: str, wrap: list[str] | None = None) -> Agent:
 
 
 def bind_apart(listener: socket.socket, host: str) -> None:
-    """Binds to a port that no client is given (below ip_local_port_range), so that what is counted there is the test's."""
+    """Binds to a port that no client is given (below ip_local_port_range): what is counted there is the test's own."""
     for port in random.sample(range(20_000, 30_000), 10_000):
         with contextlib.suppress(OSError):
             listener.bind((host, port))
