@@ -43,7 +43,7 @@ from halfopen.judge.diagnosis.outlook import model_timeout, outlook_of
 from halfopen.judge.diagnosis.rules import RULES
 from halfopen.judge.diagnosis.rules.commands import end_now, see_program
 from halfopen.model import ListenSocket, Process, Socket, TcpInfo
-from halfopen.schema.report import CauseCode, Command, OutlookCode, Verdict
+from halfopen.schema.report import CauseCode, Command, Confidence, OutlookCode, Verdict
 from halfopen.tcp import State, Timer
 
 
@@ -163,7 +163,7 @@ def test_an_end_in_another_namespace_is_ended_in_there_or_not_at_all() -> None:
     """The host's own namespace may have the same addresses."""
     inside = HostEvidence("web", owners={77: Process(4211, "app")}).within(4026532000)
     (command,) = end_now(sock(ONE), inside)
-    assert shlex.join(command.argv[:4]) == "nsenter --target 4211 --net" and command.argv[4] == "ss"
+    assert command.argv[:2] == ("sh", "-c") and command.argv[2].startswith("nsenter --target 4211 --net ss src ")
     assert not [*end_now(sock(ONE, inode=0), inside)]
 
 
@@ -391,3 +391,10 @@ def test_whatever_a_kernel_shows_is_explained_or_unknown(
     assert found.outlook.within_s is None or 0 <= found.outlook.within_s < float("inf")
     assert (found.outlook.code is OutlookCode.HEALS) or found.outlook.within_s is None
     assert causes_of_all([found, found]) and outlook_of([found.prospect] * 2).summary
+
+
+def test_nothing_is_ended_on_an_inference() -> None:
+    case = GONE.case()
+    inferred = replace(case, held=replace(case.held, confidence=Confidence.INFERRED))
+    ending = [[step for step in diagnose(one).commands if "-K" in step.argv] for one in (case, inferred)]
+    assert len(ending[0]) == 1 and not ending[1]

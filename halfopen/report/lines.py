@@ -43,11 +43,10 @@ def lines_of(check: Check, view: View) -> list[Terminal]:
         for number, group in enumerate(check.groups, 1):
             part = paragraph(check, group, number if len(check.groups) > 1 else None, view, stated)
             if number > 1 and not view.all and len(lines) + len(part) > SCREEN:
-                rest = plural(sum(group.count for group in check.groups[number - 1 :]), "more finding")
-                lines += [
-                    BLANK,
-                    *wrapped(f"{rest} in less severe or smaller groups not shown (--all, or -o report.json)", view, ""),
-                ]
+                left = check.groups[number - 1 :]
+                rest = plural(sum(group.count for group in left), "more finding")
+                stated_left = f"{rest} in {plural(len(left), 'group')} not shown (--all, or -o report.json)"
+                lines += [BLANK, *wrapped(stated_left, view, "")]
                 break
             lines += [BLANK, *part]
         lines += [BLANK, *footer(check, view)]

@@ -1,8 +1,8 @@
 """What is to be typed on a host: each command whole, for one connection, and harmless if it is cut off anywhere.
 
 The end of a line is easily lost when it is copied. So what acts comes last: without its `-K`, `ss` only lists what the
-filter before it chose. Where a number decides what is acted on, the command is one quoted word of `sh -c`, which no
-shell runs before the closing quote.
+filter before it chose. Where a number decides what is acted on, or a part of the command acts by itself, it is one
+quoted word of `sh -c`, which no shell runs before the closing quote.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def there(host: HostEvidence, holder: Process | None, why: str, argv: list[str])
     if host.netns is not None:
         if holder is None:
             return
-        argv = ["nsenter", "--target", str(holder.pid), "--net", *argv]
+        argv = in_one(["nsenter", "--target", str(holder.pid), "--net", *argv])  # which by itself starts a shell
     yield Command(host=host.name, root=True, why=why, argv=tuple(argv))
 
 

@@ -10,7 +10,7 @@ from halfopen.judge.diagnosis.rules.rule import Remedy, Step
 from halfopen.judge.diagnosis.tcp_signs import ends
 from halfopen.judge.diagnosis.verdict_traits import TRAITS
 from halfopen.model import Socket
-from halfopen.schema.report import Verdict
+from halfopen.schema.report import Confidence, Verdict
 from halfopen.words import duration
 
 
@@ -65,9 +65,9 @@ def user_timeout_for(host: HostEvidence) -> Remedy:
 
 
 def end_it(case: Case) -> Iterator[Step]:
-    """How to end what is left of the connection now, and what not to end."""
+    """How to end what is left of the connection now, and what not to end. Nothing is ended on an inference alone."""
     found = to_end(case)
-    if found is None:
+    if found is None or case.held.confidence is Confidence.INFERRED:
         return
     yield from end_now(*found)
     if case.held.verdict is Verdict.HANDSHAKE_STUCK:
