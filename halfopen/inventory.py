@@ -141,6 +141,11 @@ def load_host(host: str, given: Any, defaults: Mapping[str, Any], doubt: Doubt |
     path = f"hosts.{host}"
     values = {**defaults, **values_of(given, HOST_KEYS, doubt, name, path)}
     plain_name(host, name, path)
+    if host == "local" and doubt is not None:
+        raise UsageError(
+            f"{name}: {path} is not taken from an inventory that {doubt.why}: `local` is this machine",
+            f"if you trust it: --inventory {shlex.quote(name)}",
+        )
     transport = values.get("transport", "auto")
     if transport == "exec" and not values.get("command"):
         raise UsageError(

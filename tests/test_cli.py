@@ -401,3 +401,11 @@ def test_elsewhere_the_demo_analyses_a_recorded_pair(tmp_path: Path, monkeypatch
     code, out, err = run("demo", folder=tmp_path)
     assert code == 0 and "recorded pair" in err
     assert out.startswith("5 half-open connections app1 -> db1")
+
+
+@pytest.mark.parametrize("command", [("count", "local"), ("check", "local", "db1"), ("doctor", "local")])
+def test_a_strangers_file_does_not_say_what_local_is(command: tuple[str, ...], tmp_path: Path) -> None:
+    text = '[hosts.local]\naddress = "127.0.0.1"\nport = 1\n[hosts.db1]\naddress = "10.0.0.9"\n'
+    (tmp_path / "inventory.toml").write_text(text)
+    code, _, err = run(*command, folder=tmp_path)
+    assert code == 2 and "hosts.local is not taken" in err and "--inventory" in err

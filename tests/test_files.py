@@ -272,3 +272,21 @@ def test_evidence_of_one_host_goes_through_a_pipe(tmp_path: Path) -> None:
     done = program("bash", "-c", line, folder=tmp_path)
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "")
     assert decode((tmp_path / "copy").read_bytes(), "copy").host == os.uname().nodename
+
+
+def test_no_output_replaces_what_is_read(tmp_path: Path) -> None:
+    heading = "State Recv-Q Send-Q Local Address:Port Peer Address:Port\n"
+    own = tmp_path / "own.txt"
+    own.write_text(f"{heading}ESTAB 0 0 10.0.0.1:40000 10.0.0.2:5432\n")
+    (tmp_path / "srv.txt").write_text(f"{heading}ESTAB 0 0 10.0.0.2:5432 10.0.0.1:40000\n")
+    (tmp_path / "link.txt").symlink_to(own)
+    before = own.read_bytes()
+    for output in ("own.txt", "link.txt"):
+        code, _, err = run("analyse", "own.txt", "srv.txt", "-o", output, folder=tmp_path)
+        assert code == 2 and "the evidence in own.txt" in err and own.read_bytes() == before
+
+
+def test_a_report_on_stdout_is_not_replaced_by_an_output(tmp_path: Path) -> None:
+    line = f"{sys.executable} -m halfopen {' '.join(CHECK)} --format json -o r.json > r.json"
+    done = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and "stdout and -o r.json are one file" in done.stderr

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
+import stat
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -47,24 +50,52 @@ class Outlets:
         return code
 
 
-def outlets(args: argparse.Namespace, environment: Environment, formats: Mapping[str, Format] | None = None) -> Outlets:
-    """Tries all that --format and -o name before any work is done for it: UsageError for what cannot be written."""
+def outlets(
+    args: argparse.Namespace,
+    environment: Environment,
+    formats: Mapping[str, Format] | None = None,
+    inputs: Iterable[str] = (),
+) -> Outlets:
+    """Tries all that --format and -o name before any work is done for it: UsageError for what cannot be written.
+
+    `inputs`: files that are read, which no output may replace.
+    """
     known = FORMATS if formats is None else formats
     chosen = named(args.format or "text", known)
     wanted = [(format_for(name, args.format, known), name) for name in args.outputs if name != "-"]
     patience = min(READER_WAIT, args.timeout)
     files = tuple((form, prepare(environment.folder, name, patience)) for form, name in wanted)
-    refuse_twice(target for _, target in files)
+    refuse_twice((target for _, target in files), taken(environment, inputs))
     return Outlets(args, environment, chosen, files)
 
 
-def refuse_twice(targets: Iterable[Target]) -> None:
-    """UsageError where two names lead to one file: the second would overwrite the first."""
-    known: dict[object, str] = {}
-    for one in targets:
-        if one.identity in known:
-            raise UsageError(f"-o {known[one.identity]} and -o {one.name} are one file", "another name for one of them")
-        known[one.identity] = one.name
+def taken(environment: Environment, inputs: Iterable[str]) -> dict[object, str]:
+    """Device and inode of each regular file that is read, and of stdout where it is one -> what to call it."""
+    found: dict[object, str] = {}
+    for name, file in [(name, environment.folder / name) for name in inputs if name != "-"]:
+        with suppress(OSError):  # whoever reads it says why that fails
+            found[identity(file.stat())] = f"the evidence in {name}"
+    with suppress(OSError, ValueError):  # what is no file of the system has no descriptor
+        status = os.fstat(environment.stdout.fileno())
+        if stat.S_ISREG(status.st_mode):
+            found[identity(status)] = "stdout"
+    return found
+
+
+def identity(status: os.stat_result) -> tuple[int, int]:
+    """What tells a file from all others, as `Target.identity` of one that is there."""
+    return status.st_dev, status.st_ino
+
+
+def refuse_twice(targets: Iterable[Target], known: Mapping[object, str]) -> None:
+    """UsageError where two names lead to one file, or one to what is in use: writing it would destroy the other."""
+    seen: dict[object, str] = {}
+    for target in targets:
+        # What is open is written on where it is; only a file that is replaced takes another's place.
+        other = seen.get(target.identity) or (known.get(target.identity) if target.path is not None else None)
+        if other is not None:
+            raise UsageError(f"{other} and -o {target.name} are one file", "another name for the output")
+        seen[target.identity] = f"-o {target.name}"
 
 
 def save(folder: Path, files: Mapping[str, bytes], code: int, environment: Environment) -> int:
