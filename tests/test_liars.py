@@ -21,53 +21,71 @@ from halfopen.errors import HostError
 from halfopen.evidence.probe import census, examination, frames, kernel, wire
 from halfopen.evidence.text import shell
 from halfopen.model import Collector, HostFacts
+from halfopen.reach.agent import BOOTSTRAP
 
 __all__ = ["half_closed"]
 
+CALL = "main(halfopen_input.read)"
+"""Where a liar steps in: the probe is defined by then, and has said nothing."""
+
 LIAR = """#!{python}
-import os, struct, sys, zlib
-os.write(1, b"\\nhalfopen-reads\\n")
-halfopen_input = open(0, "rb")
-source = zlib.decompress(halfopen_input.read(next(int(x) for x in halfopen_input if x.strip()))).decode()
+import sys
 lie = r'''
-plain = hello
-other = {{"boot_id": b"{name}", "address": struct.pack(">BBI", 4, 24, 2) + bytes([203, 0, 113, {number}])}}
-def hello(use):
-    return [(name, other.get(name, value)) for name, value in plain(use)]
+import struct
+plain = Session.fields
+always = {{"boot_id": b"{name}", "address": struct.pack(">BBI", 4, 24, 2) + bytes([203, 0, 113, {number}])}}
+def told(session, pairs):
+    pairs = list(pairs)
+    said = dict(always, **({lie!r} if {answer!r} in dict(pairs) else {{}}))
+    return plain(session, [(name, said.get(name, value)) for name, value in pairs])
+Session.fields = told
 def namespaces():
     return {{}}
 def diag_dumps(*_):
     return iter(())
-{lie}
 '''
-last = 'if "halfopen_input" in globals():'
-exec(compile(source.replace(last, lie + last), "-", "exec"))
+exec(sys.argv[-1].replace({call!r}, "exec(lie);" + {call!r}))
 """
+"""A Python that runs the probe as it is sent, but for some fields of one answer, and without sockets."""
 
-SWAP = "true = hello\ndef hello(use):\n    return [(name, {0}.get(name, value)) for name, value in true(use)]"
-COUNTERS = "def evidence():\n    return [('/proc/net/netstat', {0})]"
-LIES = {
-    "inode below 0": SWAP.format({"netns": b"-5"}),
-    "inode over 64 bit": SWAP.format({"netns": b"99999999999999999999"}),
-    "inode with a sign": SWAP.format({"netns": b"+5"}),
-    "user that is none": SWAP.format({"euid": b"1_000"}),
-    "entries that are none": SWAP.format({"tracked": b"--5"}),
-    "prefix of 255": SWAP.format({"address": struct.pack(">BBI", 4, 255, 2) + bytes(4)}),
-    "prefix of 33": SWAP.format({"address": struct.pack(">BBI", 4, 33, 2) + bytes(4)}),
-    "address of 5 bytes": SWAP.format({"address": struct.pack(">BBI", 5, 8, 2) + bytes(5)}),
-    "counter of --5": COUNTERS.format(b"TcpExt: ListenDrops\nTcpExt: --5\n"),
-    "counter over 64 bit": COUNTERS.format(b"TcpExt: ListenDrops\nTcpExt: 99999999999999999999\n"),
-    "counter with a slash": COUNTERS.format(b"TcpExt: x/ListenDrops\nTcpExt: 5\n"),
-    "counters of no namespace": "def evidence():\n    return [('netns', b'x')]",
+HELLO_HAS, EVIDENCE_HAS = "hostname", "/proc/net/netstat"
+"""A field of that answer and of no other."""
+
+NO_NUMBER, NO_COUNTER = "a number that is none", "a counter that is none of Linux"
+LONG_PREFIX, WRONG_SIZE = "a prefix longer than its address", "an address of the wrong size"
+
+LIES: dict[str, tuple[str, dict[str, bytes], str]] = {
+    "inode below 0": (HELLO_HAS, {"netns": b"-5"}, NO_NUMBER),
+    "inode over 64 bit": (HELLO_HAS, {"netns": b"99999999999999999999"}, NO_NUMBER),
+    "inode with a sign": (HELLO_HAS, {"netns": b"+5"}, NO_NUMBER),
+    "user that is none": (HELLO_HAS, {"euid": b"1_000"}, NO_NUMBER),
+    "entries that are none": (HELLO_HAS, {"tracked": b"--5"}, NO_NUMBER),
+    "prefix of 255": (HELLO_HAS, {"address": struct.pack(">BBI", 4, 255, 2) + bytes(4)}, LONG_PREFIX),
+    "prefix of 33": (HELLO_HAS, {"address": struct.pack(">BBI", 4, 33, 2) + bytes(4)}, LONG_PREFIX),
+    "address of 5 bytes": (HELLO_HAS, {"address": struct.pack(">BBI", 5, 8, 2) + bytes(5)}, WRONG_SIZE),
+    "counter of --5": (EVIDENCE_HAS, {EVIDENCE_HAS: b"TcpExt: ListenDrops\nTcpExt: --5"}, NO_COUNTER),
+    "counter over 64 bit": (
+        EVIDENCE_HAS,
+        {EVIDENCE_HAS: b"TcpExt: ListenDrops\nTcpExt: 99999999999999999999"},
+        NO_COUNTER,
+    ),
+    "counter with a slash": (EVIDENCE_HAS, {EVIDENCE_HAS: b"TcpExt: x/ListenDrops\nTcpExt: 5"}, NO_COUNTER),
+    "counters of no namespace": (EVIDENCE_HAS, {"netns": b"x"}, NO_NUMBER),
 }
+"""Name -> the answer that lies, its untrue fields, and what the error says of them."""
+
+HONEST = "no lie"
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="local hosts are read by the probe")
 def test_a_lie_is_an_error_of_the_liar(half_closed: int, tmp_path: Path) -> None:
+    assert BOOTSTRAP.count(CALL) == 1, "a liar has no place to step in"
     tables = ""
-    for number, (name, lie) in enumerate(LIES.items()):
+    cases = {**LIES, HONEST: (HELLO_HAS, {}, "")}
+    for number, (name, (answer, lie, _)) in enumerate(cases.items()):
         path = tmp_path / f"python{number}"
-        path.write_text(LIAR.format(python=sys.executable, name=name, number=number, lie=lie))
+        text = LIAR.format(python=sys.executable, name=name, number=number, answer=answer, lie=lie, call=CALL)
+        path.write_text(text)
         path.chmod(0o755)
         tables += f'[hosts.liar{number}]\ntransport = "local"\npython = "{path}"\n'
     check = '[checks.all]\nclient = ["here", "liar*"]\nserver = "here"\n'
@@ -85,8 +103,13 @@ def test_a_lie_is_an_error_of_the_liar(half_closed: int, tmp_path: Path) -> None
     assert [one["verdict"] for one in found["findings"]] == ["half-closed"]
     errors = {one["name"]: one["error"] for one in found["hosts"]}
     assert errors.pop("here") is None
-    codes = {name: errors[f"liar{number}"] and errors[f"liar{number}"]["code"] for number, name in enumerate(LIES)}
-    assert codes == dict.fromkeys(LIES, "protocol-error")
+    assert len(errors) == len(cases), "a liar is taken for the sound host: it sends what that sends"
+    said = {name: errors[f"liar{number}"] for number, name in enumerate(cases)}
+    assert said.pop(HONEST) is None, "the probe of a liar is not sound but for its lie"
+    # It is the lie that is the error, not a probe that never spoke.
+    assert {name: error and (error["code"], error["message"]) for name, error in said.items()} == {
+        name: ("protocol-error", f"the answer of the probe is damaged: {what}") for name, (_, _, what) in LIES.items()
+    }
 
 
 FACTS = HostFacts("h", "6.1", None, None, True, Collector.NETLINK)
