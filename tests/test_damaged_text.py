@@ -370,6 +370,42 @@ def test_a_pipe_of_another_command_leaves_a_text_whole(text: str) -> None:
     assert recognise(text.encode(), "x").whole
 
 
+@pytest.mark.parametrize(
+    "sign",
+    [
+        "--More--",
+        "--More--(50%)",
+        "-- More --",
+        "lines 1-3/23 8%",
+        "^C",
+        "^Croot@db1:~#",
+        "Killed",
+        "bash: line 1:  4242 Killed                  ss -tan",
+        "[1]+  Stopped                 ss -tan",
+        "Terminated",
+        "etc.",
+        "(2 more)",
+        "Connection to db1 closed by remote host.",
+        "client_loop: send disconnect: Broken pipe",
+    ],
+)
+@pytest.mark.parametrize("program", ["ss -tan", "netstat of Linux", "netstat of Windows"])
+def test_a_line_that_shows_an_interruption_is_a_hole(program: str, sign: str, tmp_path: Path) -> None:
+    client = PROGRAMS[program]("10.0.1.5", "10.0.2.9", [40001, 40012], False)
+    server = PROGRAMS[program]("10.0.2.9", "10.0.1.5", [40001], True)
+    for end in ("\n", "\r\n", ""):
+        code, check = run(tmp_path, "a.txt", "b.txt", a=client, b=f"{server}{sign}{end}")
+        assert (code, check["findings"]) == (3, [])
+        if end:
+            note = f"line 4 shows that the text was interrupted (`{sign}`), so rows may be missing"
+            assert any(note in one for one in check["notes"])
+
+
+@pytest.mark.parametrize("end", ["logout", "Connection to db1 closed.", "root@db1:~# ^C", "Thanks, no more for now."])
+def test_a_line_that_shows_the_end_of_a_session_is_no_hole(end: str) -> None:
+    assert recognise(f"{HEAD}{LISTEN}{ONE}{end}\n".encode(), "x").whole
+
+
 def test_a_last_line_without_a_newline_is_read_where_it_cannot_be_cut() -> None:
     for row, rest in (
         ("ESTAB 0 0 10.0.0.1:1 10.0.0.2:5432", " "),

@@ -241,6 +241,9 @@ def read(text: str, form: TextFormat, command_known: bool = False) -> ParsedText
         gaps = (*gaps, "it has no IPv6 socket: printed with -4 it would lack what dual-stack listeners have accepted")
     holes = (*form.holes(draft, text), *(() if command_known else form.filtered(draft, text)))
     hidden = sum(one.hides for one in draft.problems) + draft.dropped
+    sign = interrupted(text)
+    if sign is not None:
+        holes = (f"line {sign[0]} shows that the text was interrupted (`{sign[1]}`), so rows may be missing", *holes)
     if draft.ends_open:
         holes = ("its last line has no newline, so it may be cut there (end it with one if it is whole)", *holes)
     if draft.pipe:
@@ -323,6 +326,12 @@ def unfinished(text: str) -> tuple[str, Line | None]:
     dropped = 0 if last[-1].isspace() or FINISHED.search(last) else len(last.split()[-1])
     why = "the text ends within this line, before its newline, so that it may be cut"
     return text[: len(text) - dropped], refused(Line(text.count("\n") + 1, last), why)
+
+
+def interrupted(text: str) -> tuple[int, str] | None:
+    """The first line that shows a text to be a part: of a pager, a signal, a lost connection, or of who copied it."""
+    lines = ((number, line.strip()) for number, line in enumerate(text.split("\n"), 1))
+    return next((one for one in lines if len(one[1]) <= LONG and INTERRUPTED.fullmatch(one[1])), None)
 
 
 def numbered(text: str) -> Iterator[tuple[int, str]]:
@@ -414,6 +423,13 @@ SOCKET_LIKE = re.compile(
     r"^\W*(?:\.{3}|\u2026)|\b(?:snip|omitted|truncated)\b"
 )
 """What a line has that may be a socket, in any form, or that stands for rows which somebody left out."""
+
+INTERRUPTED = re.compile(
+    r"-- ?More ?--.*|lines \d+-\d+.*|\^[CZ\\].*|(?:\[\d+\]\W*|.*: +\d+ )?(?:Killed|Terminated|Stopped)(?:\s.*)?|"
+    r"etc\.?|[(\[<]?(?:and )?\d+ more(?: [a-z]+)?[)\]>]?\.?|"
+    r".*(?:\bclosed by remote host\.?|\bBroken pipe|\bConnection reset by peer)|Timeout, server .* not responding\."
+)
+"""A whole line that is no part of any output: behind it, or where it stands, rows may be missing."""
 
 PROMPT = re.compile(r"[$#%>`]\s*$")
 """How a last line ends that is a prompt, or the end of a block in a page, and needs no newline."""
