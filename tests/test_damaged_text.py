@@ -332,6 +332,80 @@ def test_what_somebody_left_out_is_a_hole() -> None:
         assert not recognise((HEAD + LISTEN + ONE + gap + "\n" + TWO).encode(), "x").whole
 
 
+@pytest.mark.parametrize(
+    ("command", "program"),
+    [
+        ("$ ss -tan | head -3", "ss -tan"),
+        ("$ ss -tan | grep -v 4000[12]", "ss -tan"),
+        ("root@db1:~# ss -tan|head -3", "ss -tan"),
+        ("$ ssh db1 ss -tan | head -3", "ss -tan"),
+        ("$ ssh db1 'ss -tan' | head -3", "ss -tan"),
+        ("$ ssh db1 'ss -tan | head -3'", "ss -tan"),
+        ("$ (ss -tan) | head -3", "ss -tan"),
+        ("$ netstat -tna | head -4", "netstat of Linux"),
+        ("% netstat -an -p tcp | head -4", "netstat of a BSD"),
+        ("C:\\Users\\x>netstat -ano | findstr 5432", "netstat of Windows"),
+    ],
+)
+def test_what_a_pipe_kept_from_a_text_was_not_missing(command: str, program: str, tmp_path: Path) -> None:
+    client = PROGRAMS[program]("10.0.1.5", "10.0.2.9", [40001, 40012], False)
+    for ports in ([40001], []):
+        server = f"{command}\n{PROGRAMS[program]('10.0.2.9', '10.0.1.5', ports, True)}"
+        code, check = run(tmp_path, "a.txt", "b.txt", a=client, b=server)
+        assert (code, check["findings"]) == (3, [])
+        if ports:
+            pipe = command[command.index("|") :]
+            assert any(f"the command is piped (`{pipe}`), so rows may be missing" in note for note in check["notes"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "$ ss -tan\n" + HEAD + LISTEN + ONE + "$ ss -tan | wc -l\n3\n",
+        "$ ss -tan || netstat -tan\n" + HEAD + LISTEN + ONE,
+        "$ uptime | cut -c 1-9\n$ ss -tan\n" + HEAD + LISTEN + ONE,
+    ],
+)
+def test_a_pipe_of_another_command_leaves_a_text_whole(text: str) -> None:
+    assert recognise(text.encode(), "x").whole
+
+
+@pytest.mark.parametrize(
+    "sign",
+    [
+        "--More--",
+        "--More--(50%)",
+        "-- More --",
+        "lines 1-3/23 8%",
+        "^C",
+        "^Croot@db1:~#",
+        "Killed",
+        "bash: line 1:  4242 Killed                  ss -tan",
+        "[1]+  Stopped                 ss -tan",
+        "Terminated",
+        "etc.",
+        "(2 more)",
+        "Connection to db1 closed by remote host.",
+        "client_loop: send disconnect: Broken pipe",
+    ],
+)
+@pytest.mark.parametrize("program", ["ss -tan", "netstat of Linux", "netstat of Windows"])
+def test_a_line_that_shows_an_interruption_is_a_hole(program: str, sign: str, tmp_path: Path) -> None:
+    client = PROGRAMS[program]("10.0.1.5", "10.0.2.9", [40001, 40012], False)
+    server = PROGRAMS[program]("10.0.2.9", "10.0.1.5", [40001], True)
+    for end in ("\n", "\r\n", ""):
+        code, check = run(tmp_path, "a.txt", "b.txt", a=client, b=f"{server}{sign}{end}")
+        assert (code, check["findings"]) == (3, [])
+        if end:
+            note = f"line 4 shows that the text was interrupted (`{sign}`), so rows may be missing"
+            assert any(note in one for one in check["notes"])
+
+
+@pytest.mark.parametrize("end", ["logout", "Connection to db1 closed.", "root@db1:~# ^C", "Thanks, no more for now."])
+def test_a_line_that_shows_the_end_of_a_session_is_no_hole(end: str) -> None:
+    assert recognise(f"{HEAD}{LISTEN}{ONE}{end}\n".encode(), "x").whole
+
+
 def test_a_last_line_without_a_newline_is_read_where_it_cannot_be_cut() -> None:
     for row, rest in (
         ("ESTAB 0 0 10.0.0.1:1 10.0.0.2:5432", " "),

@@ -143,11 +143,13 @@ class Draft:
     ends_open: bool = False
     open: bytes | None = None
     second: Problem | None = None
+    pipe: str = ""  # what a command above rows is piped into
     _rows: dict[Name, int] = field(default_factory=dict)  # name of a row -> its line
     _last: Name | None = None
     _marks: dict[str, tuple[int, int]] = field(default_factory=dict)  # heading or command -> line, rows before it
     _taken: int = 0
     _time: Problem | None = None  # a time of day that stands below a row
+    _pipe: str = ""  # as `pipe`, whether or not a row stands below it
 
     def take(self, line: Line) -> None:
         """One line, whatever it is."""
@@ -164,6 +166,7 @@ class Draft:
     def add(self, row: Row, number: int, text: str = "") -> None:
         """One socket. A tuple may stand there twice: of a TIME_WAIT and its successor the successor counts."""
         self._taken += 1
+        self.pipe = self.pipe or self._pipe
         if self._time is not None:
             self.second = self.second or self._time
         end = row.end
@@ -201,6 +204,9 @@ class Draft:
         """A line that is no row: it may begin a second moment, if rows stand above it."""
         text = " ".join(line.text[:LINE_LIMIT].split())
         command = COMMAND.search(text) if line.why else None
+        pipe = PIPE.search(command[0]) if command else None
+        if pipe:
+            self._pipe = self._pipe or pipe[0][:SHOWN]
         if line.heading or command:
             what, key = ("heading", text) if command is None else ("command", command[0].strip())
             before = self._marks.get(key)
@@ -235,8 +241,13 @@ def read(text: str, form: TextFormat, command_known: bool = False) -> ParsedText
         gaps = (*gaps, "it has no IPv6 socket: printed with -4 it would lack what dual-stack listeners have accepted")
     holes = (*form.holes(draft, text), *(() if command_known else form.filtered(draft, text)))
     hidden = sum(one.hides for one in draft.problems) + draft.dropped
+    sign = interrupted(text)
+    if sign is not None:
+        holes = (f"line {sign[0]} shows that the text was interrupted (`{sign[1]}`), so rows may be missing", *holes)
     if draft.ends_open:
         holes = ("its last line has no newline, so it may be cut there (end it with one if it is whole)", *holes)
+    if draft.pipe:
+        holes = (f"the command is piped (`{draft.pipe}`), so rows may be missing", *holes)
     if hidden:
         holes = (f"{plural(hidden, 'line')} could not be read, and what is missing may stand there", *holes)
     return ParsedText(
@@ -315,6 +326,12 @@ def unfinished(text: str) -> tuple[str, Line | None]:
     dropped = 0 if last[-1].isspace() or FINISHED.search(last) else len(last.split()[-1])
     why = "the text ends within this line, before its newline, so that it may be cut"
     return text[: len(text) - dropped], refused(Line(text.count("\n") + 1, last), why)
+
+
+def interrupted(text: str) -> tuple[int, str] | None:
+    """The first line that shows a text to be a part: of a pager, a signal, a lost connection, or of who copied it."""
+    lines = ((number, line.strip()) for number, line in enumerate(text.split("\n"), 1))
+    return next((one for one in lines if len(one[1]) <= LONG and INTERRUPTED.fullmatch(one[1])), None)
 
 
 def numbered(text: str) -> Iterator[tuple[int, str]]:
@@ -407,6 +424,13 @@ SOCKET_LIKE = re.compile(
 )
 """What a line has that may be a socket, in any form, or that stands for rows which somebody left out."""
 
+INTERRUPTED = re.compile(
+    r"-- ?More ?--.*|lines \d+-\d+.*|\^[CZ\\].*|(?:\[\d+\]\W*|.*: +\d+ )?(?:Killed|Terminated|Stopped)(?:\s.*)?|"
+    r"etc\.?|[(\[<]?(?:and )?\d+ more(?: [a-z]+)?[)\]>]?\.?|"
+    r".*(?:\bclosed by remote host\.?|\bBroken pipe|\bConnection reset by peer)|Timeout, server .* not responding\."
+)
+"""A whole line that is no part of any output: behind it, or where it stands, rows may be missing."""
+
 PROMPT = re.compile(r"[$#%>`]\s*$")
 """How a last line ends that is a prompt, or the end of a block in a page, and needs no newline."""
 
@@ -430,6 +454,9 @@ TAIL = re.compile(
 )
 """How a line begins that may be the rest of the one above it: half a port, a number, a cookie or a state."""
 
-COMMAND = re.compile(r"(?:^|[\s/|;&(])(?:ss|netstat|lsof|watch|cat /proc/net/tcp6?)(?:\s.*)?$")
+COMMAND = re.compile(
+    r"""(?:^|[\s/|;&('"`$#%>])(?:ss|netstat(?:\.exe)?|lsof|watch|cat /proc/net/tcp6?)(?:[\s|;&)'"`].*)?$"""
+)
+PIPE = re.compile(r"(?<!\|)\|(?!\|).*")
 WATCH = re.compile(r"Every \d[\d.,]*s: .*\d$")
 TIME_OF_DAY = re.compile(r"(?<![\w:.])\d{1,2}:\d\d:\d\d(?![\w:])")
