@@ -288,6 +288,12 @@ MOMENTS: dict[str, tuple[str, int]] = {  # a text, and the line that its second 
     "a row that waits for its end later": (ONE + TWO + ONE.replace("ESTAB", "TIME-WAIT"), 3),
     "one listener of which the inode tells": (KEPT + ONE + KEPT, 3),
     "the same listener again": (KEPT + ONE + KEPT + ONE, 3),
+    "a listener below a connection": (LISTEN + ONE + LISTEN + TWO, 3),
+    "listeners again": (LISTEN + LISTEN.replace("22", "25") + LISTEN + LISTEN.replace("22", "25") + ONE, 3),
+    "a listener of netstat": (
+        f"{NETSTAT}tcp 0 0 0.0.0.0:22 0.0.0.0:* LISTEN\n{BEFORE}tcp 0 0 0.0.0.0:22 0.0.0.0:* LISTEN\n",
+        5,
+    ),
     "lsof -r": (LSOF + "=======\n" + LSOF.replace("5u", "6u").replace(":1-", ":2-") + LSOF, 4),
     "lsof of a socket in two states": (LSOF + LSOF.replace("5u", "6u").replace("ESTABLISHED", "CLOSE_WAIT"), 2),
 }
@@ -307,7 +313,9 @@ ONE_MOMENT = {
     "other commands": "$ ss -lnt\n" + LISTEN + "$ ss -tan\n" + ONE + "[10:47:51] root@db1:~# exit\n",
     "a time before and after": "02:13:40\n" + ONE + TWO + "02:13:41\n",
     "several listeners at one port, told by their inodes": KEPT + ONE + KEPT.replace("ino:5", "ino:6") + TWO,
-    "several listeners at one port": LISTEN + LISTEN + ONE + LISTEN,
+    "several listeners at one port": LISTEN + LISTEN + LISTEN + ONE,
+    "several listeners at one port, at two addresses": (LISTEN + LISTEN.replace("*", "[::]")) * 2 + ONE,
+    "several listeners at two ports of one list": (LISTEN + LISTEN.replace(":22", ":8022")) * 2 + ONE,
     "a socket that two processes hold": LSOF + LSOF.replace("app 7", "app 8") + LSOF.replace("5u", "9u"),
     "lsof -K": "".join(LSOF.replace("app 7 ", f"app 7 {tid} GC ") for tid in (71, 72, 73)),
 }

@@ -24,6 +24,7 @@ from halfopen.words import plural
 LINE_LIMIT = 1 << 16  # characters
 ROW_LIMIT = 2_000_000
 SHOWN = 120  # characters of a line that is told as a problem
+LISTS = 32  # in which Linux kept listeners, by port, until 5.19: those of one list may stand between each other
 PROBLEMS = 1000  # that are kept
 
 
@@ -146,6 +147,7 @@ class Draft:
     pipe: str = ""  # what a command above rows is piped into
     _rows: dict[Name, int] = field(default_factory=dict)  # name of a row -> its line
     _last: Name | None = None
+    _run: set[tuple[bytes, int, int, int, int | None]] = field(default_factory=set)  # listeners directly above
     _marks: dict[str, tuple[int, int]] = field(default_factory=dict)  # heading or command -> line, rows before it
     _taken: int = 0
     _time: Problem | None = None  # a time of day that stands below a row
@@ -182,7 +184,11 @@ class Draft:
             # Several may share an address and port (SO_REUSEPORT), so that only the inode tells one from another.
             key = (end.address, end.port, end.family, end.scope, end.inode)
             name = name or (key if end.inode else None)
+            if name is None:
+                self._listens(key, number, text)
             self.listeners.setdefault(key, end)
+        if not isinstance(end, ListenSocket):
+            self._run.clear()
         if name is not None:
             # A kernel that is asked in pieces may repeat the last row of one as the first of the next.
             if name in self._rows and name != self._last:
@@ -191,6 +197,14 @@ class Draft:
             self._last = name
         if end is not None and row.process is not None:
             self.holders.setdefault(handle(end), row.process)
+
+    def _listens(self, key: tuple[bytes, int, int, int, int | None], number: int, text: str) -> None:
+        """A listener that nothing tells from others at its port: a kernel gives these one after another."""
+        if self._run and key[1] % LISTS != next(iter(self._run))[1] % LISTS:
+            self._run.clear()
+        if key in self.listeners and key not in self._run:
+            self._again(number, text, f"a listener at port {key[1]} stands there once more, apart from the first")
+        self._run.add(key)
 
     def complain(self, line: Line) -> None:
         """Notes a line that was refused."""
