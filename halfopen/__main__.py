@@ -79,17 +79,21 @@ class Interrupts:
     """
 
     def __init__(self) -> None:
-        self.busy = self.came = False
+        self.busy = self.came = self.repeating = False
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it, or a shell for a job behind
                 signal.signal(number, self.handle)
         sys.unraisablehook = self.again
 
-    def handle(self, _: int, __: FrameType | None) -> None:
+    def handle(self, _: int, frame: FrameType | None) -> None:
         """The handler of all of them."""
         if not self.busy:
             end_now()
-        if not self.came:
+        if self.came:
+            return
+        if is_importing(frame):
+            self.repeat()
+        else:
             self.came = True
             later(CLOSING, end_now)  # a library may have swallowed it
             raise KeyboardInterrupt
@@ -98,9 +102,33 @@ class Interrupts:
         """Python drops what is raised where nobody can catch it, as in a destructor: then it is raised once more."""
         if isinstance(lost.exc_value, KeyboardInterrupt):
             self.came = False
-            later(0.01, os.kill, os.getpid(), signal.SIGTERM)  # in here it would be dropped too
+            self.repeat()
         else:
             sys.__unraisablehook__(lost)
+
+    def repeat(self) -> None:
+        """Sends the main thread signals until one has raised KeyboardInterrupt, in a moment that suits."""
+        if not self.repeating:
+            self.repeating = True
+            later(0.01, self.signal_until_it_came)
+
+    def signal_until_it_came(self) -> None:
+        """Each to the main thread itself, which a signal that another thread takes does not wake."""
+        import threading
+        import time
+
+        main_thread = threading.main_thread().ident
+        while main_thread is not None and not self.came:
+            signal.pthread_kill(main_thread, signal.SIGTERM)
+            time.sleep(0.02)
+        self.repeating = False
+
+
+def is_importing(frame: FrameType | None) -> bool:
+    """Whether a module is being imported: one written in C may lose what is raised then, as msgspec does."""
+    while frame is not None and frame.f_code.co_filename != "<frozen importlib._bootstrap>":
+        frame = frame.f_back
+    return frame is not None
 
 
 def later(seconds: float, do: Callable[..., object], *arguments: object) -> None:

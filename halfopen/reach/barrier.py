@@ -48,7 +48,11 @@ def attempt(question: Callable[[], R]) -> R | HostError:
 
 def gather(futures: Sequence[Future[R]], deadline: float) -> list[R | HostError]:
     """The results in order, an error for each that is not there at the deadline (time.monotonic(), seconds)."""
-    missing = wait(futures, max(0.0, deadline + GRACE - time.monotonic())).not_done
+    missing = set(futures)
+    while missing and (left := deadline + GRACE - time.monotonic()) > 0:
+        # In slices: a signal that comes just before the wait is seen only behind it.
+        missing = wait(missing, min(left, 0.5)).not_done
+    missing = wait(missing, 0).not_done
     for future in missing:
         future.cancel()
     return [
