@@ -18,8 +18,7 @@ class Scene:
     """web dials db:5432, and db:6432, which db redirects to 5432; db dials web:8080.
 
     `chatting`: between any two answers both ends of these write something. `flapping`: between any two answers these
-    are reset, or dialled again from the same port. `is_checked`: nothing new is dialled through the redirection then,
-    because what begins after the translations were read is not in them, and looks as if its server's end were missing.
+    are reset, or dialled again from the same port. `is_checked`: time passes in steps that a check may take.
     """
 
     world: World = field(default_factory=World)
@@ -40,7 +39,7 @@ class Scene:
             (self.db, self.web, 45_000, 8080),
             (self.web, self.db, 50_000, 6432),
         )
-        client, server, base, port = ways[way % (2 if self.is_checked else 3)]
+        client, server, base, port = ways[way % 3]
         return self.world.dial(client, server, base + self.ports, port, **how)
 
     def dial_again(self, old: Connection) -> Connection:
@@ -97,8 +96,8 @@ def opens(scene: Scene, at: int) -> None:
 
 
 def opens_late(scene: Scene, at: int) -> None:
-    """The SYN is lost, and sent again. Not through the redirection, for the reason that `Scene` gives."""
-    one = scene.dial(at % 2, cut=True)
+    """The SYN is lost, and sent again."""
+    one = scene.dial(at, cut=True)
     scene.world.after(DELAY, lambda: restore(one))
 
 

@@ -71,7 +71,7 @@ def test_a_suspect_that_a_look_clears_costs_one_round() -> None:
 
     hosts.meanwhile = meanwhile
     found = check(hosts, ALL)
-    assert hosts.order == ["Dump", "Baseline", "ByteCounts", *ROUND]
+    assert hosts.order == ["Dump", "Baseline", *ROUND, "ByteCounts"]
     assert (found.outcome, found.exit_code) == (Outcome.CLEAN, 0)
 
 
@@ -80,7 +80,7 @@ def test_what_lasts_is_looked_at_twice_and_explained() -> None:
     happenings.server_vanishes(scene, 0)
     hosts = SimulatedHosts(scene.world)
     found = check(hosts, ALL)
-    assert hosts.order == ["Dump", "Baseline", "ByteCounts", *ROUND, "Pause", *ROUND, "Explain"]
+    assert hosts.order == ["Dump", "Baseline", *ROUND, "Dump", "ByteCounts", *ROUND, "Pause", *ROUND, "Explain"]
     assert verdicts(found) == ["missing-on-server"] and found.exit_code == 1
     assert found.findings[0].confidence is Confidence.PROVEN
 

@@ -9,6 +9,8 @@ only then are kernel counters and processes read:
 
     Dump, Translations, and both again where needed   which connections are there, and which of them are suspect
     Baseline                                          kernel counters before the looks, if anything is suspect
+    Look, Look, Look                                  which suspects were but opened or closed between two dumps
+    Dump, Translations                                again, if a lone end is left: where is its other end by now
     ByteCounts                                        do the byte counters of the others contradict each other
     Look, Look, Look; Pause; Look, Look, Look; ...    what lasts: first ends, second ends, first ends
     Explain                                           kernel counters after the looks, and processes
@@ -16,14 +18,14 @@ only then are kernel counters and processes read:
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Container, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any, Generic, Protocol, TypeVar
 
 from halfopen.errors import HostError
 from halfopen.judge.assembly.run_evidence import Evidence, involved, wanted_inodes
-from halfopen.judge.confirm.bracket import Bracket, merge, questions, through
+from halfopen.judge.confirm.bracket import Bracket, is_lone, lasting, merge, questions, through
 from halfopen.judge.diagnosis.case import HostEvidence
 from halfopen.judge.pairing.byte_counters import CountQuery, Counts, asks, widened
 from halfopen.judge.pairing.connection import Suspect
@@ -204,10 +206,11 @@ def inquire(
     """
     snapshots = yield from put(Dump(ports))
     found = yield from matched(plans, snapshots, dict(ports), extra, counted)
-    matchings, snapshots = found.matchings, found.snapshots
     before: Mapping[str, KernelState] = {}
-    if any(matching.suspects for matching in matchings):
-        before = yield from put(Baseline(tuple(snapshots), places_of(matchings)))
+    if any(matching.suspects for matching in found.matchings):
+        before = yield from put(Baseline(tuple(found.snapshots), places_of(found.matchings)))
+        found = yield from sifted(plans, found, extra, counted)
+    matchings, snapshots = found.matchings, found.snapshots
     counts: Counts = {}
     if counted != 0:
         matchings, snapshots, counts = yield from compared(found)
@@ -288,6 +291,37 @@ def matched(
         checks = prepared()
         matchings = joined()
     return Matched(checks, matchings, snapshots, ports)
+
+
+def sifted(plans: Sequence[CheckPlan], found: Matched, extra: Extra, counted: int | None) -> Asking[Matched]:
+    """The matching once more, from new dumps of the hosts with a lone end that a look found still there, and alone.
+
+    Its other end may have been opened, or its translation made, since its host was read; so where it would be, and what
+    else could be it, is told by dumps and tables that are younger than the lone end. A look comes first, because most
+    lone ends under churn are those of connections that were opened or closed between the dumps of two hosts.
+    """
+    suspects = list(dict.fromkeys(suspect for matching in found.matchings for suspect in matching.suspects))
+    look = yield from bracket(suspects, 0)
+    failed = {name: replace(found.snapshots[name], error=error) for name, error in look.errors.items()}
+    found = replace(found, snapshots={**found.snapshots, **failed})
+    left = set(lasting(suspects, look))
+    lone = {suspect for suspect in left if is_lone(suspect, look)}
+    hosts = {
+        name
+        for check, matching in zip(found.checks, found.matchings, strict=True)
+        if not lone.isdisjoint(matching.suspects)
+        for name in check.snapshots
+        if found.snapshots[name].error is None
+    }
+    if not hosts:
+        return replace(found, matchings=[only(matching, left) for matching in found.matchings])
+    read = yield from put(Dump({name: found.ports[name] for name in sorted(hosts)}, found.snapshots))
+    return (yield from matched(plans, {**found.snapshots, **read}, dict(found.ports), extra, counted))
+
+
+def only(matching: Matching, left: Container[Suspect]) -> Matching:
+    """The matching with these of its suspects."""
+    return replace(matching, suspects=tuple(suspect for suspect in matching.suspects if suspect in left))
 
 
 def again(

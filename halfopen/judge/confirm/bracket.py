@@ -294,6 +294,12 @@ def common_verdict(results: Sequence[RoundResult]) -> Verdict | None:
     return None
 
 
+def is_lone(suspect: Suspect, bracket: Bracket) -> bool:
+    """Whether a bracket found one end of a suspect, and not the other."""
+    result = result_of(suspect, bracket)
+    return (state_seen(result.first) is Absence.ABSENT) != (state_seen(result.second) is Absence.ABSENT)
+
+
 def lasting(suspects: Sequence[Suspect], bracket: Bracket) -> list[Suspect]:
     """The suspects that a bracket did not clear."""
     results = [(suspect, result_of(suspect, bracket)) for suspect in suspects]
