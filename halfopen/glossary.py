@@ -252,6 +252,17 @@ REASONS: dict[Reason, str] = {
     Reason.CHANGING: "It had one verdict in one round and another in a later one, and none of them cleared it. An end "
     "of it is the same socket throughout, so that it is still the same connection, of which nothing lasted long enough "
     "to be said. Look again: what is only on its way from one state to the next agrees by then.",
-    Reason.NAMESPACE_NOT_ENTERED: "The host that should have the other end forwards packets, and its other network "
-    "namespaces could not be looked into: a container there may have it. Looking there needs root (`sudo = true`).",
+    Reason.TRANSLATION_GONE: "One end is there, its tuple has no other, and no table translates it; but the other host "
+    "has sockets that could be the end that is missing, under another address or port. A box between the two may "
+    "translate, or have forgotten that it does. Name it under `nat`, or add the address to the host's `addresses`.",
+    Reason.NAMESPACE_NOT_ENTERED: "The host that should have the other end has network namespaces that could not be "
+    "looked into, or not to the end: a container there may have it. Looking there needs root (`sudo = true`).",
+    Reason.ROW_DAMAGED: "The evidence of the host that should have the other end has rows that could not be read, or "
+    "is cut off: the end may stand there. Take it again, whole.",
+    Reason.NOT_SHOWN_BY_SOURCE: "What was read of the host that should have the other end does not show all that is "
+    "there: `lsof` shows no socket without a descriptor, a filter hides some, a look-up failed or what translates on "
+    "the way could not be read. `halfopen doctor` says what a better source needs.",
+    Reason.TOO_MANY_SUSPECTS: "There were more suspects than `--max-suspects` allows to be looked at.",
+    Reason.CLAIMED_TWICE: "Two hosts of the check claim one of its addresses, so it is not known which of their "
+    "sockets are its ends. Remove the address from one of them, or leave that host out.",
 }

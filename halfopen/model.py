@@ -152,7 +152,8 @@ class Namespace:
     """One network namespace of a host at one moment: its addresses and its sockets.
 
     `covered_ports` are the ports the dump was limited to (either side), empty for all.
-    `whole` is False where rows may be missing: then an absent row proves nothing.
+    `whole` is False where rows may be missing: then an absent row proves nothing. `damaged`: because some could not be
+    read, or were cut off.
     `tracked`: entries of its connection tracking, 0 where it has none, None where it is not known.
     `forwards`: whether it routes packets for others. `rewrites`: what translates here, None where it was not read.
     """
@@ -166,6 +167,7 @@ class Namespace:
     tracked: int | None = None
     forwards: bool = False
     rewrites: Rewrites | None = None
+    damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,7 +140,7 @@ def notes_of(file: Exhibit) -> list[str]:
 def nothing_compared(evidence: Evidence, plan: CheckPlan) -> tuple[str, ...]:
     """Why nothing could be compared, if so: no connection has both addresses on these hosts, as far as known."""
     matching = evidence.matching
-    if evidence.suspected or matching.agreeing or matching.unjudged:
+    if evidence.suspected or matching.compared or matching.unjudged:
         return ()
     strays = sorted(matching.external.items(), key=lambda item: -item[1])
     where = "; ".join(f"{host} has {count} to {peer}" for (host, peer), count in strays[:3])

@@ -61,7 +61,12 @@ class Reason(StrEnum):
 
     ANSWERED_ELSEWHERE = "answered-elsewhere"
     CHANGING = "changing"
+    TRANSLATION_GONE = "translation-gone"
     NAMESPACE_NOT_ENTERED = "namespace-not-entered"
+    ROW_DAMAGED = "row-damaged"
+    NOT_SHOWN_BY_SOURCE = "not-shown-by-source"
+    TOO_MANY_SUSPECTS = "too-many-suspects"
+    CLAIMED_TWICE = "claimed-twice"
 
 
 class CauseCode(StrEnum):

@@ -71,7 +71,8 @@ class Line:
 class ParsedText:
     """All that one text tells. `form` names the program for people; `holders`: socket (see `handle`) -> its process.
 
-    `whole`: a socket that is not here was not there. `gaps` are sentences. `second`: where a second moment begins, or
+    `whole`: a socket that is not here was not there; where it is not, `damaged` says whether rows are unreadable or cut
+    off, or the source has none of them. `gaps` are sentences. `second`: where a second moment begins, or
     what shows that there is one; then the text as it stands is true of no moment.
     """
 
@@ -84,6 +85,7 @@ class ParsedText:
     gaps: tuple[str, ...]
     whole: bool
     second: Problem | None = None
+    damaged: bool = False
 
     def addresses(self) -> tuple[bytes, ...]:
         """The addresses that must be the host's own: a socket has them as its local one."""
@@ -104,7 +106,8 @@ class ParsedText:
             if not ports or not ports.isdisjoint(address.split_key(key)[1::2])
         )
         listeners = tuple(one for one in self.listeners if not ports or one.port in ports)
-        return Namespace(netns, tuple(own), Table.of(rows), listeners, ports, self.whole)
+        table = Table.of(rows)
+        return Namespace(netns, tuple(own), table, listeners, ports, self.whole, damaged=self.damaged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,16 +257,17 @@ def read(text: str, form: TextFormat, command_known: bool = False) -> ParsedText
     if not command_known and 10 not in families:
         gaps = (*gaps, "it has no IPv6 socket: printed with -4 it would lack what dual-stack listeners have accepted")
     holes = (*form.holes(draft, text), *(() if command_known else form.filtered(draft, text)))
+    cuts: tuple[str, ...] = ()
     hidden = sum(one.hides for one in draft.problems) + draft.dropped
     sign = interrupted(text)
     if sign is not None:
-        holes = (f"line {sign[0]} shows that the text was interrupted (`{sign[1]}`), so rows may be missing", *holes)
+        cuts = (f"line {sign[0]} shows that the text was interrupted (`{sign[1]}`), so rows may be missing", *cuts)
     if draft.ends_open:
-        holes = ("its last line has no newline, so it may be cut there (end it with one if it is whole)", *holes)
+        cuts = ("its last line has no newline, so it may be cut there (end it with one if it is whole)", *cuts)
     if draft.pipe:
-        holes = (f"the command is piped (`{draft.pipe}`), so rows may be missing", *holes)
+        cuts = (f"the command is piped (`{draft.pipe}`), so rows may be missing", *cuts)
     if hidden:
-        holes = (f"{plural(hidden, 'line')} could not be read, and what is missing may stand there", *holes)
+        cuts = (f"{plural(hidden, 'line')} could not be read, and what is missing may stand there", *cuts)
     return ParsedText(
         form.collector,
         form.name,
@@ -271,9 +275,10 @@ def read(text: str, form: TextFormat, command_known: bool = False) -> ParsedText
         tuple(draft.listeners.values()),
         draft.holders,
         tuple(draft.problems),
-        (*holes, *gaps),
-        not holes,
+        (*cuts, *holes, *gaps),
+        not cuts and not holes,
         draft.second,
+        bool(cuts),
     )
 
 

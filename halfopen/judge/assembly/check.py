@@ -23,8 +23,8 @@ from halfopen.judge.assembly.sections import (
     listeners_of,
     matrix,
     pairs_of,
-    unjudged_rows,
 )
+from halfopen.judge.assembly.unjudged import unjudged_of, unjudged_rows
 from halfopen.judge.confirm.bracket import Confirmed, Unjudged, held
 from halfopen.judge.pairing.connection import BOTH_ESTABLISHED, agreement_of
 from halfopen.judge.pairing.match import Matching
@@ -40,7 +40,6 @@ from halfopen.schema.report import (
     Tool,
     Verdict,
 )
-from halfopen.tcp import State
 from halfopen.words import plural
 
 if TYPE_CHECKING:
@@ -52,7 +51,8 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     """The report of one check: the evidence that was collected, and what makes it fail -> findings and outcome."""
     other_names = one_name_each(plan, evidence.snapshots)
     plan = under_one_name(plan, other_names)
-    lasting, unjudged = held(evidence.matching.suspects, evidence.brackets) if evidence.brackets else ([], [])
+    lasting, left = held(evidence.matching.suspects, evidence.brackets) if evidence.brackets else ([], [])
+    unjudged = unjudged_of(evidence.matching, left)
     evidence = replace(evidence, matching=without(evidence.matching, lasting))
     lasting = [capped(confirmed, evidence) for confirmed in lasting]
     cases = [case_of(confirmed, evidence) for confirmed in lasting]
@@ -69,7 +69,7 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     names = tuple(dict.fromkeys((*plan.clients, *plan.servers, *plan.nat)))
     errors = {name: error for name in names if (error := host_error(name, evidence)) is not None}
     hosts = {name: host_report(name, evidence, errors.get(name)) for name in names}
-    agreeing = sum(count for states, count in evidence.matching.agreeing.items() if states not in LEFTOVERS)
+    agreeing = evidence.matching.compared
     connections = agreeing + len(findings)
     missing = reasons_incomplete(plan, evidence, names, errors, lasting, unjudged)
     outcome, code = outcome_of(findings, over_threshold(findings, plan, policy), missing)
@@ -103,7 +103,7 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
         listeners=listeners_of(cases, [*plan.servers, *(row.server_host for row in rows)], plan.ports, evidence),
         counters=counters_of(evidence),
         external=externals(evidence.matching),
-        unjudged=unjudged_rows(unjudged),
+        unjudged=unjudged_rows(unjudged, evidence.snapshots),
         findings=tuple(findings),
         groups=groups,
         notes=(
@@ -129,7 +129,8 @@ def reasons_incomplete(
 ) -> list[str]:
     """Why "clean" cannot be said, a sentence each, the weightiest first; empty if it can.
 
-    names: the hosts of the check. errors: host -> why it could not be read. lasting, unjudged: as `held` gives them.
+    names: the hosts of the check. errors: host -> why it could not be read. lasting: as `held` gives it. unjudged: all
+    connections that were not judged.
     """
     missing = [f"{name} could not be read" for name in errors]
     doubts = Tally(suspect.why for suspect in unjudged if suspect.reason not in plan.allow)
@@ -138,8 +139,6 @@ def reasons_incomplete(
     ]
     if doubts[None] and not errors:
         missing.append(f"{plural(doubts[None], 'connection')} could not be looked at again")
-    if evidence.matching.unjudged and not errors:
-        missing.append(f"{plural(evidence.matching.unjudged, 'connection')} could not be judged")
     missing += [f"{name} was read in part" for name in names if name not in errors and is_partial(name, evidence)]
     missing += grave_ambiguities(lasting, plan)
     missing += evidence.missing
@@ -244,8 +243,5 @@ def stamp(moment: datetime) -> str:
     """ISO 8601 in UTC with milliseconds."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
-
-LEFTOVERS = ((State.TIME_WAIT, None), (None, State.TIME_WAIT))
-"""Not connections: TIME_WAIT alone is what one end keeps for 60 s after the close (TCP_TIMEWAIT_LEN)."""
 
 OUTCOMES = [Outcome.FINDINGS, Outcome.INCOMPLETE, Outcome.CLEAN]

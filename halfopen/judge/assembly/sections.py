@@ -14,7 +14,6 @@ from halfopen.errors import HostError
 from halfopen.judge.assembly.headline import meaning
 from halfopen.judge.assembly.policy import SEVERITIES
 from halfopen.judge.assembly.run_evidence import Evidence
-from halfopen.judge.confirm.bracket import Unjudged
 from halfopen.judge.diagnosis.case import Case, HostEvidence, is_full
 from halfopen.judge.pairing.match import Matching
 from halfopen.judge.verdict.table import SEVERITY, in_accept_queue
@@ -34,7 +33,6 @@ from halfopen.schema.report import (
     Listener,
     MatrixRow,
     Severity,
-    UnjudgedRow,
     Verdict,
 )
 from halfopen.tcp import State, state_of
@@ -254,24 +252,6 @@ def externals(matching: Matching) -> tuple[External, ...]:
     """Sockets that lead to no host of the check, by host and peer, the most first."""
     ranked = sorted(matching.external.items(), key=lambda item: (-item[1], item[0]))
     return tuple(External(host=host, peer=peer, count=count) for (host, peer), count in ranked)
-
-
-def unjudged_rows(unjudged: Sequence[Unjudged]) -> tuple[UnjudgedRow, ...]:
-    """The connections that were not judged, where there is a reason code for it, by reason and client."""
-    rows = []
-    for skipped in unjudged:
-        if skipped.reason is not None and skipped.survivor is not None:
-            local, local_port, peer, peer_port = address.split_key(skipped.suspect.client.key)
-            rows.append(
-                UnjudgedRow(
-                    client=address.endpoint(local, local_port),
-                    server=address.endpoint(peer, peer_port),
-                    host=skipped.survivor.place.host,
-                    state=skipped.survivor.looks[-1].state,
-                    reason=skipped.reason,
-                )
-            )
-    return tuple(sorted(rows, key=lambda row: (row.reason, row.client)))
 
 
 def groups_of(

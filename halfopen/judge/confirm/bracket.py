@@ -61,11 +61,11 @@ class Survivor:
 
 @dataclass(frozen=True, slots=True)
 class Unjudged:
-    """A suspect that cannot be judged. why: in words, None where a host could not look. reason: its code, if any."""
+    """A suspect that cannot be judged. why: in words, None where a host could not look. reason: its code."""
 
     suspect: Suspect
     why: str | None = None
-    reason: Reason | None = None
+    reason: Reason = Reason.NOT_SHOWN_BY_SOURCE
     survivor: Survivor | None = None
 
 
@@ -233,7 +233,7 @@ def held(suspects: Sequence[Suspect], brackets: Sequence[Bracket]) -> tuple[list
         elif changed is not None:
             unjudged.append(changed)
         elif verdict is None:
-            unjudged.append(Unjudged(suspect, suspect.doubt, suspect.reason, survivor))
+            unjudged.append(Unjudged(suspect, suspect.doubt, suspect.reason or Reason.NOT_SHOWN_BY_SOURCE, survivor))
         else:
             grave = verdict is Verdict.AMBIGUOUS and any(result.grave for result in results)
             confirmed.append(replace(confirmed_as(suspect, verdict, results[-1], len(brackets)), grave=grave))

@@ -9,7 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from halfopen import address
-from halfopen.model import InterfaceAddress, Namespace, NetnsRef, Snapshot
+from halfopen.model import Collector, InterfaceAddress, Namespace, NetnsRef, Snapshot
+from halfopen.schema.report import Reason
+
+BY_PROBE = (Collector.NETLINK, Collector.PROCFS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +29,8 @@ class AddressMap:
 
     owners: address -> namespaces that have it. shared: the part of `owners` that more than one host has.
     own: namespace -> its addresses, without loopback. listening: (namespace, port) of every listener.
-    ports: the ports of the check; empty for all. partial: namespaces that were read in part: a row that is missing may
-    exist all the same.
+    ports: the ports of the check; empty for all. partial: namespaces that were read in part, so that a row that is
+    missing may exist all the same, and why.
     links: the interface addresses of every namespace but a host's own, with their prefixes.
     """
 
@@ -38,7 +41,7 @@ class AddressMap:
     clients: Side
     servers: Side
     ports: frozenset[int]
-    partial: frozenset[NetnsRef] = frozenset()
+    partial: Mapping[NetnsRef, Reason] = field(default_factory=dict)
     links: Mapping[NetnsRef, tuple[InterfaceAddress, ...]] = field(default_factory=dict)
 
     def namespaces(self) -> dict[NetnsRef, Namespace]:
@@ -105,7 +108,6 @@ def survey(
                 owners.setdefault(packed, []).append(netns)
             listening |= {(netns, listener.port) for listener in namespace.listeners}
     client_side, server_side = (side_of(names, by_host) for names in (clients, servers))
-    every = [row for rows in by_host.values() for row in rows]
     return AddressMap(
         owners={packed: tuple(found) for packed, found in owners.items()},
         shared={packed: tuple(found) for packed, found in owners.items() if len({netns.host for netns in found}) > 1},
@@ -114,9 +116,23 @@ def survey(
         clients=client_side,
         servers=server_side,
         ports=frozenset(ports),
-        partial=frozenset(netns for netns, namespace in every if not namespace.whole),
+        partial={
+            NetnsRef(snapshot.host, namespace.netns): why_partial(snapshot, namespace)
+            for snapshot in snapshots
+            for namespace in snapshot.namespaces
+            if not namespace.whole
+        },
         links={netns: namespace.addresses for rows in by_host.values() for netns, namespace in rows[1:]},
     )
+
+
+def why_partial(snapshot: Snapshot, namespace: Namespace) -> Reason:
+    """Why rows of a namespace may be missing: unreadable, not entered to its end, or never shown by the source."""
+    if namespace.damaged:
+        return Reason.ROW_DAMAGED
+    if snapshot.facts is not None and snapshot.facts.collector in BY_PROBE:
+        return Reason.NAMESPACE_NOT_ENTERED
+    return Reason.NOT_SHOWN_BY_SOURCE
 
 
 def side_of(names: Iterable[str], by_host: Mapping[str, Sequence[tuple[NetnsRef, Namespace]]]) -> Side:

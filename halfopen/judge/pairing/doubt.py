@@ -40,10 +40,10 @@ class Doubts:
         unread = [name for name in self.plan.nat if not is_read(self.snapshots.get(name))]
         direct = self.index.is_direct(lone)
         if unread and not direct:
-            return replace(suspect, doubt=UNREAD.format(host=unread[0]))
+            return replace(suspect, doubt=UNREAD.format(host=unread[0]), reason=Reason.NOT_SHOWN_BY_SOURCE)
         if hidden and not (direct and lone.is_client):
             if sees_all(self.snapshots[hidden[0]]):
-                return replace(suspect, doubt=UNTOLD.format(host=hidden[0]))
+                return replace(suspect, doubt=UNTOLD.format(host=hidden[0]), reason=Reason.NOT_SHOWN_BY_SOURCE)
             return replace(suspect, doubt=HIDDEN.format(host=hidden[0]), reason=Reason.NAMESPACE_NOT_ENTERED)
         if direct or (lone.is_client and lone.is_on_link(self.namespaces)):
             return suspect
@@ -65,6 +65,7 @@ class Doubts:
         return replace(
             lone.suspect,
             doubt=words.format(far=far, local=address.endpoint(*local), host=rows[0].place.host),
+            reason=Reason.TRANSLATION_GONE,
             standins=tuple(EndQuery((row.place,), row.key, row.scope) for row in rows) if few else (),
         )
 

@@ -314,6 +314,7 @@ def restore(matching: Matching, keys: NatKeys) -> Matching:
     return replace(
         matching,
         suspects=tuple(map(keys.restored, matching.suspects)),
+        unjudged=tuple(map(keys.restored, matching.unjudged)),
         established=plain,
         notes=(*matching.notes, *([note] if left_out else [])),
         gone=frozenset(keys.gone),
