@@ -8,7 +8,7 @@ from typing import Any
 from evidence import info, key, sock
 
 from halfopen import address
-from halfopen.judge.confirm.bracket import Confirmed
+from halfopen.judge.confirm.rounds import Confirmed
 from halfopen.judge.diagnosis.case import Case, HostEvidence
 from halfopen.judge.diagnosis.diagnose import Diagnosis, diagnose
 from halfopen.judge.pairing.connection import EndQuery, Suspect

@@ -9,7 +9,7 @@ import pytest
 from evidence import facts, info, key, sock
 
 from halfopen import address
-from halfopen.judge.confirm.bracket import Confirmed
+from halfopen.judge.confirm.rounds import Confirmed
 from halfopen.judge.diagnosis.case import Case, HostEvidence
 from halfopen.judge.diagnosis.diagnose import diagnose
 from halfopen.judge.diagnosis.outlook import prospect_of

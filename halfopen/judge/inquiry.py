@@ -26,6 +26,8 @@ from typing import Any, Generic, Protocol, TypeVar
 from halfopen.errors import HostError
 from halfopen.judge.assembly.run_evidence import Evidence, involved, wanted_inodes
 from halfopen.judge.confirm.bracket import Bracket, is_lone, lasting, merge, questions, through
+from halfopen.judge.confirm.rounds import is_open, settle_for
+from halfopen.judge.confirm.timing import LEAST_EXTRA_S, LONGEST_S
 from halfopen.judge.diagnosis.case import HostEvidence
 from halfopen.judge.pairing.byte_counters import CountQuery, Counts, asks, widened
 from halfopen.judge.pairing.connection import Suspect
@@ -215,18 +217,13 @@ def inquire(
     if counted != 0:
         matchings, snapshots, counts = yield from compared(found)
     matchings = [conclude(check, matching) for check, matching in zip(found.checks, matchings, strict=True)]
-    brackets: list[Bracket] = []
-    while left := unresolved(plans, matchings, brackets):
-        if brackets:
-            before = before or (yield from put(Baseline(tuple(snapshots), places_of(matchings))))
-            if not (yield from put(Pause(max(plan.settle for plan in plans), len(left), len(brackets)))):
-                break
-        brackets.append((yield from bracket(left, len(brackets))))
+    looked = yield from rounds(plans, matchings, tuple(snapshots), before)
     evidence = []
-    for plan, matching in zip(plans, matchings, strict=True):
-        suspects, used = through(matching.suspects, brackets[: plan.rounds])
+    for matching, brackets in zip(matchings, looked.brackets, strict=True):
+        suspects, used = through(matching.suspects, brackets)
         left_over = replace(matching, suspects=tuple(suspects))
         evidence.append(Evidence(snapshots, left_over, used, counts=counts, suspected=len(matching.suspects)))
+    before = looked.baseline
     hosts = yield from explained(evidence, snapshots, before, places_of(matchings))
     return Inquired(tuple(replace(check, hosts=of_check(hosts, check)) for check in evidence), hosts)
 
@@ -363,13 +360,70 @@ def compared(found: Matched) -> Asking[tuple[list[Matching], Snapshots, Counts]]
     return matchings, {**found.snapshots, **failed}, counts
 
 
-def unresolved(plans: Sequence[CheckPlan], matchings: Sequence[Matching], brackets: Sequence[Bracket]) -> list[Suspect]:
-    """The suspects of all checks that need another round, each once."""
-    asked = [
-        through(matching.suspects, brackets)[0] if len(brackets) < plan.rounds else ()
-        for plan, matching in zip(plans, matchings, strict=True)
-    ]
-    return list(dict.fromkeys(suspect for suspects in asked for suspect in suspects))
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """The brackets of each plan, and kernel counters before them by host; empty if nothing was suspect."""
+
+    brackets: Sequence[Sequence[Bracket]]
+    baseline: Mapping[str, KernelState]
+
+
+def rounds(
+    plans: Sequence[CheckPlan],
+    matchings: Sequence[Matching],
+    hosts: tuple[str, ...],
+    baseline: Mapping[str, KernelState],
+) -> Asking[Looked]:
+    """As many rounds as each plan wants, and while a try of a suspect is due, up to LONGEST_S of waiting, a few more.
+
+    hosts: those of the run. baseline: their kernel counters before the looks, empty if they were not read yet.
+    """
+    looked: list[list[Bracket]] = [[] for _ in plans]
+    number, waited = 0, 0.0
+    while True:
+        asked = [
+            unresolved(plan, matching.suspects, brackets, waited)
+            for plan, matching, brackets in zip(plans, matchings, looked, strict=True)
+        ]
+        left = list(dict.fromkeys(suspect for suspects in asked for suspect in suspects))
+        if not left:
+            return Looked(looked, baseline)
+        seconds = 0.0
+        if number:
+            baseline = baseline or (yield from put(Baseline(hosts, places_of(matchings))))
+            seconds = max(pause_of(*parts, waited) for parts in zip(plans, asked, looked, strict=True))
+            if not (yield from put(Pause(seconds, len(left), number))):
+                return Looked(looked, baseline)
+        found = replace((yield from bracket(left, number)), paused_s=seconds)
+        for suspects, brackets in zip(asked, looked, strict=True):
+            if suspects:
+                brackets.append(found)
+        number, waited = number + 1, waited + seconds
+
+
+def unresolved(
+    plan: CheckPlan, suspects: Sequence[Suspect], brackets: Sequence[Bracket], waited: float
+) -> Sequence[Suspect]:
+    """The suspects of a check that need another round; none if all is said. `waited`: so far, in seconds."""
+    left, _ = through(suspects, brackets)
+    if len(brackets) < plan.rounds:
+        return left
+    if plan.rounds < 2 or waited >= LONGEST_S or not any(is_open(suspect, brackets) for suspect in left):
+        return ()
+    return left
+
+
+def pause_of(plan: CheckPlan, suspects: Sequence[Suspect], brackets: Sequence[Bracket], waited: float) -> float:
+    """Seconds to wait before the next round of a check: what its slowest suspect needs, and at least its `settle`.
+
+    Rounds beyond those that it wants are only for suspects of which something is due, so they wait for that alone.
+    """
+    if not suspects:
+        return 0.0
+    extra = len(brackets) >= plan.rounds
+    needed = settle_for([suspect for suspect in suspects if not extra or is_open(suspect, brackets)], brackets[-1])
+    least = LEAST_EXTRA_S if extra else plan.settle
+    return max(least, min(needed, LONGEST_S - waited))
 
 
 def bracket(suspects: Sequence[Suspect], number: int) -> Asking[Bracket]:

@@ -25,8 +25,8 @@ from halfopen.judge.assembly.sections import (
     pairs_of,
     unjudged_rows,
 )
-from halfopen.judge.confirm.bracket import Confirmed, Unjudged, held
-from halfopen.judge.pairing.connection import BOTH_ESTABLISHED, agreement_of
+from halfopen.judge.confirm.rounds import Confirmed, Held, Unjudged, held
+from halfopen.judge.pairing.connection import BOTH_ESTABLISHED, Suspect, agreement_of
 from halfopen.judge.pairing.match import Matching
 from halfopen.judge.pairing.pair import notes_on_names, one_name_each, under_one_name
 from halfopen.model import Snapshot
@@ -52,7 +52,9 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     """The report of one check: the evidence that was collected, and what makes it fail -> findings and outcome."""
     other_names = one_name_each(plan, evidence.snapshots)
     plan = under_one_name(plan, other_names)
-    lasting, unjudged = held(evidence.matching.suspects, evidence.brackets) if evidence.brackets else ([], [])
+    lasting, unjudged, trying = (
+        held(evidence.matching.suspects, evidence.brackets) if evidence.brackets else Held([], [], [])
+    )
     evidence = replace(evidence, matching=without(evidence.matching, lasting))
     lasting = [capped(confirmed, evidence) for confirmed in lasting]
     cases = [case_of(confirmed, evidence) for confirmed in lasting]
@@ -109,6 +111,7 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
         notes=(
             *notes_on_names(other_names),
             *claimed_twice(lasting),
+            *still_trying(trying),
             *evidence.notes,
             *evidence.matching.notes,
             *(missing if outcome is Outcome.FINDINGS else ()),
@@ -206,6 +209,16 @@ def claimed_twice(lasting: Sequence[Confirmed]) -> tuple[str, ...]:
         if len(hosts := sorted({netns.host for netns in end.places})) > 1
     }
     return tuple(notes)
+
+
+def still_trying(trying: Sequence[Suspect]) -> tuple[str, ...]:
+    """A note on connections of which an end had no answer yet when the last round was over; none if there are none."""
+    if not trying:
+        return ()
+    return (
+        f"{plural(len(trying), 'connection')} had sent something again, to an end that is there, and no answer yet when "
+        "time was up: too early to say, look again",
+    )
 
 
 def is_partial(name: str, evidence: Evidence) -> bool:

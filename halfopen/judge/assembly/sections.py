@@ -14,7 +14,7 @@ from halfopen.errors import HostError
 from halfopen.judge.assembly.headline import meaning
 from halfopen.judge.assembly.policy import SEVERITIES
 from halfopen.judge.assembly.run_evidence import Evidence
-from halfopen.judge.confirm.bracket import Unjudged
+from halfopen.judge.confirm.rounds import Unjudged
 from halfopen.judge.diagnosis.case import Case, HostEvidence, is_full
 from halfopen.judge.pairing.match import Matching
 from halfopen.judge.verdict.table import SEVERITY, in_accept_queue

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from halfopen import address
-from halfopen.judge.confirm.bracket import Confirmed
+from halfopen.judge.confirm.rounds import Confirmed
 from halfopen.model import HostFacts, ListenSocket, NetnsRef, Process, Snapshot, Socket
 
 
