@@ -28,7 +28,7 @@ from halfopen.judge.assembly.sections import (
 from halfopen.judge.confirm.bracket import Confirmed, Unjudged, held
 from halfopen.judge.pairing.connection import BOTH_ESTABLISHED, agreement_of
 from halfopen.judge.pairing.match import Matching
-from halfopen.judge.pairing.pair import notes_on_names, one_name_each, under_one_name
+from halfopen.judge.pairing.pair import one_name_each, under_one_name
 from halfopen.model import Snapshot
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import (
@@ -206,6 +206,14 @@ def claimed_twice(lasting: Sequence[Confirmed]) -> tuple[str, ...]:
         if len(hosts := sorted({netns.host for netns in end.places})) > 1
     }
     return tuple(notes)
+
+
+def notes_on_names(names: Mapping[str, str]) -> tuple[str, ...]:
+    """A sentence for each machine that has several names in a check. `names`: as `one_name_each` gives them."""
+    return tuple(
+        f"{main} and {name} are one machine (one boot, one network namespace); reported as {main}"
+        for name, main in names.items()
+    )
 
 
 def is_partial(name: str, evidence: Evidence) -> bool:
