@@ -44,8 +44,8 @@ from halfopen.tcp import State
 from halfopen.words import plural
 
 if TYPE_CHECKING:
+    from halfopen.judge.assembly.advised import Advised
     from halfopen.judge.diagnosis.case import Case
-    from halfopen.judge.diagnosis.diagnose import Diagnosis
 
 
 def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
@@ -56,10 +56,10 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     evidence = replace(evidence, matching=without(evidence.matching, lasting))
     lasting = [capped(confirmed, evidence) for confirmed in lasting]
     cases = [case_of(confirmed, evidence) for confirmed in lasting]
-    diagnoses = diagnosed(cases)
-    groups, group_numbers = groups_of(cases, diagnoses, plan)
+    explained = with_advice(cases)
+    groups, group_numbers = groups_of(explained, plan)
     findings = sorted(
-        (finding_of(*parts, plan) for parts in zip(cases, diagnoses, group_numbers, strict=True)),
+        (finding_of(*parts, plan) for parts in zip(explained, group_numbers, strict=True)),
         key=lambda finding: (
             SEVERITIES.index(finding.severity),
             VERDICTS.index(finding.verdict),
@@ -148,13 +148,13 @@ def reasons_incomplete(
     return missing
 
 
-def diagnosed(cases: Sequence[Case]) -> list[Diagnosis]:
-    """The causes of each case. The rules are imported only where there is a case: most runs have none."""
+def with_advice(cases: Sequence[Case]) -> list[Advised]:
+    """Each case with its causes, its outlook and what to do. The rules are imported only where there is a case."""
     if not cases:
         return []
-    from halfopen.judge.diagnosis.diagnose import diagnose
+    from halfopen.judge.assembly.advised import advised
 
-    return [diagnose(case) for case in cases]
+    return [advised(case) for case in cases]
 
 
 def without(matching: Matching, lasting: Sequence[Confirmed]) -> Matching:
