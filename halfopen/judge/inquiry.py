@@ -26,13 +26,14 @@ from typing import Any, Generic, Protocol, TypeVar
 from halfopen.errors import HostError
 from halfopen.judge.assembly.run_evidence import Evidence, involved, wanted_inodes
 from halfopen.judge.confirm.bracket import Bracket, is_lone, lasting, merge, questions, through
+from halfopen.judge.confirm.byte_counters import CountQuery, Counts, asks, widened
+from halfopen.judge.confirm.conclude import conclude
 from halfopen.judge.confirm.rounds import is_open, settle_for
 from halfopen.judge.confirm.timing import LEAST_EXTRA_S, LONGEST_S
 from halfopen.judge.diagnosis.case import HostEvidence
-from halfopen.judge.pairing.byte_counters import CountQuery, Counts, asks, widened
 from halfopen.judge.pairing.connection import Suspect
 from halfopen.judge.pairing.match import Matching
-from halfopen.judge.pairing.pair import Extra, Prepared, conclude, join, may_translate, prepare, wider_ports
+from halfopen.judge.pairing.pair import Extra, Prepared, join, may_translate, prepare, wider_ports
 from halfopen.model import Collector, Look, Lookup, NetnsRef, Process, Snapshot
 from halfopen.plan import CheckPlan
 

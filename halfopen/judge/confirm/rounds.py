@@ -74,6 +74,7 @@ class Rounds:
     verdict: what all of them say; None if they have nothing in common. seconds: from the first of them to the last.
     """
 
+    suspect: Suspect
     results: Sequence[RoundResult]
     verdict: Verdict | None
     seconds: float
@@ -88,8 +89,13 @@ class Rounds:
         return [result.first for result in self.results], [result.second for result in self.results]
 
     def is_due(self) -> bool:
-        """Whether a try of an end is due that may change the verdict. One round alone cannot tell."""
+        """Whether a try of an end is due that may change the verdict. One round alone cannot tell.
+
+        A listener whose accept queue is full drops each try (net/ipv4/tcp_ipv4.c tcp_v4_syn_recv_sock).
+        """
         if self.verdict not in UNDONE_BY_A_TRY or len(self.results) < 2 or self.is_established():
+            return False
+        if self.suspect.queue_full and self.verdict in HANDSHAKE:
             return False
         return any(is_due(looks, self.seconds) for looks in self.ends())
 
@@ -129,8 +135,8 @@ def rounds_of(suspect: Suspect, brackets: Sequence[Bracket]) -> Rounds:
     if not any(result.verdict in (Accord.AGREE, Accord.UNJUDGED) and not result.also for result in results):
         for start in range(max(1, len(results) - 1)):
             if (verdict := common_verdict(results[start:])) is not None:
-                return Rounds(results[start:], verdict, sum(pauses[start + 1 :]))
-    return Rounds(results, common_verdict(results), sum(pauses[1:]))
+                return Rounds(suspect, results[start:], verdict, sum(pauses[start + 1 :]))
+    return Rounds(suspect, results, common_verdict(results), sum(pauses[1:]))
 
 
 def is_open(suspect: Suspect, brackets: Sequence[Bracket]) -> bool:
@@ -274,6 +280,8 @@ UNDONE_BY_A_TRY = (
     Verdict.EMBRYONIC,
 )
 """Verdicts that rest on states, which a retransmission changes if it is answered."""
+
+HANDSHAKE = (Verdict.HANDSHAKE_STUCK, Verdict.CONNECT_UNANSWERED, Verdict.EMBRYONIC)
 
 # Verdicts of a connection with one end only.
 ALONE = (Verdict.MISSING_ON_SERVER, Verdict.MISSING_ON_CLIENT, Verdict.ABANDONED_CLOSE, Verdict.CLOSING_ALONE)

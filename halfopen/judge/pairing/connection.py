@@ -53,6 +53,7 @@ class Suspect:
     inferred: no table says what translates, it was guessed.
     doubt: why an absent end may exist all the same, in words: if one of `standins` fits it by its byte counters, or
     always if there are none. reason: the code of that doubt in the report, if there is one.
+    queue_full: whether the listener of its server's end had a full accept queue in the dump.
     """
 
     client: EndQuery
@@ -65,6 +66,7 @@ class Suspect:
     doubt: str | None = None
     reason: Reason | None = None
     standins: tuple[EndQuery, ...] = ()
+    queue_full: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,7 @@ def connection_of(addresses: AddressMap, key: bytes, near: Sequence[SeenRow], fa
             EndQuery(client_places, client_key, client.scope if client else 0),
             EndQuery(server_places, server_key, server.scope if server else 0),
             client_first=client is not None,
+            queue_full=any((netns, address.split_key(server_key)[1]) in addresses.full for netns in server_places),
         ),
         (state_or_none(states[0]), state_or_none(states[1])),
         answer,
