@@ -226,7 +226,7 @@ def test_a_damaged_text_finds_no_more_in_a_broken_pair_than_the_whole_one(tmp_pa
         return {one["connection"]["client"] for one in check["findings"]}
 
     code, whole = run(tmp_path, "a.txt", "b.txt", a=client, b=server)
-    assert code == 1 and missing(whole) == {"10.0.1.5:40001"}
+    assert code == 3 and missing(whole) == {"10.0.1.5:40001"}
     for damaged in damages(server):
         try:
             code, check = run(tmp_path, "a.txt", "b.txt", a=client, b=damaged)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from halfopen import __version__, address
 from halfopen.errors import Exit, HostError
 from halfopen.judge.assembly.headline import headline_of
-from halfopen.judge.assembly.policy import SEVERITIES, Policy, outcome_of, over_threshold
+from halfopen.judge.assembly.policy import SEVERITIES, Policy, failing, is_known, only_inferred, outcome_of
 from halfopen.judge.assembly.run_evidence import Evidence, case_of, host_error, is_by_fallback
 from halfopen.judge.assembly.sections import (
     VERDICTS,
@@ -74,7 +74,9 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     agreeing = sum(count for states, count in evidence.matching.agreeing.items() if states not in LEFTOVERS)
     connections = agreeing + len(findings)
     missing = reasons_incomplete(plan, evidence, names, errors, lasting, unjudged)
-    outcome, code = outcome_of(findings, over_threshold(findings, plan, policy), missing)
+    missing += only_inferred(findings, plan, policy)
+    fails = bool(failing([finding for finding in findings if is_known(finding)], plan, policy))
+    outcome, code = outcome_of(findings, fails, missing)
     rows = matrix(evidence.matching, cases)
     headline, details = headline_of(
         plan,

@@ -180,12 +180,21 @@ def judge_suspect(suspect: Suspect, brackets: Sequence[Bracket], found: Held) ->
         found.unjudged.append(Unjudged(suspect, suspect.doubt, suspect.reason, survivor))
     elif rounds.verdict is Verdict.HALF_CLOSED and rounds.flows():
         return  # one direction was closed, and the other one is in use
+    elif rounds.verdict in ALONE and opened_since(suspect, rounds):
+        found.unjudged.append(Unjudged(suspect, CHANGING, Reason.CHANGING, survivor))
     elif not rounds.is_due():
         found.confirmed.append(confirmed_as(suspect, rounds.verdict, rounds))
     elif survivor is not None or rounds.verdict is Verdict.DESYNCHRONIZED:
         found.unjudged.append(Unjudged(suspect, DUE, Reason.CHANGING, survivor))
     else:
         found.trying.append(suspect)
+
+
+def opened_since(suspect: Suspect, rounds: Rounds) -> bool:
+    """Whether a lone end was opened, or changed its state, after the dumps and tables that say where its peer is."""
+    looks = next((looks for looks in rounds.ends() if isinstance(looks[-1], Socket)), [])
+    states = {seen.state for seen in looks if isinstance(seen, Socket)}
+    return len(states) > 1 or (suspect.opening and State.SYN_SENT not in states)
 
 
 def survivor_of(suspect: Suspect, brackets: Sequence[Bracket]) -> Survivor | None:

@@ -53,8 +53,11 @@ def most_due(end: Observation) -> float:
 
 
 def spans_timeouts(ends: Sequence[Observation], seconds: float) -> bool:
-    """Whether so many seconds are a few retransmission timeouts of each of these ends, as far as they tell."""
-    timeouts = [base_rto_s(end) for end in ends if isinstance(end, Socket)]
+    """Whether so many seconds are a few retransmission timeouts of each of these ends, as far as they tell.
+
+    An end that tries again is judged by its tries instead: see `is_due`.
+    """
+    timeouts = [base_rto_s(end) for end in ends if isinstance(end, Socket) and next_try_s(end) is None]
     return seconds >= FEW * max((timeout for timeout in timeouts if timeout is not None), default=0.0)
 
 

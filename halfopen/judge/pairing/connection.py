@@ -53,7 +53,8 @@ class Suspect:
     inferred: no table says what translates, it was guessed.
     doubt: why an absent end may exist all the same, in words: if one of `standins` fits it by its byte counters, or
     always if there are none. reason: the code of that doubt in the report, if there is one.
-    queue_full: whether the listener of its server's end had a full accept queue in the dump.
+    queue_full: whether the listener of its server's end had a full accept queue in the dump. opening: whether its
+    client's end was in SYN_SENT there, so that a table might not show yet where it leads.
     """
 
     client: EndQuery
@@ -67,6 +68,7 @@ class Suspect:
     reason: Reason | None = None
     standins: tuple[EndQuery, ...] = ()
     queue_full: bool = False
+    opening: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,7 @@ def connection_of(addresses: AddressMap, key: bytes, near: Sequence[SeenRow], fa
             EndQuery(client_places, client_key, client.scope if client else 0),
             EndQuery(server_places, server_key, server.scope if server else 0),
             client_first=client is not None,
+            opening=client is not None and client.state is State.SYN_SENT,
             queue_full=any((netns, address.split_key(server_key)[1]) in addresses.full for netns in server_places),
         ),
         (state_or_none(states[0]), state_or_none(states[1])),
