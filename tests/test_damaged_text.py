@@ -17,7 +17,8 @@ from test_analyse_text import run
 from test_text_evidence import CASES, ELSEWHERE, shown
 
 from halfopen.errors import UsageError
-from halfopen.evidence.text.parsed import TAIL, ParsedText
+from halfopen.evidence.text.parsed import ParsedText
+from halfopen.evidence.text.patterns import TAIL
 from halfopen.evidence.text.recognise import recognise
 
 TEXTS = {path.stem: path.read_text() for path in sorted(CASES.glob("*.txt"))} | ELSEWHERE

@@ -17,8 +17,10 @@ from strategies import KEYS, PORTS, V4
 
 from halfopen import address
 from halfopen.errors import UsageError
-from halfopen.evidence.text.parsed import ParsedText, endpoint, read
+from halfopen.evidence.text.parsed import ParsedText
+from halfopen.evidence.text.reading import read
 from halfopen.evidence.text.recognise import FORMS, recognise
+from halfopen.evidence.text.rows import endpoint
 from halfopen.evidence.text.ss import SS
 from halfopen.model import Collector, Socket
 from halfopen.tcp import State, Timer

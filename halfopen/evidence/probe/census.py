@@ -18,7 +18,9 @@ from halfopen.evidence.probe.frames import (
     split_fields,
     text,
 )
-from halfopen.evidence.probe.wire import NAME_LIMIT, PROC_LIMIT, Sockets, unit_of
+from halfopen.evidence.probe.proc import unit_of
+from halfopen.evidence.probe.tables import Sockets
+from halfopen.evidence.probe.wire import NAME_LIMIT, PROC_LIMIT
 from halfopen.evidence.text.parsed import ParsedText
 from halfopen.model import ListenSocket, Process
 from halfopen.tcp import State, number_of, state_of

@@ -11,8 +11,10 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from halfopen.evidence.text.draft import Draft
+from halfopen.evidence.text.forms import TextFormat
 from halfopen.evidence.text.netstat import state_of
-from halfopen.evidence.text.parsed import ANY4, ANY6, Draft, Row, TextFormat, end_of, endpoint, number
+from halfopen.evidence.text.rows import ANY4, ANY6, Row, end_of, endpoint, number
 from halfopen.model import Collector, ListenSocket, Process, Socket
 
 

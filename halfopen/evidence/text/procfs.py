@@ -11,7 +11,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from halfopen import address
-from halfopen.evidence.text.parsed import Draft, ParsedText, Row, TextFormat, end_of, number, read
+from halfopen.evidence.text.draft import Draft
+from halfopen.evidence.text.forms import TextFormat
+from halfopen.evidence.text.parsed import ParsedText
+from halfopen.evidence.text.reading import read
+from halfopen.evidence.text.rows import Row, end_of, number
 from halfopen.model import Collector, ListenSocket
 from halfopen.tcp import STATE_NUMBERS, TIMER_NUMBERS
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
+from halfopen.evidence.text.draft import Draft
 from halfopen.evidence.text.netstat import state_of
-from halfopen.evidence.text.parsed import ANY4, ANY6, Draft, ParsedText, Problem, Row, end_of, endpoint
+from halfopen.evidence.text.parsed import ParsedText, Problem
+from halfopen.evidence.text.rows import ANY4, ANY6, Row, end_of, endpoint
 from halfopen.model import Collector, Process
 
 

@@ -6,10 +6,12 @@ import shlex
 import textwrap
 
 from halfopen.errors import UsageError
+from halfopen.evidence.text.forms import TextFormat
 from halfopen.evidence.text.lsof import LSOF, LSOF_FIELDS
 from halfopen.evidence.text.netstat import BSD, ILLUMOS, LINUX, WINDOWS
-from halfopen.evidence.text.parsed import ParsedText, TextFormat, read
+from halfopen.evidence.text.parsed import ParsedText
 from halfopen.evidence.text.procfs import PROCFS
+from halfopen.evidence.text.reading import read
 from halfopen.evidence.text.ss import SS
 
 LIMIT = 256 << 20  # bytes of a text

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 
 from halfopen import address
 from halfopen.errors import ErrorCode, HostError
-from halfopen.evidence.probe import frames, wire
+from halfopen.evidence.probe import frames, proc, wire
+from halfopen.evidence.text.forms import TextFormat
 from halfopen.evidence.text.lsof import LSOF_FIELDS
 from halfopen.evidence.text.netstat import BSD, ILLUMOS, LINUX
-from halfopen.evidence.text.parsed import ParsedText, TextFormat, read
+from halfopen.evidence.text.parsed import ParsedText
 from halfopen.evidence.text.procfs import PROCFS, read_addresses, read_tables
+from halfopen.evidence.text.reading import read
 from halfopen.evidence.text.ss import SS
 from halfopen.model import HostFacts, InterfaceAddress, ListenSocket, Process, Socket
 
@@ -161,12 +163,12 @@ def add_address(found: dict[bytes, set[int]], text: str, index: int) -> None:
 
 
 def counters_of(sections: Iterable[Section]) -> tuple[dict[str, int], dict[str, int]]:
-    """Counters and sysctls, as `wire.decode_evidence` gives them."""
+    """Counters and sysctls, as `proc.decode_evidence` gives them."""
     counters: dict[str, int] = {}
     sysctls: dict[str, int] = {}
     for one in sections:
         if one.name in ("netstat", "snmp"):
-            counters |= wire.decode_counters(one.text.encode("utf-8", "surrogateescape"))
+            counters |= proc.decode_counters(one.text.encode("utf-8", "surrogateescape"))
         elif one.name == "sysctls":
             for line in one.text.splitlines():
                 name, _, value = line.partition(" ")
