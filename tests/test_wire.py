@@ -257,6 +257,26 @@ def test_addresses_come_by_netlink_or_by_text_of_proc() -> None:
     assert hello.decode_ground([("fib_trie", b"|-- 999.0.0.1\n  /32 host LOCAL\n"), ("if_inet6", b"zz\n\xff")])[0] == ()
 
 
+def test_addresses_that_could_not_be_read_are_a_gap_and_those_of_the_sockets_are_known() -> None:
+    """Netlink refused, and an fib_trie that cannot be read: the probe sends an empty text, and a host has no such."""
+    said = [
+        *(("schema", b"2"), ("byteorder", b"little"), ("collector", b"netlink"), ("euid", b"0"), ("netns", b"1")),
+        *(("fib_trie", b""), ("if_inet6", b"fd000000000000000000000000000007 02 40 00 80     eth0\n")),
+    ]
+    facts, addresses, _ = hello.decode_hello(said)
+    assert hello.NO_IPV4 in facts.gaps
+    trie = b"  |-- 10.0.0.7\n     /32 host LOCAL\n"
+    assert hello.NO_IPV4 not in hello.decode_hello([*said, ("fib_trie", trie)])[0].gaps
+    row = Socket(address.make_key(bytes([10, 0, 0, 7]), 1, bytes([10, 0, 0, 8]), 2), State.ESTABLISHED, 2)
+    line = LINE.replace(b"0100007F", b"0700000A").replace(b"0200007F", b"0800000A")
+    for part in (frames.Frame(*block([row])[0]), table_text(2, HEADING + line)):
+        decoder = tables.DumpDecoder(frozenset())
+        count = decoder.spaces[-1].add(part)
+        decoder.rows = count
+        found = decoder.end(count, 1, addresses).addresses
+        assert {address.show(interface.address) for interface in found} == {"fd00::7", "10.0.0.7"}
+
+
 def fields(**values: bytes) -> tuple[int, bytes]:
     """A FIELDS frame."""
     parts = (struct.pack(">BI", len(name), len(value)) + name.encode() + value for name, value in values.items())

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from halfopen import address
 from halfopen.errors import ErrorCode, HostError
 from halfopen.evidence.probe.frames import broken, decimal, needed, number, text
 from halfopen.evidence.probe.wire import NAME_LIMIT, SCHEMA, TEXT_LIMIT
 from halfopen.model import Collector, HostFacts, InterfaceAddress
+
+NO_IPV4 = (
+    "the IPv4 addresses of its interfaces could not be read: only those that its sockets have are known, so "
+    "connections with this host may be counted among those that lead elsewhere"
+)
 
 
 def decode_hello(fields: Sequence[tuple[str, bytes]]) -> tuple[HostFacts, tuple[InterfaceAddress, ...], int | None]:
@@ -35,6 +40,8 @@ def decode_hello(fields: Sequence[tuple[str, bytes]]) -> tuple[HostFacts, tuple[
     sees_namespaces = capabilities >> 12 & 1 == 1 and capabilities >> 21 & 1 == 1
     if not sees_namespaces:
         gaps.append("network namespaces of containers, and the table of translations (NAT): needs root")
+    if "fib_trie" in values and not has_ipv4(addresses):
+        gaps.append(NO_IPV4)
     facts = HostFacts(
         hostname=text(values.get("hostname", b""), NAME_LIMIT),
         kernel=text(values.get("kernel", b""), NAME_LIMIT),
@@ -89,6 +96,25 @@ def decode_ground(
         InterfaceAddress(packed, tuple(sorted(indexes)), prefixes[packed]) for packed, indexes in sorted(links.items())
     )
     return addresses, tracked, forwards
+
+
+def has_ipv4(addresses: Iterable[InterfaceAddress]) -> bool:
+    """Whether any of these is an IPv4 address."""
+    return any(len(interface.address) == 4 for interface in addresses)
+
+
+def with_addresses_of(
+    addresses: tuple[InterfaceAddress, ...], sockets: Iterable[bytes]
+) -> tuple[InterfaceAddress, ...]:
+    """The addresses of a namespace; where none of them is IPv4, with those that its sockets have as local address.
+
+    Every namespace that can have IPv4 sockets has an IPv4 address, if only 127.0.0.1: without one, they were not read.
+    """
+    if has_ipv4(addresses):
+        return addresses
+    known = {interface.address for interface in addresses}
+    own = {packed for packed in sockets if not address.is_loopback(packed) and not address.is_unspecified(packed)}
+    return (*addresses, *(InterfaceAddress(packed, ()) for packed in sorted(own - known)))
 
 
 def session_key(said: str) -> bytes | None:

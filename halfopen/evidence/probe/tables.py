@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from halfopen.errors import ErrorCode, HostError
@@ -21,7 +22,7 @@ from halfopen.evidence.probe.frames import (
     split_fields,
     text,
 )
-from halfopen.evidence.probe.hello import decode_ground
+from halfopen.evidence.probe.hello import decode_ground, with_addresses_of
 from halfopen.evidence.probe.kernel import MESSAGE, decode_listener
 from halfopen.evidence.probe.wire import TEXT_LIMIT
 from halfopen.model import InterfaceAddress, ListenSocket, Namespace
@@ -141,9 +142,12 @@ class DumpDecoder:
         forwards: bool = False,
     ) -> Namespace:
         if told := space.told():
+            addresses = with_addresses_of(addresses, told.addresses())
             return replace(told.namespace(addresses, self.ports, netns), tracked=tracked, forwards=forwards)
         listeners = tuple(one for one in space.listeners if not self.ports or one.port in self.ports)
         table = Table(tuple(space.blocks))
+        local = (packed for block in table.blocks for packed in block.locals())
+        addresses = with_addresses_of(addresses, chain(local, (listener.address for listener in listeners)))
         return Namespace(netns, addresses, table, listeners, self.ports, True, tracked, forwards)
 
 

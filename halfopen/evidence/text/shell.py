@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from halfopen import address
 from halfopen.errors import ErrorCode, HostError
-from halfopen.evidence.probe import frames, proc, wire
+from halfopen.evidence.probe import frames, hello, proc, wire
 from halfopen.evidence.text.forms import TextFormat
 from halfopen.evidence.text.lsof import LSOF_FIELDS
 from halfopen.evidence.text.netstat import BSD, ILLUMOS, LINUX
@@ -119,16 +119,16 @@ def facts_of(
     sections: Iterable[Section], told: ParsedText
 ) -> tuple[HostFacts, tuple[InterfaceAddress, ...], int | None]:
     """Facts, addresses, and the inode of the network namespace."""
-    texts = {one.name: one.text for one in sections if one.status == 0 or one.name in ("fib_trie", "ifconfig")}
+    texts = {one.name: one.text for one in sections if one.status == 0 or one.name == "ifconfig"}
     names = texts.get("uname", "").split()
     uid = frames.number(texts.get("id", "").encode("utf-8", "replace"))
     addresses = tuple(addresses_of(texts))
     netns = re.search(r"net:\[(\d{1,20})\]", texts.get("netns", ""))
     gaps = [f"no python3 there could run the probe, so its sockets come from {told.form}", *told.gaps]
     gaps.append("only the network namespace of the login is read: containers have others")
-    if not addresses:
-        gaps.append("no addresses of interfaces; those that its sockets have are taken")
-        addresses = tuple(InterfaceAddress(packed, ()) for packed in told.addresses())
+    if not hello.has_ipv4(addresses):
+        gaps.append(hello.NO_IPV4)
+    addresses = hello.with_addresses_of(addresses, told.addresses())
     facts = HostFacts(
         hostname=names[1][: wire.NAME_LIMIT] if len(names) == 3 else "",
         kernel=names[2][: wire.NAME_LIMIT] if len(names) == 3 else "",
