@@ -252,7 +252,7 @@ def test_a_damaged_line_is_named_however_much_prose_stands_above_it(tmp_path: Pa
     files = {"a": (PASTED / "35-client.txt").read_bytes(), "b": (PASTED / "37-prose-then-damaged.txt").read_bytes()}
     code, check = run(tmp_path, "a.txt", "b.txt", **files)
     assert (code, check["findings"]) == (3, [])
-    assert any("b.txt line 11: '4031x' is no port number" in note for note in check["notes"])
+    assert any("b.txt line 11: '4031x' is not a valid port number" in note for note in check["notes"])
 
 
 @pytest.mark.parametrize(("name", "line"), [("33-netstat-c", 6), ("11-wazuh-client", 6)])

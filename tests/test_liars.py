@@ -51,7 +51,7 @@ exec(sys.argv[-1].replace({call!r}, "exec(lie);" + {call!r}))
 HELLO_HAS, EVIDENCE_HAS = "hostname", "/proc/net/netstat"
 """A field of that answer and of no other."""
 
-NO_NUMBER, NO_COUNTER = "a number that is none", "a counter that is none of Linux"
+NO_NUMBER, NO_COUNTER = "a field that should be a number is not one", "a counter that is none of Linux"
 LONG_PREFIX, WRONG_SIZE = "a prefix longer than its address", "an address of the wrong size"
 
 LIES: dict[str, tuple[str, dict[str, bytes], str]] = {
@@ -222,7 +222,7 @@ def columns(raw: bytes) -> object:
 @given(st.binary(max_size=300))
 def test_any_socket_is_a_value_or_an_error_of_the_host(message: bytes) -> None:
     for raw in (message, b"\2\1" + message, b"\n\1" + message):
-        for decode in (kernel.decode_socket, lambda raw: lookups.decode_sight(1, raw, bytes(12)), columns):
+        for decode in (kernel.decode_socket, lambda raw: lookups.decode_observation(1, raw, bytes(12)), columns):
             try:
                 decode(raw)
             except HostError:

@@ -55,7 +55,7 @@ def read(data: bytes, step: int = 0, ports: frozenset[int] = frozenset()) -> lis
     parts = [data[at : at + step] for at in range(0, len(data), step)] if step else [data]
     for part in parts:
         for one in reader.feed(part):
-            if one.kind in (frames.END, frames.ERROR):
+            if one.type in (frames.END, frames.ERROR):
                 space = decoder.end(frames.end_of(one, wire.DUMP), 1, ())
                 return [key for key, _, _ in space.table.rows()]
             decoder.add(one)
@@ -144,15 +144,15 @@ def test_the_socket_of_another_tuple_means_absent(one: Socket, other: Socket) ->
     """An exact look-up returns the LISTEN socket when the tuple is absent."""
     if one.key == other.key:
         return
-    assert lookups.decode_sight(1, encode_socket(one), other.key) is Absence.ABSENT
-    assert lookups.decode_sight(1, encode_socket(one), one.key) == one
-    assert lookups.decode_sight(2, b"", one.key) is Absence.UNSEEN
+    assert lookups.decode_observation(1, encode_socket(one), other.key) is Absence.ABSENT
+    assert lookups.decode_observation(1, encode_socket(one), one.key) == one
+    assert lookups.decode_observation(2, b"", one.key) is Absence.UNSEEN
 
 
 def test_a_listener_in_a_look_up_means_absent() -> None:
     key = b"\x0a\0\0\1\x0a\0\0\2\0\1\0\2"
     listener = kernel.MESSAGE.pack(2, 10, 0, 0, key[-4:-2], key[-2:], key[:4], key[4:8], 0, bytes(8), 0, 0, 0, 0, 0)
-    assert lookups.decode_sight(1, listener, key) is Absence.ABSENT
+    assert lookups.decode_observation(1, listener, key) is Absence.ABSENT
 
 
 def test_hello_of_another_schema_is_refused() -> None:
@@ -248,13 +248,15 @@ def test_a_kernel_without_ipv6_has_no_table_of_it_and_that_is_no_hole() -> None:
 def test_addresses_come_by_netlink_or_by_text_of_proc() -> None:
     trie = b"Main:\n  |-- 10.0.0.7\n     /32 host LOCAL\n  |-- 10.0.0.0\n     /24 link UNICAST\n"
     inet6 = b"fd000000000000000000000000000007 02 40 00 80     eth0\n"
-    found, tracked, forwards = hello.decode_ground([("fib_trie", trie), ("if_inet6", inet6), ("tracked", b"")])
+    found, tracked, forwards = hello.decode_namespace([("fib_trie", trie), ("if_inet6", inet6), ("tracked", b"")])
     assert [(address.show(one.address), one.links, one.prefix) for one in found] == [
         ("10.0.0.7", (), 32),
         ("fd00::7", (2,), 64),
     ]
     assert (tracked, forwards) == (0, False)
-    assert hello.decode_ground([("fib_trie", b"|-- 999.0.0.1\n  /32 host LOCAL\n"), ("if_inet6", b"zz\n\xff")])[0] == ()
+    assert (
+        hello.decode_namespace([("fib_trie", b"|-- 999.0.0.1\n  /32 host LOCAL\n"), ("if_inet6", b"zz\n\xff")])[0] == ()
+    )
 
 
 def test_addresses_that_could_not_be_read_are_a_gap_and_those_of_the_sockets_are_known() -> None:
@@ -365,5 +367,5 @@ def test_too_many_sockets_as_text_are_too_large(monkeypatch: pytest.MonkeyPatch)
     found.add(frames.Frame(frames.TEXT, b"\x02" + zlib.compress(text)))
     monkeypatch.setattr(reading, "ROW_LIMIT", 2)
     with pytest.raises(HostError, match="more than 2 sockets") as caught:
-        found.told()
+        found.parsed_text()
     assert caught.value.code is ErrorCode.TOO_LARGE

@@ -184,7 +184,7 @@ class Agent:
         parts, count = self._answer(wire.HELLO)
         fields = frames.decode_fields(parts, count)
         self.facts, self.addresses, self.netns = hello.decode_hello(fields)
-        _, self.tracked, self.forwards = hello.decode_ground(fields)
+        _, self.tracked, self.forwards = hello.decode_namespace(fields)
         self.session = hello.session_key(frames.text(dict(fields).get("session", b""), wire.NAME_LIMIT))
 
     def _snapshot(self, namespaces: tuple[Namespace, ...]) -> Snapshot:
@@ -200,7 +200,7 @@ class Agent:
         assert self.facts is not None
         decoder = tables.DumpDecoder(frozenset(ports))
         for frame in self._frames():
-            if frame.kind in (frames.END, frames.ERROR):
+            if frame.type in (frames.END, frames.ERROR):
                 count = frames.end_of(frame, wire.DUMP)
                 own = decoder.end(count, self.netns, self.addresses)
                 own = replace(own, tracked=self.tracked, forwards=self.forwards)
@@ -219,7 +219,7 @@ class Agent:
         parts: list[frames.Frame] = []
         size = 0
         for frame in self._frames():
-            if frame.kind in (frames.END, frames.ERROR):
+            if frame.type in (frames.END, frames.ERROR):
                 return parts, frames.end_of(frame, verb)
             size += len(frame.payload)
             if size > frames.ANSWER_LIMIT:

@@ -21,12 +21,12 @@ def decode_hello(fields: Sequence[tuple[str, bytes]]) -> tuple[HostFacts, tuple[
     """The answer to HELLO -> facts of the host, its addresses, and the inode of the network namespace."""
     values = dict(fields)
     if values.get("schema") != b"%d" % SCHEMA:
-        raise broken("another version of the probe speaks")
+        raise broken("it comes from another version of the probe")
     if values.get("byteorder") != b"little":
         raise HostError(ErrorCode.UNSUPPORTED, "the host is big-endian; only little-endian hosts can be read")
     if values.get("collector") not in (b"netlink", b"procfs"):
-        raise broken("it names no collector")
-    addresses, _, _ = decode_ground(fields)
+        raise broken("its collector is not a valid one")
+    addresses, _, _ = decode_namespace(fields)
     euid = needed(values.get("euid"))
     collector = Collector.NETLINK if values["collector"] == b"netlink" else Collector.PROCFS
     capabilities = number(values.get("capabilities"), 16) or 0
@@ -57,12 +57,12 @@ def decode_hello(fields: Sequence[tuple[str, bytes]]) -> tuple[HostFacts, tuple[
     return facts, addresses, needed(values.get("netns")) or None
 
 
-def decode_ground(
+def decode_namespace(
     fields: Sequence[tuple[str, bytes]],
 ) -> tuple[tuple[InterfaceAddress, ...], int | None, bool]:
-    """Fields of a namespace -> its addresses, the entries of its connection tracking, and whether it forwards.
+    """Fields of a namespace -> its addresses, the number of its connection tracking entries, whether it forwards.
 
-    There is no file with the count where connection tracking is not loaded or not used: then it has none.
+    The file with that number is missing where connection tracking is not loaded or not used: then it is 0.
     """
     found: list[tuple[bytes, int, int]] = []
     texts = {"fib_trie": "", "if_inet6": ""}
@@ -86,7 +86,7 @@ def decode_ground(
     links: dict[bytes, set[int]] = {}
     prefixes: dict[bytes, int] = {}
     if any(texts.values()):
-        from halfopen.evidence.text import procfs  # which most hosts have no use for
+        from halfopen.evidence.text import procfs  # not imported for most hosts, which answer by netlink
 
         found += procfs.read_addresses(**texts)
     for packed, prefix, index in found:
@@ -118,11 +118,11 @@ def with_addresses_of(
 
 
 def session_key(said: str) -> bytes | None:
-    """SSH_CONNECTION of ssh(1), `client port server port` -> the key of that session there, None for anything else."""
+    """SSH_CONNECTION of ssh(1), `client port server port` -> the key of the session at its server; else None."""
     words = said.split()
     try:
         peer, local = (
-            address.parse_endpoint(f"[{at}]:{port}") for at, port in zip(words[::2], words[1::2], strict=True)
+            address.parse_endpoint(f"[{host}]:{port}") for host, port in zip(words[::2], words[1::2], strict=True)
         )
     except ValueError:
         return None

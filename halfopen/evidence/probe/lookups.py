@@ -14,26 +14,26 @@ from halfopen.tcp import State
 
 def decode_looks(frames: Sequence[Frame], count: int, keys: Sequence[bytes]) -> list[Observation]:
     """ROWS frames -> for each key its socket, ABSENT, or UNSEEN where the kernel refused to look."""
-    sights: list[Observation] = []
+    observations: list[Observation] = []
     for frame in frames:
-        if frame.kind != ROWS:
-            raise broken("a frame of another kind among look-ups")
+        if frame.type != ROWS:
+            raise broken("a frame of another type among look-ups")
         data, at = inflate(frame.payload), 0
         while at < len(data):
-            if at + 3 > len(data) or len(sights) >= len(keys):
+            if at + 3 > len(data) or len(observations) >= len(keys):
                 raise broken("a look-up is cut")
             status, length = struct.unpack_from(">BH", data, at)
             if at + 3 + length > len(data) or status > 2:
                 raise broken("a look-up is cut")
-            sights.append(decode_sight(status, data[at + 3 : at + 3 + length], keys[len(sights)]))
+            observations.append(decode_observation(status, data[at + 3 : at + 3 + length], keys[len(observations)]))
             at += 3 + length
-    if len(sights) != count or count != len(keys):
-        raise missing_rows(len(sights), len(keys))
-    return sights
+    if len(observations) != count or count != len(keys):
+        raise missing_rows(len(observations), len(keys))
+    return observations
 
 
-def decode_sight(status: int, message: bytes, key: bytes) -> Observation:
-    """One look-up. A LISTEN socket, or a socket of another tuple, means that the tuple is not there."""
+def decode_observation(status: int, message: bytes, key: bytes) -> Observation:
+    """One look-up: `status` 0 not found, 1 found, 2 refused. A LISTEN socket, or one of another tuple: not found."""
     if status == 0:
         return Absence.ABSENT
     if status == 2:
@@ -50,21 +50,21 @@ def decode_translations(frames: Sequence[Frame], count: int) -> tuple[dict[int, 
     inner: dict[int, tuple[int, ...]] = {}
     refused, netns, got = set(), 0, 0
     for frame in frames:
-        if frame.kind == FIELDS:
+        if frame.type == FIELDS:
             values = dict(split_fields(frame.payload))
             netns = needed(values.get("netns"))
             if "refused" in values:
                 refused.add(netns)
             links = [needed(value) for name, value in split_fields(frame.payload) if name == "inner"]
             inner[netns] = tuple(sorted({link for link in links if link}))
-        elif frame.kind == ROWS and frame.payload and frame.payload[0] in (address.V4_KEY, address.V6_KEY):
+        elif frame.type == ROWS and frame.payload and frame.payload[0] in (address.V4_KEY, address.V6_KEY):
             width, data = frame.payload[0], inflate(frame.payload[1:])
             if len(data) % (2 * width):
                 raise broken("a translation is cut")
             got += len(data) // (2 * width)
             pairs.setdefault((netns, width), []).append(data)
         else:
-            raise broken("a frame of another kind among translations")
+            raise broken("a frame of another type among translations")
     if got != count:
         raise missing_rows(got, count)
     found = {

@@ -22,7 +22,7 @@ from halfopen.evidence.probe.frames import (
     split_fields,
     text,
 )
-from halfopen.evidence.probe.hello import decode_ground, with_addresses_of
+from halfopen.evidence.probe.hello import decode_namespace, with_addresses_of
 from halfopen.evidence.probe.kernel import MESSAGE, decode_listener
 from halfopen.evidence.probe.wire import TEXT_LIMIT
 from halfopen.model import InterfaceAddress, ListenSocket, Namespace
@@ -37,9 +37,9 @@ CONNECTION_STATES = frozenset(range(1, 13)) - {10}
 
 @dataclass
 class Sockets:
-    """What has come of one network namespace: columns and listeners of netlink, or text of /proc.
+    """The frames of one network namespace so far: columns and listeners of netlink, or text of /proc.
 
-    `columns`: how wide further columns of its blocks are; `more` has them, one list a block.
+    `columns`: widths of the further columns of its blocks, in bytes a row; `more` has these columns, one list a block.
     """
 
     columns: tuple[int, ...] = ()
@@ -52,28 +52,28 @@ class Sockets:
 
     def add(self, frame: Frame) -> int:
         """One BLOCK, LISTENERS or TEXT frame; the number of its rows or lines."""
-        if frame.kind == BLOCK:
+        if frame.type == BLOCK:
             block, more = decode_columns(frame.payload, self.columns)
             self.blocks.append(block)
             self.more.append(more)
             return len(block)
-        if frame.kind == LISTENERS:
+        if frame.type == LISTENERS:
             data = inflate(frame.payload)
             if len(data) % MESSAGE.size:
                 raise broken("a listener is cut")
-            self.listeners += [decode_listener(one) for one in MESSAGE.iter_unpack(data)]
+            self.listeners += [decode_listener(message) for message in MESSAGE.iter_unpack(data)]
             return len(data) // MESSAGE.size
-        if frame.kind == TEXT and frame.payload and frame.payload[0] in (2, 10):
+        if frame.type == TEXT and frame.payload and frame.payload[0] in (2, 10):
             chunk = inflate(frame.payload[1:])
             self.size += len(chunk)
             if self.size > TEXT_LIMIT:
                 raise HostError(ErrorCode.TOO_LARGE, f"the host sends more than {TEXT_LIMIT >> 20} MiB of /proc")
             self.texts.setdefault(frame.payload[0], []).append(chunk)
             return chunk.count(b"\n")
-        raise broken("a frame of another kind among sockets")
+        raise broken("a frame of another type among sockets")
 
-    def told(self) -> ParsedText | None:
-        """What the text tells, None where there is none."""
+    def parsed_text(self) -> ParsedText | None:
+        """The sockets in the text of /proc; None where none was sent. HostError for too many, or unreadable lines."""
         if not self.texts:
             return None
         from halfopen.evidence.text import procfs, reading
@@ -92,8 +92,8 @@ class Sockets:
 class DumpDecoder:
     """Frames of the answer to DUMP, as they arrive -> Namespace. Rows with none of `ports` are left out.
 
-    What stands behind a FIELDS frame is of another namespace: `others` has them once the answer has ended, and
-    `refused` counts those that could not be read. One of which the host had sent something before is not whole.
+    The frames after a FIELDS frame belong to another namespace: `others` has these once the answer has ended, and
+    `refused` counts those that could not be read. One that was refused after a part of it had come is not whole.
     """
 
     def __init__(self, ports: frozenset[int]) -> None:
@@ -105,19 +105,19 @@ class DumpDecoder:
 
     def add(self, frame: Frame) -> None:
         """One BLOCK, LISTENERS or TEXT frame, or the FIELDS of the next namespace."""
-        if frame.kind == FIELDS:
+        if frame.type == FIELDS:
             # Text is bounded over all namespaces.
             self.spaces.append(Sockets(fields=split_fields(frame.payload), size=self.spaces[-1].size))
             return
         space = self.spaces[-1]
         self.rows += space.add(frame)
-        if frame.kind == BLOCK and self.ports:
+        if frame.type == BLOCK and self.ports:
             space.blocks[-1] = space.blocks[-1].only(self.ports)
         if self.rows > ROW_LIMIT:
             raise HostError(ErrorCode.TOO_LARGE, f"the host sends more than {ROW_LIMIT} sockets", "name the --port")
 
     def end(self, count: int, netns: int | None, addresses: tuple[InterfaceAddress, ...]) -> Namespace:
-        """The whole namespace; `count` is what END stated."""
+        """The namespace of the probe. `count`: rows that END stated; HostError if another number came."""
         if self.rows != count:
             raise missing_rows(self.rows, count)
         own, *others = self.spaces
@@ -127,9 +127,9 @@ class DumpDecoder:
         found = []
         for values, space in named:
             if "refused" not in values:
-                here, tracked, forwards = decode_ground(space.fields)
-                one = self._namespace(space, needed(values.get("netns")) or None, here, tracked, forwards)
-                found.append(replace(one, whole=one.whole and values.get("netns") not in refused))
+                here, tracked, forwards = decode_namespace(space.fields)
+                namespace = self._namespace(space, needed(values.get("netns")) or None, here, tracked, forwards)
+                found.append(replace(namespace, whole=namespace.whole and values.get("netns") not in refused))
         self.others = tuple(found)
         return self._namespace(own, netns, addresses)
 
@@ -141,13 +141,13 @@ class DumpDecoder:
         tracked: int | None = None,
         forwards: bool = False,
     ) -> Namespace:
-        if told := space.told():
-            addresses = with_addresses_of(addresses, told.addresses())
-            return replace(told.namespace(addresses, self.ports, netns), tracked=tracked, forwards=forwards)
-        listeners = tuple(one for one in space.listeners if not self.ports or one.port in self.ports)
+        if parsed := space.parsed_text():
+            addresses = with_addresses_of(addresses, parsed.addresses())
+            return replace(parsed.namespace(addresses, self.ports, netns), tracked=tracked, forwards=forwards)
+        listeners = tuple(socket for socket in space.listeners if not self.ports or socket.port in self.ports)
         table = Table(tuple(space.blocks))
         local = (packed for block in table.blocks for packed in block.locals())
-        addresses = with_addresses_of(addresses, chain(local, (listener.address for listener in listeners)))
+        addresses = with_addresses_of(addresses, chain(local, (socket.address for socket in listeners)))
         return Namespace(netns, addresses, table, listeners, self.ports, True, tracked, forwards)
 
 
@@ -155,16 +155,16 @@ def decode_table(frames: Sequence[Frame], count: int) -> ParsedText | None:
     """The answer to TABLE -> the sockets of one namespace, None where it could not be entered."""
     space, lines = Sockets(), 0
     for frame in frames:
-        if frame.kind == FIELDS and "refused" in dict(split_fields(frame.payload)):
+        if frame.type == FIELDS and "refused" in dict(split_fields(frame.payload)):
             return None
         lines += space.add(frame)
     if lines != count:
         raise missing_rows(lines, count)
-    return space.told()
+    return space.parsed_text()
 
 
 def decode_columns(payload: bytes, more: tuple[int, ...]) -> tuple[Block, list[bytes]]:
-    """A BLOCK frame with further columns, so many bytes wide -> columns of the rows, and those."""
+    """A BLOCK frame -> its rows as columns, and its further columns. `more`: widths of these, in bytes a row."""
     if len(payload) < 10:
         raise broken("a block without a head")
     family, width, scope, rows = struct.unpack_from(">BBII", payload)
@@ -184,15 +184,15 @@ def decode_columns(payload: bytes, more: tuple[int, ...]) -> tuple[Block, list[b
 
 
 def decode_counts(frames: Sequence[Frame], count: int) -> tuple[CountBlock, ...]:
-    """The answer to COUNT -> the byte counters of established sockets. 64-bit columns come as two of 32 bits each."""
+    """The answer to COUNT -> byte counters of ESTABLISHED sockets. A 64-bit column comes as two of 32 bits each."""
     found = []
     for frame in frames:
-        if frame.kind != BLOCK:
-            raise broken("a frame of another kind among counters")
+        if frame.type != BLOCK:
+            raise broken("a frame of another type among counters")
         block, (acked, acked_high, received, received_high, queued) = decode_columns(frame.payload, (4, 4, 4, 4, 4))
         found.append(CountBlock(block, interleaved(acked, acked_high), interleaved(received, received_high), queued))
-    if sum(len(one.block) for one in found) != count:
-        raise missing_rows(sum(len(one.block) for one in found), count)
+    if sum(len(counts.block) for counts in found) != count:
+        raise missing_rows(sum(len(counts.block) for counts in found), count)
     return tuple(found)
 
 

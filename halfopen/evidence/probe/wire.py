@@ -1,7 +1,7 @@
 """What is asked of the probe: the numbers of the questions, and what goes with them. Pure.
 
-Each kind of answer has its decoder beside this: `hello`, `tables`, `lookups`, `proc`; kernel numbers get their meaning
-in `kernel`. What the answers travel in is `frames`.
+The answers are decoded in `hello`, `tables`, `lookups` and `proc`, kernel structs in `kernel`, and the frames of an
+answer in `frames`.
 """
 
 from __future__ import annotations

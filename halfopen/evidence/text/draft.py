@@ -12,9 +12,9 @@ from halfopen.model import ListenSocket, Process, Socket
 from halfopen.tcp import State
 
 LINE_LIMIT = 1 << 16  # characters
-SHOWN = 120  # characters of a line that is told as a problem
+SHOWN = 120  # characters of a line that are shown with a problem
 LISTS = 32  # in which Linux kept listeners, by port, until 5.19: those of one list may stand between each other
-PROBLEMS = 1000  # that are kept
+PROBLEMS = 1000  # that are kept; more are counted in `dropped`
 
 Name: TypeAlias = "bytes | str | tuple[bytes, int, int, int, int | None]"
 """Of a row: what its form says, the key of a connection, or what a listener is kept by."""
@@ -95,7 +95,7 @@ class Draft:
         self._run.add(key)
 
     def complain(self, line: Line) -> None:
-        """Notes a line that was refused."""
+        """Adds a refused line to the problems, up to PROBLEMS of them; the rest is counted."""
         if len(self.problems) < PROBLEMS:
             hides = line.hides or bool(SOCKET_LIKE.search(line.text[:LINE_LIMIT]))
             self.problems.append(Problem(line.number, line.text.strip()[:SHOWN], line.why, hides))
@@ -103,7 +103,7 @@ class Draft:
             self.dropped += 1
 
     def _mark(self, line: Line) -> None:
-        """A line that is no row: it may begin a second moment, if rows stand above it."""
+        """A line that is not a row: it may begin a second moment, if rows stand above it."""
         text = " ".join(line.text[:LINE_LIMIT].split())
         command = COMMAND.search(text) if line.why else None
         pipe = PIPE.search(command[0]) if command else None

@@ -1,4 +1,4 @@
-"""What a program's way of writing sockets is described by; each module of a program has such values."""
+"""The description of a format in which a program prints its sockets; the module of each program has one or more."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from halfopen.model import Collector
 
 @dataclass(frozen=True, slots=True)
 class TextFormat:
-    """One way in which a program writes its sockets.
+    """One format in which a program prints its sockets.
 
     `claims` finds what no other form's lines have. `begins` finds where a row begins, or the heading of a table of
-    sockets (its group `heading`), anywhere in a line: twice in one line is two rows on it. `names` finds what others
-    chose, which may look like a row. `rows`: a text -> how its lines are read: a line -> what it is, None for a heading
-    or the like; ValueError says why a line that should be a socket is none. `lines` may join lines, `complete` fills in
-    what only the whole text tells. Sentences: `gaps` what is not told of the sockets, `holes` what sockets it never
-    shows, `filtered` what an option may have kept from it (unless the command is known).
+    sockets (its group `heading`), anywhere in a line: twice in one line is two rows on it. `names` finds names that
+    users chose, which may look like a row. `lines` may join lines. `rows`: a text -> the function that reads its lines,
+    line -> row, None for a heading or the like; ValueError says why a line that should be a socket is not one.
+    `complete` fills in what only the whole text shows.
+
+    Sentences: `gaps` what is not shown of the sockets, `holes` which sockets are never shown, `filtered` which ones an
+    option may have left out (unless the command is known).
     """
 
     name: str

@@ -1,8 +1,7 @@
-"""What a text tells of a host's sockets, and every line that was not understood.
+"""The sockets that a text shows, and every line of it that was not understood.
 
 A line that may be a socket and could not be read is a hole: from then on an absent socket proves nothing (`whole` is
-False). A text is one moment: where a second one begins is told (`second`), since a connection of the first may be gone
-in the second.
+False). A text is one moment: `second` is where a second one begins, since a connection of the first may be gone there.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class ParsedText:
-    """All that one text tells. `form` names the program for people; `holders`: socket (see `handle`) -> its process.
+    """All that one text shows. `form`: its program, for messages. `holders`: socket (see `handle`) -> its process.
 
-    `whole`: a socket that is not here was not there. `gaps` are sentences. `second`: where a second moment begins, or
-    what shows that there is one; then the text as it stands is true of no moment.
+    `whole`: a socket that the text does not show did not exist. `gaps`: sentences, what the text does not show.
+    `second`: where a second moment begins, or what shows that there is one; then no moment was as the text says.
     """
 
     collector: Collector
@@ -45,9 +44,11 @@ class ParsedText:
     second: Problem | None = None
 
     def addresses(self) -> tuple[bytes, ...]:
-        """The addresses that must be the host's own: a socket has them as its local one."""
-        found = {address.split_key(key)[0] for key in self.sockets} | {one.address for one in self.listeners}
-        return tuple(sorted(one for one in found if not address.is_loopback(one) and not address.is_unspecified(one)))
+        """Packed addresses that must be the host's own, since a socket has them as local address."""
+        found = {address.split_key(key)[0] for key in self.sockets} | {listener.address for listener in self.listeners}
+        return tuple(
+            sorted(packed for packed in found if not address.is_loopback(packed) and not address.is_unspecified(packed))
+        )
 
     def namespace(
         self,
@@ -55,14 +56,14 @@ class ParsedText:
         ports: frozenset[int] = frozenset(),
         netns: int | None = None,
     ) -> Namespace:
-        """The table of one network namespace; without `addresses`, those that the sockets show."""
-        own = [InterfaceAddress(one, ()) for one in self.addresses()] if addresses is None else addresses
+        """The sockets as a network namespace, limited to `ports` if any. `addresses` None: those of its sockets."""
+        own = [InterfaceAddress(packed, ()) for packed in self.addresses()] if addresses is None else addresses
         rows = (
-            (one.family, one.scope, key, number_of(one.state), marks_of(one))
-            for key, one in self.sockets.items()
+            (socket.family, socket.scope, key, number_of(socket.state), marks_of(socket))
+            for key, socket in self.sockets.items()
             if not ports or not ports.isdisjoint(address.split_key(key)[1::2])
         )
-        listeners = tuple(one for one in self.listeners if not ports or one.port in ports)
+        listeners = tuple(listener for listener in self.listeners if not ports or listener.port in ports)
         return Namespace(netns, tuple(own), Table.of(rows), listeners, ports, self.whole)
 
 
@@ -76,14 +77,14 @@ def listener_handle(packed: bytes, port: int) -> bytes:
     return packed + port.to_bytes(2, "big")
 
 
-def marks_of(one: Socket) -> int:
+def marks_of(socket: Socket) -> int:
     """The mark byte of a row (see `table`)."""
-    timer = next((number for number, timer in TIMER_NUMBERS.items() if timer is one.timer), 0)
-    queued = NO_INODE if one.inode == 0 and one.state in (State.ESTABLISHED, State.CLOSE_WAIT) else 0
+    timer = next((number for number, timer in TIMER_NUMBERS.items() if timer is socket.timer), 0)
+    queued = NO_INODE if socket.inode == 0 and socket.state in (State.ESTABLISHED, State.CLOSE_WAIT) else 0
     return (
         timer
-        | (RETRANSMITS if one.retransmits else 0)
-        | (SEND_QUEUE if one.send_q else 0)
-        | (RECV_QUEUE if one.recv_q else 0)
+        | (RETRANSMITS if socket.retransmits else 0)
+        | (SEND_QUEUE if socket.send_q else 0)
+        | (RECV_QUEUE if socket.recv_q else 0)
         | queued
     )

@@ -1,4 +1,4 @@
-"""What lines look like, in any form: sockets, prompts, commands, and the signs that a text is a part of its output."""
+"""Patterns of lines in any form: sockets, prompts, commands, and the signs that an output is incomplete."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ SOCKET_LIKE = re.compile(
     r"\b(?:ESTAB|LISTEN|TIME.WAIT|CLOSE.WAIT|FIN.WAIT|LAST.ACK|CLOSING|SYN.(?:SENT|RE?CV)|tcp[46]?\s+[\d*\[])|"
     r"^\W*(?:\.{3}|\u2026)|\b(?:snip|omitted|truncated)\b"
 )
-"""What a line has that may be a socket, in any form, or that stands for rows which somebody left out."""
+"""What is in a line that may be a socket, in any form, or that replaces rows which somebody left out."""
 
 INTERRUPTED = re.compile(
     r"-- ?More ?--.*|lines \d+-\d+.*|\^[CZ\\].*|(?:\[\d+\]\W*|.*: +\d+ )?(?:Killed|Terminated|Stopped)(?:\s.*)?|"
     r"etc\.?|[(\[<]?(?:and )?\d+ more(?: [a-z]+)?[)\]>]?\.?|"
     r".*(?:\bclosed by remote host\.?|\bBroken pipe|\bConnection reset by peer)|Timeout, server .* not responding\."
 )
-"""A whole line that is no part of any output: behind it, or where it stands, rows may be missing."""
+"""A whole line that is not part of any output: rows may be missing there or after it."""
 
 PROMPT = re.compile(r"[$#%>`]\s*$")
 """How a last line ends that is a prompt, or the end of a block in a page, and needs no newline."""

@@ -1,4 +1,4 @@
-"""A text -> its lines, and what they tell together.
+"""A text -> its lines, and the sockets that they show together.
 
 Text is hostile: whoever names a process writes into it. Lines are bounded, nothing of a line is believed but numbers,
 addresses and the words of the forms. A line is one row: where two stand on one, where a terminal has wrapped one, or
@@ -25,7 +25,7 @@ WIDE = re.compile(r"(?<!\s)\s{20,}")
 
 
 def read(text: str, form: TextFormat, command_known: bool = False) -> ParsedText:
-    """A text in a known form -> what it tells. `command_known`: it is all that a command prints which shows all."""
+    """A text in a known form -> its sockets. `command_known`: it is all output of a command that shows every socket."""
     draft = Draft()
     lines: Iterator[Line | None] = chain(lines_of(text, form), (None,))
     for line, below in pairwise(lines):
@@ -39,11 +39,12 @@ def read(text: str, form: TextFormat, command_known: bool = False) -> ParsedText
             break
     form.complete(draft)
     gaps = tuple(form.gaps(draft, text))
-    families = {one.family for one in draft.sockets.values()} | {one.family for one in draft.listeners.values()}
+    families = {socket.family for socket in draft.sockets.values()}
+    families |= {listener.family for listener in draft.listeners.values()}
     if not command_known and 10 not in families:
         gaps = (*gaps, "it has no IPv6 socket: printed with -4 it would lack what dual-stack listeners have accepted")
     holes = (*form.holes(draft, text), *(() if command_known else form.filtered(draft, text)))
-    hidden = sum(one.hides for one in draft.problems) + draft.dropped
+    hidden = sum(problem.hides for problem in draft.problems) + draft.dropped
     sign = interrupted(text)
     if sign is not None:
         holes = (f"line {sign[0]} shows that the text was interrupted (`{sign[1]}`), so rows may be missing", *holes)
@@ -77,7 +78,7 @@ def lines_of(text: str, form: TextFormat) -> Iterator[Line]:
         if last is not None:
             yield last
         last = line
-    if cut is not None and body.rpartition("\n")[2].strip():  # of its last line something is left, so `last` has it
+    if cut is not None and body.rpartition("\n")[2].strip():  # something is left of the last line, so it is in `last`
         assert last is not None
         whole = not last.why and (last.row is None or last.row.end is not None)
         yield replace(last, open=True) if whole else cut
@@ -103,7 +104,7 @@ def whole_lines(text: str, form: TextFormat) -> Iterator[Line]:
             continue
         bare = form.names.sub(" ", line) if form.names else line
         begins = list(form.begins.finditer(bare))
-        heading = any(one.lastgroup == "heading" for one in begins)
+        heading = any(match.lastgroup == "heading" for match in begins)
         if len(begins) > 1 or heading + len(ENDS.findall(bare)) > 1:
             yield refused(Line(number, line), "more than one row stands on this line")
             continue
@@ -114,7 +115,7 @@ def whole_lines(text: str, form: TextFormat) -> Iterator[Line]:
 
 
 def refused(line: Line, why: str) -> Line:
-    """A line that is a row, or a part of one, and cannot be read as it stands."""
+    """A line that is a row, or a part of one, marked as unreadable; `why` is for the user."""
     return replace(line, row=None, why=why, hides=True)
 
 
@@ -132,16 +133,19 @@ def unfinished(text: str) -> tuple[str, Line | None]:
 
 
 def interrupted(text: str) -> tuple[int, str] | None:
-    """The first line that shows a text to be a part: of a pager, a signal, a lost connection, or of who copied it."""
-    lines = ((number, line.strip()) for number, line in enumerate(text.split("\n"), 1))
-    return next((one for one in lines if len(one[1]) <= LONG and INTERRUPTED.fullmatch(one[1])), None)
+    """Number and text of the first line that a pager, a signal, a lost connection or an editor of the text left."""
+    for number, line in enumerate(text.split("\n"), 1):
+        bare = line.strip()
+        if len(bare) <= LONG and INTERRUPTED.fullmatch(bare):
+            return number, bare
+    return None
 
 
 def numbered(text: str) -> Iterator[tuple[int, str]]:
-    """Lines with their numbers, without blank ones. Only newlines end a line: other signs may stand in a name."""
+    """Lines with their numbers, without blank ones. Only newlines end a line: other separators may be in a name."""
     for number, line in enumerate(text.split("\n"), 1):
         bare = line.rstrip()
-        if len(bare) > LONG:  # a pattern that tries each way to share out blanks must not get many of them
+        if len(bare) > LONG:  # a pattern that tries every split of the blanks must not get many of them
             bare = WIDE.sub(" " * 20, bare)
         if bare:
             yield number, bare

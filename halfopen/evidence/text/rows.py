@@ -13,9 +13,9 @@ ANY4, ANY6 = bytes(4), bytes(16)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line that is a socket; `end` None for one that is no end of a connection (bound, other protocol).
+    """One line that is a socket; `end` None if it is neither a connection nor LISTEN (bound, other protocol).
 
-    `name`: what no other row of one output has; None where that is the connection itself, or a listener's inode.
+    `name`: unique among the rows of one output; None where its key, or a listener's inode, is unique already.
     """
 
     end: Socket | ListenSocket | None
@@ -25,7 +25,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line with those that belong to it: its row, or `why` it was refused; neither where it is no socket.
+    """One line with its continuation lines: its row, or `why` it was refused; neither where it is not a socket.
 
     `hides`: it is refused and known to be a row, or a part of one. `heading`: of a table of sockets. `open`: the text
     ends in it, so that something may be missing behind its row.
@@ -48,14 +48,16 @@ def endpoint(text: str, separator: str, wildcard: bytes) -> tuple[bytes, int]:
     elif port.isascii() and port.isdigit() and len(port) < 6 and int(port) < 65536:
         number = int(port)
     else:
-        raise ValueError(f"{port[:40]!r} is no port number; names are printed without -n")
+        raise ValueError(f"{port[:40]!r} is not a valid port number; without -n names are printed")
     bare = host.partition("%")[0].removeprefix("[").removesuffix("]")
     if bare == "*":
         return wildcard, number
     try:
         return address.parse(bare), number
     except ValueError:
-        raise ValueError(f"{bare[:60]!r} is no address; without -n it may be a name, and a long one cut") from None
+        raise ValueError(
+            f"{bare[:60]!r} is not a valid address; without -n it may be a name, and a long name may be cut"
+        ) from None
 
 
 def end_of(
@@ -66,7 +68,7 @@ def end_of(
     recv_q: int | None = None,
     send_q: int | None = None,
 ) -> Socket | ListenSocket | None:
-    """A row's words as a socket, which the caller completes. None for a socket that has no peer and does not listen."""
+    """State, endpoints and queues (bytes) of a row -> its socket, which the caller completes. None: bound, no peer."""
     if state is State.LISTEN:
         return ListenSocket(local[0], local[1], family, queue=recv_q, backlog=send_q)
     if state is State.CLOSE or not peer[1] or address.is_unspecified(peer[0]):
