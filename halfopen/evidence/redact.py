@@ -96,7 +96,7 @@ def is_in(number: int, network: IPv4Network) -> bool:
 
 
 def walk(value: Any, cipher: Cipher) -> Any:
-    """Any part of the evidence, redacted. Text and bytes that no row of HOW speaks for are hidden."""
+    """Any part of the evidence, redacted. Text and bytes without a row in HOW are hidden."""
     if isinstance(value, Block):
         return redacted_block(value, cipher)
     if isinstance(value, msgspec.Struct):

@@ -180,7 +180,7 @@ def decode(data: bytes, name: str) -> Saved:
         if not unpacker.eof:
             raise UsageError(f"{name}: the file is cut off", "copy it again")
         if unpacker.unused_data:
-            raise UsageError(f"{name}: more stands behind the snapshot in it", "each snapshot needs a file of its own")
+            raise UsageError(f"{name}: there is more data after the snapshot", "each snapshot needs a file of its own")
         head = check_schema(msgspec.json.decode(text, type=Head), name)
         hint = f"halfopen {head.version} wrote it and reads it; this is {__version__}"
         return from_json(text)

@@ -56,7 +56,7 @@ def unit_of(cgroup: str) -> str | None:
 def decode_evidence(fields: Sequence[tuple[str, bytes]]) -> tuple[dict[str, int], dict[str, int]]:
     """The answer to EVIDENCE -> counters (names as `nstat` prints them without prefix) and sysctls by last word.
 
-    Behind a field `netns` that is not 0 stands another namespace: its inode and a slash go before the names.
+    Fields after a `netns` that is not 0 belong to another namespace: their names begin with its inode and a slash.
     """
     counters: dict[str, int] = {}
     sysctls: dict[str, int] = {}

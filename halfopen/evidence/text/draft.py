@@ -13,7 +13,7 @@ from halfopen.tcp import State
 
 LINE_LIMIT = 1 << 16  # characters
 SHOWN = 120  # characters of a line that are shown with a problem
-LISTS = 32  # in which Linux kept listeners, by port, until 5.19: those of one list may stand between each other
+LISTS = 32  # in which Linux kept listeners, by port, until 5.19: those of one list may alternate
 PROBLEMS = 1000  # that are kept; more are counted in `dropped`
 
 Name: TypeAlias = "bytes | str | tuple[bytes, int, int, int, int | None]"
@@ -38,8 +38,8 @@ class Draft:
     _run: set[tuple[bytes, int, int, int, int | None]] = field(default_factory=set)  # listeners directly above
     _marks: dict[str, tuple[int, int]] = field(default_factory=dict)  # heading or command -> line, rows before it
     _taken: int = 0
-    _time: Problem | None = None  # a time of day that stands below a row
-    _pipe: str = ""  # as `pipe`, whether or not a row stands below it
+    _time: Problem | None = None  # a time of day below a row
+    _pipe: str = ""  # as `pipe`, whether or not a row follows
 
     def take(self, line: Line) -> None:
         """One line, whatever it is."""
@@ -54,7 +54,7 @@ class Draft:
             self.open = line.row.end.key
 
     def add(self, row: Row, number: int, text: str = "") -> None:
-        """One socket. A tuple may stand there twice: of a TIME_WAIT and its successor the successor counts."""
+        """Adds one socket. A tuple may be listed twice: of a TIME_WAIT and its successor the successor counts."""
         self._taken += 1
         self.pipe = self.pipe or self._pipe
         if self._time is not None:
@@ -65,7 +65,7 @@ class Draft:
             name = name or end.key
             known = self.sockets.get(end.key)
             if known is not None and known.state is not end.state and State.TIME_WAIT not in (known.state, end.state):
-                self._again(number, text, f"a connection that stood there before is {end.state}, and was {known.state}")
+                self._again(number, text, f"a connection that an earlier line shows as {known.state} is {end.state}")
             if known is None or end.state is not State.TIME_WAIT:
                 self.sockets[end.key] = end
         elif end is not None:
@@ -80,18 +80,18 @@ class Draft:
         if name is not None:
             # A kernel that is asked in pieces may repeat the last row of one as the first of the next.
             if name in self._rows and name != self._last:
-                self._again(number, text, f"the row of line {self._rows[name]} stands there once more")
+                self._again(number, text, f"the row of line {self._rows[name]} is repeated")
             self._rows.setdefault(name, number)
             self._last = name
         if end is not None and row.process is not None:
             self.holders.setdefault(handle(end), row.process)
 
     def _listens(self, key: tuple[bytes, int, int, int, int | None], number: int, text: str) -> None:
-        """A listener that nothing tells from others at its port: a kernel gives these one after another."""
+        """A listener that looks like others at its port: a kernel lists these one after another."""
         if self._run and key[1] % LISTS != next(iter(self._run))[1] % LISTS:
             self._run.clear()
         if key in self.listeners and key not in self._run:
-            self._again(number, text, f"a listener at port {key[1]} stands there once more, apart from the first")
+            self._again(number, text, f"a listener at port {key[1]} is repeated, apart from the first")
         self._run.add(key)
 
     def complain(self, line: Line) -> None:
@@ -103,7 +103,7 @@ class Draft:
             self.dropped += 1
 
     def _mark(self, line: Line) -> None:
-        """A line that is not a row: it may begin a second moment, if rows stand above it."""
+        """A line that is not a row: it may begin a second moment, if there are rows above it."""
         text = " ".join(line.text[:LINE_LIMIT].split())
         command = COMMAND.search(text) if line.why else None
         pipe = PIPE.search(command[0]) if command else None
@@ -113,11 +113,11 @@ class Draft:
             what, key = ("heading", text) if command is None else ("command", command[0].strip())
             before = self._marks.get(key)
             if before is not None and before[1] < self._taken:
-                self._again(line.number, text, f"the {what} of line {before[0]} stands there once more")
+                self._again(line.number, text, f"the {what} of line {before[0]} is repeated")
             self._marks[key] = line.number, self._taken
         if line.why and self._taken and TIME_OF_DAY.search(text) and not SOCKET_LIKE.search(text):
-            self._time = Problem(line.number, text[:SHOWN], "a time of day stands between two rows", False)
+            self._time = Problem(line.number, text[:SHOWN], "there is a time of day between two rows", False)
 
     def _again(self, number: int, text: str, why: str) -> None:
-        """What shows a second moment; the first such line counts, and a time of day that stands above it."""
+        """Notes what shows a second moment: the first such line, or a time of day above it."""
         self.second = self.second or self._time or Problem(number, text.strip()[:SHOWN], why, True)

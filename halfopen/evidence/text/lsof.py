@@ -37,7 +37,7 @@ def column_row(line: str) -> Row | None:
 def fields(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
     """-F output, one field a line -> one line a descriptor: its fields and its process's, with tabs between.
 
-    The letter of a field stands first. lsof escapes unprintable characters of a name, tabs included.
+    The first letter of a line names the field. lsof escapes unprintable characters of a name, tabs included.
     """
     process: list[str] = []
     descriptor: list[str] = []
@@ -70,7 +70,7 @@ def field_row(line: str) -> Row | None:
         raise ValueError("one of its lines is not exactly one field of lsof -F")
     names = [word[:3] if word.startswith("T") else word[:1] for word in words if word]
     if len(set(names)) < len(names):
-        raise ValueError("a field of lsof -F stands there twice")
+        raise ValueError("a field of lsof -F is repeated")
     found = {word[:3] if word.startswith("T") else word[:1]: word for word in words if word}
     if found.get("t", "")[1:] not in ("IPv4", "IPv6") or found.get("P") != "PTCP":
         return Row(None)

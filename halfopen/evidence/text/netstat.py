@@ -88,7 +88,7 @@ def bsd_row(line: str, cut_at: int | None) -> Row | None:
 
 
 def windows_row(line: str) -> Row | None:
-    """Windows: `TCP 10.0.0.1:22 10.0.0.2:40000 ESTABLISHED 1234`; with -b the program stands below in brackets."""
+    """Windows: `TCP 10.0.0.1:22 10.0.0.2:40000 ESTABLISHED 1234`; with -b a line below has the program in brackets."""
     if WINDOWS_HEADING.match(line) or WINDOWS_OTHER.match(line):
         return None
     found = WINDOWS_ROW.match(line)

@@ -68,7 +68,7 @@ def holes(_: Draft, text: str) -> Iterator[str]:
     """Without tcp6 an IPv4 connection of a dual-stack listener is not shown."""
     if not re.search(r"remote_address|:\s[0-9A-F]{32}:", text):
         yield (
-            "/proc/net/tcp6 is missing, where the connections of dual-stack listeners stand, IPv4 ones among them "
+            "/proc/net/tcp6 is missing, which lists the connections of dual-stack listeners, IPv4 ones among them "
             "(cat /proc/net/tcp /proc/net/tcp6)"
         )
     elif not re.search(r"rem_address|:\s[0-9A-F]{8}:", text):

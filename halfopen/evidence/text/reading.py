@@ -1,7 +1,7 @@
 """A text -> its lines, and the sockets that they show together.
 
-Text is hostile: whoever names a process writes into it. Lines are bounded, nothing of a line is believed but numbers,
-addresses and the words of the forms. A line is one row: where two stand on one, where a terminal has wrapped one, or
+Text is hostile: whoever names a process writes into it. Lines are bounded, and of a line only numbers,
+addresses and the words of the forms count. A line is one row: where it has two, where a terminal has wrapped one, or
 where the text ends within one, it is refused with its number.
 """
 
@@ -53,7 +53,7 @@ def read(text: str, form: TextFormat, command_known: bool = False) -> ParsedText
     if draft.pipe:
         holes = (f"the command is piped (`{draft.pipe}`), so rows may be missing", *holes)
     if hidden:
-        holes = (f"{plural(hidden, 'line')} could not be read, and what is missing may stand there", *holes)
+        holes = (f"{plural(hidden, 'line')} could not be read, and may be what is missing", *holes)
     return ParsedText(
         form.collector,
         form.name,
@@ -106,7 +106,7 @@ def whole_lines(text: str, form: TextFormat) -> Iterator[Line]:
         begins = list(form.begins.finditer(bare))
         heading = any(match.lastgroup == "heading" for match in begins)
         if len(begins) > 1 or heading + len(ENDS.findall(bare)) > 1:
-            yield refused(Line(number, line), "more than one row stands on this line")
+            yield refused(Line(number, line), "there is more than one row on this line")
             continue
         try:
             yield Line(number, line, read_row(line), heading=heading)

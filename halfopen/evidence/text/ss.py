@@ -46,7 +46,7 @@ def row(line: str, any_of: bytes) -> Row | None:
     end = end_of(STATES[found["state"]], local, peer, family, *queues)
     if end is None:
         return Row(None)
-    # Whoever is named in users:((...)) chose the name: nothing within is believed.
+    # Whoever is named in users:((...)) chose the name: it may imitate any field, so nothing within is read.
     rest = found["rest"]
     start = rest.find("users:((")
     who = USERS.search(rest, start) if start >= 0 else None
