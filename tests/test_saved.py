@@ -69,8 +69,8 @@ def test_damaged_and_foreign_files_are_refused_in_a_sentence() -> None:
     text = json.loads(gzip.decompress(whole))
     bad = {
         "cut off": whole[:-9],
-        "more stands behind": whole + whole,
-        "is no snapshot": b"tcp ESTAB 0 0 10.0.0.1:22 10.0.0.2:40000",
+        "more data after": whole + whole,
+        "is not a valid snapshot": b"tcp ESTAB 0 0 10.0.0.1:22 10.0.0.2:40000",
         "Invalid enum value": gzip.compress(json.dumps({**text, "error": {**SAID, "code": "moon"}}).encode()),
         "missing required field": gzip.compress(b"{}"),
         "Expected `object`": gzip.compress(b"[" * 100_000),

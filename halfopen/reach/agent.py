@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from halfopen import probe
 from halfopen.errors import ErrorCode, HostError, UsageError
-from halfopen.evidence.probe import frames, wire
+from halfopen.evidence.probe import frames, hello, lookups, proc, tables, wire
 from halfopen.model import (
     Collector,
     HostFacts,
@@ -115,7 +115,7 @@ class Agent:
         asked = (wire.encode_look(lookup.key, lookup.scope, self._netns(lookup.place)) for lookup in wanted)
         self._ask(wire.LOOK, b"".join(asked))
         parts, count = self._answer(wire.LOOK)
-        found = wire.decode_looks(parts, count, [lookup.key for lookup in wanted])
+        found = lookups.decode_looks(parts, count, [lookup.key for lookup in wanted])
         sights = {(lookup.place, lookup.key): sight for lookup, sight in zip(wanted, found, strict=True)}
         return Look(self.host, sights)
 
@@ -123,7 +123,7 @@ class Agent:
         """Byte counters of all established sockets, by one wider dump."""
         self._ask(wire.COUNT, pack_ports(ports))
         parts, count = self._answer(wire.COUNT)
-        return wire.decode_counts(parts, count)
+        return tables.decode_counts(parts, count)
 
     def evidence(self) -> KernelNumbers:
         """Counters and sysctls of the host's network namespace, now; also of the others that are `involved`.
@@ -132,7 +132,7 @@ class Agent:
         """
         self._ask(wire.EVIDENCE, wire.encode_evidence([0, *sorted(self.involved - {0})]))
         parts, count = self._answer(wire.EVIDENCE)
-        return wire.decode_evidence(frames.decode_fields(parts, count))
+        return proc.decode_evidence(frames.decode_fields(parts, count))
 
     def involve(self, place: NetnsRef) -> None:
         """`evidence` is of this namespace too: there is something to explain in it."""
@@ -142,7 +142,7 @@ class Agent:
         """The snapshot with what the connection tracking of each of its namespaces translates, now."""
         self._ask(wire.TRANSLATIONS)
         parts, count = self._answer(wire.TRANSLATIONS)
-        found, refused = wire.decode_translations(parts, count)
+        found, refused = lookups.decode_translations(parts, count)
         spaces = tuple(
             replace(space, rewrites=None if netns in refused else found.get(netns, Rewrites()))
             for space in snapshot.namespaces
@@ -154,7 +154,7 @@ class Agent:
         """Inode -> process that holds it, and how many processes could not be read."""
         self._ask(wire.OWNERS, struct.pack(f">{len(inodes)}Q", *inodes))
         parts, count = self._answer(wire.OWNERS)
-        return wire.decode_owners(frames.decode_fields(parts, count))
+        return proc.decode_owners(frames.decode_fields(parts, count))
 
     def ask_survey(self, verb: int, payload: bytes = b"", wait: bool = False) -> tuple[list[frames.Frame], int]:
         """In place of `start` and `first_look`: HELLO and one question of the survey, and its answer undecoded."""
@@ -183,9 +183,9 @@ class Agent:
     def _greet(self) -> None:
         parts, count = self._answer(wire.HELLO)
         fields = frames.decode_fields(parts, count)
-        self.facts, self.addresses, self.netns = wire.decode_hello(fields)
-        _, self.tracked, self.forwards = wire.decode_ground(fields)
-        self.session = wire.session_key(frames.text(dict(fields).get("session", b""), wire.NAME_LIMIT))
+        self.facts, self.addresses, self.netns = hello.decode_hello(fields)
+        _, self.tracked, self.forwards = hello.decode_namespace(fields)
+        self.session = hello.session_key(frames.text(dict(fields).get("session", b""), wire.NAME_LIMIT))
 
     def _snapshot(self, namespaces: tuple[Namespace, ...]) -> Snapshot:
         return Snapshot(self.host, self.facts, namespaces, transport=self.transport)
@@ -194,13 +194,13 @@ class Agent:
         """The sockets of one namespace as /proc shows them, None where it refused, or is gone."""
         self._ask(wire.TABLE, struct.pack(">Q", netns))
         parts, count = self._answer(wire.TABLE)
-        return wire.decode_table(parts, count)
+        return tables.decode_table(parts, count)
 
     def _read_dump(self, ports: Sequence[int]) -> tuple[Namespace, ...]:
         assert self.facts is not None
-        decoder = wire.DumpDecoder(frozenset(ports))
+        decoder = tables.DumpDecoder(frozenset(ports))
         for frame in self._frames():
-            if frame.kind in (frames.END, frames.ERROR):
+            if frame.type in (frames.END, frames.ERROR):
                 count = frames.end_of(frame, wire.DUMP)
                 own = decoder.end(count, self.netns, self.addresses)
                 own = replace(own, tracked=self.tracked, forwards=self.forwards)
@@ -219,7 +219,7 @@ class Agent:
         parts: list[frames.Frame] = []
         size = 0
         for frame in self._frames():
-            if frame.kind in (frames.END, frames.ERROR):
+            if frame.type in (frames.END, frames.ERROR):
                 return parts, frames.end_of(frame, verb)
             size += len(frame.payload)
             if size > frames.ANSWER_LIMIT:

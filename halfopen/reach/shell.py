@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from halfopen import probe
 from halfopen.errors import ErrorCode, HostError
 from halfopen.evidence.probe import frames, wire
-from halfopen.evidence.probe.wire import session_key
+from halfopen.evidence.probe.hello import session_key
 from halfopen.evidence.text import shell
 from halfopen.evidence.text.parsed import ParsedText
 from halfopen.model import HostFacts, InterfaceAddress, Process, Snapshot

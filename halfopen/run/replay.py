@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from halfopen import address
 from halfopen.errors import HostError
-from halfopen.evidence.saved import Saved, SavedRound, snapshot_of, unpack_counts, unpack_sights
+from halfopen.evidence.saved import Saved, SavedRound, snapshot_of, unpack_counts, unpack_observations
 from halfopen.judge.assembly.check import analyse, notes_of
 from halfopen.judge.assembly.policy import Policy
 from halfopen.judge.confirm.byte_counters import WIDE_LIMIT, Counts
@@ -86,7 +86,7 @@ class Recorded:
         for name, snapshot in self.snapshots.items():
             rounds = self.looks.get(name, ())
             sights = (rounds[question.number] if question.number < len(rounds) else none)[question.position]
-            found.append(Look(name, unpack_sights(name, sights), snapshot.error))
+            found.append(Look(name, unpack_observations(name, sights), snapshot.error))
         return found
 
     def explain(self, question: Explain) -> Mapping[str, Explanation]:
