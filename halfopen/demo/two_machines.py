@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from halfopen.judge.inquiry import Dump, Snapshots
+from halfopen.judge.questions import (
+    Dump,
+    Snapshots,
+)
 from halfopen.run.live import LiveHosts
 
 

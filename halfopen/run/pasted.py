@@ -13,7 +13,11 @@ from halfopen.judge.assembly.check import analyse
 from halfopen.judge.assembly.policy import Policy
 from halfopen.judge.assembly.run_evidence import Evidence
 from halfopen.judge.confirm.dumps import Moment, dialled, how_compared, with_addresses
-from halfopen.judge.inquiry import Explanation, KernelState, drive, inquire
+from halfopen.judge.inquiry import drive, inquire
+from halfopen.judge.questions import (
+    Explanation,
+    KernelState,
+)
 from halfopen.model import HostFacts, Snapshot
 from halfopen.plan import CheckPlan
 from halfopen.run.replay import Recorded

@@ -12,7 +12,8 @@ from halfopen.judge.assembly.check import analyse, notes_of
 from halfopen.judge.assembly.policy import Policy
 from halfopen.judge.confirm.byte_counters import WIDE_LIMIT, Counts
 from halfopen.judge.confirm.dumps import Moment, how_compared, in_tables, number_of_moments
-from halfopen.judge.inquiry import (
+from halfopen.judge.inquiry import drive, inquire
+from halfopen.judge.questions import (
     Baseline,
     ByteCounts,
     Dump,
@@ -24,8 +25,6 @@ from halfopen.judge.inquiry import (
     Position,
     Snapshots,
     Translations,
-    drive,
-    inquire,
 )
 from halfopen.model import Look
 from halfopen.plan import CheckPlan
