@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 
 from halfopen.errors import HalfopenError, UsageError
-from halfopen.inventory import adjusted, known_word, number, read, seconds
+from halfopen.inventory import adjusted, read
 from halfopen.plan import FAIL_ON, HOST_KEY_RULES, SSH_TRANSPORTS, CheckPlan, Inventory
 from halfopen.schema.report import SCHEMA, Report, Severity
+from halfopen.values import known_word, number, seconds
 
 if TYPE_CHECKING:
     from halfopen.evidence.saved import Saved

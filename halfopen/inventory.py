@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
-import math
 import os
 import re
 import shlex
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from halfopen import address
 from halfopen.errors import UsageError
 from halfopen.plan import SSH_TRANSPORTS, CheckPlan, Host, Inventory
 from halfopen.schema.report import Reason, Verdict
 from halfopen.userfiles import config_home, distrust, home_of, ssh_hosts
+from halfopen.values import (
+    Reader,
+    choice,
+    did_you_mean,
+    flag,
+    ip,
+    known,
+    known_word,
+    limits,
+    listed,
+    number,
+    seconds,
+    table,
+    text,
+    word,
+)
 
 
 class Origin(Enum):
@@ -112,9 +125,7 @@ def load(text: str, name: str = "inventory.toml", doubt: Doubt | None = None) ->
     return Inventory(hosts, checks)
 
 
-def values_of(
-    given: Any, readers: Mapping[str, Callable[[Any, str, str], Any]], doubt: Doubt | None, name: str, path: str
-) -> dict[str, Any]:
+def values_of(given: Any, readers: Mapping[str, Reader], doubt: Doubt | None, name: str, path: str) -> dict[str, Any]:
     """The keys of one table, read. UsageError for one that nobody reads, and for what a stranger may not set."""
     own = table(given, name, path)
     known(own, readers, name, path)
@@ -210,12 +221,6 @@ def adjusted(
     )
 
 
-def known_word(word: str, words: Sequence[str], what: str) -> None:
-    """UsageError for a word that is none of these."""
-    if word not in words:
-        raise UsageError(f"{word!r} is not a valid {what}", did_you_mean(word, words))
-
-
 def select(selectors: Sequence[str], hosts: Mapping[str, Host], where: str) -> tuple[str, ...]:
     """Names, globs and `tag:` words -> names of hosts, each once. UsageError for one that selects nothing."""
     found: list[str] = []
@@ -243,128 +248,10 @@ def check_jump(host: Host, hosts: Mapping[str, Host], name: str, seen: tuple[str
             check_jump(hosts[one.strip()], hosts, name, (*seen, host.name))
 
 
-def known(given: Mapping[str, Any], keys: Iterable[str], name: str, path: str) -> None:
-    """Refuses keys that nobody reads."""
-    for key in given:
-        if key not in keys:
-            where = f"{path}.{key}" if path else key
-            raise UsageError(f"{name}: unknown key {where}", did_you_mean(key, keys))
-
-
-def did_you_mean(word: str, words: Iterable[str]) -> str | None:
-    """A hint with the nearest of the words, or all of them if they are few."""
-    choices = sorted(words)
-    near = difflib.get_close_matches(word, choices, 1, 0.5)
-    if near:
-        return f"did you mean {near[0]!r}?"
-    return f"known: {', '.join(choices)}" if 0 < len(choices) <= 16 else None
-
-
-def table(value: Any, name: str, path: str) -> dict[str, Any]:
-    """A TOML table."""
-    if not isinstance(value, dict):
-        raise wrong(value, "a table", name, path)
-    return value
-
-
-def wrong(value: Any, expected: str, name: str, path: str) -> UsageError:
-    """The error for a value of another kind."""
-    return UsageError(f"{name}: {path} must be {expected}, not {value!r}")
-
-
 def plain_name(value: str, name: str, path: str) -> None:
     """Names of hosts and checks become words of the command line and of reports."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*", value) or (value == "local" and path.startswith("checks")):
         raise UsageError(f"{name}: {path}: {value!r} is not a valid name", "letters, digits, '.', '-' and '_'")
-
-
-def text(value: Any, name: str, path: str) -> str:
-    """A string with something in it and no control character."""
-    if not isinstance(value, str) or not value or any(ord(sign) < 32 or ord(sign) == 127 for sign in value):
-        raise wrong(value, "a string", name, path)
-    return value
-
-
-def word(value: Any, name: str, path: str) -> str:
-    """A host or user name, checked more strictly than ssh does."""
-    found = text(value, name, path)
-    if not re.fullmatch(r"[A-Za-z0-9_.:\[\]][A-Za-z0-9_.:\[\]@+-]*(%[A-Za-z0-9_.-]+)?", found):
-        raise UsageError(f"{name}: {path}: {found!r} is not a valid name", "letters, digits, '.', '-', '_' and ':'")
-    return found.removeprefix("[").removesuffix("]")
-
-
-def number(low: int, high: int) -> Callable[[Any, str, str], int]:
-    """A whole number in a range; true and false are none."""
-
-    def check(value: Any, name: str, path: str) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise wrong(value, f"a number from {low} to {high}", name, path)
-        return value
-
-    return check
-
-
-def seconds(high: int) -> Callable[[Any, str, str], float]:
-    """A duration up to so many seconds."""
-
-    def check(value: Any, name: str, path: str) -> float:
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not math.isfinite(value)
-            or not 0 <= value <= high
-        ):
-            raise wrong(value, f"seconds from 0 to {high}", name, path)
-        return float(value)
-
-    return check
-
-
-def flag(value: Any, name: str, path: str) -> bool:
-    """true or false."""
-    if not isinstance(value, bool):
-        raise wrong(value, "true or false", name, path)
-    return value
-
-
-def listed(item: Callable[[Any, str, str], Any], single: bool = False) -> Callable[[Any, str, str], tuple[Any, ...]]:
-    """A list of such values; `single` lets one stand alone."""
-
-    def check(value: Any, name: str, path: str) -> tuple[Any, ...]:
-        values = [value] if single and not isinstance(value, list) else value
-        if not isinstance(values, list) or (single and not values):
-            raise wrong(value, "a list", name, path)
-        return tuple(item(one, name, f"{path}[{at}]" if values is value else path) for at, one in enumerate(values))
-
-    return check
-
-
-def choice(words: Sequence[str]) -> Callable[[Any, str, str], str]:
-    """One of some words."""
-
-    def check(value: Any, name: str, path: str) -> str:
-        if value not in words:
-            hint = did_you_mean(value, words) if isinstance(value, str) else None
-            raise UsageError(f"{name}: {path} must be one of {', '.join(words)}, not {value!r}", hint)
-        return str(value)
-
-    return check
-
-
-def ip(value: Any, name: str, path: str) -> str:
-    """An IP address, in its canonical form."""
-    try:
-        return address.show(address.parse(text(value, name, path)))
-    except ValueError:
-        raise wrong(value, "an IP address", name, path) from None
-
-
-def limits(value: Any, name: str, path: str) -> dict[str, int]:
-    """Verdict -> how many of it are tolerated."""
-    found = table(value, name, path)
-    for key in found:
-        choice(VERDICTS)(key, name, f"{path}.{key}")
-    return {key: number(0, 10**9)(one, name, f"{path}.{key}") for key, one in found.items()}
 
 
 MOST_BYTES = 16 << 20
@@ -373,7 +260,7 @@ ALLOWABLE = (*VERDICTS, *(reason.value for reason in Reason))
 WAYS = (*SSH_TRANSPORTS, "local", "exec")
 PORT = number(1, 65535)
 
-HOST_KEYS: dict[str, Callable[[Any, str, str], Any]] = {
+HOST_KEYS: dict[str, Reader] = {
     "address": word,
     "port": PORT,
     "user": word,
@@ -387,7 +274,7 @@ HOST_KEYS: dict[str, Callable[[Any, str, str], Any]] = {
     "addresses": listed(ip),
     "tags": listed(text),
 }
-CHECK_KEYS: dict[str, Callable[[Any, str, str], Any]] = {
+CHECK_KEYS: dict[str, Reader] = {
     "client": listed(text, single=True),
     "server": listed(text, single=True),
     "ports": listed(PORT),
@@ -395,11 +282,11 @@ CHECK_KEYS: dict[str, Callable[[Any, str, str], Any]] = {
     "settle": seconds(3600),
     "rounds": number(1, 100),
     "allow": listed(choice(ALLOWABLE)),
-    "max": limits,
+    "max": limits(VERDICTS, 10**9),
     "require_connections": number(0, 10**9),
 }
 
-ADJUSTABLE: dict[str, Callable[[Any, str, str], Any]] = {
+ADJUSTABLE: dict[str, Reader] = {
     "rounds": number(1, 10**9),
     "settle": seconds(86400),
     "require_connections": number(0, 10**9),

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from halfopen.errors import UsageError
-from halfopen.inventory import did_you_mean, select
+from halfopen.inventory import select
 from halfopen.plan import CheckPlan, Host, Inventory
 from halfopen.reach.settings import split_target
+from halfopen.values import did_you_mean
 
 
 def choose(names: Sequence[str], inventory: Inventory) -> tuple[Inventory, list[CheckPlan]]:
