@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from halfopen.errors import UsageError
-from halfopen.evidence.saved import Saved, check_schema, decode
+from halfopen.evidence.saved import Saved, decode
 from halfopen.evidence.text.parsed import ParsedText
 from halfopen.evidence.text.recognise import recognise
 from halfopen.run.pasted import Exhibit
@@ -79,5 +79,5 @@ def read_file(name: str, read_bytes: ReadBytes) -> Saved | ParsedText:
     except OSError as error:
         raise UsageError(f"{name} cannot be read: {error.strerror}") from error
     if data.startswith(GZIP):
-        return check_schema(decode(data, name), name)
+        return decode(data, name)
     return recognise(data, "stdin" if name == "-" else name)
