@@ -46,6 +46,8 @@ USAGE = {
     ("check", "--prot", "80", "a", "b"): "did you mean --port?",
     ("check", "--port", "70000", "a", "b"): "'70000' is not a valid port",
     ("check", "--port", "80,nosuchservice", "a", "b"): "'nosuchservice' is not a valid port",
+    ("check", "--port", "99999", "local", "local"): "halfopen check --help",
+    ("check", "--transport", "paramkio", "a", "b"): "did you mean paramiko?",
     ("check", "--port", "9-3", "a", "b"): "'9-3' is not a valid port",
     ("check", "--port", "0-3", "a", "b"): "'0-3' is not a valid port",
     ("check", "--port", "1-99999", "a", "b"): "'1-99999' is not a valid port",
