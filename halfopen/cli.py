@@ -75,7 +75,8 @@ def main(argv: Sequence[str], environment: Environment) -> int:
 
 
 UNKNOWN = re.compile(
-    r"unrecognized arguments: (?P<words>.*)|argument .*: invalid choice: '(?P<value>[^']*)' \(choose from (?P<choices>.*)\)"
+    r"unrecognized arguments: (?P<words>.*)|"
+    r"argument .*: invalid choice: '(?P<value>[^']*)' \(choose from (?P<choices>.*)\)"
 )
 """The messages of argparse that name a word which it does not know; in all others every word is right."""
 

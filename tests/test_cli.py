@@ -145,6 +145,14 @@ def test_all_ports_by_a_range_are_more_than_the_kernels_filter_takes(command: tu
     assert command[0] == "count" or json.loads(out)["checks"][0]["client"]["error"] is None
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="local hosts are read by the probe on Linux")
+def test_ports_of_a_range_are_told_as_a_range(tmp_path: Path) -> None:
+    _, out, _ = run("check", "local", "local", "--port", "1-3,7", folder=tmp_path)
+    assert "there is no connection to port 1-3, 7 from local to itself" in out
+    _, out, _ = run("count", "local", "--port", "1-3,7", folder=tmp_path)
+    assert out.startswith("local: 0 TCP sockets on :1-3 or :7\n") and "lsof -nP -iTCP:1-3,7 would" in out
+
+
 def test_every_word_of_a_report_is_explained(tmp_path: Path) -> None:
     code, everything, _ = run("explain", folder=tmp_path)
     assert code == 0

@@ -10,7 +10,7 @@ from halfopen.glossary import MEANINGS
 from halfopen.judge.assembly.policy import SEVERITIES
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Confidence, Finding, Group, HostReport, MatrixRow, Outcome, Severity, Verdict
-from halfopen.words import duration, plural
+from halfopen.words import duration, plural, ranges
 
 
 def headline_of(
@@ -127,7 +127,7 @@ def nothing_compared(
     """Headline and advice where no connection has both ends on the hosts. `external`: (host, peer) -> connections."""
     names = list(dict.fromkeys(host.name for host in hosts))
     to_port = [(host, peer, count) for (host, peer), count in external.items() if not ports or port_of(peer) in ports]
-    what = f" to port {', '.join(map(str, ports))}" if ports else ""
+    what = f" to port {', '.join(ranges(ports))}" if ports else ""
     if not to_port:
         return (
             f"clean, but nothing was compared  {where}: there is no connection{what} "
