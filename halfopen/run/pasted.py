@@ -25,12 +25,16 @@ PROBLEMS_SHOWN = 5
 
 @dataclass(frozen=True, eq=False)
 class Exhibit:
-    """One file: its name, its host, and what it holds; either `saved` or `told`."""
+    """One file: its name, its host, and what it holds; either `saved` or `told`.
+
+    `same`: the name of an earlier text of this host that is the same byte for byte.
+    """
 
     source: str
     host: str
     saved: Saved | None = None
     told: ParsedText | None = None
+    same: str | None = None
 
     @cached_property
     def snapshot(self) -> Snapshot:
@@ -130,6 +134,9 @@ def notes_of(file: Exhibit) -> list[str]:
     ]
     if len(problems) > PROBLEMS_SHOWN:
         notes.append(f"{file.source}: {plural(len(problems) - PROBLEMS_SHOWN, 'line')} more not understood")
+    # Of a quiet host two texts may well be the same: nothing in them says when they were taken.
+    if file.same is not None:
+        notes.append(f"{file.source} is the same as {file.same}, byte for byte: a copy of it proves nothing more")
     notes += [f"{file.host}: {gap}" for gap in file.told.gaps]
     own = [address.show(packed) for packed in file.told.addresses()]
     shown = ", ".join(own[:6]) + (f" and {len(own) - 6} more" if len(own) > 6 else "")
