@@ -115,10 +115,10 @@ def chosen(args: argparse.Namespace, environment: Environment) -> tuple[Inventor
         here = Host("local", "local", transport="local")
         return Inventory({here.name: here}), (here.name,)
     inventory = read(args.inventory, environment.variables, environment.folder)
-    found = {host.name: host for word in args.hosts for host in hosts_named(word, inventory)}
+    found = list(dict.fromkeys(host for word in args.hosts for host in hosts_named(word, inventory)))
     if not found:
         raise UsageError("there is nothing to collect", "halfopen collect HOST..., or halfopen collect --local")
-    return replace(inventory, hosts={**inventory.hosts, **found}), tuple(found)
+    return inventory.with_hosts(found), tuple(host.name for host in found)
 
 
 def take(

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
     out = outlets(args, environment, COUNT_FORMATS)
     inventory = read(args.inventory, environment.variables, environment.folder)
     host, ports = host_of(args.host, inventory), tuple(dict.fromkeys(args.port))
-    with visit(inventory, args, environment) as visited:
+    with visit(inventory.with_hosts([host]), args, environment) as visited:
 
         def count(host: Host) -> tuple[Agent, HostFacts, census.Census]:
             agent = visited.open(host)

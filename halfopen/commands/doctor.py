@@ -37,7 +37,7 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
     out = outlets(args, environment, DOCTOR_FORMATS)
     inventory = read(args.inventory, environment.variables, environment.folder)
     hosts = list({host.name: host for host in (host_of(name, inventory) for name in args.hosts)}.values())
-    with visit(inventory, args, environment, args.forks) as visited:
+    with visit(inventory.with_hosts(hosts), args, environment, args.forks) as visited:
         answers = visited.ask(hosts, lambda host: examine(visited, host))
     found = [
         Visited(host.name, host.transport, None, one, False, host.sudo) if isinstance(one, HostError) else one

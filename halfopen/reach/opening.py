@@ -15,6 +15,7 @@ from halfopen.reach.agent import Agent, remote_command
 from halfopen.reach.barrier import attempt, gather
 from halfopen.reach.channel import Connection
 from halfopen.reach.connect import ReachOptions, connect
+from halfopen.reach.names import UnresolvedError, misspelt
 
 if TYPE_CHECKING:
     from halfopen.reach.shell import ShellAgent
@@ -58,10 +59,14 @@ def open_agent(host: Host, inventory: Inventory, options: ReachOptions, opened: 
     """Reaches a host and starts an interpreter there that waits for the probe. HostError where that fails.
 
     What must be closed goes to `opened` as soon as it exists, so that nothing stays open however this ends.
+    UsageError for a name of the command line that is misspelt.
     """
-    connection = connect(host, inventory, options)
-    opened.keep(connection)
-    channel = connection.run(remote_command(host.python))
+    try:
+        connection = connect(host, inventory, options)
+        opened.keep(connection)
+        channel = connection.run(remote_command(host.python))
+    except UnresolvedError as error:
+        raise misspelt(error, host, inventory) or error from error
     channel.deadline = options.deadline
     agent = Agent(
         host.name,

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from halfopen.errors import ErrorCode, HostError
 from halfopen.reach import places
 from halfopen.reach.known_hosts import host_name, removal
+from halfopen.reach.names import UnresolvedError
 from halfopen.reach.process import ProcessChannel
 from halfopen.reach.settings import SSH_FOLDER
 
@@ -112,6 +113,9 @@ class OpensshConnection:
         """What ssh wrote before it ended with 255, its own exit status -> the contract's code."""
         if status not in (255, None):
             return None
+        unknown = UNRESOLVED.search(said)
+        if unknown and not unknown["reason"].startswith("Temporary failure"):
+            return UnresolvedError(unknown["name"], unknown["reason"])
         lines = [line.strip() for line in said.splitlines() if line.strip("@ \r")]
         found = next(((words, code) for words, code in SAID if words in said), None)
         if found is None and status is None:
@@ -192,6 +196,7 @@ ALWAYS = (
 OFFERED = re.compile(
     r"The fingerprint for the (?P<kind>\S+) key sent by the remote host is\s+(?P<key>SHA256:[A-Za-z0-9+/]+)"
 )
+UNRESOLVED = re.compile(r"Could not resolve hostname (?P<name>\S+): (?P<reason>[^\r\n]+)")
 OFFENDING = re.compile(r"Offending (?P<kind>\S+) key in (?P<where>.+:\d+)")
 
 SAID: tuple[tuple[str, ErrorCode], ...] = (

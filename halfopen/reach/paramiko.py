@@ -22,6 +22,7 @@ from halfopen.reach.authentication import authenticate
 from halfopen.reach.host_keys import check_host_key, read_known_hosts
 from halfopen.reach.known_hosts import KnownHosts
 from halfopen.reach.library import USE_OPENSSH, Patience, load_paramiko, spoken
+from halfopen.reach.names import UnresolvedError
 from halfopen.reach.settings import Settings
 
 if TYPE_CHECKING:
@@ -269,11 +270,11 @@ def dial(before: Sequence[Any], hop: Settings, patience: Patience) -> Any:
     try:
         return QuickSocket(socket.create_connection((hop.host, hop.port), patience.left()))
     except socket.gaierror as error:
-        raise HostError(
-            ErrorCode.UNREACHABLE,
-            f"the name {hop.host} does not resolve: {error.strerror}",
-            "set `address` in the inventory",
-        ) from error
+        if error.errno == socket.EAI_AGAIN:  # the name server does not answer, which says nothing about the name
+            raise HostError(
+                ErrorCode.UNREACHABLE, f"{hop.host} cannot be looked up: {error.strerror}", f"try: ssh {hop.host}"
+            ) from error
+        raise UnresolvedError(hop.host, str(error.strerror)) from error
     except TimeoutError as error:
         raise HostError(
             ErrorCode.TIMEOUT,
