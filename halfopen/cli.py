@@ -42,7 +42,7 @@ class Parser(argparse.ArgumentParser):
     def chosen(self) -> list[argparse.ArgumentParser]:
         """The parsers of the commands; only the one that was typed has its options, which may be what was meant."""
         subs = [action.choices for action in self._actions if isinstance(action, argparse._SubParsersAction)]
-        return [one for found in subs for one in found.values()]
+        return [parser for found in subs for parser in found.values()]
 
 
 def build(commands: Sequence[str]) -> Parser:

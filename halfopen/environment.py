@@ -36,7 +36,7 @@ class Environment:
         return self.stdin.isatty() and self.stderr.isatty()
 
     def colour(self, wanted: bool) -> bool:
-        """Whether stdout takes colour: a terminal, not told otherwise (no-color.org)."""
+        """Whether stdout takes colour: a terminal, and neither an option nor NO_COLOR (no-color.org) says otherwise."""
         return wanted and self.stdout.isatty() and not self.variables.get("NO_COLOR")
 
     def say(self, text: str) -> None:

@@ -115,13 +115,13 @@ def load(text: str, name: str = "inventory.toml", doubt: Doubt | None = None) ->
     if doubt:
         doubt = replace(doubt, jumps=doubt.jumps - set(tables["hosts"]))  # which would be reached as the file says
     defaults = values_of(tables["defaults"], HOST_KEYS, doubt, name, "defaults")
-    hosts = {one: load_host(one, given, defaults, doubt, name) for one, given in tables["hosts"].items()}
+    hosts = {host: load_host(host, given, defaults, doubt, name) for host, given in tables["hosts"].items()}
     both = sorted(set(hosts) & set(tables["checks"]))
     if both:
         raise UsageError(f"{name}: {both[0]!r} is both a host and a check", "rename one: commands could mean either")
     for host in hosts.values():
         check_jump(host, hosts, name)
-    checks = {one: load_check(one, given, hosts, doubt, name) for one, given in tables["checks"].items()}
+    checks = {check: load_check(check, given, hosts, doubt, name) for check, given in tables["checks"].items()}
     return Inventory(hosts, checks)
 
 
@@ -224,17 +224,17 @@ def adjusted(
 def select(selectors: Sequence[str], hosts: Mapping[str, Host], where: str) -> tuple[str, ...]:
     """Names, globs and `tag:` words -> names of hosts, each once. UsageError for one that selects nothing."""
     found: list[str] = []
-    for one in selectors:
-        if one.startswith("tag:"):
+    for selector in selectors:
+        if selector.startswith("tag:"):
             tags = {tag for host in hosts.values() for tag in host.tags}
-            chosen = [host.name for host in hosts.values() if one[4:] in host.tags]
-            hint = did_you_mean(one[4:], tags)
+            chosen = [host.name for host in hosts.values() if selector[4:] in host.tags]
+            hint = did_you_mean(selector[4:], tags)
         else:
-            glob = any(sign in one for sign in "*?[")
-            chosen = fnmatch.filter(hosts, one) if glob else [one] if one in hosts else []
-            hint = did_you_mean(one, hosts)
+            glob = any(sign in selector for sign in "*?[")
+            chosen = fnmatch.filter(hosts, selector) if glob else [selector] if selector in hosts else []
+            hint = did_you_mean(selector, hosts)
         if not chosen:
-            raise UsageError(f"{where}: {one!r} selects no host", hint)
+            raise UsageError(f"{where}: {selector!r} selects no host", hint)
         found += chosen
     return tuple(dict.fromkeys(found))
 
@@ -243,9 +243,9 @@ def check_jump(host: Host, hosts: Mapping[str, Host], name: str, seen: tuple[str
     """Every chain of jump hosts must end. `seen`: those that led here."""
     if host.name in seen:
         raise UsageError(f"{name}: hosts.{seen[0]}.jump leads in a circle: {' -> '.join([*seen, host.name])}")
-    for one in host.jump.split(",") if host.jump else []:
-        if one.strip() in hosts:
-            check_jump(hosts[one.strip()], hosts, name, (*seen, host.name))
+    for jump in host.jump.split(",") if host.jump else []:
+        if jump.strip() in hosts:
+            check_jump(hosts[jump.strip()], hosts, name, (*seen, host.name))
 
 
 def plain_name(value: str, name: str, path: str) -> None:
@@ -257,7 +257,7 @@ def plain_name(value: str, name: str, path: str) -> None:
 MOST_BYTES = 16 << 20
 VERDICTS = tuple(verdict.value for verdict in Verdict)
 ALLOWABLE = (*VERDICTS, *(reason.value for reason in Reason))
-WAYS = (*SSH_TRANSPORTS, "local", "exec")
+TRANSPORTS = (*SSH_TRANSPORTS, "local", "exec")
 PORT = number(1, 65535)
 
 HOST_KEYS: dict[str, Reader] = {
@@ -267,7 +267,7 @@ HOST_KEYS: dict[str, Reader] = {
     "identity_file": text,
     "known_hosts": text,
     "jump": text,
-    "transport": choice(WAYS),
+    "transport": choice(TRANSPORTS),
     "sudo": flag,
     "python": text,
     "command": listed(text),
@@ -301,8 +301,8 @@ def anything(_: Any, __: Doubt) -> bool:
 
 STRANGERS: dict[str, Callable[[Any, Doubt], bool]] = {
     **dict.fromkeys(("address", "port", "user", "tags", "addresses"), anything),
-    "transport": lambda way, _: way in SSH_TRANSPORTS,
-    "jump": lambda hosts, doubt: all(one.strip() in doubt.jumps for one in hosts.split(",")),
+    "transport": lambda transport, _: transport in SSH_TRANSPORTS,
+    "jump": lambda hosts, doubt: all(jump.strip() in doubt.jumps for jump in hosts.split(",")),
     **dict.fromkeys(
         ("client", "server", "ports", "nat", "rounds", "settle", "allow", "max", "require_connections"), anything
     ),

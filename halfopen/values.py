@@ -73,7 +73,7 @@ def listed(item: Callable[[Any, str, str], Any], single: bool = False) -> Callab
         values = [value] if single and not isinstance(value, list) else value
         if not isinstance(values, list) or (single and not values):
             raise wrong(value, "a list", name, path)
-        return tuple(item(one, name, f"{path}[{at}]" if values is value else path) for at, one in enumerate(values))
+        return tuple(item(entry, name, f"{path}[{at}]" if values is value else path) for at, entry in enumerate(values))
 
     return check
 

@@ -24,8 +24,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="the client's, then the server's: snapshots, or text of ss, netstat, lsof or /proc/net/tcp; - is stdin",
     )
     for role in ("client", "server"):
-        told = f"evidence of a {role} host; give two files of one host, taken at different times, to confirm findings"
-        add(f"--{role}", metavar="FILE", action="append", default=[], help=told)
+        text = f"evidence of a {role} host; give two files of one host, taken at different times, to confirm findings"
+        add(f"--{role}", metavar="FILE", action="append", default=[], help=text)
     add("--nat", metavar="FILE", action="append", default=[], help="snapshot of a NAT gateway between them")
 
 

@@ -67,16 +67,16 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
     target = target_of(args, environment, names)
     found = take(args, environment, inventory, names)
     if args.local:
-        found = {one.facts.hostname if one.facts else name: named_by_itself(one) for name, one in found.items()}
-    unread = [(one, one.error) for one in found.values() if one.error is not None]
+        found = {saved.facts.hostname if saved.facts else name: named_by_itself(saved) for name, saved in found.items()}
+    unread = [(saved, saved.error) for saved in found.values() if saved.error is not None]
     if secret is not None:
         hidden = redacted(list(found.values()), secret)
         for before, after in zip(found, hidden, strict=True):
             print(f"{terminal(before)} is {after.host} in its file", file=environment.stderr)
-        found = {one.host: one for one in hidden}
+        found = {saved.host: saved for saved in hidden}
     code = deliver(found, target, args, environment)
-    for one, error in unread:
-        print(complaint(f"{one.host}: {error.code}: {error.message}", error.hint), file=environment.stderr)
+    for saved, error in unread:
+        print(complaint(f"{saved.host}: {error.code}: {error.message}", error.hint), file=environment.stderr)
     return Exit.INCOMPLETE if unread else code
 
 
@@ -138,7 +138,7 @@ def looks(hosts: Fleet, rounds: int, settle: float) -> dict[str, Saved]:
 
     began = datetime.now(UTC)
     first = hosts.first_look()
-    tracking = {name: one for name, one in first.items() if any(space.tracked for space in one.namespaces)}
+    tracking = {name: found for name, found in first.items() if any(space.tracked for space in found.namespaces)}
     first |= hosts.translated(tracking)
     before = hosts.counters(first)
     later: dict[str, list[Snapshot]] = {name: [] for name in first}
@@ -148,7 +148,7 @@ def looks(hosts: Fleet, rounds: int, settle: float) -> dict[str, Saved]:
         for name, snapshot in hosts.first_look().items():
             later[name].append(snapshot)
     after = hosts.counters(first) if rounds > 1 else {}
-    owners = hosts.owners({name: listening(one) for name, one in first.items()})
+    owners = hosts.owners({name: listening(snapshot) for name, snapshot in first.items()})
     now = stamp(datetime.now(UTC))
     run = Run(id=new_id(), started_at=stamp(began), finished_at=now)
     found = {}
@@ -161,7 +161,7 @@ def looks(hosts: Fleet, rounds: int, settle: float) -> dict[str, Saved]:
             before[name][1] if name in before else {},
             owners.get(name) or {},
         )
-        failed = next((one for one in (snapshot, *later[name]) if one.error is not None), snapshot)
+        failed = next((look for look in (snapshot, *later[name]) if look.error is not None), snapshot)
         found[name] = structs.replace(
             saved_look(hosts, replace(snapshot, error=failed.error), host, run), later=whole(later[name])
         )
@@ -170,12 +170,12 @@ def looks(hosts: Fleet, rounds: int, settle: float) -> dict[str, Saved]:
 
 def whole(later: list[Snapshot]) -> tuple[tuple[Namespace, ...], ...]:
     """The dumps that succeeded."""
-    return tuple(one.namespaces for one in later if one.error is None)
+    return tuple(look.namespaces for look in later if look.error is None)
 
 
 def listening(snapshot: Snapshot) -> list[int]:
     """Inodes of the LISTEN sockets: their programs are worth a name whatever will be found."""
-    return sorted({one.inode for space in snapshot.namespaces for one in space.listeners if one.inode})
+    return sorted({listener.inode for space in snapshot.namespaces for listener in space.listeners if listener.inode})
 
 
 def named_by_itself(saved: Saved) -> Saved:
@@ -203,7 +203,7 @@ def deliver(
     found: Mapping[str, Saved], target: Target | Path | None, args: argparse.Namespace, environment: Environment
 ) -> int:
     """The files, and their names on stdout; or the one snapshot itself. 0, or 3 where that failed."""
-    files = {name: encode(one) for name, one in found.items()}
+    files = {name: encode(saved) for name, saved in found.items()}
     if target is None:
         environment.stdout.flush()
         environment.stdout.buffer.write(*files.values())

@@ -40,8 +40,8 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
     with visit(inventory.with_hosts(hosts), args, environment, args.forks) as visited:
         answers = visited.ask(hosts, lambda host: examine(visited, host))
     found = [
-        Visited(host.name, host.transport, None, one, False, host.sudo) if isinstance(one, HostError) else one
-        for host, one in zip(hosts, answers, strict=True)
+        Visited(host.name, host.transport, None, answer, False, host.sudo) if isinstance(answer, HostError) else answer
+        for host, answer in zip(hosts, answers, strict=True)
     ]
     checkup = checkup_of(found, datetime.now(UTC))
     return out.deliver(checkup, checkup.exit_code)
@@ -58,9 +58,9 @@ def examine(visited: Visit, host: Host) -> Visited:
             agent = visited.open(host)
             answer = agent.ask_survey(examination.EXAMINE, wait=host.transport == "exec")
             assert agent.facts is not None
-            told = examination.decode(frames.decode_fields(*answer), agent.facts)
+            found = examination.decode(frames.decode_fields(*answer), agent.facts)
     except HostError as error:
-        way = agent.transport if agent else host.transport
-        # The ssh program says what it met on the way when it is first read from.
-        return Visited(host.name, way, None, error, agent is not None and way != "openssh", host.sudo)
-    return Visited(host.name, agent.transport, told, sudo=host.sudo, note=agent.note)
+        transport = agent.transport if agent else host.transport
+        # The ssh program reports why it did not get through only when it is first read from.
+        return Visited(host.name, transport, None, error, agent is not None and transport != "openssh", host.sudo)
+    return Visited(host.name, agent.transport, found, sudo=host.sudo, note=agent.note)

@@ -1,4 +1,4 @@
-"""A small SSH server on loopback for one key, that runs what it is told by /bin/sh, as sshd would."""
+"""A small SSH server on loopback for one key, that runs commands by /bin/sh, as sshd does."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class EmbeddedServer:
             self.listener.shutdown(socket.SHUT_RDWR)  # wakes the thread, whose socket must not be another's by then
         self.thread.join(1)
         self.listener.close()
-        for one in self.transports:
-            one.close()
+        for transport in self.transports:
+            transport.close()
 
     def interface(self) -> Any:
         """What one connection is allowed."""

@@ -259,15 +259,15 @@ def notes(
     """What a reader must know to read the numbers right."""
     found = [f"{asked.host}: {asked.note}"] if asked.note else []
     found += facts.gaps
-    kinds = Counter[HolderKind]()
+    by_holder = Counter[HolderKind]()
     for row in rows:
-        kinds[row.holder_kind] += row.sockets
-    if others := kinds[HolderKind.OTHER_USERS]:
+        by_holder[row.holder_kind] += row.sockets
+    if others := by_holder[HolderKind.OTHER_USERS]:
         found.append(
             f"{plural(others, 'socket')} of other users: their processes are named only to root (sudo = true for this "
             "host in the inventory, or sudo halfopen for local)"
         )
-    if lost := kinds[HolderKind.NOT_FOUND]:
+    if lost := by_holder[HolderKind.NOT_FOUND]:
         found.append(
             f"{plural(lost, 'socket')} with a descriptor but no visible process: held by the kernel or in "
             "another PID namespace, or opened while the processes were read"

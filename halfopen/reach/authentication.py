@@ -139,9 +139,9 @@ def load_key(paramiko: Any, path: Path, patience: Patience, interactive: bool, t
 
 def parse_key(paramiko: Any, text: str, passphrase: bytes | None) -> Any:
     """A private key of whatever type, None if this is none, or is locked with another passphrase."""
-    for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
+    for key_type in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
         try:
-            return kind.from_private_key(io.StringIO(text), passphrase)
+            return key_type.from_private_key(io.StringIO(text), passphrase)
         except paramiko.PasswordRequiredException:
             raise
         except (paramiko.SSHException, ValueError, IndexError):

@@ -1,4 +1,4 @@
-"""This machine, and any place that an argv of the user's starts a shell in."""
+"""This machine, and whatever an argv of the user starts a shell in (a container, a network namespace)."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 
 from halfopen.errors import ErrorCode, HostError
-from halfopen.reach import places
+from halfopen.reach import handshakes
 from halfopen.reach.known_hosts import host_name, removal
 from halfopen.reach.names import UnresolvedError
 from halfopen.reach.process import ProcessChannel
@@ -22,7 +22,7 @@ from halfopen.reach.settings import SSH_FOLDER
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """One host of the route, as ssh is told of it; what is None is left to the user's settings."""
+    """One host of the route, as it is named to ssh; what is None is left to the user's settings."""
 
     host: str
     port: int | None = None
@@ -52,12 +52,12 @@ class OpensshConnection:
     def run(self, command: str) -> ProcessChannel:
         """Start `command` by the user's login shell over there, and wait until it or the login says something."""
         *jumps, last = (stop.address for stop in self.stops)
-        for attempt in range(places.TRIES):
+        for attempt in range(handshakes.TRIES):
             try:
-                with places.way_through(jumps, self.deadline), places.place_at(last, self.deadline):
+                with handshakes.slots_through(jumps, self.deadline), handshakes.slot_at(last, self.deadline):
                     return self.start(command)
             except HostError as error:
-                if not places.again(error, attempt, self.deadline):
+                if not handshakes.again(error, attempt, self.deadline):
                     raise
         raise AssertionError("the last attempt raises")
 
@@ -132,22 +132,23 @@ class OpensshConnection:
         line = next((line for line in lines if words in line), "it says nothing")
         if not words and lines:
             line = lines[-1]
-        return HostError(code, f"ssh: {self.told(code, line, said)}", self.hint(code, said))
+        return HostError(code, f"ssh: {self.reason(code, line, said)}", self.hint(code, said))
 
-    def told(self, code: ErrorCode, line: str, said: str) -> str:
-        """The line that tells, with the key and the place in known_hosts where ssh names them."""
-        offered, place = OFFERED.search(said), OFFENDING.search(said)
-        if code is ErrorCode.HOST_KEY_MISMATCH and offered and place:
-            return f"{self.stops[-1].host} offers {offered['kind']} {offered['key']}, but {place['where']} has another"
+    def reason(self, code: ErrorCode, line: str, said: str) -> str:
+        """The line that says why, with the key and the line of known_hosts where ssh names them."""
+        offered, offending = OFFERED.search(said), OFFENDING.search(said)
+        if code is ErrorCode.HOST_KEY_MISMATCH and offered and offending:
+            shown = f"{self.stops[-1].host} offers {offered['kind']} {offered['key']}"
+            return f"{shown}, but {offending['where']} has another"
         unknown = next((text for text in said.splitlines() if "host key is known for" in text), None)
         return unknown.strip() if unknown and code is ErrorCode.HOST_KEY_UNKNOWN else line.removeprefix("ssh: ")
 
     def hint(self, code: ErrorCode, said: str) -> str:
         """What to type next."""
-        place = OFFENDING.search(said)
-        if code is ErrorCode.HOST_KEY_MISMATCH and place:
+        offending = OFFENDING.search(said)
+        if code is ErrorCode.HOST_KEY_MISMATCH and offending:
             stop = self.stops[-1]
-            remove = removal(place["where"].rpartition(":")[0], host_name(stop.host, stop.port or 22))
+            remove = removal(offending["where"].rpartition(":")[0], host_name(stop.host, stop.port or 22))
             return (
                 f"if the host was reinstalled: {remove}, then connect once with ssh; if not, somebody may be in between"
             )

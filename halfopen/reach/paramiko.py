@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from halfopen import address
 from halfopen.errors import ErrorCode, HostError
-from halfopen.reach import places
+from halfopen.reach import handshakes
 from halfopen.reach.authentication import authenticate
 from halfopen.reach.host_keys import check_host_key, read_known_hosts
 from halfopen.reach.known_hosts import KnownHosts
@@ -170,7 +170,7 @@ def open_ssh(hops: Sequence[Settings], patience: Patience, accept_new: bool, int
     transports: list[Any] = []
     notes: dict[str, None] = {}
     try:
-        with places.way_through([(hop.host, hop.port) for hop in hops[:-1]], patience.deadline):
+        with handshakes.slots_through([(hop.host, hop.port) for hop in hops[:-1]], patience.deadline):
             for number, hop in enumerate(hops):
                 try:
                     known = read_known_hosts(hop)
@@ -199,12 +199,12 @@ def open_hop(
     """One transport: connected, host key checked, authenticated. A server that throttles is tried again."""
     if known.has_ca(hop.host_key_alias or hop.host, hop.port):
         raise HostError(ErrorCode.UNSUPPORTED, "its host key is vouched for by a certificate authority", USE_OPENSSH)
-    for attempt in range(places.TRIES):
+    for attempt in range(handshakes.TRIES):
         try:
-            with places.place_at((hop.host, hop.port), patience.deadline):
+            with handshakes.slot_at((hop.host, hop.port), patience.deadline):
                 return try_hop(paramiko, before, hop, known, patience, accept_new, interactive)
         except HostError as error:
-            if not places.again(error, attempt, patience.deadline):
+            if not handshakes.again(error, attempt, patience.deadline):
                 raise
     raise AssertionError("the last attempt raises")
 

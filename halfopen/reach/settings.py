@@ -156,7 +156,7 @@ def beyond_us(settings: Settings) -> str | None:
         public = Path(f"{path}.pub")
         with contextlib.suppress(OSError):
             if path.is_file() and read_regular(public, KEY_LIMIT)[:3] == b"sk-":
-                return f"{path} lives in a security key"
+                return f"{path} is kept in a security key"
     return None
 
 

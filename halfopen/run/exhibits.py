@@ -63,7 +63,7 @@ def exhibits(
                     raise repeated(f"{name} is a copy of {same}")
                 made.setdefault(name, Exhibit(name, found.host, saved=found))
             else:
-                made.setdefault(name, Exhibit(name, host, told=found, same=None if same == name else same))
+                made.setdefault(name, Exhibit(name, host, parsed=found, same=None if same == name else same))
     return [made[name] for name in names[0]], [made[name] for name in names[1]]
 
 
@@ -84,7 +84,7 @@ def repeated(what: str) -> UsageError:
 
 def title(names: Sequence[str], read: Mapping[str, Saved | ParsedText]) -> str:
     """What the host of one role's texts is called: as a snapshot beside them says, else as their first file."""
-    hosts = {one.host for name in names if isinstance(one := read[name], Saved)}
+    hosts = {found.host for name in names if isinstance(found := read[name], Saved)}
     texts = [name for name in names if isinstance(read[name], ParsedText)]
     if texts and len(hosts) > 1:
         raise UsageError(

@@ -48,7 +48,7 @@ class Options:
 class Fleet(Threads):
     """The hosts of some checks. A context manager: on its way out every connection is closed.
 
-    `say` is told what is under way, for a terminal; "" when nothing is any more. `links`: the hosts by name.
+    `say` is called with what is under way, for a terminal; with "" when all is done. `links`: the hosts by name.
     `deadline`: when the run ends, `until`: when the step that is under way ends (seconds of time.monotonic()).
     `own`: keys of the SSH connections that lead to the hosts, which no answer contains.
     """
@@ -142,10 +142,10 @@ class Fleet(Threads):
         lost = {name: () for name, link in self.links.items() if link.error is not None and name not in asked}
         return list(self.each({**asked, **lost}, HostLink.look).values())
 
-    def involve(self, places: Iterable[NetnsRef]) -> None:
-        """Tells each host in which of its namespaces there is something to explain."""
-        for place in places:
-            self.links[place.host].involve(place)
+    def involve(self, spaces: Iterable[NetnsRef]) -> None:
+        """Names to each host those of its network namespaces in which there is something to explain."""
+        for netns in spaces:
+            self.links[netns.host].involve(netns)
 
     def counters(self, names: Iterable[str]) -> dict[str, KernelNumbers]:
         """Counters and sysctls of each open host; a host that fails here gives none."""

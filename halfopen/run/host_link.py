@@ -93,21 +93,21 @@ class HostLink:
         return replace(snapshot, error=found) if isinstance(found, HostError) else found
 
     def look(self, wanted: Sequence[Lookup]) -> Look:
-        """Exact look-ups; an error is a look without sights."""
-        found = self.ask(lambda agent: sights_of(agent, wanted))
+        """Exact look-ups; an error is a look without observations."""
+        found = self.ask(lambda agent: look_ups(agent, wanted))
         return Look(self.host.name, {}, found) if isinstance(found, HostError) else Look(self.host.name, found)
 
     def byte_counters(self) -> tuple[Mapping[NetnsRef, Sequence[CountBlock]], HostError | None]:
         """A dump with byte counters, and why it failed. A kernel that refuses it gives none, which is no failure."""
-        found = self.ask(lambda agent: {agent.place: agent.counts(self.ports)})
+        found = self.ask(lambda agent: {agent.own_netns: agent.counts(self.ports)})
         if isinstance(found, HostError):
             return {}, None if found.code in REFUSED else found
-        return {place: blocks for place, blocks in found.items() if blocks}, None
+        return {netns: blocks for netns, blocks in found.items() if blocks}, None
 
-    def involve(self, place: NetnsRef) -> None:
-        """`kernel_numbers` is of this namespace too."""
+    def involve(self, netns: NetnsRef) -> None:
+        """From now on `kernel_numbers` is of this namespace too."""
         if self.agent is not None:
-            self.agent.involve(place)
+            self.agent.involve(netns)
 
     def kernel_numbers(self) -> KernelNumbers | None:
         """Counters and sysctls now, None where the host is not open or fails."""
@@ -186,12 +186,12 @@ class HostLink:
         return agent
 
 
-def sights_of(agent: Conversation, wanted: Sequence[Lookup]) -> dict[tuple[NetnsRef, bytes], Observation]:
-    """Exact look-ups, in requests of limited size."""
-    sights: dict[tuple[NetnsRef, bytes], Observation] = {}
+def look_ups(agent: Conversation, wanted: Sequence[Lookup]) -> dict[tuple[NetnsRef, bytes], Observation]:
+    """(namespace, key) -> what an exact look-up found, in requests of limited size."""
+    observed: dict[tuple[NetnsRef, bytes], Observation] = {}
     for at in range(0, len(wanted), QUESTION_LIMIT):
-        sights.update(agent.look(wanted[at : at + QUESTION_LIMIT]).sights)
-    return sights
+        observed.update(agent.look(wanted[at : at + QUESTION_LIMIT]).sights)
+    return observed
 
 
 def is_foreign() -> bool:

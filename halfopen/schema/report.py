@@ -32,9 +32,9 @@ from halfopen.tcp import State, Timer
 SCHEMA = "halfopen.report/1"
 
 
-def words(kind: type[StrEnum]) -> dict[str, Any]:
+def words(enum: type[StrEnum]) -> dict[str, Any]:
     """A JSON Schema of the words of an enum, for text that comes from it without being typed so."""
-    return {"enum": sorted(kind)}
+    return {"enum": sorted(enum)}
 
 
 Timestamp = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
