@@ -1,4 +1,4 @@
-"""The argparse tree and the table of commands. No policy: a command decides nothing either, it wires the wings."""
+"""The argparse tree and the table of commands. No policy here: see the modules that the commands call."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def writer(raw: io.FileIO, by_line: bool) -> TextIO:
 
 
 def working_directory() -> Path:
-    """Where relative names begin; where it was deleted, a name that says so and leads nowhere."""
+    """The working directory; if it was deleted, a path that says so and does not exist."""
     try:
         return Path.cwd()
     except FileNotFoundError:
@@ -116,7 +116,7 @@ class Progress:
         """A host has answered, or failed."""
         with self.lock:
             if name not in self.waiting:
-                return  # it had been given up
+                return  # it has been given up before
             del self.waiting[name]
             left = f"; waiting for {', '.join(self.waiting)}" if 0 < len(self.waiting) <= WAITED_FOR else ""
             self.say(f"{self.total - len(self.waiting)} of {self.total} hosts read{left}")

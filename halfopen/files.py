@@ -91,7 +91,7 @@ def opened(name: str, handle: int) -> Target:
 
 
 def descriptor_of(path: Path) -> int | None:
-    """The open descriptor that a name means, itself or by symlinks (/dev/stdout). It is used as it is: opening it again
+    """The open descriptor that a name leads to, also by symlinks (/dev/stdout). It is used as it is: opening it again
     would begin at the start of a file that the shell has opened, and fails for a socket.
     """
     for _ in range(LINKS):

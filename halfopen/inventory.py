@@ -1,4 +1,7 @@
-"""TOML -> Inventory: hosts and checks, every error with its key path and a did-you-mean."""
+"""TOML -> Inventory: finds the file, decides how far it is trusted, reads hosts and checks.
+
+Every error names the file and the key path. `inventory.example.toml` describes the format.
+"""
 
 from __future__ import annotations
 
@@ -39,13 +42,13 @@ class Origin(Enum):
     """How a file came to be the inventory."""
 
     NAMED = "the user named it"
-    LYING = "it lies in the working directory"
-    OWN = "it stands in the user's config folder"
+    FOUND = "it is in the working directory"
+    OWN = "it is in the user's config folder"
 
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """Why a file may be a stranger's ("an inventory that ..."), and the only hosts that its hosts may jump through."""
+    """Why a file may be another person's ("an inventory that ..."), and the only hosts that its `jump` may name."""
 
     why: str
     jumps: frozenset[str] = frozenset()
@@ -60,7 +63,7 @@ def find(named: str | None, variables: Mapping[str, str], folder: Path) -> tuple
             raise UsageError(f"there is no inventory {path}", "halfopen config validate --inventory FILE")
         return path, Origin.NAMED
     if (folder / "inventory.toml").is_file():
-        return folder / "inventory.toml", Origin.LYING
+        return folder / "inventory.toml", Origin.FOUND
     home = config_home(variables)
     own = home / "halfopen" / "inventory.toml" if home else None
     return (own if own and own.is_file() else None), Origin.OWN
@@ -86,8 +89,8 @@ def read(named: str | None, variables: Mapping[str, str], folder: Path) -> Inven
 
 
 def why_doubted(origin: Origin, status: os.stat_result) -> str | None:
-    """Why a file may be a stranger's: one that was named is the user's word, whoever wrote it."""
-    if origin is Origin.LYING:
+    """Why a file may be another person's; None for one that the user named, whoever wrote it."""
+    if origin is Origin.FOUND:
         return "merely lies in the working directory"
     return distrust(status) if origin is Origin.OWN else None
 
@@ -194,7 +197,7 @@ def adjusted(
     max: Mapping[str, int] | None = None,
     require_connections: int | None = None,
 ) -> CheckPlan:
-    """A check with what the user says beside the inventory: None and nothing leave it as it is.
+    """A check with the options of a command line or a program; None and empty values leave it as it is.
 
     `allow` and `max` (verdict -> how many are tolerated) add to those of the check. UsageError for a number that
     is out of range and for a name that no report has.

@@ -1,4 +1,4 @@
-"""Sockets in columns: a hundred thousand rows without a Python object each.
+"""Sockets in columns, so that a hundred thousand rows need no Python object each.
 
 A row is a key (see `address`), a state byte (kernel number) and a mark byte. Marks are what a first look needs to know
 beyond the state: which timer runs, and whether there are retransmissions, queued bytes or no inode.

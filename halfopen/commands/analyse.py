@@ -30,7 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, environment: Environment) -> int:
-    """The report that the run gave from which the files came, or what the texts allow to be said."""
+    """Analyses the files and writes the report; its exit code. UsageError for a file that cannot be read."""
     out = outlets(args, environment, inputs=(*args.files, *args.client, *args.server, *args.nat))
     report = api.report_of_files(
         args.files,

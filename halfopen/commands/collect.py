@@ -50,13 +50,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="folder for the files, FILE.halfopen, or - for stdout (default: here)",
     )
     add("--local", action="store_true", help="this machine, without an inventory and without SSH")
-    add("--redact", action="store_true", help="replace addresses and names, alike in all files of this run")
-    add("--redact-with", metavar="FILE", help="the same by the secret in FILE, so that files of several runs fit")
+    add("--redact", action="store_true", help="replace addresses and names, consistently in all files of this run")
+    add("--redact-with", metavar="FILE", help="as --redact, by the secret in FILE: consistently over several runs")
     add("--print-probe", action="store_true", help="print all that can be sent to a host, and nothing else")
 
 
 def run(args: argparse.Namespace, environment: Environment) -> int:
-    """0 if every host was read completely, else 3; a host that was not has a file that says why."""
+    """Reads the hosts and writes their files. Exit 0 if every host was read, else 3; the file of a host that was not
+    read says why."""
     if args.print_probe:
         environment.stdout.write(printed())
         return Exit.CLEAN
@@ -95,7 +96,7 @@ def printed() -> str:
 
 
 def secret_of(args: argparse.Namespace, environment: Environment) -> bytes | None:
-    """What addresses and names are replaced by, None if they are not."""
+    """The secret from which the replacements of --redact are made; None without it. UsageError for a bad file."""
     if args.redact_with is None:
         return secrets.token_bytes(32) if args.redact else None
     try:
@@ -124,7 +125,7 @@ def chosen(args: argparse.Namespace, environment: Environment) -> tuple[Inventor
 def take(
     args: argparse.Namespace, environment: Environment, inventory: Inventory, names: tuple[str, ...]
 ) -> dict[str, Saved]:
-    """Reads the hosts, over and over if asked."""
+    """Reads the hosts: host -> its snapshot, with the later dumps of --rounds."""
     from halfopen.run.fleet import Fleet
 
     plan = CheckPlan("collect", names, names, tuple(dict.fromkeys(args.port)))
@@ -133,7 +134,10 @@ def take(
 
 
 def looks(hosts: Fleet, rounds: int, settle: float) -> dict[str, Saved]:
-    """Whole dumps of all hosts, each begun when all have ended the one before, and what is known beside them."""
+    """Host -> whole dumps and what is known beside them. Each dump begins when every host has ended the one before.
+
+    `settle`: seconds between two dumps.
+    """
     from halfopen.run.save import new_id, saved_look
 
     began = datetime.now(UTC)
@@ -174,7 +178,7 @@ def whole(later: list[Snapshot]) -> tuple[tuple[Namespace, ...], ...]:
 
 
 def listening(snapshot: Snapshot) -> list[int]:
-    """Inodes of the LISTEN sockets: their programs are worth a name whatever will be found."""
+    """Inodes of the LISTEN sockets: an analysis names their programs whatever it finds."""
     return sorted({listener.inode for space in snapshot.namespaces for listener in space.listeners if listener.inode})
 
 

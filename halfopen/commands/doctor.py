@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """HOST..."""
-    output = (name for name in OUTPUT if name != "--all")  # its report leaves nothing out for length
+    output = (name for name in OUTPUT if name != "--all")  # its report is never shortened
     add_options(parser, *REACH, "--forks", *output, helps={"--format": listed(DOCTOR_FORMATS)})
     parser.set_defaults(all=False)
     parser.add_argument("hosts", metavar="HOST", nargs="+", help="names of the inventory, [user@]host[:port], or local")
 
 
 def run(args: argparse.Namespace, environment: Environment) -> int:
-    """Visits all hosts at once. 0 if a check of each would be complete, else 3."""
+    """Asks all hosts at once and writes the report. Exit 0 if a check of each would be complete, else 3."""
     from halfopen.commands.reaching import visit
     from halfopen.onehost.doctor import Visited, checkup_of
 
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
 
 
 def examine(visited: Visit, host: Host) -> Visited:
-    """One host; an error is what was found there."""
+    """What one host offers; a HostError is part of the answer."""
     from halfopen.onehost.doctor import Visited
     from halfopen.reach.barrier import barrier
 

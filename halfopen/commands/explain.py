@@ -44,7 +44,7 @@ def everything(width: int) -> list[str]:
 
 
 def lists() -> dict[str, dict[str, str]]:
-    """Title -> word -> what it means, shortly."""
+    """Title -> word -> what it means in one sentence."""
     return {
         "verdicts": {verdict: f"{SEVERITY[verdict]}: {meaning(verdict, None, None)}" for verdict in Verdict},
         "causes": {code: ABOUT[code].meaning for code in CauseCode},
@@ -103,7 +103,10 @@ def bullets(sentences: Iterable[str], width: int) -> list[str]:
 
 
 def wrapped(text: str, width: int, first: str = "", rest: str | None = None) -> list[str]:
-    """Prose; what stands in backquotes for the documentation stands as it is here, whole on one line."""
+    """Text in lines of at most `width` columns. What stands in backquotes stays on one line, without the backquotes.
+
+    `first` starts the first line and `rest` the others; without `rest`, `first` starts all of them.
+    """
     lines = textwrap.wrap(
         QUOTED.sub(lambda found: found[1].replace(" ", UNBROKEN), text),
         width,
@@ -121,4 +124,4 @@ def first_sentence(text: str) -> str:
 
 
 QUOTED = re.compile("`([^`]*)`")
-UNBROKEN = "\0"  # for a blank that no line may end at
+UNBROKEN = "\0"  # stands for a blank at which no line may break

@@ -42,7 +42,7 @@ class Stage:
                 listener.bind((SERVER, port))
                 break
             except OSError:
-                continue  # somebody has it
+                continue  # another program uses it
         listener.listen(backlog)
         self.ports.append(listener.getsockname()[1])
         self.sockets.append(listener)
@@ -88,7 +88,7 @@ def build() -> Stage:
         client.shutdown(socket.SHUT_WR)
     stage.made[Verdict.HALF_CLOSED] = 3
 
-    # Room is made in a full queue, and the SYNs that come back meet in it: more than fit.
+    # Accepting some makes room in a full queue; then all SYNs are retransmitted at once, and they are more than fit.
     recipes: list[tuple[socket.socket, list[socket.socket], int]] = []
     for backlog, dialled, taken in ((1, 6, 2), (4, 9, 1)):
         listener = stage.listen(backlog)

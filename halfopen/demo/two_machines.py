@@ -10,7 +10,7 @@ from halfopen.run.live import LiveHosts
 
 
 class TwoMachines(LiveHosts):
-    """Two addresses of one machine play two hosts, so each gets a boot id of its own: else they were one host."""
+    """Two addresses of one machine play two hosts. Each gets a boot id of its own, which identifies a host."""
 
     def dump(self, question: Dump) -> Snapshots:
         """The dump, as if each host had booted by itself."""

@@ -1,4 +1,4 @@
-"""Talks to the probe on one host: starts it, asks, and gives the answers as values.
+"""Starts the probe on one host, asks it, and returns the answers as values.
 
 The remote command is one constant, with code and questions on its stdin, so that nothing shows in a process list and
 nothing touches the host's disk. It is quoted for every login shell, csh included: single quotes outside, and within
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 def remote_command(python: str | None) -> str:
-    """The command that finds an interpreter and runs what its stdin brings. Exit 127: none; 98: too old."""
+    """The remote command: it finds a Python and runs the program on its stdin. Exit 127: no Python; 98: too old."""
     if python is not None and not re.fullmatch(r"[A-Za-z0-9_./+-]+", python):
         raise UsageError(
             f"python = {python!r} is not a plain path or program name", "for example python3 or /usr/bin/python3"

@@ -1,4 +1,4 @@
-"""How a host is reached: the table of transports, and what `auto` means."""
+"""How a host is reached: the table of transports, jump hosts, and how `auto` chooses."""
 
 from __future__ import annotations
 

@@ -30,13 +30,13 @@ class Closing(Protocol):
 
 
 class Opened:
-    """All that must be closed in the end, by whichever thread it was opened and however late."""
+    """All connections and conversations of a run, from any thread, to be closed together at its end."""
 
     def __init__(self) -> None:
         self.lock, self.found, self.over = threading.Lock(), list[Closing](), False
 
     def keep(self, opened: Closing) -> None:
-        """Closes it with all others, or at once if they have been closed already."""
+        """Registers one, to be closed with the others; closes it now if they have been closed already."""
         with self.lock:
             if not self.over:
                 self.found.append(opened)
@@ -105,7 +105,7 @@ class Threads:
 
     def __exit__(self, *_: object) -> None:
         self.opened.close()
-        self.pool.shutdown(wait=False, cancel_futures=True)  # a host that says nothing must not hold up Ctrl-C
+        self.pool.shutdown(wait=False, cancel_futures=True)  # a host that does not answer must not delay Ctrl-C
 
 
 class Visit(Threads):

@@ -1,7 +1,7 @@
 """The user's own ssh program: FIDO keys, certificates, ProxyCommand, ControlMaster, anything it can do.
 
-What is ours is how strict it is, on every hop: no prompt, host keys by our own policy, no forwarding, no command of the
-settings. So jump hosts are not left to `-J`, whose inner ssh knows nothing of these options, but spelled out.
+We only set how strict it is, on every hop: no prompt, host keys by our own policy, no forwarding, no command from its
+configuration. So jump hosts are spelled out as ProxyCommand: the inner ssh of `-J` would not get these options.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class OpensshConnection:
     started: list[ProcessChannel] = field(default_factory=list)
 
     def run(self, command: str) -> ProcessChannel:
-        """Start `command` by the user's login shell over there, and wait until it or the login says something."""
+        """Start `command` by the user's login shell there and wait for its first output. Retries if throttled."""
         *jumps, last = (stop.address for stop in self.stops)
         for attempt in range(handshakes.TRIES):
             try:
@@ -84,7 +84,7 @@ class OpensshConnection:
         proxy: str | None = None
         for stop in self.stops[:-1]:
             argv = [*self.options(stop, proxy), "-W", "[%h]:%p", "--", stop.host]
-            # The ssh that is given it expands %h and %p; what else has a % in it is meant as it stands.
+            # ssh expands %h and %p in a ProxyCommand; every other % stands for itself.
             proxy = shlex.join([word if word == "[%h]:%p" else word.replace("%", "%%") for word in argv])
         return [*self.options(self.stops[-1], proxy), "-T", "-a", "-x", "--", self.stops[-1].host]
 
@@ -184,7 +184,7 @@ class OpensshConnection:
 
 PATIENCE = 3
 QUIET = {"LC_ALL": "C", "SSH_ASKPASS_REQUIRE": "never", "SHELL": "/bin/sh"}
-"""ssh speaks English, asks nobody, and runs a ProxyCommand by a shell whose quoting we know."""
+"""ssh writes English messages, never prompts, and runs a ProxyCommand by a shell whose quoting is known."""
 
 ALWAYS = (
     "ClearAllForwardings=yes",
@@ -224,4 +224,4 @@ SAID: tuple[tuple[str, ErrorCode], ...] = (
     ("Connection closed by ", ErrorCode.THROTTLED),
     ("Connection reset by ", ErrorCode.THROTTLED),
 )
-"""What ssh was seen to say -> code. It says several lines: the one that stands higher here tells the cause."""
+"""Message of ssh, as it was seen -> code. Of several messages, the one that is higher in this table is the cause."""

@@ -61,7 +61,7 @@ class SshConnection:
     def run(self, command: str) -> SshChannel:
         """Start `command` by the user's login shell."""
         last, limit, began = self.transports[-1], self.patience.left(), time.monotonic()
-        # The library waits for the answer to `exec` without an end, but not on a transport that is closed.
+        # The library waits for the answer to `exec` without a limit, unless its transport is closed.
         timer = threading.Timer(limit, last.close)
         timer.daemon = True
         timer.start()

@@ -1,4 +1,4 @@
-"""How to reach a host, as `ssh` would: what `ssh -G` prints, or a safe subset of ssh_config where there is no ssh.
+"""The settings of a host as `ssh` has them: what `ssh -G` prints, or a safe subset of ssh_config without an ssh.
 
 What the inventory says wins. Names are checked more strictly than OpenSSH does, so that none of them can be an option
 or a command. `StrictHostKeyChecking` is never taken over: how strict we are is decided by our own option.

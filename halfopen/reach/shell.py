@@ -1,4 +1,4 @@
-"""Reads a host that has no Python, by a shell script over stdin and what the host has: ss, /proc, netstat, lsof.
+"""Reads a host without Python: a shell script over stdin uses what the host has (ss, /proc, netstat, lsof).
 
 It reads whole tables: a look-up is one more table. A table is not taken at one instant and may skip a socket, so what
 is not there is looked for twice, and a finding is `observed` and never `proven`.

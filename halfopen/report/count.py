@@ -1,4 +1,4 @@
-"""`halfopen count` for a person: who holds what, what waits in accept queues, and what lsof would have shown of it."""
+"""The text of `halfopen count`: who holds which sockets, what waits in accept queues, what lsof would have shown."""
 
 from __future__ import annotations
 

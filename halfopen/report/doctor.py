@@ -1,4 +1,4 @@
-"""`halfopen doctor` for somebody who is tired: what is there, and what the lack of the rest costs."""
+"""The text of `halfopen doctor`: which evidence is there, and what is lost without the rest."""
 
 from __future__ import annotations
 

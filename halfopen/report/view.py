@@ -139,7 +139,7 @@ def end_phrase(end: End, brief: bool = False) -> str:
         parts.append(f"{end.process} pid {end.pid}")
     if end.idle_s is not None:
         parts.append(f"idle {duration(end.idle_s)}")
-    # A SYN or FIN is counted in the queues like a byte, but is none.
+    # A SYN or FIN is counted in the queues like a byte, but it is not data.
     uncounted = 0 if end.state == "ESTABLISHED" else 1
     for queue, what in ((end.recv_q, "unread"), (end.send_q, "unacknowledged")):
         if queue is not None and queue > uncounted:

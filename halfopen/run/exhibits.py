@@ -83,7 +83,7 @@ def repeated(what: str) -> UsageError:
 
 
 def title(names: Sequence[str], read: Mapping[str, Saved | ParsedText]) -> str:
-    """What the host of one role's texts is called: as a snapshot beside them says, else as their first file."""
+    """The name of the host of one role's texts: that of a snapshot beside them, else that of their first file."""
     hosts = {found.host for name in names if isinstance(found := read[name], Saved)}
     texts = [name for name in names if isinstance(read[name], ParsedText)]
     if texts and len(hosts) > 1:
@@ -96,7 +96,7 @@ def title(names: Sequence[str], read: Mapping[str, Saved | ParsedText]) -> str:
 
 
 def snapshot_file(name: str, read_bytes: ReadBytes) -> Saved:
-    """One file that must be a snapshot, because no text tells what it is wanted for."""
+    """One file that must be a snapshot: no text shows address translations. UsageError for anything else."""
     found = read_file(name, read_bytes).evidence
     if not isinstance(found, Saved):
         raise UsageError(f"{name} is not a snapshot, and nothing else tells what a host translates", "halfopen collect")

@@ -44,7 +44,7 @@ class HostLink:
         self.until = options.deadline
         self.agent: Conversation | None = None
         self.error: HostError | None = None
-        self.lost = False  # it has answered, and does no more
+        self.lost = False  # it has answered before, and failed since
         self.connection: Connection | None = None
         self.notes: list[str] = []
 
@@ -64,7 +64,7 @@ class HostLink:
         return answer
 
     def give_up(self, error: HostError) -> None:
-        """Asks the host no more, for this reason."""
+        """Ends the conversation with the host, for this reason."""
         self.lost = self.lost or self.agent is not None
         self.error, self.agent = error, None
 
@@ -140,7 +140,7 @@ class HostLink:
         return processes
 
     def _unknown(self, what: str, error: HostError | None = None) -> None:
-        """Notes what is not known of a host that has been read; of another one its error tells enough."""
+        """Notes what could not be read of a host that has answered; of any other host the error says enough."""
         error = error or (self.error if self.lost else None)
         if error is not None:
             self.notes.append(f"{what} could not be read: {error.message}")
@@ -165,7 +165,7 @@ class HostLink:
             agent = self._start_probe()
             return agent, agent.first_look(self.ports)
         except HostError as error:
-            # An interpreter that the user named is missed, not replaced.
+            # If the user named an interpreter, its absence is an error; nothing else is tried.
             if error.code is not ErrorCode.NO_INTERPRETER or self.host.python is not None or self.connection is None:
                 raise
             missing = error
@@ -173,7 +173,7 @@ class HostLink:
             agent = open_shell(self.host, self.connection, self.until, self.opened)
             return agent, agent.first_look(self.ports)
         except HostError as error:
-            # A login that runs no command, or only its own, tells more by what it said first.
+            # Of a login that runs no commands, or only its own, the first error says more.
             raise missing if error.code in (ErrorCode.TRUNCATED, ErrorCode.PROTOCOL_ERROR) else error from None
 
     def _start_probe(self) -> Conversation:

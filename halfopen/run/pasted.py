@@ -89,7 +89,7 @@ def judge_texts(
         before={name: kernel_before(some[0]) for name, some in by_host.items()},
         after={name: explanation(some) for name, some in by_host.items()},
     )
-    if guessed:  # no number of moments makes more than a guess of an address that was guessed
+    if guessed:  # with a guessed address the result stays a guess, however many moments there are
         plan = replace(plan, rounds=1)
     (evidence,) = drive(inquire([plan], dict.fromkeys(snapshots, ()), extra, 0), answers).evidence
     notes = [how_compared(answers.rounds), *notes]
