@@ -107,7 +107,7 @@ def with_paths(host: Host, folder: Path) -> Host:
 def load(text: str, name: str = "inventory.toml", doubt: Doubt | None = None) -> Inventory:
     """TOML text -> Inventory. UsageError names file, line or key path, and what was expected.
 
-    With a `doubt`, what a stranger may not set is refused, whether a run would use it or not.
+    With a `doubt`, what an untrusted file may not set is refused, whether a run would use it or not.
     """
     try:
         data = tomllib.loads(text)
@@ -129,20 +129,20 @@ def load(text: str, name: str = "inventory.toml", doubt: Doubt | None = None) ->
 
 
 def values_of(given: Any, readers: Mapping[str, Reader], doubt: Doubt | None, name: str, path: str) -> dict[str, Any]:
-    """The keys of one table, read. UsageError for one that nobody reads, and for what a stranger may not set."""
+    """The keys of one table, read. UsageError for one that nobody reads, and for what an untrusted file may not set."""
     own = table(given, name, path)
     known(own, readers, name, path)
     values = {key: readers[key](value, name, f"{path}.{key}") for key, value in own.items()}
     if doubt:
-        refuse_strange(values, doubt, name, path)
+        refuse_untrusted(values, doubt, name, path)
     return values
 
 
-def refuse_strange(values: Mapping[str, Any], doubt: Doubt, name: str, path: str) -> None:
-    """UsageError for a key, or its value, that is not taken from a file that may be a stranger's."""
+def refuse_untrusted(values: Mapping[str, Any], doubt: Doubt, name: str, path: str) -> None:
+    """UsageError for a key, or its value, that is not taken from an untrusted file."""
     for key, value in values.items():
-        if key not in STRANGERS or not STRANGERS[key](value, doubt):
-            shown = f" = {value!r}" if key in STRANGERS else ""
+        if key not in UNTRUSTED or not UNTRUSTED[key](value, doubt):
+            shown = f" = {value!r}" if key in UNTRUSTED else ""
             through = ": it leads only through a Host of ~/.ssh/config" if key == "jump" else ""
             raise UsageError(
                 f"{name}: {path}.{key}{shown} is not taken from an inventory that {doubt.why}{through}",
@@ -302,7 +302,7 @@ def anything(_: Any, __: Doubt) -> bool:
     return True
 
 
-STRANGERS: dict[str, Callable[[Any, Doubt], bool]] = {
+UNTRUSTED: dict[str, Callable[[Any, Doubt], bool]] = {
     **dict.fromkeys(("address", "port", "user", "tags", "addresses"), anything),
     "transport": lambda transport, _: transport in SSH_TRANSPORTS,
     "jump": lambda hosts, doubt: all(jump.strip() in doubt.jumps for jump in hosts.split(",")),
@@ -310,4 +310,4 @@ STRANGERS: dict[str, Callable[[Any, Doubt], bool]] = {
         ("client", "server", "ports", "nat", "rounds", "settle", "allow", "max", "require_connections"), anything
     ),
 }
-"""What a file may set that may be a stranger's, and which values. A key that is not here is refused, a new one too."""
+"""What an untrusted file may set, and which values. A key that is not here is refused, a new one too."""

@@ -57,7 +57,7 @@ class CheckPlan:
 class Inventory:
     """All that a run may reach and check.
 
-    `trusted` is False for a file that could set no more than a stranger may. `given`: the names of hosts that only the
+    `trusted` is False for a file that may be another person's. `given`: the names of hosts that only the
     command line gives.
     """
 

@@ -12,7 +12,7 @@ import pytest
 from halfopen import cli
 from halfopen.errors import ErrorCode, Exit
 from halfopen.glossary import CONFIDENCES, MEANINGS
-from halfopen.inventory import CHECK_KEYS, HOST_KEYS, STRANGERS
+from halfopen.inventory import CHECK_KEYS, HOST_KEYS, UNTRUSTED
 from halfopen.judge.diagnosis.outlook import OUTLOOKS
 from halfopen.judge.diagnosis.rules import ABOUT, RULES
 from halfopen.judge.verdict.table import THE_TABLE
@@ -76,8 +76,8 @@ def test_what_a_strangers_inventory_may_set_is_in_the_docs() -> None:
     taken = under(page("reference.md"), "## Inventory").partition("| key |")[0]
     refused = under(page("reaching-hosts.md"), "## What an inventory in the working directory cannot do")
     for key in HOST_KEYS:
-        assert f"`{key}`" in taken if key in STRANGERS else f"`{key}`" in refused, key
-    assert set(CHECK_KEYS) <= set(STRANGERS)  # as it says there
+        assert f"`{key}`" in taken if key in UNTRUSTED else f"`{key}`" in refused, key
+    assert set(CHECK_KEYS) <= set(UNTRUSTED)  # as it says there
 
 
 def test_every_exit_code_error_code_and_format_is_in_the_docs() -> None:

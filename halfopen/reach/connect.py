@@ -193,7 +193,7 @@ def target(host: Host | str) -> str:
 def jump_targets(host: Host, inventory: Inventory, options: ReachOptions) -> list[Host | str]:
     """The jump hosts that the user or the inventory names, in order; a jump host's own jumps come before it.
 
-    A name is an entry of the inventory only where that is the user's own: a stranger's file would choose the route.
+    A name is an entry of the inventory only where that is the user's own: an untrusted file would choose the route.
     """
     text = options.jump or host.jump
     found: list[Host | str] = []
