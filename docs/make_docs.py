@@ -14,9 +14,8 @@ from typing import Any
 
 from halfopen import cli
 from halfopen.glossary import CONFIDENCES, MEANINGS, REASONS
+from halfopen.glossary.causes import ABOUT, OUTLOOKS
 from halfopen.judge.assembly.headline import meaning
-from halfopen.judge.diagnosis.outlook import OUTLOOKS
-from halfopen.judge.diagnosis.rules import ABOUT
 from halfopen.judge.verdict.table import ABSENT, NO_END, SEVERITY, THE_TABLE, Accord, Answer, Seen
 from halfopen.onehost.evidence_kinds import KINDS
 from halfopen.report import schema
@@ -273,7 +272,7 @@ They stand in the JSON report under `unjudged`, `--all` prints them, and they ma
 CAUSES_HEAD = """\
 # Causes
 
-<!-- Made by docs/make_docs.py from the rules (halfopen/judge/diagnosis/rules). Do not edit it here. -->
+<!-- Made by docs/make_docs.py from the words of the causes (halfopen/glossary/causes.py). Do not edit it here. -->
 
 A cause says why a connection is as the [verdict](verdicts.md) says. Each has one rule, and a rule that lacks its \
 evidence stays silent: counters that could not be read, or a kernel that does not tell, make no cause. Where more than \

@@ -12,6 +12,7 @@ from simulated import BACKLOG, NETNS, Machine, World
 from halfopen.errors import ErrorCode, HostError
 from halfopen.judge.assembly.check import analyse
 from halfopen.judge.assembly.policy import Policy
+from halfopen.judge.confirm.byte_counters import Counts, counts_in
 from halfopen.judge.inquiry import (
     Baseline,
     ByteCounts,
@@ -27,7 +28,6 @@ from halfopen.judge.inquiry import (
     drive,
     inquire,
 )
-from halfopen.judge.pairing.byte_counters import Counts, counts_in
 from halfopen.model import Look, NetnsRef, Process, Snapshot
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Check

@@ -11,9 +11,10 @@ from msgspec import structs
 
 from halfopen import address
 from halfopen.judge.confirm.bracket import fits, held
+from halfopen.judge.confirm.conclude import conclude
 from halfopen.judge.pairing.addresses import shares_link
 from halfopen.judge.pairing.match import Matching
-from halfopen.judge.pairing.pair import conclude, join, prepare
+from halfopen.judge.pairing.pair import join, prepare
 from halfopen.model import Absence, InterfaceAddress, Rewrites, Snapshot, Socket, TcpInfo
 from halfopen.plan import CheckPlan
 from halfopen.tcp import State

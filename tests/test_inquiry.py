@@ -281,7 +281,7 @@ for name in ("AF_INET", "AF_INET6", "inet_pton", "inet_ntop"):
     setattr(socket, name, getattr(_socket, name))
 
 import halfopen.judge.inquiry
-import halfopen.judge.diagnosis.diagnose, halfopen.judge.diagnosis.outlook
+import halfopen.judge.assembly.advised, halfopen.judge.confirm.doubt
 import halfopen.judge.pairing.guess, halfopen.judge.pairing.nat
 from happenings import FAULTS, Scene
 from simulated_answers import SimulatedHosts, check

@@ -15,8 +15,8 @@ from strategies import KEYS, U32
 from halfopen import address
 from halfopen.errors import HostError
 from halfopen.evidence.probe import frames, wire
+from halfopen.judge.confirm.byte_counters import CountQuery, asks, counts_in, widened
 from halfopen.judge.pairing.addresses import AddressMap, survey
-from halfopen.judge.pairing.byte_counters import CountQuery, asks, counts_in, widened
 from halfopen.judge.pairing.connection import BOTH_ESTABLISHED
 from halfopen.judge.pairing.match import Matching, match
 from halfopen.model import Absence, NetnsRef, Observation, Snapshot, Socket

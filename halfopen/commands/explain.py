@@ -10,9 +10,8 @@ from collections.abc import Iterable
 from halfopen.environment import Environment
 from halfopen.errors import UsageError
 from halfopen.glossary import CONFIDENCES, MEANINGS, REASONS
+from halfopen.glossary.causes import ABOUT, OUTLOOKS
 from halfopen.judge.assembly.headline import meaning
-from halfopen.judge.diagnosis.outlook import OUTLOOKS
-from halfopen.judge.diagnosis.rules import ABOUT
 from halfopen.judge.verdict.table import SEVERITY
 from halfopen.schema.report import CauseCode, Confidence, OutlookCode, Reason, Verdict
 from halfopen.values import did_you_mean

@@ -24,11 +24,12 @@ from typing import Any, Generic, Protocol, TypeVar
 from halfopen.errors import HostError
 from halfopen.judge.assembly.run_evidence import Evidence, involved, wanted_inodes
 from halfopen.judge.confirm.bracket import Bracket, merge, questions, through
+from halfopen.judge.confirm.byte_counters import CountQuery, Counts, asks, widened
+from halfopen.judge.confirm.conclude import conclude
 from halfopen.judge.diagnosis.case import HostEvidence
-from halfopen.judge.pairing.byte_counters import CountQuery, Counts, asks, widened
 from halfopen.judge.pairing.connection import Suspect
 from halfopen.judge.pairing.match import Matching
-from halfopen.judge.pairing.pair import Extra, Prepared, conclude, join, may_translate, prepare, wider_ports
+from halfopen.judge.pairing.pair import Extra, Prepared, join, may_translate, prepare, wider_ports
 from halfopen.model import Collector, Look, Lookup, NetnsRef, Process, Snapshot
 from halfopen.plan import CheckPlan
 

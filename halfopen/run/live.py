@@ -11,6 +11,7 @@ from halfopen import address
 from halfopen.errors import HostError
 from halfopen.judge.assembly.check import analyse, notes_of, report_of
 from halfopen.judge.assembly.policy import Policy
+from halfopen.judge.confirm.byte_counters import WIDE_LIMIT, CountQuery, Counts, counts_in
 from halfopen.judge.inquiry import (
     Answerer,
     Baseline,
@@ -27,7 +28,6 @@ from halfopen.judge.inquiry import (
     drive,
     inquire,
 )
-from halfopen.judge.pairing.byte_counters import WIDE_LIMIT, CountQuery, Counts, counts_in
 from halfopen.model import Look, NetnsRef
 from halfopen.run.fleet import Fleet
 from halfopen.run.host_link import HostLink

@@ -10,6 +10,7 @@ from halfopen.errors import HostError
 from halfopen.evidence.saved import Saved, SavedRound, snapshot_of, unpack_counts, unpack_sights
 from halfopen.judge.assembly.check import analyse, notes_of
 from halfopen.judge.assembly.policy import Policy
+from halfopen.judge.confirm.byte_counters import WIDE_LIMIT, Counts
 from halfopen.judge.confirm.dumps import Moment, how_compared, in_tables, number_of_moments
 from halfopen.judge.inquiry import (
     Baseline,
@@ -26,7 +27,6 @@ from halfopen.judge.inquiry import (
     drive,
     inquire,
 )
-from halfopen.judge.pairing.byte_counters import WIDE_LIMIT, Counts
 from halfopen.model import Look
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Check

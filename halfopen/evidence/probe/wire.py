@@ -493,5 +493,5 @@ SYSCTLS = (
 )
 """The settings that hosts are asked for, by the probe and by the shell, as paths below /proc/sys/net.
 
-Those that the causes (`Rule.needs`) and the outlook read, and no others: a test compares them.
+Those that the rules (`Rule.needs`), their advice and the outlook read, and no others: a test compares them.
 """

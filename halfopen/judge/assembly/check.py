@@ -28,7 +28,7 @@ from halfopen.judge.assembly.sections import (
 from halfopen.judge.confirm.bracket import Confirmed, Unjudged, held
 from halfopen.judge.pairing.connection import BOTH_ESTABLISHED, agreement_of
 from halfopen.judge.pairing.match import Matching
-from halfopen.judge.pairing.pair import notes_on_names, one_name_each, under_one_name
+from halfopen.judge.pairing.pair import one_name_each, under_one_name
 from halfopen.model import Snapshot
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import (
@@ -44,8 +44,8 @@ from halfopen.tcp import State
 from halfopen.words import plural
 
 if TYPE_CHECKING:
+    from halfopen.judge.assembly.advised import Advised
     from halfopen.judge.diagnosis.case import Case
-    from halfopen.judge.diagnosis.diagnose import Diagnosis
 
 
 def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
@@ -56,10 +56,10 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     evidence = replace(evidence, matching=without(evidence.matching, lasting))
     lasting = [capped(confirmed, evidence) for confirmed in lasting]
     cases = [case_of(confirmed, evidence) for confirmed in lasting]
-    diagnoses = diagnosed(cases)
-    groups, group_numbers = groups_of(cases, diagnoses, plan)
+    explained = with_advice(cases)
+    groups, group_numbers = groups_of(explained, plan)
     findings = sorted(
-        (finding_of(*parts, plan) for parts in zip(cases, diagnoses, group_numbers, strict=True)),
+        (finding_of(*parts, plan) for parts in zip(explained, group_numbers, strict=True)),
         key=lambda finding: (
             SEVERITIES.index(finding.severity),
             VERDICTS.index(finding.verdict),
@@ -148,13 +148,13 @@ def reasons_incomplete(
     return missing
 
 
-def diagnosed(cases: Sequence[Case]) -> list[Diagnosis]:
-    """The causes of each case. The rules are imported only where there is a case: most runs have none."""
+def with_advice(cases: Sequence[Case]) -> list[Advised]:
+    """Each case with its causes, its outlook and what to do. The rules are imported only where there is a case."""
     if not cases:
         return []
-    from halfopen.judge.diagnosis.diagnose import diagnose
+    from halfopen.judge.assembly.advised import advised
 
-    return [diagnose(case) for case in cases]
+    return [advised(case) for case in cases]
 
 
 def without(matching: Matching, lasting: Sequence[Confirmed]) -> Matching:
@@ -206,6 +206,14 @@ def claimed_twice(lasting: Sequence[Confirmed]) -> tuple[str, ...]:
         if len(hosts := sorted({netns.host for netns in end.places})) > 1
     }
     return tuple(notes)
+
+
+def notes_on_names(names: Mapping[str, str]) -> tuple[str, ...]:
+    """A sentence for each machine that has several names in a check. `names`: as `one_name_each` gives them."""
+    return tuple(
+        f"{main} and {name} are one machine (one boot, one network namespace); reported as {main}"
+        for name, main in names.items()
+    )
 
 
 def is_partial(name: str, evidence: Evidence) -> bool:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from halfopen.errors import HostError
 from halfopen.judge.confirm.bracket import Bracket, Confirmed, held
+from halfopen.judge.confirm.byte_counters import Counts
 from halfopen.judge.diagnosis.case import Case, HostEvidence, listener_of
-from halfopen.judge.pairing.byte_counters import Counts
 from halfopen.judge.pairing.connection import Suspect
 from halfopen.judge.pairing.match import Matching
 from halfopen.model import Collector, NetnsRef, Snapshot

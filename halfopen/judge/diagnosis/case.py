@@ -1,4 +1,4 @@
-"""One finding with all the evidence around it: what the rules for causes, outlook and remedies read."""
+"""One finding with all the evidence around it: what the rules for causes, the outlook and the advice read."""
 
 from __future__ import annotations
 
