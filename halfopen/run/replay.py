@@ -35,7 +35,7 @@ from halfopen.schema.report import Check
 class Recorded:
     """What files hold of each host, by its name. Where there are no `looks`, the tables of `moments` are read instead.
 
-    `looks`: for each round, the sights of its first, second and third look.
+    `looks`: for each round, the observations of its first, second and third look.
     """
 
     snapshots: Snapshots
@@ -84,8 +84,8 @@ class Recorded:
         found = []
         for name, snapshot in self.snapshots.items():
             rounds = self.looks.get(name, ())
-            sights = (rounds[question.number] if question.number < len(rounds) else none)[question.position]
-            found.append(Look(name, unpack_observations(name, sights), snapshot.error))
+            packed = (rounds[question.number] if question.number < len(rounds) else none)[question.position]
+            found.append(Look(name, unpack_observations(name, packed), snapshot.error))
         return found
 
     def explain(self, question: Explain) -> Mapping[str, Explanation]:
