@@ -98,6 +98,11 @@ class ListenSocket:
     inode: int | None = None
     cookie: int | None = None
 
+    @property
+    def is_full(self) -> bool:
+        """Whether its accept queue takes no more (include/net/sock.h sk_acceptq_is_full); False if that is unknown."""
+        return self.queue is not None and self.backlog is not None and self.queue > self.backlog
+
 
 @dataclass(frozen=True, slots=True)
 class Process:

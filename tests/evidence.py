@@ -118,6 +118,6 @@ def sights(
 
 
 def bracket(*looks: Observations) -> Bracket:
-    """One look for all three, or three of them."""
+    """One look for all three, or three of them, after a pause as by default."""
     before, between, after = looks if len(looks) == 3 else looks * 3
-    return Bracket(before, between, after, {})
+    return Bracket(before, between, after, {}, 1.5)

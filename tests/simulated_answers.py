@@ -12,7 +12,9 @@ from simulated import BACKLOG, NETNS, Machine, World
 from halfopen.errors import ErrorCode, HostError
 from halfopen.judge.assembly.check import analyse
 from halfopen.judge.assembly.policy import Policy
-from halfopen.judge.inquiry import (
+from halfopen.judge.confirm.byte_counters import Counts, counts_in
+from halfopen.judge.inquiry import drive, inquire
+from halfopen.judge.questions import (
     Baseline,
     ByteCounts,
     Dump,
@@ -24,10 +26,7 @@ from halfopen.judge.inquiry import (
     Question,
     Snapshots,
     Translations,
-    drive,
-    inquire,
 )
-from halfopen.judge.pairing.byte_counters import Counts, counts_in
 from halfopen.model import Look, NetnsRef, Process, Snapshot
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Check

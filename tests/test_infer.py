@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from halfopen import address
-from halfopen.judge.confirm.bracket import fits, held
+from halfopen.judge.confirm.bracket import fits
+from halfopen.judge.confirm.conclude import conclude
+from halfopen.judge.confirm.rounds import held
 from halfopen.judge.pairing.addresses import shares_link
 from halfopen.judge.pairing.match import Matching
-from halfopen.judge.pairing.pair import conclude, join, prepare
+from halfopen.judge.pairing.pair import join, prepare
 from halfopen.model import Absence, InterfaceAddress, Rewrites, Snapshot, Socket, TcpInfo
 from halfopen.plan import CheckPlan
 from halfopen.tcp import State
@@ -74,7 +76,7 @@ def test_changed_ports_leave_a_doubt_that_byte_counters_may_dispel() -> None:
         stranger = replace(masked(20001), info=info(20, heard))
         seen = dict(sights([web, db], {"web": [survivor]}, matching.suspects))
         seen |= {(suspect.standins[0].places[0], stranger.key): stranger}
-        findings, unseen = held([suspect], [bracket(seen)] * 2)
+        findings, unseen, _ = held([suspect], [bracket(seen)] * 2)
         assert (len(findings), len(unseen)) == ((1, 0) if judged else (0, 1))
 
 

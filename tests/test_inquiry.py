@@ -18,7 +18,15 @@ from simulated import RIPE, Connection, Machine
 from simulated_answers import SimulatedHosts, check
 
 from halfopen import address
-from halfopen.judge.inquiry import Baseline, ByteCounts, Dump, Explain, LookUp, Question, Translations
+from halfopen.judge.questions import (
+    Baseline,
+    ByteCounts,
+    Dump,
+    Explain,
+    LookUp,
+    Question,
+    Translations,
+)
 from halfopen.model import Absence, Observation, Socket
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Check, Confidence, Finding, Outcome
@@ -281,7 +289,7 @@ for name in ("AF_INET", "AF_INET6", "inet_pton", "inet_ntop"):
     setattr(socket, name, getattr(_socket, name))
 
 import halfopen.judge.inquiry
-import halfopen.judge.diagnosis.diagnose, halfopen.judge.diagnosis.outlook
+import halfopen.judge.assembly.advised, halfopen.judge.confirm.doubt
 import halfopen.judge.pairing.guess, halfopen.judge.pairing.nat
 from happenings import FAULTS, Scene
 from simulated_answers import SimulatedHosts, check

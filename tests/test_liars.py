@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from test_hanging import ROOT, half_closed
 
 from halfopen.errors import HostError
-from halfopen.evidence.probe import census, examination, frames, kernel, wire
+from halfopen.evidence.probe import census, examination, frames, hello, kernel, lookups, proc, tables
 from halfopen.evidence.text import shell
 from halfopen.model import Collector, HostFacts
 from halfopen.reach.agent import BOOTSTRAP
@@ -51,7 +51,7 @@ exec(sys.argv[-1].replace({call!r}, "exec(lie);" + {call!r}))
 HELLO_HAS, EVIDENCE_HAS = "hostname", "/proc/net/netstat"
 """A field of that answer and of no other."""
 
-NO_NUMBER, NO_COUNTER = "a number that is none", "a counter that is none of Linux"
+NO_NUMBER, NO_COUNTER = "a field that should be a number is not one", "a counter that is none of Linux"
 LONG_PREFIX, WRONG_SIZE = "a prefix longer than its address", "an address of the wrong size"
 
 LIES: dict[str, tuple[str, dict[str, bytes], str]] = {
@@ -158,9 +158,9 @@ FIELD = st.one_of(
 )
 HELLO = [("schema", b"1"), ("byteorder", b"little"), ("collector", b"netlink"), ("euid", b"0"), ("netns", b"4")]
 DECODERS: dict[str, Callable[[Iterable[tuple[str, bytes]]], Any]] = {
-    "hello": lambda fields: wire.decode_hello([*HELLO, *fields]),
-    "evidence": lambda fields: wire.decode_evidence(list(fields)),
-    "owners": lambda fields: wire.decode_owners(list(fields)),
+    "hello": lambda fields: hello.decode_hello([*HELLO, *fields]),
+    "evidence": lambda fields: proc.decode_evidence(list(fields)),
+    "owners": lambda fields: proc.decode_owners(list(fields)),
     "census": lambda fields: census.decode([packed(fields)], 0, ()),
     "processes": lambda fields: census.decode_processes([packed(fields)], 0),
     "examination": lambda fields: list(examination.decode(list(fields), FACTS).numbers.values()),
@@ -176,12 +176,12 @@ def packed(fields: Iterable[tuple[str, bytes]]) -> frames.Frame:
 
 
 def translations(fields: list[tuple[str, bytes]]) -> Any:
-    found, refused = wire.decode_translations([packed(fields)], 0)
+    found, refused = lookups.decode_translations([packed(fields)], 0)
     return found, sorted(refused)
 
 
 def dump(fields: list[tuple[str, bytes]]) -> Any:
-    decoder = wire.DumpDecoder(frozenset())
+    decoder = tables.DumpDecoder(frozenset())
     decoder.add(packed(fields))
     own = decoder.end(0, 1, ())
     return own, decoder.others
@@ -216,13 +216,13 @@ def sound(value: Any) -> None:
 
 def columns(raw: bytes) -> object:
     """A frame of sockets without further columns."""
-    return wire.decode_columns(raw, ())
+    return tables.decode_columns(raw, ())
 
 
 @given(st.binary(max_size=300))
 def test_any_socket_is_a_value_or_an_error_of_the_host(message: bytes) -> None:
     for raw in (message, b"\2\1" + message, b"\n\1" + message):
-        for decode in (kernel.decode_socket, lambda raw: wire.decode_sight(1, raw, bytes(12)), columns):
+        for decode in (kernel.decode_socket, lambda raw: lookups.decode_observation(1, raw, bytes(12)), columns):
             try:
                 decode(raw)
             except HostError:

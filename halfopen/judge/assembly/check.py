@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from halfopen import __version__, address
 from halfopen.errors import Exit, HostError
 from halfopen.judge.assembly.headline import headline_of
-from halfopen.judge.assembly.policy import SEVERITIES, Policy, outcome_of, over_threshold
+from halfopen.judge.assembly.policy import SEVERITIES, Policy, failing, is_known, only_inferred, outcome_of
 from halfopen.judge.assembly.run_evidence import Evidence, case_of, host_error, is_by_fallback
 from halfopen.judge.assembly.sections import (
     VERDICTS,
@@ -25,10 +25,10 @@ from halfopen.judge.assembly.sections import (
     pairs_of,
 )
 from halfopen.judge.assembly.unjudged import unjudged_of, unjudged_rows
-from halfopen.judge.confirm.bracket import Confirmed, Unjudged, held
-from halfopen.judge.pairing.connection import BOTH_ESTABLISHED, agreement_of
+from halfopen.judge.confirm.rounds import Confirmed, Held, Unjudged, held
+from halfopen.judge.pairing.connection import BOTH_ESTABLISHED, Suspect, agreement_of
 from halfopen.judge.pairing.match import Matching
-from halfopen.judge.pairing.pair import notes_on_names, one_name_each, under_one_name
+from halfopen.judge.pairing.pair import one_name_each, under_one_name
 from halfopen.model import Snapshot
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import (
@@ -43,23 +43,25 @@ from halfopen.schema.report import (
 from halfopen.words import plural
 
 if TYPE_CHECKING:
+    from halfopen.judge.assembly.advised import Advised
     from halfopen.judge.diagnosis.case import Case
-    from halfopen.judge.diagnosis.diagnose import Diagnosis
 
 
 def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     """The report of one check: the evidence that was collected, and what makes it fail -> findings and outcome."""
     other_names = one_name_each(plan, evidence.snapshots)
     plan = under_one_name(plan, other_names)
-    lasting, left = held(evidence.matching.suspects, evidence.brackets) if evidence.brackets else ([], [])
+    lasting, left, trying = (
+        held(evidence.matching.suspects, evidence.brackets) if evidence.brackets else Held([], [], [])
+    )
     unjudged = unjudged_of(evidence.matching, left)
     evidence = replace(evidence, matching=without(evidence.matching, lasting))
     lasting = [capped(confirmed, evidence) for confirmed in lasting]
     cases = [case_of(confirmed, evidence) for confirmed in lasting]
-    diagnoses = diagnosed(cases)
-    groups, group_numbers = groups_of(cases, diagnoses, plan)
+    explained = with_advice(cases)
+    groups, group_numbers = groups_of(explained, plan)
     findings = sorted(
-        (finding_of(*parts, plan) for parts in zip(cases, diagnoses, group_numbers, strict=True)),
+        (finding_of(*parts, plan) for parts in zip(explained, group_numbers, strict=True)),
         key=lambda finding: (
             SEVERITIES.index(finding.severity),
             VERDICTS.index(finding.verdict),
@@ -72,7 +74,9 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     agreeing = evidence.matching.compared
     connections = agreeing + len(findings)
     missing = reasons_incomplete(plan, evidence, names, errors, lasting, unjudged)
-    outcome, code = outcome_of(findings, over_threshold(findings, plan, policy), missing)
+    missing += only_inferred(findings, plan, policy)
+    fails = bool(failing([finding for finding in findings if is_known(finding)], plan, policy))
+    outcome, code = outcome_of(findings, fails, missing)
     rows = matrix(evidence.matching, cases)
     headline, details = headline_of(
         plan,
@@ -109,6 +113,7 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
         notes=(
             *notes_on_names(other_names),
             *claimed_twice(lasting),
+            *still_trying(trying),
             *evidence.notes,
             *evidence.matching.notes,
             *(missing if outcome is Outcome.FINDINGS else ()),
@@ -147,13 +152,13 @@ def reasons_incomplete(
     return missing
 
 
-def diagnosed(cases: Sequence[Case]) -> list[Diagnosis]:
-    """The causes of each case. The rules are imported only where there is a case: most runs have none."""
+def with_advice(cases: Sequence[Case]) -> list[Advised]:
+    """Each case with its causes, its outlook and what to do. The rules are imported only where there is a case."""
     if not cases:
         return []
-    from halfopen.judge.diagnosis.diagnose import diagnose
+    from halfopen.judge.assembly.advised import advised
 
-    return [diagnose(case) for case in cases]
+    return [advised(case) for case in cases]
 
 
 def without(matching: Matching, lasting: Sequence[Confirmed]) -> Matching:
@@ -205,6 +210,24 @@ def claimed_twice(lasting: Sequence[Confirmed]) -> tuple[str, ...]:
         if len(hosts := sorted({netns.host for netns in end.places})) > 1
     }
     return tuple(notes)
+
+
+def still_trying(trying: Sequence[Suspect]) -> tuple[str, ...]:
+    """A note on connections of which an end had no answer yet when the last round was over; none if there are none."""
+    if not trying:
+        return ()
+    return (
+        f"{plural(len(trying), 'connection')} had sent something again to an end that is there, with no answer yet "
+        "when time was up: too early to say, look again",
+    )
+
+
+def notes_on_names(names: Mapping[str, str]) -> tuple[str, ...]:
+    """A sentence for each machine that has several names in a check. `names`: as `one_name_each` gives them."""
+    return tuple(
+        f"{main} and {name} are one machine (one boot, one network namespace); reported as {main}"
+        for name, main in names.items()
+    )
 
 
 def is_partial(name: str, evidence: Evidence) -> bool:

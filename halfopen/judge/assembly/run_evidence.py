@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from halfopen.errors import HostError
-from halfopen.judge.confirm.bracket import Bracket, Confirmed, held
+from halfopen.judge.confirm.bracket import Bracket
+from halfopen.judge.confirm.byte_counters import Counts
+from halfopen.judge.confirm.rounds import Confirmed, held
 from halfopen.judge.diagnosis.case import Case, HostEvidence, listener_of
-from halfopen.judge.pairing.byte_counters import Counts
 from halfopen.judge.pairing.connection import Suspect
 from halfopen.judge.pairing.match import Matching
 from halfopen.model import Collector, NetnsRef, Snapshot
@@ -61,7 +62,7 @@ def host_error(name: str, evidence: Evidence) -> HostError | None:
 def wanted_inodes(suspects: Sequence[Suspect], evidence: Evidence) -> dict[str, set[int]]:
     """Host -> inodes of the sockets of findings and of their listeners: those whose processes the report names."""
     inodes: dict[str, set[int]] = {}
-    lasting, _ = held(suspects, evidence.brackets)
+    lasting = held(suspects, evidence.brackets).confirmed
     for confirmed in lasting:
         case = case_of(confirmed, evidence)
         for host, socket in (

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from halfopen import address
-from halfopen.judge.confirm.bracket import Unjudged, ends
+from halfopen.judge.confirm.bracket import ends
+from halfopen.judge.confirm.rounds import Unjudged
 from halfopen.judge.pairing.connection import Suspect
 from halfopen.judge.pairing.match import Matching
 from halfopen.model import NetnsRef, Snapshot

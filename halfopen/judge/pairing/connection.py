@@ -53,6 +53,8 @@ class Suspect:
     inferred: no table says what translates, it was guessed.
     doubt: why an absent end may exist all the same, in words: if one of `standins` fits it by its byte counters, or
     always if there are none. reason: the code of that doubt in the report.
+    queue_full: whether the listener of its server's end had a full accept queue in the dump. opening: whether its
+    client's end was in SYN_SENT there, so that a table might not show yet where it leads.
     """
 
     client: EndQuery
@@ -65,6 +67,8 @@ class Suspect:
     doubt: str | None = None
     reason: Reason | None = None
     standins: tuple[EndQuery, ...] = ()
+    queue_full: bool = False
+    opening: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +184,8 @@ def connection_of(addresses: AddressMap, key: bytes, near: Sequence[SeenRow], fa
             client_first=client is not None,
             doubt=DOUBTS[reason] if reason is not None else None,
             reason=reason,
+            opening=client is not None and client.state is State.SYN_SENT,
+            queue_full=any((netns, address.split_key(server_key)[1]) in addresses.full for netns in server_places),
         ),
         (state_or_none(states[0]), state_or_none(states[1])),
         answer,

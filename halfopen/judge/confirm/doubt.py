@@ -1,4 +1,8 @@
-"""Why a missing end may exist all the same: hosts that did not say what they translate, sockets that could be it."""
+"""Why a missing end may exist all the same: hosts that did not say what they translate, sockets that could be it.
+
+Sockets that could be the missing end of a connection, behind a translation that no table tells of, are looked at too,
+and their byte counters tell whether one fits (`confirm.bracket`).
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,24 @@ from dataclasses import dataclass, replace
 
 from halfopen import address
 from halfopen.judge.pairing.connection import EndQuery, Suspect
+from halfopen.judge.pairing.guess import Inferred
 from halfopen.judge.pairing.lone_end import LoneEnd, RowIndex
+from halfopen.judge.pairing.match import Matching
+from halfopen.judge.pairing.pair import Prepared
 from halfopen.model import Namespace, NetnsRef, Snapshot
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Reason
 
 CANDIDATES = 2000  # sockets that are looked at in place of one missing end
 COMPARISONS = 400_000  # of lone ends with such sockets; beyond that they are doubted together
+
+
+def doubted(check: Prepared, namespaces: Mapping[NetnsRef, Namespace], inferred: Inferred) -> Matching:
+    """The matching with a doubt at each missing end that may exist. namespaces: those of both roles of the check."""
+    doubts = Doubts(check.plan, check.snapshots, namespaces, inferred.index, inferred.used)
+    told = {lone.suspect: doubts.doubted(lone) for lone in inferred.lones}
+    suspects = tuple(told.get(suspect, suspect) for suspect in inferred.matching.suspects)
+    return replace(inferred.matching, suspects=suspects)
 
 
 @dataclass
