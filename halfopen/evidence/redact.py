@@ -219,6 +219,8 @@ HOW: dict[tuple[str, str], Callable[[Any, Cipher], Any]] = {
     ("Saved", "after"): keep,
     ("Saved", "sysctls"): keep,
     ("Saved", "notes"): sentences,
+    ("SavedMoment", "began"): keep,
+    ("SavedMoment", "ended"): keep,
     ("Said", "message"): sentence,
     ("Said", "hint"): nothing,
     ("Run", "id"): keep,

@@ -1,7 +1,8 @@
 """Evidence of a run in files, one a host: versioned, compressed, self-describing, and enough to judge it again.
 
 `halfopen.snapshot/1` is gzip over JSON. Addresses and keys are base64 of their packed bytes, columns of a table are
-base64 of their bytes. A file holds what one host said: its first dump, and its answers in every look of every bracket.
+base64 of their bytes. A file holds what one host said: its first dump, and its answers in every look of every bracket;
+or, if nothing was judged, some moments, each with a dump and the sockets that it shows.
 `addresses` are those that the inventory said lead to it. Bytes of a host that are not UTF-8 are stored as private-use
 characters (see `CARRIED`), because JSON cannot hold them.
 
@@ -71,12 +72,28 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, rename={"schema_": "schema
     version: str
 
 
+class SavedMoment(msgspec.Struct, frozen=True, kw_only=True):
+    """One moment of a host that was only collected: a look-up of each of its sockets, after a dump.
+
+    `began`, `ended`: of the dump and the look-ups of all hosts of the run, by the clock of the machine that asked them.
+    The last of several has no dump: it looks once more for the sockets of the one before, when every host has answered.
+    """
+
+    began: Timestamp
+    ended: Timestamp
+    sockets: SavedObservations
+
+
 class Saved(Head, frozen=True, kw_only=True):
     """One host's evidence. `looks`: for each bracket, the observations of its first, second and third look.
 
     `counts`: byte counters of the wide look, for each network namespace that gave them.
     `later`: whole dumps after the first, each begun when every host of the run had ended the one before.
     `notes`: what the run had to say about this host.
+    `pauses`: seconds waited before each bracket of `looks`. `sift`: the look before them, at suspects that the dumps
+    alone had made; None if there was none, or if the dump is younger.
+    `moments`: for the first dump and each of `later`, what look-ups of its sockets showed, and a last one. `unlooked`:
+    of how many sockets of a dump at most no look-up was made, because there are too many.
     """
 
     host: str
@@ -96,6 +113,10 @@ class Saved(Head, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     run: Run | None = None
     redacted: bool = False
+    pauses: tuple[float, ...] = ()
+    sift: SavedRound | None = None
+    moments: tuple[SavedMoment, ...] = ()
+    unlooked: int = 0
 
 
 def pack_observations(host: str, observations: Mapping[tuple[NetnsRef, bytes], Observation]) -> SavedObservations:

@@ -33,6 +33,7 @@ from halfopen.judge.pairing.connection import Suspect
 from halfopen.judge.pairing.match import Matching
 from halfopen.judge.pairing.pair import Extra, Prepared, join, may_translate, prepare, wider_ports
 from halfopen.judge.questions import (
+    SIFT,
     Answerer,
     Baseline,
     ByteCounts,
@@ -55,10 +56,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Inquired:
-    """What the checks of a run rest on, in the order of the plans. `hosts`: all that was explained."""
+    """What the checks of a run rest on, in the order of the plans. `hosts`: all that was explained.
+
+    sift: the look before the rounds; None if there was none, or if the hosts were dumped again after it.
+    """
 
     evidence: tuple[Evidence, ...]
     hosts: Mapping[str, HostEvidence]
+    sift: Bracket | None = None
 
 
 Inquiry = Generator[Question[Any], Any, Inquired]
@@ -104,7 +109,7 @@ def inquire(
         evidence.append(Evidence(snapshots, left_over, used, counts=counts, suspected=len(matching.suspects)))
     before = looked.baseline
     hosts = yield from explained(evidence, snapshots, before, places_of(matchings))
-    return Inquired(tuple(replace(check, hosts=of_check(hosts, check)) for check in evidence), hosts)
+    return Inquired(tuple(replace(check, hosts=of_check(hosts, check)) for check in evidence), hosts, found.sift)
 
 
 def put(question: Question[T]) -> Asking[T]:
@@ -117,13 +122,14 @@ def put(question: Question[T]) -> Asking[T]:
 class Matched:
     """The checks of a run after all dumps: prepared, and their matchings; the snapshots, and what each dump covers.
 
-    `ports`: host -> what its last dump was limited to, on either side; empty for all.
+    `ports`: host -> what its last dump was limited to, on either side; empty for all. `sift`: as in `Inquired`.
     """
 
     checks: Sequence[Prepared]
     matchings: Sequence[Matching]
     snapshots: Snapshots
     ports: Mapping[str, tuple[int, ...]]
+    sift: Bracket | None = None
 
 
 def matched(
@@ -177,7 +183,7 @@ def sifted(plans: Sequence[CheckPlan], found: Matched, extra: Extra, counted: in
     lone ends under churn are those of connections that were opened or closed between the dumps of two hosts.
     """
     suspects = list(dict.fromkeys(suspect for matching in found.matchings for suspect in matching.suspects))
-    look = yield from bracket(suspects, 0)
+    look = yield from bracket(suspects, SIFT)
     failed = {name: replace(found.snapshots[name], error=error) for name, error in look.errors.items()}
     found = replace(found, snapshots={**found.snapshots, **failed})
     left = set(lasting(suspects, look))
@@ -190,7 +196,7 @@ def sifted(plans: Sequence[CheckPlan], found: Matched, extra: Extra, counted: in
         if found.snapshots[name].error is None
     }
     if not hosts:
-        return replace(found, matchings=[only(matching, left) for matching in found.matchings])
+        return replace(found, matchings=[only(matching, left) for matching in found.matchings], sift=look)
     read = yield from put(Dump({name: found.ports[name] for name in sorted(hosts)}, found.snapshots))
     return (yield from matched(plans, {**found.snapshots, **read}, dict(found.ports), extra, counted))
 
@@ -270,9 +276,11 @@ def rounds(
         seconds = 0.0
         if number:
             baseline = baseline or (yield from put(Baseline(hosts, places_of(matchings))))
-            seconds = max(pause_of(*parts, waited) for parts in zip(plans, asked, looked, strict=True))
-            if not (yield from put(Pause(seconds, len(left), number))):
+            wanted = max(pause_of(*parts, waited) for parts in zip(plans, asked, looked, strict=True))
+            passed = yield from put(Pause(wanted, len(left), number))
+            if passed is None:
                 return Looked(looked, baseline)
+            seconds = passed
         found = replace((yield from bracket(left, number)), paused_s=seconds)
         for suspects, brackets in zip(asked, looked, strict=True):
             if suspects:

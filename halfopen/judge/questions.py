@@ -43,7 +43,7 @@ class Answerer(Protocol):
     def translations(self, question: Translations) -> Snapshots: ...
     def baseline(self, question: Baseline) -> Mapping[str, KernelState]: ...
     def byte_counts(self, question: ByteCounts) -> Mapping[str, tuple[Counts, HostError | None]]: ...
-    def pause(self, question: Pause) -> bool: ...
+    def pause(self, question: Pause) -> float | None: ...
     def look(self, question: LookUp) -> Sequence[Look]: ...
     def explain(self, question: Explain) -> Mapping[str, Explanation]: ...
 
@@ -108,14 +108,17 @@ class ByteCounts(Question[Mapping[str, tuple[Counts, HostError | None]]]):
 
 
 @dataclass(frozen=True, slots=True)
-class Pause(Question[bool]):
-    """Seconds to wait before round `number` (from 0), with so many suspects left. False: there is no later moment."""
+class Pause(Question[float | None]):
+    """Seconds to wait before round `number` (from 0), with so many suspects left.
+
+    The answer: seconds that have passed since the round before; None if there is no later moment.
+    """
 
     seconds: float
     suspects: int
     number: int
 
-    def put(self, answerer: Answerer) -> bool:
+    def put(self, answerer: Answerer) -> float | None:
         return answerer.pause(self)
 
 
@@ -129,7 +132,7 @@ class Position(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class LookUp(Question[Sequence[Look]]):
-    """Exact look-ups, host by host, all hosts at once. `number`: the round, from 0."""
+    """Exact look-ups, host by host, all hosts at once. `number`: the round, from 0; SIFT before all of them."""
 
     number: int
     position: Position
@@ -151,3 +154,7 @@ class Explain(Question[Mapping[str, Explanation]]):
 
     def put(self, answerer: Answerer) -> Mapping[str, Explanation]:
         return answerer.explain(self)
+
+
+SIFT = -1
+"""The look that comes before the rounds: which suspects were but opened or closed between two dumps."""

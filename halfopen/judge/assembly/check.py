@@ -74,7 +74,8 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     agreeing = evidence.matching.compared
     connections = agreeing + len(findings)
     missing = reasons_incomplete(plan, evidence, names, errors, lasting, unjudged)
-    missing += only_inferred(findings, plan, policy)
+    inferred = only_inferred(findings, plan, policy, evidence.unconfirmed)
+    missing = [*missing, *inferred] if errors else [*inferred, *missing]
     fails = bool(failing([finding for finding in findings if is_known(finding)], plan, policy))
     outcome, code = outcome_of(findings, fails, missing)
     rows = matrix(evidence.matching, cases)
@@ -184,13 +185,18 @@ def established(matching: Matching, lasting: Sequence[Confirmed]) -> int:
 
 
 def capped(confirmed: Confirmed, evidence: Evidence) -> Confirmed:
-    """A finding with its confidence lowered to `observed` where a host was read without exact look-ups."""
+    """A finding with its confidence lowered to what its evidence allows.
+
+    That is `observed` at most where a host was read without exact look-ups.
+    """
+    if (confirmed.client_place.host, confirmed.server_place.host) in evidence.apart:
+        return replace(confirmed, confidence=Confidence.INFERRED)
     if confirmed.confidence is not Confidence.PROVEN:
         return confirmed
     snapshots = [evidence.snapshots.get(end.host) for end in (confirmed.client_place, confirmed.server_place)]
     if any(snapshot is not None and is_by_fallback(snapshot) for snapshot in snapshots):
         return replace(confirmed, confidence=Confidence.OBSERVED)
-    return confirmed
+    return replace(confirmed, confidence=evidence.at_most)
 
 
 def grave_ambiguities(lasting: Sequence[Confirmed], plan: CheckPlan) -> list[str]:

@@ -13,6 +13,7 @@ from halfopen.judge.diagnosis.case import Case, HostEvidence, listener_of
 from halfopen.judge.pairing.connection import Suspect
 from halfopen.judge.pairing.match import Matching
 from halfopen.model import Collector, NetnsRef, Snapshot
+from halfopen.schema.report import Confidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,9 @@ class Evidence:
     how it was read, a sentence each. elapsed_s: seconds from the first question to the last answer, None if unknown.
     counts: byte counters, by namespace. missing: why "clean" cannot be said, beyond what snapshots and brackets show.
     suspected: connections that looked wrong in the dumps, before the brackets.
+    at_most: the best confidence that it allows. apart: pairs of hosts, either order, of which it tells no two things of
+    one time, so that what it shows of both is inferred. unconfirmed: why a finding is only inferred, and what would
+    confirm it.
     """
 
     snapshots: Mapping[str, Snapshot]
@@ -34,6 +38,9 @@ class Evidence:
     counts: Counts = field(default_factory=dict)
     missing: Sequence[str] = ()
     suspected: int = 0
+    at_most: Confidence = Confidence.PROVEN
+    apart: frozenset[tuple[str, str]] = frozenset()
+    unconfirmed: str = "confirm by a second moment, or by halfopen check"
 
 
 def case_of(confirmed: Confirmed, evidence: Evidence) -> Case:
