@@ -29,13 +29,15 @@ if TYPE_CHECKING:
 
 SECRET_LIMIT = 4096
 EVERY = 10**9  # sockets
+SETTLE_S = 1.5
+SETTLE_ALONE_S = 3.0  # what was read of one host alone must overlap with what other runs read of the others
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """HOST..., or this machine, and where the files go."""
     helps = {
         "--rounds": "number of moments of each host (default 2)",
-        "--settle": "seconds between two moments, longer while a socket is about to try again (default 1.5)",
+        "--settle": "seconds between two moments, longer while a socket tries again (default 1.5; for one host 3)",
         "--deep": "timers and byte counters of every socket, however many (default: of up to 20,000 a host)",
     }
     add_options(parser, *REACH, "--port", "--rounds", "--settle", "--forks", "--deep", helps=helps)
@@ -129,7 +131,8 @@ def take(
 
     plan = CheckPlan("collect", names, names, tuple(dict.fromkeys(args.port)))
     with Fleet(inventory, [plan], host_options(args, environment.interactive), environment.say) as hosts:
-        settle = 1.5 if args.settle is None else args.settle
+        default = SETTLE_S if len(names) > 1 else SETTLE_ALONE_S
+        settle = default if args.settle is None else args.settle
         return looks(hosts, args.rounds or 2, settle, EVERY if args.deep else None)
 
 

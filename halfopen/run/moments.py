@@ -65,6 +65,9 @@ def collected(hosts: Fleet, rounds: int, settle: float, most: int) -> dict[str, 
         wait(hosts, max(settle, min(LONGEST_S, due_s(taken[-1]))))
         taken.append(moment(hosts, most, taken[-1]))
     after = hosts.counters(first) if rounds > 1 else {}
+    for name, (later, _) in after.items():  # a namespace that is gone by now explains nothing
+        counters, sysctls = before.get(name, ({}, {}))
+        before[name] = ({counter: value for counter, value in counters.items() if counter in later}, sysctls)
     owners = hosts.owners({name: inodes_of(snapshot, taken[-1].looks.get(name)) for name, snapshot in first.items()})
     if rounds > 1:
         # What one host says will be compared with files of other runs, whose moments may begin when these do.

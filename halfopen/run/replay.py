@@ -218,5 +218,5 @@ def as_collected(evidence: Evidence, apart: frozenset[tuple[str, str]], moments:
 ONE_MOMENT = "one moment of each host shows what may be stuck and not what lasts (halfopen collect takes two)"
 APART = (
     "the files were not taken at the same time, so what was closed in between looks the same as what is stuck "
-    "(take them together: halfopen collect HOST HOST)"
+    "(take them together: halfopen collect HOST HOST, or on each host with a longer --settle)"
 )

@@ -79,6 +79,7 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     fails = bool(failing([finding for finding in findings if is_known(finding)], plan, policy))
     outcome, code = outcome_of(findings, fails, missing)
     rows = matrix(evidence.matching, cases)
+    rounds = max(1, len(evidence.brackets))
     headline, details = headline_of(
         plan,
         findings,
@@ -91,6 +92,7 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
         outcome,
         evidence.matching.external,
         evidence.elapsed_s,
+        rounds,
     )
     return Check(
         name=plan.name,
@@ -101,7 +103,7 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
         client=hosts[plan.clients[0]],
         server=hosts[plan.servers[0]],
         hosts=tuple(hosts.values()),
-        rounds=max(1, len(evidence.brackets)),
+        rounds=rounds,
         connections=connections,
         agreeing=agreeing,
         state_matrix=rows,

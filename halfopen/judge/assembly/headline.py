@@ -25,12 +25,14 @@ def headline_of(
     outcome: Outcome,
     external: Mapping[tuple[str, str], int],
     elapsed_s: float | None,
+    rounds: int,
 ) -> tuple[str, tuple[str, ...]]:
     """The answer in one line, and the lines that must be shown beside it.
 
     rows: the state matrix. missing: reasons why the check is incomplete. connections: those compared, findings among
     them. tolerated: those that were not judged for a reason that the check allows. external: (host, peer) -> sockets
-    that lead to no host of the check. elapsed_s: duration of the check in seconds.
+    that lead to no host of the check. elapsed_s: duration of the check in seconds. rounds: how often suspects were
+    looked at.
     """
     counted = [
         (finding, groups[finding.group]) for finding in findings if not finding.allowed and finding.group is not None
@@ -43,7 +45,7 @@ def headline_of(
     if counted:
         head = headline_of_directions(counted, directions, plan)
         if all(finding.confidence is Confidence.INFERRED for finding, _ in counted):
-            head += "; inferred from one moment of each"
+            head += "; inferred from one moment of each" if rounds < 2 else "; inferred"
         if outcome is Outcome.INCOMPLETE:
             head, missing = f"incomplete  {where}: {missing[0]}; {head}", missing[1:]
         return head, tuple(f"incomplete: {reason}" for reason in missing)
