@@ -270,7 +270,8 @@ class Finding(Struct, frozen=True):
     correspond, None where they are the same. `cause`: None where none was sought, `other_causes`: those that fit as
     well. `outlook`: None where nothing tells. `remedies` is prose; what is to be typed stands in `commands`. `allowed`:
     it is named in `allow`, so it is shown but counts for nothing. `group`: its index in the `groups` of the check, None
-    where it is in none.
+    where it is in none. `candidate`: a socket that could be the absent end if something on the way translates or hands
+    on, None where there is none.
     """
 
     id: str
@@ -288,6 +289,7 @@ class Finding(Struct, frozen=True):
     commands: tuple[Command, ...] = ()
     allowed: bool = False
     group: int | None = None
+    candidate: str | None = None
 
 
 class Group(Struct, frozen=True):
