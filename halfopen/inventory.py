@@ -392,6 +392,7 @@ CHECK_KEYS: dict[str, Callable[[Any, str, str], Any]] = {
     "server": listed(text, single=True),
     "ports": listed(PORT),
     "nat": listed(text, single=True),
+    "direct": flag,
     "settle": seconds(3600),
     "rounds": number(1, 100),
     "allow": listed(choice(ALLOWABLE)),

@@ -107,6 +107,7 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
         findings=tuple(findings),
         groups=groups,
         notes=(
+            *([DIRECT] if plan.direct and findings else []),
             *notes_on_names(other_names),
             *claimed_twice(lasting),
             *evidence.notes,
@@ -116,6 +117,7 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
         elapsed_s=evidence.elapsed_s,
         pairs=pairs_of(cases, plan) if len({*plan.clients, *plan.servers}) > 2 else (),
         nat=tuple(plan.nat),
+        direct=plan.direct,
     )
 
 
@@ -247,5 +249,7 @@ def stamp(moment: datetime) -> str:
 
 LEFTOVERS = ((State.TIME_WAIT, None), (None, State.TIME_WAIT))
 """Not connections: TIME_WAIT alone is what one end keeps for 60 s after the close (TCP_TIMEWAIT_LEN)."""
+
+DIRECT = "direct: you vouch that nothing between the two translates or answers"
 
 OUTCOMES = [Outcome.FINDINGS, Outcome.INCOMPLETE, Outcome.CLEAN]
