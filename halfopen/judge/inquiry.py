@@ -13,6 +13,7 @@ only then are kernel counters and processes read:
     Dump, Translations                                again, if a lone end is left: where is its other end by now
     ByteCounts                                        do the byte counters of the others contradict each other
     Look, Look, Look; Pause; Look, Look, Look; ...    what lasts: first ends, second ends, first ends
+    Routes                                            where the packets of lone ends go
     Explain                                           kernel counters after the looks, and processes
 """
 
@@ -31,7 +32,7 @@ from halfopen.judge.pairing.byte_counters import CountQuery, Counts, asks, widen
 from halfopen.judge.pairing.connection import Suspect
 from halfopen.judge.pairing.match import Matching
 from halfopen.judge.pairing.pair import Extra, Prepared, conclude, join, may_translate, prepare, wider_ports
-from halfopen.model import Collector, Look, Lookup, NetnsRef, Process, Snapshot
+from halfopen.model import Collector, Look, Lookup, NetnsRef, Process, RouteQuery, Routing, Snapshot
 from halfopen.plan import CheckPlan
 
 T = TypeVar("T")
@@ -64,6 +65,7 @@ class Answerer(Protocol):
     def byte_counts(self, question: ByteCounts) -> Mapping[str, tuple[Counts, HostError | None]]: ...
     def pause(self, question: Pause) -> bool: ...
     def look(self, question: LookUp) -> Sequence[Look]: ...
+    def routes(self, question: Routes) -> Mapping[str, tuple[Mapping[NetnsRef, Routing], HostError | None]]: ...
     def explain(self, question: Explain) -> Mapping[str, Explanation]: ...
 
 
@@ -159,6 +161,16 @@ class LookUp(Question[Sequence[Look]]):
 
 
 @dataclass(frozen=True, slots=True)
+class Routes(Question[Mapping[str, tuple[Mapping[NetnsRef, Routing], HostError | None]]]):
+    """Routes, neighbours and links, host by host. A host that cannot tell them is not in the answer."""
+
+    wanted: Mapping[str, Sequence[RouteQuery]]
+
+    def put(self, answerer: Answerer) -> Mapping[str, tuple[Mapping[NetnsRef, Routing], HostError | None]]:
+        return answerer.routes(self)
+
+
+@dataclass(frozen=True, slots=True)
 class Explain(Question[Mapping[str, Explanation]]):
     """Kernel counters after the looks, and the processes that hold these inodes, host by host.
 
@@ -227,6 +239,7 @@ def inquire(
         suspects, used = through(matching.suspects, brackets[: plan.rounds])
         left_over = replace(matching, suspects=tuple(suspects))
         evidence.append(Evidence(snapshots, left_over, used, counts=counts, suspected=len(matching.suspects)))
+    evidence = yield from located(plans, evidence)
     hosts = yield from explained(evidence, snapshots, before, places_of(matchings))
     return Inquired(tuple(replace(check, hosts=of_check(hosts, check)) for check in evidence), hosts)
 
@@ -302,8 +315,7 @@ def sifted(plans: Sequence[CheckPlan], found: Matched, extra: Extra, counted: in
     """
     suspects = list(dict.fromkeys(suspect for matching in found.matchings for suspect in matching.suspects))
     look = yield from bracket(suspects, 0)
-    failed = {name: replace(found.snapshots[name], error=error) for name, error in look.errors.items()}
-    found = replace(found, snapshots={**found.snapshots, **failed})
+    found = replace(found, snapshots=with_errors(found.snapshots, look.errors))
     left = set(lasting(suspects, look))
     lone = {suspect for suspect in left if is_lone(suspect, look)}
     hosts = {
@@ -350,17 +362,14 @@ def compared(found: Matched) -> Asking[tuple[list[Matching], Snapshots, Counts]]
     checks = [(check.address_map(), matching) for check, matching in zip(found.checks, found.matchings, strict=True)]
     asked = asks(checks, able)
     counts: dict[NetnsRef, Any] = {}
-    failed: dict[str, Snapshot] = {}
     answers = (yield from put(ByteCounts(asked, found.ports))) if asked else {}
-    for name, (read, error) in answers.items():
-        snapshot = found.snapshots[name]
-        if error is not None:
-            failed[name] = replace(snapshot, error=error)
-        namespaces = [NetnsRef(name, namespace.netns) for namespace in snapshot.namespaces]
+    errors = {name: error for name, (_, error) in answers.items() if error is not None}
+    for name, (read, _) in answers.items():
+        namespaces = [NetnsRef(name, namespace.netns) for namespace in found.snapshots[name].namespaces]
         counts.update({netns: () for netns in namespaces if asked[name].answered(netns, namespaces[0])})
         counts.update(read)
     matchings = [widened(addresses, matching, counts) for addresses, matching in checks]
-    return matchings, {**found.snapshots, **failed}, counts
+    return matchings, with_errors(found.snapshots, errors), counts
 
 
 def unresolved(plans: Sequence[CheckPlan], matchings: Sequence[Matching], brackets: Sequence[Bracket]) -> list[Suspect]:
@@ -379,6 +388,35 @@ def bracket(suspects: Sequence[Suspect], number: int) -> Asking[Bracket]:
     between, errors_between = merge((yield from put(LookUp(number, Position.BETWEEN, second))))
     after, errors_after = merge((yield from put(LookUp(number, Position.AFTER, first))))
     return Bracket(before, between, after, {**errors, **errors_between, **errors_after})
+
+
+def located(plans: Sequence[CheckPlan], evidence: Sequence[Evidence]) -> Asking[list[Evidence]]:
+    """The evidence with the routes between the ends of each suspect that lacks one, unless its plan vouches for them.
+
+    A host that fails here keeps its snapshot, with the error.
+    """
+    lone = [
+        (check, [suspect for suspect in check.matching.suspects if is_lone(suspect, check.brackets[-1])])
+        for plan, check in zip(plans, evidence, strict=True)
+        if check.brackets and not plan.direct
+    ]
+    if not any(suspects for _, suspects in lone):
+        return list(evidence)
+    from halfopen.judge.confirm.way import Network, queries_of
+
+    wanted: dict[str, dict[RouteQuery, None]] = {}
+    for check, suspects in lone:
+        for query in queries_of(suspects, Network(check.snapshots, {})):
+            wanted.setdefault(query.place.host, {})[query] = None
+    answers = yield from put(Routes({name: tuple(queries) for name, queries in wanted.items()}))
+    routing = {place: told for found, _ in answers.values() for place, told in found.items()}
+    errors = {name: error for name, (_, error) in answers.items() if error is not None}
+    return [replace(check, snapshots=with_errors(check.snapshots, errors), routing=routing) for check in evidence]
+
+
+def with_errors(snapshots: Snapshots, errors: Mapping[str, HostError]) -> Snapshots:
+    """The snapshots with the errors of hosts that failed after their dumps."""
+    return {**snapshots, **{name: replace(snapshots[name], error=error) for name, error in errors.items()}}
 
 
 def explained(

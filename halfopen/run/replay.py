@@ -21,13 +21,14 @@ from halfopen.judge.inquiry import (
     LookUp,
     Pause,
     Position,
+    Routes,
     Snapshots,
     Translations,
     drive,
     inquire,
 )
 from halfopen.judge.pairing.byte_counters import WIDE_LIMIT, Counts
-from halfopen.model import Look
+from halfopen.model import Look, NetnsRef, Routing
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Check
 
@@ -88,6 +89,10 @@ class Recorded:
             sights = (rounds[question.number] if question.number < len(rounds) else none)[question.position]
             found.append(Look(name, unpack_sights(name, sights), snapshot.error))
         return found
+
+    def routes(self, _: Routes) -> Mapping[str, tuple[Mapping[NetnsRef, Routing], HostError | None]]:
+        """None: files hold no routes."""
+        return {}
 
     def explain(self, question: Explain) -> Mapping[str, Explanation]:
         """Counters of after the looks, and processes."""
