@@ -18,7 +18,7 @@ from simulated import RIPE, Connection, Machine
 from simulated_answers import SimulatedHosts, check
 
 from halfopen import address
-from halfopen.judge.inquiry import Baseline, ByteCounts, Dump, Explain, LookUp, Question, Translations
+from halfopen.judge.inquiry import Baseline, ByteCounts, Dump, Explain, LookUp, Question, Routes, Translations
 from halfopen.model import Absence, Observation, Socket
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Check, Confidence, Finding, Outcome
@@ -142,7 +142,7 @@ def test_each_fault_is_found_by_itself(what: Callable[[Scene, int], None], way: 
     judge(scene, ALL, began, hosts, found, quiet=True)
 
 
-QUESTIONS: list[type[Question[Any]]] = [Dump, Translations, Baseline, ByteCounts, LookUp, Explain]
+QUESTIONS: list[type[Question[Any]]] = [Dump, Translations, Baseline, ByteCounts, LookUp, Routes, Explain]
 
 
 @pytest.mark.parametrize("who", ["web", "db", "other"])
@@ -165,7 +165,7 @@ def test_a_host_that_fails_is_a_value_and_the_others_report_stands(question: typ
     assert found.outcome is not Outcome.CLEAN and found.exit_code != 0
     if not isinstance(hosts.over.get(who), Explain | Baseline | None):
         assert [one.name for one in found.hosts if one.error is not None] == [who]
-    if who == "web" and question is not Explain and question is not Translations and who in hosts.over:
+    if who == "web" and question not in (Explain, Translations, Routes) and who in hosts.over:
         assert not found.findings and found.exit_code == 3
 
 

@@ -13,7 +13,7 @@ from halfopen.probe.procfs import inode
 from halfopen.probe.session import Session
 
 RTM_GETROUTE, RTM_GETNEIGH, RTM_GETNSID = 26, 30, 90
-ROUTE_QUERY = struct.Struct(">QBI16s16s")  # namespace, bytes of an address, interface index or 0, local address, peer's
+ROUTE_QUERY = struct.Struct("=QBI16s16s")  # namespace, bytes of an address, interface index or 0, local address, peer's
 LINKS_LIMIT = 20_000  # of one namespace
 SPACES_LIMIT = 1000  # namespaces that are opened to find those of the other ends of links
 

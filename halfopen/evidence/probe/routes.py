@@ -58,9 +58,9 @@ def decode_routes(fields: Sequence[tuple[str, bytes]], asked: Sequence[RouteQuer
                 here.routes[query] = route
             elif name == "neighbour":
                 index, state, width = unpacked(">IHB", value)
-                address = link_address(value[7 + width :])
+                hop, address = part(value, 7, width), link_address(value[7 + width :])
                 if state & VALID and address:
-                    here.neighbours[index, part(value, 7, width)] = address
+                    here.neighbours[index, hop] = address
             elif name == "link":
                 link = decode_link(value)
                 here.links[link.index] = link
