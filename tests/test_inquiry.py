@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,14 @@ def test_what_lasts_is_looked_at_twice_and_explained() -> None:
     assert hosts.order == ["Dump", "Baseline", *ROUND, "Dump", "ByteCounts", *ROUND, "Pause", *ROUND, *last]
     assert verdicts(found) == ["missing-on-server"] and found.exit_code == 1
     assert found.findings[0].confidence is Confidence.PROVEN
+
+
+def test_a_way_that_the_plan_vouches_for_is_not_asked_about() -> None:
+    scene = scene_of(PLAIN, PLAIN)
+    happenings.server_vanishes(scene, 0)
+    hosts = SimulatedHosts(scene.world)
+    found = check(hosts, replace(ALL, direct=True))
+    assert verdicts(found) == ["missing-on-server"] and "Routes" not in hosts.order
 
 
 def test_other_lives_behind_equal_states_have_their_baseline_before_the_second_round() -> None:

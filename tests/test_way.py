@@ -188,12 +188,12 @@ def space(netns: int, tracked: int | None = 0, rewrites: Rewrites | None = None)
     return Namespace(netns, own, Table(()), (), tracked=tracked, rewrites=rewrites)
 
 
-def network(near: Namespace | None = None, far: Namespace | None = None, inner: Namespace | None = None) -> Network:
+def network(near: Namespace | None = None, inner: Namespace | None = None, plan: CheckPlan = PLAN) -> Network:
     """web and db on one link; a container of web if one is given."""
-    spaces = {"web": (near or space(1), *([inner] if inner else [])), "db": (far or space(1),)}
+    spaces = {"web": (near or space(1), *([inner] if inner else [])), "db": (space(1),)}
     here, there = RouteQuery(WEB, A, B), RouteQuery(DB, B, A)
     routing = {WEB: Routing({here: to("db")}, {2: eth("web")}), DB: Routing({there: to("web")}, {2: eth("db")})}
-    return Network({name: Snapshot(name, None, some) for name, some in spaces.items()}, routing)
+    return Network(plan, {name: Snapshot(name, None, some) for name, some in spaces.items()}, routing)
 
 
 def suspect(client: tuple[NetnsRef, ...] = (WEB,), server: tuple[NetnsRef, ...] = (DB,)) -> Suspect:
@@ -213,8 +213,8 @@ TRACKS = "web tracks connections, and what it translates was not read"
 )
 def test_a_direct_way_proves_where_nothing_translates_unread(near: Namespace, expected: str | None) -> None:
     for survivor, is_client in ((WEB, True), (DB, False)):
-        assert why_unproven(suspect(), survivor, is_client, network(near), PLAN) == expected
-        assert absence_is_proven(suspect(), survivor, is_client, network(near), PLAN) is (expected is None)
+        assert why_unproven(suspect(), survivor, is_client, network(near)) == expected
+        assert absence_is_proven(suspect(), survivor, is_client, network(near)) is (expected is None)
 
 
 def test_the_host_of_a_container_is_on_the_way() -> None:
@@ -228,8 +228,8 @@ def test_the_host_of_a_container_is_on_the_way() -> None:
 
 
 def test_an_end_that_may_be_in_several_places_needs_one_to_which_the_tuple_leads() -> None:
-    assert absence_is_proven(suspect(server=(NetnsRef("db", 9), DB)), WEB, True, network(), PLAN)
-    assert why_unproven(suspect(server=()), WEB, True, network(), PLAN) == "nobody has its address"
+    assert absence_is_proven(suspect(server=(NetnsRef("db", 9), DB)), WEB, True, network())
+    assert why_unproven(suspect(server=()), WEB, True, network()) == "nobody has its address"
 
 
 def test_each_route_is_asked_for_once() -> None:
@@ -237,19 +237,30 @@ def test_each_route_is_asked_for_once() -> None:
 
 
 def test_a_plan_that_vouches_for_the_way_proves_it() -> None:
-    assert absence_is_proven(suspect(), WEB, True, Network({}, {}), replace(PLAN, direct=True))
-    assert not absence_is_proven(suspect(), WEB, True, Network({}, {}), PLAN)
+    assert absence_is_proven(suspect(), WEB, True, Network(replace(PLAN, direct=True), {}))
+    assert not absence_is_proven(suspect(), WEB, True, Network(PLAN, {}))
 
 
 def test_behind_a_translation_the_tables_on_the_way_must_have_been_read() -> None:
     known, nat = replace(suspect(), translation="a is b"), replace(PLAN, nat=("router",))
-    read = network(space(1, 5, READ))
-    assert absence_is_proven(known, WEB, True, read, PLAN)
-    assert not absence_is_proven(known, WEB, True, network(space(1, 5)), PLAN)
-    assert why_unproven(known, WEB, True, read, nat) == TRACKS.replace("web", "router")
+    assert absence_is_proven(known, WEB, True, network(space(1, 5, READ)))
+    assert not absence_is_proven(known, WEB, True, network(space(1, 5)))
+    assert not absence_is_proven(replace(known, inferred=True), WEB, True, network(space(1, 5, READ)))
+    named = network(space(1, 5, READ), plan=nat)
+    assert why_unproven(known, WEB, True, named) == TRACKS.replace("web", "router")
     router = Snapshot("router", None, (space(1, 9, READ),))
-    assert absence_is_proven(known, WEB, True, replace(read, snapshots={**read.snapshots, "router": router}), nat)
-    assert not absence_is_proven(replace(known, inferred=True), WEB, True, read, PLAN)
+    assert absence_is_proven(known, WEB, True, Network(nat, {**named.snapshots, "router": router}, named.routing))
+
+
+def test_the_connections_of_one_way_are_judged_together_and_those_of_others_apart() -> None:
+    known = network()
+    assert why_unproven(suspect(), WEB, True, known) is None
+    assert why_unproven(suspect(server=(NetnsRef("db", 9),)), WEB, True, known) == "the routes of db were not read"
+    assert why_unproven(replace(suspect(), translation="x"), WEB, True, known) is None
+    assert len(known.judged) == 3
+    key = address.make_key(A, 40001, B, 5432)
+    other = Suspect(EndQuery((WEB,), key), EndQuery((DB,), address.mirror(key)), client_first=True)
+    assert why_unproven(other, WEB, True, known) is None and len(known.judged) == 3
 
 
 def test_a_link_local_address_is_asked_for_on_its_own_link() -> None:

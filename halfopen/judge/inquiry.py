@@ -396,17 +396,17 @@ def located(plans: Sequence[CheckPlan], evidence: Sequence[Evidence]) -> Asking[
     A host that fails here keeps its snapshot, with the error.
     """
     lone = [
-        (check, [suspect for suspect in check.matching.suspects if is_lone(suspect, check.brackets[-1])])
+        (plan, check, [suspect for suspect in check.matching.suspects if is_lone(suspect, check.brackets[-1])])
         for plan, check in zip(plans, evidence, strict=True)
         if check.brackets and not plan.direct
     ]
-    if not any(suspects for _, suspects in lone):
+    if not any(suspects for _, _, suspects in lone):
         return list(evidence)
     from halfopen.judge.confirm.way import Network, queries_of
 
     wanted: dict[str, dict[RouteQuery, None]] = {}
-    for check, suspects in lone:
-        for query in queries_of(suspects, Network(check.snapshots, {})):
+    for plan, check, suspects in lone:
+        for query in queries_of(suspects, Network(plan, check.snapshots)):
             wanted.setdefault(query.place.host, {})[query] = None
     answers = yield from put(Routes({name: tuple(queries) for name, queries in wanted.items()}))
     routing = {place: told for found, _ in answers.values() for place, told in found.items()}

@@ -8,7 +8,7 @@ program behind a TAP device, may hold the other end, and connection tracking may
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from halfopen import address
@@ -35,12 +35,17 @@ class Way:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class Network:
-    """What is known of the way: the snapshots of the hosts of a check, and the routes and links that were asked for."""
+    """What is known of the ways of a check: its hosts' snapshots, and the routes and links that were asked for.
 
+    judged: what `why_unproven` has said of a way already, because many connections take the same.
+    """
+
+    plan: CheckPlan
     snapshots: Mapping[str, Snapshot]
-    routing: Mapping[NetnsRef, Routing]
+    routing: Mapping[NetnsRef, Routing] = field(default_factory=dict)
+    judged: dict[object, str | None] = field(default_factory=dict)
 
     def namespace(self, place: NetnsRef) -> Namespace | None:
         """What was read in a namespace, None if it was not read."""
@@ -67,30 +72,38 @@ class Hop:
         return address.show(self.route.gateway or self.query.peer)
 
 
-def absence_is_proven(suspect: Suspect, survivor: NetnsRef, is_client: bool, network: Network, plan: CheckPlan) -> bool:
+def absence_is_proven(suspect: Suspect, survivor: NetnsRef, is_client: bool, network: Network) -> bool:
     """Whether the tuple of a suspect leads to where its absent end was looked for. `is_client`: the survivor's role."""
-    return why_unproven(suspect, survivor, is_client, network, plan) is None
+    return why_unproven(suspect, survivor, is_client, network) is None
 
 
-def why_unproven(
-    suspect: Suspect, survivor: NetnsRef, is_client: bool, network: Network, plan: CheckPlan
-) -> str | None:
+def why_unproven(suspect: Suspect, survivor: NetnsRef, is_client: bool, network: Network) -> str | None:
     """Why the tuple of a suspect may lead elsewhere, in words; None if it does not, or if the plan vouches for that.
 
     Where a translation is known, the tables that it was read from say where the tuple leads. Otherwise the way must be
     direct, and no host on it may translate. An absent end that may be in several namespaces was looked for in each.
     """
-    if plan.direct:
+    if network.plan.direct:
         return None
-    near, far = (suspect.client, suspect.server) if is_client else (suspect.server, suspect.client)
     if suspect.inferred:
         return "what translates on the way was guessed"
-    if suspect.translation is not None:
-        unread = [name for name in plan.nat if not is_read(network.snapshots.get(name))]
-        places = [other for place in (survivor, *far.places) for other in network.around(place)]
-        return translates(places, network) or (UNREAD.format(host=unread[0]) if unread else None)
-    reasons = [why_not_direct(near, survivor, far, place, network) for place in far.places]
-    return None if None in reasons else next(iter(reasons), "nobody has its address")
+    near, far = (suspect.client, suspect.server) if is_client else (suspect.server, suspect.client)
+    is_translated = suspect.translation is not None
+    way = survivor, near.key[:-4], near.scope, far.places, far.key[:-4], far.scope, is_translated
+    if way not in network.judged:
+        if is_translated:
+            places = [other for place in (survivor, *far.places) for other in network.around(place)]
+            network.judged[way] = translates(places, network) or named_unread(network)
+        else:
+            reasons = [why_not_direct(near, survivor, far, place, network) for place in far.places]
+            network.judged[way] = None if None in reasons else next(iter(reasons), "nobody has its address")
+    return network.judged[way]
+
+
+def named_unread(network: Network) -> str | None:
+    """The first host under `nat` of the plan that did not tell what it translates, in words; None if all did."""
+    unread = (name for name in network.plan.nat if not is_read(network.snapshots.get(name)))
+    return next((UNREAD.format(host=name) for name in unread), None)
 
 
 def why_not_direct(near: EndQuery, survivor: NetnsRef, far: EndQuery, place: NetnsRef, network: Network) -> str | None:
