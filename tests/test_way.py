@@ -174,6 +174,16 @@ def test_a_container_is_joined_to_its_host_and_to_others_by_a_bridge() -> None:
     assert way(to("router"), to(None, link=3), (VETH, bridge), (INNER, WEB), more).kind is WayKind.UNKNOWN
 
 
+def test_a_bridge_of_containers_leads_to_no_other_host_whatever_addresses_these_have() -> None:
+    """Container engines give the same link-layer addresses to containers of every host."""
+    bridge = Link(3, "docker0", MAC["web"], "bridge")
+    inner, uplink = replace(PEER, master=3), Link(4, "eth0", MAC["router"], "", master=3)
+    found = way(to("db", link=3), to("web"), (bridge, eth("db")), more={WEB: (inner,)})
+    assert found == Way(WayKind.UNKNOWN, "docker0 (bridge) of web leads to containers of web alone")
+    found = way(to("db", link=3), to("web"), (bridge, eth("db")), more={WEB: (inner, uplink)})
+    assert found.kind is WayKind.DIRECT
+
+
 def test_a_veth_whose_other_end_was_not_read_joins_nobody() -> None:
     lost = replace(VETH, joined_netns=None)
     assert way(to(None), to(None, link=9), (lost, PEER), (INNER, WEB)).kind is WayKind.UNKNOWN

@@ -181,7 +181,9 @@ def way_of(near: RouteQuery, far: RouteQuery, routing: Mapping[NetnsRef, Routing
         return Way(WayKind.DIRECT, f"{near.place.host} and {far.place.host} are on one link")
     if onward is None and back is not False and are_joined(here, there, routing):
         return Way(WayKind.DIRECT, f"both ends are joined by a link of {near.place.host}")
-    return Way(WayKind.UNKNOWN, why_unknown(there, near.place) if onward else why_unknown(here, far.place))
+    return Way(
+        WayKind.UNKNOWN, why_unknown(there, near.place, routing) if onward else why_unknown(here, far.place, routing)
+    )
 
 
 def hop_of(query: RouteQuery, routing: Mapping[NetnsRef, Routing]) -> Hop | str:
@@ -199,7 +201,23 @@ def is_handed_to(hop: Hop, place: NetnsRef, routing: Mapping[NetnsRef, Routing])
     """Whether packets go to an interface of a namespace, by link-layer address; None if the entry is not known."""
     if not hop.route.neighbour or not any(hop.route.neighbour) or place not in routing:
         return None
+    if place.host != hop.query.place.host and stays_within_host(hop, routing):
+        return False
     return any(link.address == hop.route.neighbour for link in routing[place].links.values())
+
+
+def stays_within_host(hop: Hop, routing: Mapping[NetnsRef, Routing]) -> bool:
+    """Whether a hop goes by a veth to another namespace of its host, or to a bridge that has nothing but veth.
+
+    Container engines give the same addresses to containers of every host, link-layer addresses among them.
+    """
+    segment = segment_of(hop, routing)
+    return segment is not None and all(
+        link.kind == "veth"
+        for place, index in segment
+        for link in routing[place].links.values()
+        if link.master == index
+    )
 
 
 def are_joined(here: Hop, there: Hop, routing: Mapping[NetnsRef, Routing]) -> bool:
@@ -235,9 +253,11 @@ def is_tun(hop: Hop) -> bool:
     return hop.link is not None and hop.link.kind == "tun"
 
 
-def why_unknown(hop: Hop, place: NetnsRef) -> str:
+def why_unknown(hop: Hop, place: NetnsRef, routing: Mapping[NetnsRef, Routing]) -> str:
     """Why a hop that has no gateway does not show that it leads to a namespace, in words."""
     host, name = hop.query.place.host, hop.route.neighbour
+    if place.host != host and stays_within_host(hop, routing):
+        return f"{shown(hop.link)} of {host} leads to containers of {host} alone"
     if name and any(name):
         return f"on {host}, {hop.next} is at {name.hex(':')}, which is no interface of {place.host}"
     if hop.link is not None and not any(hop.link.address):
