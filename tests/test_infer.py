@@ -29,7 +29,7 @@ ROUTER, VIP, OTHER = (address.parse(text) for text in ("192.0.2.1", "198.51.100.
 def concluded(web: Snapshot, db: Snapshot, *more: Snapshot, plan: CheckPlan = PLAN) -> Matching:
     hosts = {one.host: one for one in (web, db, *more)}
     check = prepare(plan, hosts, {})
-    return conclude(check, join(check))
+    return conclude(check, join(check), {})
 
 
 def info(sent: int, received: int, opener: bool = False) -> TcpInfo:
