@@ -146,6 +146,11 @@ def key(value: bytes, cipher: Cipher) -> bytes:
     return address.make_key(cipher.address(local), local_port, cipher.address(peer), peer_port)
 
 
+def link_layer(value: bytes, cipher: Cipher) -> bytes:
+    """A link-layer address of any length; one that is all zeros is none."""
+    return cipher.digest("link", value, len(value)) if any(value) else value
+
+
 def keys_of(width: int) -> Callable[[bytes, Cipher], bytes]:
     """How bytes are redacted that are keys of `width` bytes each, one after the other."""
     return lambda value, cipher: b"".join(key(value[at : at + width], cipher) for at in range(0, len(value), width))
@@ -221,6 +226,13 @@ HOW: dict[tuple[str, str], Callable[[Any, Cipher], Any]] = {
     ("Saved", "notes"): sentences,
     ("SavedMoment", "began"): keep,
     ("SavedMoment", "ended"): keep,
+    ("SavedRoute", "local"): packed_address,
+    ("SavedRoute", "peer"): packed_address,
+    ("Route", "gateway"): packed_address,
+    ("Route", "neighbour"): link_layer,
+    ("Link", "address"): link_layer,
+    ("Link", "name"): named("link"),
+    ("Link", "kind"): keep,
     ("Said", "message"): sentence,
     ("Said", "hint"): nothing,
     ("Run", "id"): keep,

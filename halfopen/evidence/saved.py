@@ -22,7 +22,20 @@ import msgspec
 
 from halfopen import __version__
 from halfopen.errors import ErrorCode, HostError, UsageError
-from halfopen.model import Absence, HostFacts, Namespace, NetnsRef, Observation, Process, Snapshot, Socket
+from halfopen.model import (
+    Absence,
+    HostFacts,
+    Link,
+    Namespace,
+    NetnsRef,
+    Observation,
+    Process,
+    Route,
+    RouteQuery,
+    Routing,
+    Snapshot,
+    Socket,
+)
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Timestamp, TransportName
 from halfopen.table import CountBlock
@@ -72,6 +85,23 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, rename={"schema_": "schema
     version: str
 
 
+class SavedRoute(msgspec.Struct, frozen=True, array_like=True):
+    """The route from a local address to a peer's; None if the host has none. `scope`: as in `RouteQuery`."""
+
+    local: bytes
+    peer: bytes
+    scope: int
+    route: Route | None
+
+
+class SavedRouting(msgspec.Struct, frozen=True, kw_only=True):
+    """Routes and interfaces of one network namespace."""
+
+    netns: int | None
+    routes: tuple[SavedRoute, ...]
+    links: tuple[Link, ...]
+
+
 class SavedMoment(msgspec.Struct, frozen=True, kw_only=True):
     """One moment of a host that was only collected: a look-up of each of its sockets, after a dump.
 
@@ -94,6 +124,7 @@ class Saved(Head, frozen=True, kw_only=True):
     alone had made; None if there was none, or if the dump is younger.
     `moments`: for the first dump and each of `later`, what look-ups of its sockets showed, and a last one. `unlooked`:
     of how many sockets of a dump at most no look-up was made, because there are too many.
+    `routing`: where packets to the peers of sockets go, for each network namespace that told it.
     """
 
     host: str
@@ -117,6 +148,7 @@ class Saved(Head, frozen=True, kw_only=True):
     sift: SavedRound | None = None
     moments: tuple[SavedMoment, ...] = ()
     unlooked: int = 0
+    routing: tuple[SavedRouting, ...] = ()
 
 
 def pack_observations(host: str, observations: Mapping[tuple[NetnsRef, bytes], Observation]) -> SavedObservations:
@@ -153,6 +185,33 @@ def pack_counts(
 def unpack_counts(saved: Saved) -> dict[NetnsRef, tuple[CountBlock, ...]]:
     """The inverse."""
     return {NetnsRef(saved.host, netns): blocks for netns, blocks in saved.counts}
+
+
+def pack_routing(host: str, routing: Mapping[NetnsRef, Routing]) -> tuple[SavedRouting, ...]:
+    """The routes of one host, out of those of all hosts."""
+    return tuple(
+        SavedRouting(
+            netns=place.netns,
+            routes=tuple(
+                SavedRoute(query.local, query.peer, query.scope, route) for query, route in found.routes.items()
+            ),
+            links=tuple(found.links.values()),
+        )
+        for place, found in routing.items()
+        if place.host == host
+    )
+
+
+def unpack_routing(saved: Saved) -> dict[NetnsRef, Routing]:
+    """The inverse."""
+    return {
+        place: Routing(
+            {RouteQuery(place, one.local, one.peer, one.scope): one.route for one in found.routes},
+            {link.index: link for link in found.links},
+        )
+        for found in saved.routing
+        for place in (NetnsRef(saved.host, found.netns),)
+    }
 
 
 def encode(saved: Saved) -> bytes:

@@ -135,6 +135,13 @@ def conntrack(found: Examination) -> Answer:
     return Status.MISSING, refused(found.number("ctnetlink"))
 
 
+def routes(found: Examination) -> Answer:
+    """Routes and neighbours, by netlink."""
+    if found.number("routes") is None:
+        return Status.UNKNOWN, refused(None)
+    return (Status.OK, "by netlink") if found.may("routes") else (Status.MISSING, refused(found.number("routes")))
+
+
 def namespaces(found: Examination) -> Answer:
     """Whether the network namespaces of containers can be seen and entered."""
     spaces, hidden = found.number("spaces") or 0, found.number("hidden") or 0
@@ -229,6 +236,13 @@ KINDS: tuple[Kind, ...] = (
         conntrack,
         "connections that this host translates are paired only by guess (inferred), or stay ambiguous",
         "{root}",
+    ),
+    Kind(
+        "routes",
+        routes,
+        "that an absent end was looked for where the connection leads is not shown: `direct` in the inventory vouches "
+        "for it",
+        "allow AF_NETLINK to the probe (seccomp, SELinux, AppArmor)",
     ),
     Kind(
         "network namespaces",

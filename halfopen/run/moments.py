@@ -14,13 +14,15 @@ from datetime import UTC, datetime
 
 from msgspec import structs
 
+from halfopen import address
 from halfopen.errors import HostError
-from halfopen.evidence.saved import Run, Saved, SavedMoment, pack_observations
+from halfopen.evidence.saved import Run, Saved, SavedMoment, pack_observations, pack_routing
 from halfopen.judge.assembly.check import stamp
 from halfopen.judge.confirm.timing import LONGEST_S, tried_s
 from halfopen.judge.diagnosis.case import HostEvidence
-from halfopen.model import Look, Lookup, NetnsRef, Snapshot, Socket
+from halfopen.model import Look, Lookup, NetnsRef, RouteQuery, Routing, Snapshot, Socket
 from halfopen.run.fleet import Fleet
+from halfopen.run.host_link import HostLink
 from halfopen.run.save import new_id, saved_look
 from halfopen.table import NO_INODE, RECV_QUEUE, RETRANSMITS, SEND_QUEUE
 from halfopen.tcp import State, number_of
@@ -28,6 +30,7 @@ from halfopen.words import plural
 
 LOOKED_UP = 20_000
 """Sockets of a host that are looked up in each moment, unless asked otherwise."""
+ROUTES = 2000  # of a host
 NAMESPACES = 50  # of a host, beside its own, of which kernel counters are read
 ODD = RETRANSMITS | SEND_QUEUE | RECV_QUEUE | NO_INODE
 ESTABLISHED, TIME_WAIT = number_of(State.ESTABLISHED), number_of(State.TIME_WAIT)
@@ -68,6 +71,7 @@ def collected(hosts: Fleet, rounds: int, settle: float, most: int) -> dict[str, 
     for name, (later, _) in after.items():  # a namespace that is gone by now explains nothing
         counters, sysctls = before.get(name, ({}, {}))
         before[name] = ({counter: value for counter, value in counters.items() if counter in later}, sysctls)
+    routing = hosts.each(hosts.still_open(routes_of(taken[-1])), HostLink.routes)
     owners = hosts.owners({name: inodes_of(snapshot, taken[-1].looks.get(name)) for name, snapshot in first.items()})
     if rounds > 1:
         # What one host says will be compared with files of other runs, whose moments may begin when these do.
@@ -88,6 +92,7 @@ def collected(hosts: Fleet, rounds: int, settle: float, most: int) -> dict[str, 
                 before[name][1] if name in before else {},
                 owners.get(name) or {},
             ),
+            routing[name][0] if name in routing else {},
             run,
         )
         for name in first
@@ -158,7 +163,7 @@ def wanted_again(moment: Moment) -> dict[str, list[Lookup]]:
 
 
 def due_s(moment: Moment) -> float:
-    """Seconds until every socket of a moment that tries in vain has tried often enough to be judged."""
+    """Seconds until every socket of a moment has had a few of its timeouts, or has tried in vain often enough."""
     found = (seen for look in moment.looks.values() for seen in look.sights.values())
     return max((tried_s(socket) for socket in found if isinstance(socket, Socket)), default=0.0)
 
@@ -185,7 +190,43 @@ def inodes_of(snapshot: Snapshot, look: Look | None) -> list[int]:
     return sorted(inode for inode in listening | held if inode)
 
 
-def saved_moments(hosts: Fleet, taken: Sequence[Moment], rounds: int, host: HostEvidence, run: Run) -> Saved:
+def routes_of(moment: Moment) -> dict[str, list[RouteQuery]]:
+    """Host -> the routes that may matter: those of its sockets, and from its addresses to those of the other hosts.
+
+    Of a container's sockets also those that its host has, because they go through it.
+    """
+    owned = {
+        name: [
+            (NetnsRef(name, namespace.netns), own.address)
+            for namespace in snapshot.namespaces[:1]
+            for own in namespace.addresses
+        ]
+        for name, snapshot in moment.snapshots.items()
+    }
+    found: dict[str, dict[RouteQuery, None]] = {}
+    for name, snapshot in moment.snapshots.items():
+        own = [NetnsRef(name, namespace.netns) for namespace in snapshot.namespaces[:1]]
+        wanted = found.setdefault(name, {})
+        for (place, key), seen in moment.looks[name].sights.items() if name in moment.looks else ():
+            if isinstance(seen, Socket):
+                local, _, peer, _ = address.split_key(key)
+                wanted.update((RouteQuery(where, local, peer, seen.scope), None) for where in (place, *own))
+        for other in owned.keys() - {name}:
+            for place, local in owned[name]:
+                wanted.update(
+                    (RouteQuery(place, local, peer), None) for _, peer in owned[other] if len(peer) == len(local)
+                )
+    return {name: list(wanted)[:ROUTES] for name, wanted in found.items()}
+
+
+def saved_moments(
+    hosts: Fleet,
+    taken: Sequence[Moment],
+    rounds: int,
+    host: HostEvidence,
+    routing: Mapping[NetnsRef, Routing],
+    run: Run,
+) -> Saved:
     """The file of one host: its moments up to the first that failed. rounds: how many of them have a dump."""
     name = host.name
     whole = [moment for moment in taken if moment.error(name) is None]
@@ -205,5 +246,6 @@ def saved_moments(hosts: Fleet, taken: Sequence[Moment], rounds: int, host: Host
             for moment in whole
         ),
         unlooked=unlooked,
+        routing=pack_routing(name, routing),
         notes=(*found.notes, *([note] if unlooked else [])),
     )

@@ -102,7 +102,7 @@ def judge_texts(
         notes=notes,
         missing=nothing_compared(evidence, plan),
         at_most=Confidence.OBSERVED,
-        unconfirmed=GUESSED if guessed else ONE_MOMENT if answers.rounds < 2 else evidence.unconfirmed,
+        unconfirmed=(GUESSED,) if guessed else (ONE_MOMENT,) if answers.rounds < 2 else (),
     )
     return analyse(plan, evidence, policy)
 

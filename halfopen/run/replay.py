@@ -9,7 +9,7 @@ from itertools import combinations
 
 from halfopen import address
 from halfopen.errors import HostError, UsageError
-from halfopen.evidence.saved import Saved, SavedRound, snapshot_of, unpack_counts, unpack_observations
+from halfopen.evidence.saved import Saved, SavedRound, snapshot_of, unpack_counts, unpack_observations, unpack_routing
 from halfopen.judge.assembly.check import analyse, notes_of
 from halfopen.judge.assembly.policy import Policy
 from halfopen.judge.assembly.run_evidence import Evidence
@@ -33,10 +33,11 @@ from halfopen.judge.questions import (
     KernelState,
     LookUp,
     Pause,
+    Routes,
     Snapshots,
     Translations,
 )
-from halfopen.model import Look
+from halfopen.model import Look, NetnsRef, Routing
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Check, Confidence
 
@@ -58,6 +59,7 @@ class Recorded:
     before: Mapping[str, KernelState] = field(default_factory=dict)
     after: Mapping[str, Explanation] = field(default_factory=dict)
     latest: Snapshots = field(default_factory=dict)
+    routing: Mapping[str, Mapping[NetnsRef, Routing]] = field(default_factory=dict)
 
     @property
     def has_looks(self) -> bool:
@@ -110,6 +112,10 @@ class Recorded:
             found.append(Look(name, unpack_observations(name, taken[question.position]), snapshot.error))
         return found
 
+    def routes(self, question: Routes) -> Mapping[str, tuple[Mapping[NetnsRef, Routing], HostError | None]]:
+        """The routes that were saved, of the hosts that told any."""
+        return {name: (self.routing[name], None) for name in question.wanted if name in self.routing}
+
     def explain(self, question: Explain) -> Mapping[str, Explanation]:
         """Counters of after the looks, and processes."""
         return {name: self.after[name] for name in question.inodes if name in self.after}
@@ -131,6 +137,7 @@ def recorded(files: Mapping[str, Saved]) -> Recorded:
         {name: KernelState(saved.before, saved.sysctls) for name, saved in files.items()},
         {name: Explanation(KernelState(saved.after, saved.sysctls), saved.owners) for name, saved in files.items()},
         {name: of_host[-1].snapshot for name, of_host in moments.items()},
+        {name: unpack_routing(saved) for name, saved in files.items() if saved.routing},
     )
 
 
@@ -211,7 +218,7 @@ def as_collected(evidence: Evidence, apart: frozenset[tuple[str, str]], moments:
         notes=(how_compared(moments), *evidence.notes) if evidence.suspected else evidence.notes,
         at_most=Confidence.OBSERVED,
         apart=apart if moments > 1 else frozenset(),
-        unconfirmed=APART if apart and moments > 1 else ONE_MOMENT,
+        unconfirmed=(ONE_MOMENT,) if moments < 2 else (APART,) if apart else (),
     )
 
 

@@ -9,7 +9,17 @@ from msgspec import structs
 
 from halfopen import __version__
 from halfopen.errors import HostError
-from halfopen.evidence.saved import SCHEMA, Run, Said, Saved, SavedRound, encode, pack_counts, pack_observations
+from halfopen.evidence.saved import (
+    SCHEMA,
+    Run,
+    Said,
+    Saved,
+    SavedRound,
+    encode,
+    pack_counts,
+    pack_observations,
+    pack_routing,
+)
 from halfopen.judge.assembly.check import stamp
 from halfopen.judge.assembly.run_evidence import host_error
 from halfopen.judge.confirm.bracket import Bracket
@@ -43,6 +53,7 @@ def saved_host(checked: CheckRun, name: str, run: Run) -> Saved:
         pauses=tuple(bracket.paused_s for bracket in evidence.brackets),
         sift=packed(name, checked.inquired.sift) if checked.inquired.sift is not None else None,
         counts=pack_counts(name, evidence.counts),
+        routing=pack_routing(name, evidence.routing),
     )
 
 

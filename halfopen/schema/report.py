@@ -270,7 +270,8 @@ class Finding(Struct, frozen=True):
     correspond, None where they are the same. `cause`: None where none was sought, `other_causes`: those that fit as
     well. `outlook`: None where nothing tells. `remedies` is prose; what is to be typed stands in `commands`. `allowed`:
     it is named in `allow`, so it is shown but counts for nothing. `group`: its index in the `groups` of the check, None
-    where it is in none.
+    where it is in none. `candidate`: a socket that could be the absent end if something on the way translates or hands
+    on, None where there is none.
     """
 
     id: str
@@ -288,6 +289,7 @@ class Finding(Struct, frozen=True):
     commands: tuple[Command, ...] = ()
     allowed: bool = False
     group: int | None = None
+    candidate: str | None = None
 
 
 class Group(Struct, frozen=True):
@@ -344,7 +346,8 @@ class Check(Struct, frozen=True):
     `connections`: `agreeing` and the findings. `state_matrix`: a row for each pair of states. `counters`: empty where
     no suspect lasted. `groups` holds the findings in paragraphs, the worst first. `notes`: sentences about how the
     hosts were read and what to know about the result. `elapsed_s`: seconds that the run took, None for files of no one
-    run. `pairs`: those with findings, the worst first, where the check has more than two hosts; else empty.
+    run. `pairs`: those with findings, the worst first, where the check has more than two hosts; else empty. `direct`:
+    the inventory vouches that nothing between the hosts translates, or answers for one of them.
     """
 
     name: str
@@ -369,6 +372,7 @@ class Check(Struct, frozen=True):
     elapsed_s: float | None = None
     pairs: tuple[HostPair, ...] = ()
     nat: tuple[str, ...] = ()
+    direct: bool = False
 
 
 class Report(Struct, frozen=True, rename={"schema_": "schema"}):

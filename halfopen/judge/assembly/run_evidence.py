@@ -12,7 +12,7 @@ from halfopen.judge.confirm.rounds import Confirmed, held
 from halfopen.judge.diagnosis.case import Case, HostEvidence, listener_of
 from halfopen.judge.pairing.connection import Suspect
 from halfopen.judge.pairing.match import Matching
-from halfopen.model import Collector, NetnsRef, Snapshot
+from halfopen.model import Collector, NetnsRef, Routing, Snapshot
 from halfopen.schema.report import Confidence
 
 
@@ -23,10 +23,10 @@ class Evidence:
     hosts: what was read after the looks, for each host with an end of a suspect. notes: what a reader should know about
     how it was read, a sentence each. elapsed_s: seconds from the first question to the last answer, None if unknown.
     counts: byte counters, by namespace. missing: why "clean" cannot be said, beyond what snapshots and brackets show.
-    suspected: connections that looked wrong in the dumps, before the brackets.
-    at_most: the best confidence that it allows. apart: pairs of hosts, either order, of which it tells no two things of
-    one time, so that what it shows of both is inferred. unconfirmed: why a finding is only inferred, and what would
-    confirm it.
+    suspected: connections that looked wrong in the dumps, before the brackets. routing: routes between the ends of
+    suspects that lack one; empty where none was asked for, or none could be read.
+    at_most: the best confidence that it allows. apart: pairs of hosts, either order, of which it shows no two things
+    of one time, so that a finding is inferred. unconfirmed: why findings are, in words, and what would confirm them.
     """
 
     snapshots: Mapping[str, Snapshot]
@@ -38,9 +38,10 @@ class Evidence:
     counts: Counts = field(default_factory=dict)
     missing: Sequence[str] = ()
     suspected: int = 0
+    routing: Mapping[NetnsRef, Routing] = field(default_factory=dict)
     at_most: Confidence = Confidence.PROVEN
     apart: frozenset[tuple[str, str]] = frozenset()
-    unconfirmed: str = "confirm by a second moment, or by halfopen check"
+    unconfirmed: Sequence[str] = ()
 
 
 def case_of(confirmed: Confirmed, evidence: Evidence) -> Case:
