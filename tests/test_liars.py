@@ -128,6 +128,7 @@ NAMES = [
     "unreadable",
     "elsewhere",
     "uptime",
+    "owner",
 ]
 NAMES += [
     "hostname",
@@ -144,6 +145,9 @@ PACKED = {
     "owner": st.binary(max_size=40) | st.binary(min_size=12, max_size=12).map(lambda raw: raw + bytes(6)),
     "listener": st.binary(max_size=100) | st.binary(min_size=74, max_size=74).map(lambda raw: b"\2\12" + raw),
     "group": st.binary(max_size=60) | st.binary(min_size=18, max_size=18).map(lambda raw: b"\1" + raw + bytes(4)),
+    "link": st.binary(max_size=60) | st.binary(min_size=20, max_size=20).map(lambda raw: raw + b"\1a\6abcdef\4veth"),
+    "route": st.binary(max_size=20) | st.binary(min_size=8, max_size=8),
+    "local": st.binary(max_size=20) | st.binary(min_size=4, max_size=4).map(lambda raw: b"\30" + raw),
     "process": st.binary(max_size=30) | st.binary(max_size=4).map(lambda raw: raw.ljust(10, b"\0")),
 }
 FIELD = st.one_of(

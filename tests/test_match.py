@@ -92,6 +92,22 @@ def test_one_tuple_on_loopback_of_two_hosts_is_two_connections() -> None:
     }
 
 
+@pytest.mark.parametrize("both", [False, True])
+def test_two_ends_of_one_loopback_tuple_on_two_hosts_are_two_connections(both: bool) -> None:
+    """Web has lost the server's end of its own, db the client's; on a third host the tuple may be whole."""
+    local = address.parse("127.0.0.1")
+    one = key(40000, client=local, server=local)
+    ends = {"web": [sock(one)], "db": [sock(address.mirror(one))]} | (
+        {"app": [sock(one), sock(address.mirror(one))]} if both else {}
+    )
+    hosts = [snapshot(name, [CLIENT, local], some) for name, some in ends.items()]
+    found = match(survey(hosts, list(ends), list(ends), (5432,), {}))
+    assert {(suspect.client.places, suspect.client.key, suspect.client_first) for suspect in found.suspects} == {
+        ((NetnsRef(name, 1),), one, name == "web") for name in ("web", "db")
+    }
+    assert sum(found.agreeing.values()) == both
+
+
 @pytest.mark.parametrize("said", ["127.0.0.1", "127.0.0.2"])
 def test_loopback_that_leads_to_another_host_is_one_connection(said: str) -> None:
     """A tunnel: this address is said to be db's, and one end of the connection is on each host."""

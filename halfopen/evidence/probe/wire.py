@@ -31,6 +31,7 @@ from halfopen.evidence.probe.frames import (
     text,
 )
 from halfopen.evidence.probe.kernel import MESSAGE, decode_listener, decode_socket
+from halfopen.evidence.probe.reach import decode_local_routes, decode_reach, with_routes
 from halfopen.model import (
     Absence,
     Collector,
@@ -213,14 +214,19 @@ class DumpDecoder:
         self.ports = ports
         self.rows = 0
         self.spaces = [Sockets()]
+        self.own: list[tuple[str, bytes]] = []  # what leads out of the probe's own namespace
         self.others: tuple[Namespace, ...] = ()
         self.refused = 0
 
     def add(self, frame: Frame) -> None:
         """One BLOCK, LISTENERS or TEXT frame, or the FIELDS of the next namespace."""
         if frame.kind == FIELDS:
-            # Text is bounded over all namespaces.
-            self.spaces.append(Sockets(fields=split_fields(frame.payload), size=self.spaces[-1].size))
+            fields = split_fields(frame.payload)
+            if dict(fields).get("netns") == b"0":
+                self.own = fields
+            else:
+                # Text is bounded over all namespaces.
+                self.spaces.append(Sockets(fields=fields, size=self.spaces[-1].size))
             return
         space = self.spaces[-1]
         self.rows += space.add(frame)
@@ -234,6 +240,7 @@ class DumpDecoder:
         if self.rows != count:
             raise missing_rows(self.rows, count)
         own, *others = self.spaces
+        own.fields = self.own
         named = [(dict(space.fields), space) for space in others]
         refused = {values.get("netns") for values, _ in named if "refused" in values}
         self.refused = len(refused)
@@ -241,7 +248,8 @@ class DumpDecoder:
         for values, space in named:
             if "refused" not in values:
                 here, tracked, forwards = decode_ground(space.fields)
-                one = self._namespace(space, needed(values.get("netns")) or None, here, tracked, forwards)
+                space_id = needed(values.get("netns")) or None
+                one = self._namespace(space, space_id, with_routes(here, space.fields), tracked, forwards)
                 found.append(replace(one, whole=one.whole and values.get("netns") not in refused))
         self.others = tuple(found)
         return self._namespace(own, netns, addresses)
@@ -255,10 +263,17 @@ class DumpDecoder:
         forwards: bool = False,
     ) -> Namespace:
         if told := space.told():
-            return replace(told.namespace(addresses, self.ports, netns), tracked=tracked, forwards=forwards)
-        listeners = tuple(one for one in space.listeners if not self.ports or one.port in self.ports)
-        table = Table(tuple(space.blocks))
-        return Namespace(netns, addresses, table, listeners, self.ports, True, tracked, forwards)
+            found = told.namespace(addresses, self.ports, netns)
+        else:
+            listeners = tuple(one for one in space.listeners if not self.ports or one.port in self.ports)
+            found = Namespace(netns, addresses, Table(tuple(space.blocks)), listeners, self.ports)
+        return replace(
+            found,
+            tracked=tracked,
+            forwards=forwards,
+            local_routes=decode_local_routes(space.fields),
+            reach=decode_reach(space.fields) if space.fields else None,
+        )
 
 
 def decode_table(frames: Sequence[Frame], count: int) -> ParsedText | None:

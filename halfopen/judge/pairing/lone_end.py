@@ -102,6 +102,8 @@ def index_rows(addresses: AddressMap, suspects: Sequence[Suspect]) -> RowIndex:
             for key, state, marks in block.rows():
                 if key[:width] + key[-4:-2] in wanted:
                     local, port, peer, _ = address.split_key(key)
+                    if addresses.is_private(netns, local):
+                        continue
                     if (netns, peer) not in outside:
                         outside[netns, peer] = not addresses.owners_of(netns, peer)
                     row = EndpointRow(netns, key, state_of(state), marks, block.scope, outside[netns, peer])

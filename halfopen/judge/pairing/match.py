@@ -69,7 +69,8 @@ def match(addresses: AddressMap, limit: int | None = 0) -> Matching:
     ):
         for netns, namespace in side.namespaces:
             for block in namespace.table.blocks:
-                ends.add(netns.host, records_of(addresses, netns, namespace, block, others, external, mirrored))
+                rows = records_of(addresses, netns, namespace, block, others, external, ends.apart, mirrored)
+                ends.add(netns.host, rows)
     same, left = difference(addresses, near, far)
     agreements = agreed(addresses, near, far, same)
     suspects, unjudged, late = [], 0, set()
@@ -97,7 +98,8 @@ def match(addresses: AddressMap, limit: int | None = 0) -> Matching:
 def difference(addresses: AddressMap, near: Ends, far: Ends) -> tuple[set[bytes], set[bytes]]:
     """The records that both roles have, one per connection, and the keys of those that did not cancel."""
     same = near.records & far.records
-    repeated = near.repeated | far.repeated
+    crossing = near.crossing(far, same) | far.crossing(near, same)
+    repeated = near.repeated | far.repeated | {record[:-2] for record in crossing}
     left = {record[:-2] for record in near.records ^ far.records} | repeated
     # A dump may give a socket twice as it moves: what agrees in one of its states is not left over, unless it may be
     # two sockets, since two hosts have its address.

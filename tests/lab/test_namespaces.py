@@ -1,0 +1,121 @@
+"""Where addresses live: what other network namespaces of a host may say of them, and what they may not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+from lab.breaks import COUNT, FAULTS, Scene
+from lab.host import DRIVER, Driver, Lab, LabHost
+from lab.nat import bridge, container
+from lab.tool import NOBODY, assert_exactly, check, truth
+
+ADDRESSES = "ip link set lo up; for one in {addresses}; do ip addr add $one/32 dev {link}; done; echo made; "
+KEEP = "exec sleep infinity"
+
+
+def apart(host: LabHost, wrap: tuple[str, ...], addresses: list[str], link: str = "lo", then: str = KEEP) -> Driver:
+    """A namespace that `wrap` makes, with these addresses on one of its links, and what goes on running there."""
+    script = ADDRESSES.format(addresses=" ".join(addresses), link=link) + then
+    process = host.start(*wrap, "sh", "-c", script, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout and process.stdout.readline() == "made\n"
+    return Driver(process)
+
+
+ANYBODY = (*NOBODY, "unshare", "-Urn")
+ROOT = ("unshare", "-n")
+PROGRAM = f"exec {sys.executable} {DRIVER}"
+
+
+def of_anybody(made: Lab, addresses: list[str]) -> None:
+    """Any user's."""
+    apart(made["web"], ANYBODY, addresses)
+
+
+def of_anybody_with_a_tap(made: Lab, addresses: list[str]) -> None:
+    """As pasta and slirp4netns make them: a tap device with the addresses of the host."""
+    tap = "ip tuntap add t0 mode tap; ip link set t0 up; "
+    apart(made["web"], (*ANYBODY, "sh", "-c", tap + 'exec "$@"', "-"), addresses, "t0")
+
+
+def of_root(made: Lab, addresses: list[str]) -> None:
+    """Root's, which no link leads to."""
+    apart(made["web"], ROOT, addresses)
+
+
+def of_a_container(made: Lab, addresses: list[str]) -> None:
+    """A container that may give itself addresses, on both of its links."""
+    bridge(made["web"])
+    inner = container(made["web"], 2)
+    for number, one in enumerate(addresses):
+        inner.run("ip", "addr", "add", f"{one}/32", "dev", ("lo", "eth0")[number % 2])
+
+
+LIARS: dict[str, Callable[[Lab, list[str]], None]] = {
+    "any user's": of_anybody,
+    "any user's, with a tap": of_anybody_with_a_tap,
+    "root's, without a link": of_root,
+    "a container": of_a_container,
+}
+
+
+@pytest.mark.parametrize("liar", LIARS)
+def test_an_address_in_another_namespace_hides_nothing(liar: str, fresh_pair: Lab) -> None:
+    web, db, dial = fresh_pair["web"], fresh_pair["db"], fresh_pair.v4("db")
+    expected = FAULTS["server_vanished"](Scene(web, db, web.driver(), db.driver(), dial, dial, 5000))
+    FAULTS["healthy"](Scene(web, db, web.driver(), db.driver(), dial, dial, 5001))
+    LIARS[liar](fresh_pair, [fresh_pair.v4("db"), fresh_pair.v4("web")])
+    code, report = check(fresh_pair, "--settle", "0.3")
+    assert_exactly(report, expected)
+    assert (code, report["connections"]) == (1, 2 * COUNT)
+
+
+@pytest.mark.parametrize("wrap", [ANYBODY, ROOT], ids=["any user's", "root's"])
+@pytest.mark.parametrize("both_roles", [False, True])
+def test_sockets_in_another_namespace_make_no_finding(wrap: tuple[str, ...], both_roles: bool, fresh_pair: Lab) -> None:
+    """The tuples of true connections and of others, with the addresses of both hosts, and one end of each gone."""
+    web, db, dial, near = fresh_pair["web"], fresh_pair["db"], fresh_pair.v4("db"), fresh_pair.v4("web")
+    scene = Scene(web, db, web.driver(), db.driver(), dial, dial, 5000)
+    clients, _ = scene.connected()
+    liar = apart(web, wrap, [dial, near], then=PROGRAM)
+    listener = liar.listen(dial, 5000, 8)
+    for local in (*scene.client.local(clients), f"{near}:50000"):
+        host, _, port = local.rpartition(":")
+        liar.connect(dial, 5000, 1, None, (host, int(port)))
+    forged = liar.accept(listener, COUNT + 1)
+    liar.vanish(forged)
+    roles = {"client": "*", "server": "*"} if both_roles else {}
+    code, report = check(fresh_pair, "--port", "5000", "--settle", "0.3", **roles)
+    # A connection within a namespace of root's is one of that host with itself.
+    inside = both_roles and wrap == ROOT
+    lost = [*scene.client.local(clients), f"{near}:50000"]
+    assert_exactly(report, truth("missing-on-server", lost, [f"{dial}:5000"] * len(lost)) if inside else set())
+    assert {one["client"]["netns"] for one in report["findings"]}.isdisjoint({None}) and report["agreeing"] == COUNT
+    assert code == inside
+    left_out = [note for note in report["notes"] if "another user left out" in note]
+    assert bool(left_out) == (wrap == ANYBODY)
+
+
+@pytest.mark.parametrize("way", ["link", "route"])
+def test_what_a_link_or_a_route_leads_to_counts(way: str, fresh_pair: Lab) -> None:
+    """A container with an address of its own that other hosts reach: on its link, or on its loopback by a route."""
+    web, db = fresh_pair["web"], fresh_pair["db"]
+    bridge(db)
+    inner = container(db, 2)
+    dial = inner.v4
+    if way == "route":
+        dial = "10.9.0.1"
+        inner.run("ip", "addr", "add", f"{dial}/32", "dev", "lo")
+        db.run("ip", "route", "add", f"{dial}/32", "via", inner.v4)
+    web.run("ip", "route", "add", f"{dial}/32", "via", fresh_pair.v4("db"))
+    scene = Scene(web, db, web.driver(), inner.driver(), dial, dial, 5000)
+    expected = FAULTS["server_vanished"](scene)
+    scene.port = 5001
+    FAULTS["healthy"](scene)
+    code, report = check(fresh_pair, "--settle", "0.3")
+    assert {
+        (one["verdict"], one["connection"]["client"], one["connection"]["server"]) for one in report["findings"]
+    } == (expected)
+    assert (code, report["connections"]) == (1, 2 * COUNT)
