@@ -10,7 +10,7 @@ import pytest
 from lab.breaks import COUNT, FAULTS, Scene
 from lab.host import DRIVER, Driver, Lab, LabHost
 from lab.nat import bridge, container
-from lab.tool import NOBODY, assert_exactly, check, truth
+from lab.tool import NOBODY, assert_exactly, check, found, truth
 
 ADDRESSES = "ip link set lo up; for one in {addresses}; do ip addr add $one/32 dev {link}; done; echo made; "
 KEEP = "exec sleep infinity"
@@ -115,7 +115,28 @@ def test_what_a_link_or_a_route_leads_to_counts(way: str, fresh_pair: Lab) -> No
     scene.port = 5001
     FAULTS["healthy"](scene)
     code, report = check(fresh_pair, "--settle", "0.3")
-    assert {
-        (one["verdict"], one["connection"]["client"], one["connection"]["server"]) for one in report["findings"]
-    } == (expected)
+    assert found(report) == expected
     assert (code, report["connections"]) == (1, 2 * COUNT)
+
+
+def test_an_address_that_has_left_its_host_is_said(fresh_pair: Lab) -> None:
+    """A service address moves away, or a lease ends: both ends stay, and no packet reaches them."""
+    web, db, dial = fresh_pair["web"], fresh_pair["db"], "10.7.0.99"
+    db.run("ip", "addr", "add", f"{dial}/24", "dev", "data")
+    client, server = web.driver(), db.driver()
+    FAULTS["healthy"](Scene(web, db, client, server, fresh_pair.v4("db"), fresh_pair.v4("db"), 5001))
+    scene = Scene(web, db, client, server, dial, dial, 5000)
+    clients, servers = scene.connected()
+    client.vanish(clients[:1])
+    server.vanish(servers[1:2])
+    _, report = check(fresh_pair, "--settle", "0.3")
+    before = found(report)
+    db.run("ip", "addr", "del", f"{dial}/24", "dev", "data")
+    code, report = check(fresh_pair, "--settle", "0.3")
+    expected = {one for one in before if one[0] == "missing-on-client"}
+    assert len(before) == 2 and len(expected) == 1
+    assert_exactly(report, expected)
+    assert (code, report["agreeing"]) == (1, 2 * COUNT - 2)
+    assert any(note.startswith(f"{dial} is no longer an address of db") for note in report["notes"])
+    # The end whose other end is not seen anywhere may be of a host that has the address by now.
+    assert report["external"] == [{"host": "web", "peer": f"{dial}:5000", "count": 1}]

@@ -5,7 +5,7 @@ Addresses are packed: 4 bytes, or 16 for IPv6.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from halfopen import address
@@ -27,6 +27,8 @@ class AddressMap:
 
     owners: address -> namespaces that have it. shared: the part of `owners` that more than one host has.
     inner: address -> namespaces that have it where only namespaces of their own host may see it.
+    left: address that no host has any more -> the one namespace that has sockets with it as their local address.
+    left_ends: the keys of the other ends of these sockets.
     own: namespace -> its addresses, without loopback. listening: (namespace, port) of every listener.
     ports: the ports of the check; empty for all. partial: namespaces that were read in part: a row that is missing may
     exist all the same.
@@ -43,6 +45,8 @@ class AddressMap:
     partial: frozenset[NetnsRef] = frozenset()
     links: Mapping[NetnsRef, tuple[InterfaceAddress, ...]] = field(default_factory=dict)
     inner: Mapping[bytes, tuple[NetnsRef, ...]] = field(default_factory=dict)
+    left: Mapping[bytes, NetnsRef] = field(default_factory=dict)
+    left_ends: frozenset[bytes] = frozenset()
 
     def namespaces(self) -> dict[NetnsRef, Namespace]:
         """Every namespace of both roles, each once."""
@@ -65,6 +69,10 @@ class AddressMap:
         neighbours = tuple(owner for owner in self.inner.get(packed, ()) if owner.host == netns.host)
         found = (*(same_host or owners), *neighbours)
         return found or ((netns,) if address.is_loopback(packed) else ())
+
+    def holders(self, packed: bytes) -> tuple[NetnsRef, ...]:
+        """The namespaces that have an address, as other hosts see it, or had it and still have sockets with it."""
+        return self.owners.get(packed) or ((self.left[packed],) if packed in self.left else ())
 
     def is_private(self, netns: NetnsRef, packed: bytes) -> bool:
         """Whether a namespace has an address under which other hosts do not reach it, if anybody does."""
@@ -142,6 +150,9 @@ def survey(
                     if row.address in own[netns]:
                         seen = is_led_to(row, way) or (is_linked(row, way) and row.address not in roots)
                         (owners if seen else inner).setdefault(row.address, []).append(netns)
+    left, left_ends = left_addresses([rows[0] for rows in by_host.values() if rows], {*owners, *inner})
+    for packed, netns in left.items():
+        own[netns] |= {packed}
     client_side, server_side = (side_of(names, by_host) for names in (clients, servers))
     every = [row for rows in by_host.values() for row in rows]
     return AddressMap(
@@ -155,7 +166,34 @@ def survey(
         ports=frozenset(ports),
         partial=frozenset(netns for netns, namespace in every if not namespace.whole),
         links={netns: namespace.addresses for rows in by_host.values() for netns, namespace in rows[1:]},
+        left=left,
+        left_ends=left_ends,
     )
+
+
+def left_addresses(
+    spaces: Sequence[tuple[NetnsRef, Namespace]], known: Collection[bytes]
+) -> tuple[dict[bytes, NetnsRef], frozenset[bytes]]:
+    """`left` and `left_ends` of an address map. spaces: the hosts' own namespaces. known: addresses that somebody has.
+
+    An address leaves its host (DHCP, VPN, a service address that moves), and the sockets that have it stay. Another
+    host, which nobody named, may have it by now, so it says nothing of connections of which only one end is seen.
+    """
+    found: dict[bytes, list[NetnsRef]] = {}
+    for netns, namespace in spaces:
+        for packed in set[bytes]().union(*(block.locals() for block in namespace.table.blocks)):
+            if packed not in known and not address.is_loopback(packed):
+                found.setdefault(packed, []).append(netns)
+    left = {packed: holders[0] for packed, holders in found.items() if len(holders) == 1}
+    ends = (
+        address.mirror(block.key(row))
+        for netns, namespace in spaces
+        for packed in [{packed for packed, holder in left.items() if holder == netns}]
+        if packed
+        for block in namespace.table.blocks
+        for row in block.having({one for one in packed if len(one) == block.width}, set())
+    )
+    return left, frozenset(ends)
 
 
 def side_of(names: Iterable[str], by_host: Mapping[str, Sequence[tuple[NetnsRef, Namespace]]]) -> Side:

@@ -69,6 +69,7 @@ def records_of(
             inside.add(peer)
         elif not owners:
             outside.add(peer)
+    left = {peer for peer in outside & addresses.left.keys() if addresses.left[peer].host in others}
     width, size = block.width, 2 * block.width + 6
     own = {local for local in locals_ if netns in addresses.owners_of(netns, local)}
     rows = block.oddities(SERVER_ODDITY if mirrored else CLIENT_ODDITY).packed(mirrored)
@@ -84,7 +85,9 @@ def records_of(
         key = record[:-2]
         if addresses.ports and not ports_of(key) & addresses.ports:
             continue
-        if peer in inside and local in own and (local not in shared or addresses.is_mutual(netns, local, peer)):
+        seen = peer in inside and (local not in shared or addresses.is_mutual(netns, local, peer))
+        seen = seen or (peer in left and (address.mirror(key) if mirrored else key) in addresses.left_ends)
+        if seen and local in own:
             found.add(record)
         elif (peer in outside or peer in inside) and record[-2] != TIME_WAIT:
             external[netns.host, external_peer(addresses, netns, address.mirror(key) if mirrored else key)] += 1
