@@ -10,7 +10,7 @@ from evidence import CLIENT, SERVER, key, snapshot, sock
 from halfopen import address
 from halfopen.judge.pairing.addresses import AddressMap, survey
 from halfopen.judge.pairing.match import match
-from halfopen.judge.pairing.reach import believed, unentered, ways_to
+from halfopen.judge.pairing.reach import believed, unentered_of, ways_to
 from halfopen.model import InterfaceAddress, Link, Namespace, NetnsRef, Reach, Snapshot, Socket
 from halfopen.table import Table
 
@@ -123,4 +123,4 @@ def with_rows(one: Namespace, sockets: list[Socket]) -> Namespace:
 )
 def test_a_veth_tells_of_a_namespace_that_was_not_entered(link: Link, named: bool) -> None:
     own = replace(ROOT, reach=Reach(0, (link,)))
-    assert bool(list(unentered(host("web", own, space(INNER, links=EXIT))))) is named
+    assert bool(unentered_of(host("web", own, space(INNER, links=EXIT)))) is named

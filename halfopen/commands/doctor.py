@@ -58,7 +58,7 @@ def examine(visited: Visit, host: Host) -> Visited:
             agent = visited.open(host)
             answer = agent.ask_survey(examination.EXAMINE, wait=host.transport == "exec")
             assert agent.facts is not None
-            told = examination.decode(frames.decode_fields(*answer), agent.facts)
+            told = examination.decode(frames.decode_fields(*answer), agent.facts, agent.addresses)
     except HostError as error:
         way = agent.transport if agent else host.transport
         # The ssh program says what it met on the way when it is first read from.

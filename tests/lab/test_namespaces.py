@@ -5,11 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import pytest
 from lab.breaks import COUNT, FAULTS, Scene
-from lab.host import DRIVER, Driver, Lab, LabHost
-from lab.nat import bridge, container
+from lab.host import DRIVER, Driver, Lab, LabHost, namespace, sh
+from lab.nat import Container, bridge, container, publish
 from lab.tool import NOBODY, assert_exactly, check, found, truth
 
 ADDRESSES = "ip link set lo up; for one in {addresses}; do ip addr add $one/32 dev {link}; done; echo made; "
@@ -140,3 +141,66 @@ def test_an_address_that_has_left_its_host_is_said(fresh_pair: Lab) -> None:
     assert any(note.startswith(f"{dial} is no longer an address of db") for note in report["notes"])
     # The end whose other end is not seen anywhere may be of a host that has the address by now.
     assert report["external"] == [{"host": "web", "peer": f"{dial}:5000", "count": 1}]
+
+
+def hidden_container(host: LabHost, stack: ExitStack, number: int = 2) -> LabHost:
+    """A container on the host's bridge whose processes cannot be seen from there, as from an sshd in a container."""
+    inner = stack.enter_context(namespace(host.folder, f"hidden{number}"))
+    near, far = ("netns", str(host.pid)), ("netns", str(inner.pid))
+    sh("ip", "link", "add", f"veth{number}", *near, "type", "veth", "peer", "name", "eth0", *far)
+    host.run("ip", "link", "set", f"veth{number}", "master", "docker0", "up")
+    for command in ("link set eth0 up", f"addr add 172.17.0.{number}/16 dev eth0", "route add default via 172.17.0.1"):
+        inner.run("ip", *command.split())
+    return inner
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_what_may_be_in_a_namespace_that_was_not_entered_is_not_accused(busy: bool, fresh_pair: Lab) -> None:
+    web, db, dial = fresh_pair["web"], fresh_pair["db"], fresh_pair.v4("db")
+    with ExitStack() as stack:
+        bridge(db)
+        inner = hidden_container(db, stack)
+        published = Container(db, 0, "172.17.0.2", "fd17::2")
+        publish(db, 8080, published, 5000)
+        client, server = web.driver(), inner.driver()
+        listener = server.listen("0.0.0.0", 5000, 8)
+        clients = client.connect(dial, 8080, COUNT)
+        servers = server.accept(listener, COUNT)
+        expected = FAULTS["server_vanished"](Scene(web, db, web.driver(), db.driver(), dial, dial, 5001))
+        if busy:
+            client.send(clients, 100)
+            server.receive(servers, 100)
+        code, report = check(fresh_pair, "--settle", "0.3")
+        assert_exactly(report, expected)
+        assert code == 1 and report["agreeing"] == 0
+        rows = {(one["client"], one["server"], one["reason"]) for one in report["unjudged"]}
+        assert rows == {(one, f"{dial}:8080", "namespace-not-entered") for one in client.local(clients)}
+        assert any("1 network namespace could not be entered (behind veth2)" in note for note in report["notes"])
+        code, report = check(fresh_pair, "--port", "8080", "--settle", "0.3")
+        assert (code, report["outcome"]) == (3, "incomplete")
+        argv = [sys.executable, "-m", "halfopen", "doctor", "db", "--inventory", str(fresh_pair.inventory)]
+        told = subprocess.run(argv, capture_output=True, text=True, timeout=60).stdout
+        assert "1 more that no process seen here is in" in told and "nothing is missing" not in told
+
+
+IN_A_THREAD = """
+import ctypes, threading, time
+def apart():
+    assert ctypes.CDLL(None, use_errno=True).unshare(0x40000000) == 0
+    print(threading.get_native_id(), flush=True)
+    time.sleep(1000)
+threading.Thread(target=apart, daemon=True).start()
+time.sleep(1000)
+"""
+
+
+def test_a_namespace_that_only_a_thread_holds_is_named(fresh_pair: Lab) -> None:
+    db = fresh_pair["db"]
+    bridge(db)
+    thread = db.start(sys.executable, "-c", IN_A_THREAD, stdout=subprocess.PIPE)
+    assert thread.stdout
+    number = thread.stdout.readline().strip()
+    db.run("ip", "link", "add", "veth9", "type", "veth", "peer", "name", "eth0", "netns", number)
+    db.run("ip", "link", "set", "veth9", "master", "docker0", "up")
+    _, report = check(fresh_pair, "--settle", "0.3")
+    assert any("could not be entered (behind veth9)" in note for note in report["notes"])

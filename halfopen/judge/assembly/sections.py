@@ -17,7 +17,7 @@ from halfopen.judge.assembly.run_evidence import Evidence
 from halfopen.judge.confirm.bracket import Unjudged
 from halfopen.judge.diagnosis.case import Case, HostEvidence, is_full
 from halfopen.judge.pairing.match import Matching
-from halfopen.judge.pairing.reach import believed
+from halfopen.judge.pairing.reach import believed, gaps_of
 from halfopen.judge.verdict.table import SEVERITY, in_accept_queue
 from halfopen.model import Socket
 from halfopen.plan import CheckPlan
@@ -150,7 +150,7 @@ def host_report(name: str, evidence: Evidence, error: HostError | None) -> HostR
         error=Failure(code=error.code, message=error.message, hint=error.hint) if error else None,
         sockets=sum(states.values()) if read else None,
         states={str(state): states[state] for state in sorted(states)},
-        gaps=facts.gaps if facts else (),
+        gaps=(*(facts.gaps if facts else ()), *gaps_of(snapshot)),
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from halfopen import address
 from halfopen.judge.pairing.connection import EndQuery, Suspect
 from halfopen.judge.pairing.lone_end import LoneEnd, RowIndex
+from halfopen.judge.pairing.reach import NOT_ENTERED, unentered_of
 from halfopen.model import Namespace, NetnsRef, Snapshot
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Reason
@@ -38,6 +39,8 @@ class Doubts:
         missing = suspect.server if lone.is_client else suspect.client
         hidden = [netns.host for netns in missing.places if is_hidden(self.snapshots[netns.host])]
         unread = [name for name in self.plan.nat if not is_read(self.snapshots.get(name))]
+        if host := self.not_entered(missing):
+            return replace(suspect, doubt=NOT_ENTERED.format(host=host), reason=Reason.NAMESPACE_NOT_ENTERED)
         direct = self.index.is_direct(lone)
         if unread and not direct:
             return replace(suspect, doubt=UNREAD.format(host=unread[0]))
@@ -48,6 +51,20 @@ class Doubts:
         if direct or (lone.is_client and lone.is_on_link(self.namespaces)):
             return suspect
         return self.with_standins(lone)
+
+    def not_entered(self, missing: EndQuery) -> str | None:
+        """The host of a missing end that may be in a namespace which was not entered, and is not in the host's own."""
+        packed = address.split_key(missing.key)[0]
+        for netns in missing.places:
+            snapshot = self.snapshots[netns.host]
+            own = snapshot.namespaces[0]
+            if (
+                netns.netns == own.netns
+                and unentered_of(snapshot)
+                and packed not in {row.address for row in own.addresses}
+            ):
+                return netns.host
+        return None
 
     def with_standins(self, lone: LoneEnd) -> Suspect:
         """The suspect with the sockets that could be its missing end behind a translation; as it is if there are none.

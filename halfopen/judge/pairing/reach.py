@@ -8,7 +8,7 @@ give away. What was not asked (pasted text) is taken to count.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from halfopen import address
@@ -17,6 +17,9 @@ from halfopen.words import plural
 
 LOOPBACK = 1  # the index of `lo` (LOOPBACK_IFINDEX of the kernel)
 ROOT = 0
+NAMES_SHOWN = 4
+
+NOT_ENTERED = "their other end may be in a network namespace of {host} that could not be entered"
 
 Ways = Mapping[int | None, frozenset[int] | None]
 """Inode of a namespace -> indexes of the host's own links and bridges that lead to it; None where nothing was asked."""
@@ -26,17 +29,6 @@ def believed(snapshot: Snapshot) -> Snapshot:
     """A snapshot without the namespaces of other users."""
     kept = tuple(space for space in snapshot.namespaces if not is_foreign(snapshot, space))
     return snapshot if len(kept) == len(snapshot.namespaces) else replace(snapshot, namespaces=kept)
-
-
-def notes_on_foreign(snapshot: Snapshot) -> list[str]:
-    """A sentence about the connections in namespaces of other users, if there are any."""
-    left_out = [len(space.table) for space in snapshot.namespaces if is_foreign(snapshot, space) and space.table]
-    if not left_out:
-        return []
-    return [
-        f"{plural(sum(left_out), 'socket')} in {plural(len(left_out), 'network namespace')} of another user left out: "
-        "any user can give such a namespace whatever addresses he likes"
-    ]
 
 
 def is_foreign(snapshot: Snapshot, space: Namespace) -> bool:
@@ -96,17 +88,43 @@ def is_linked(own: InterfaceAddress, ways: frozenset[int] | None) -> bool:
     return ways is None or own.links != (LOOPBACK,)
 
 
-def unentered(snapshot: Snapshot) -> Iterator[Link]:
+def unentered(
+    links: Iterable[Link], addresses: Iterable[InterfaceAddress], entered: Collection[int | None]
+) -> Iterator[Link]:
     """The links of a host's own namespace that lead to one that was not entered, though the host has it.
 
     A veth that is the way out of a container leads to one as well: it has an address, and belongs to no bridge.
+    addresses: those of the host's own namespace. entered: inodes of the namespaces that were read.
     """
-    if not snapshot.namespaces:
-        return
-    own = snapshot.namespaces[0]
-    entered = {space.netns for space in snapshot.namespaces}
-    addressed = {index for row in own.addresses if not address.is_link_local(row.address) for index in row.links}
-    for link in links_of(own):
+    addressed = {index for row in addresses if not address.is_link_local(row.address) for index in row.links}
+    for link in links:
         inner = link.master or link.index not in addressed
         if link.kind == "veth" and inner and link.joined_netns not in entered:
             yield link
+
+
+def unentered_of(snapshot: Snapshot) -> list[Link]:
+    """The same of a snapshot."""
+    if not snapshot.namespaces:
+        return []
+    own = snapshot.namespaces[0]
+    return list(unentered(links_of(own), own.addresses, {space.netns for space in snapshot.namespaces}))
+
+
+def gaps_of(snapshot: Snapshot) -> list[str]:
+    """Sentences: which namespaces of a host were not read, and which were left out."""
+    gaps = []
+    hidden = sorted(link.name for link in unentered_of(snapshot))
+    if hidden and snapshot.facts is not None and snapshot.facts.sees_namespaces:
+        names = ", ".join(hidden[:NAMES_SHOWN]) + (" and others" if len(hidden) > NAMES_SHOWN else "")
+        gaps.append(
+            f"{plural(len(hidden), 'network namespace')} could not be entered (behind {names}): no process that is "
+            "seen from here is in it, so what lives there is not known"
+        )
+    foreign = [len(space.table) for space in snapshot.namespaces if is_foreign(snapshot, space) and space.table]
+    if foreign:
+        gaps.append(
+            f"{plural(sum(foreign), 'socket')} in {plural(len(foreign), 'network namespace')} of another user left "
+            "out: any user can give such a namespace whatever addresses he likes"
+        )
+    return gaps
