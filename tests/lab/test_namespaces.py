@@ -13,13 +13,18 @@ from lab.host import DRIVER, Driver, Lab, LabHost, namespace, sh
 from lab.nat import Container, bridge, container, publish
 from lab.tool import NOBODY, assert_exactly, check, found, truth
 
-ADDRESSES = "ip link set lo up; for one in {addresses}; do ip addr add $one/32 dev {link}; done; echo made; "
+MADE = {"lo": "", "veth": "ip link add d0 type veth peer name d1; ", "tap": "ip tuntap add d0 mode tap; "}
+ADDRESSES = (
+    "set -e; ip link set lo up; {make}ip link set {link} up; "
+    "for one in {addresses}; do ip addr add $one/32 dev {link}; done; echo made; "
+)
 KEEP = "exec sleep infinity"
 
 
 def apart(host: LabHost, wrap: tuple[str, ...], addresses: list[str], link: str = "lo", then: str = KEEP) -> Driver:
     """A namespace that `wrap` makes, with these addresses on one of its links, and what goes on running there."""
-    script = ADDRESSES.format(addresses=" ".join(addresses), link=link) + then
+    device = link if link == "lo" else "d0"
+    script = ADDRESSES.format(addresses=" ".join(addresses), link=device, make=MADE[link]) + then
     process = host.start(*wrap, "sh", "-c", script, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout and process.stdout.readline() == "made\n"
     return Driver(process)
@@ -35,10 +40,14 @@ def of_anybody(made: Lab, addresses: list[str]) -> None:
     apart(made["web"], ANYBODY, addresses)
 
 
-def of_anybody_with_a_tap(made: Lab, addresses: list[str]) -> None:
-    """As pasta and slirp4netns make them: a tap device with the addresses of the host."""
-    tap = "ip tuntap add t0 mode tap; ip link set t0 up; "
-    apart(made["web"], (*ANYBODY, "sh", "-c", tap + 'exec "$@"', "-"), addresses, "t0")
+def of_anybody_on_a_device(made: Lab, addresses: list[str]) -> None:
+    """As rootless containers have them: a device of their own with the addresses of the host."""
+    apart(made["web"], ANYBODY, addresses, "veth")
+
+
+def of_root_on_a_tap(made: Lab, addresses: list[str]) -> None:
+    """The same with a tap device, behind which a program is the network (pasta, slirp4netns, a VPN)."""
+    apart(made["web"], ROOT, addresses, "tap")
 
 
 def of_root(made: Lab, addresses: list[str]) -> None:
@@ -56,7 +65,8 @@ def of_a_container(made: Lab, addresses: list[str]) -> None:
 
 LIARS: dict[str, Callable[[Lab, list[str]], None]] = {
     "any user's": of_anybody,
-    "any user's, with a tap": of_anybody_with_a_tap,
+    "any user's, on a device": of_anybody_on_a_device,
+    "root's, on a tap": of_root_on_a_tap,
     "root's, without a link": of_root,
     "a container": of_a_container,
 }
