@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from test_hanging import ROOT, half_closed
 
 from halfopen.errors import ErrorCode, HostError
-from halfopen.evidence.probe import census, examination, frames, hello, kernel, lookups, proc, tables
+from halfopen.evidence.probe import census, examination, frames, hello, kernel, lookups, proc, reach, tables
 from halfopen.evidence.probe import routes as sent_routes
 from halfopen.evidence.text import shell
 from halfopen.model import Collector, HostFacts, NetnsRef, RouteQuery
@@ -256,7 +256,7 @@ def test_a_neighbour_that_is_not_known_is_none(state: int) -> None:
         told = sent_routes.decode_routes(fields, ASKED)[NetnsRef("h", 1)]
         route = told.routes[ASKED[0]]
         assert route is not None and route.neighbour == expected
-        assert len(told.links[2].name) == sent_routes.NAME_LIMIT and told.links[2].kind == "veth"
+        assert len(told.links[2].name) == reach.NAME_LIMIT and told.links[2].kind == "veth"
 
 
 def sound(value: Any) -> None:
