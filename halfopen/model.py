@@ -136,12 +136,14 @@ class Rewrites:
 
     A pair is the key of the first packet (see `address`: source as local, destination as peer) as it came in and as
     it went on. `narrow` holds pairs of 12-byte keys, `wide` of 36-byte ones. `inner`: interfaces behind which there
-    are namespaces of this host and nobody else.
+    are namespaces of this host and nobody else. `nowhere`: packed addresses behind a translation to which the namespace
+    has no route: whoever had such an address is gone.
     """
 
     narrow: bytes = b""
     wide: bytes = b""
     inner: tuple[int, ...] = ()
+    nowhere: tuple[bytes, ...] = ()
 
     def pairs(self) -> Iterator[tuple[bytes, bytes]]:
         """(key before, key after), one pair an entry."""

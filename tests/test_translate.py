@@ -12,6 +12,7 @@ from strategies import PORTS, V4, V6
 
 from halfopen import address
 from halfopen.judge.pairing.addresses import survey
+from halfopen.judge.pairing.connection import Loss
 from halfopen.judge.pairing.match import Matching
 from halfopen.judge.pairing.nat import names_of, tables_of
 from halfopen.judge.pairing.pair import join, prepare
@@ -109,6 +110,18 @@ def test_what_a_published_port_hands_on_leads_elsewhere() -> None:
     db = host("db", space(1, [SERVER], [], (DIALLED, make(CLIENT, 40000, ROUTER, 80))))
     found = joined(web, db)
     assert not found.suspects and found.external == {("web", "192.0.2.1:80"): 1}
+
+
+def test_what_no_route_leads_to_is_gone() -> None:
+    """A pod with a route of its own is no machine elsewhere: its entry stays, its route and its sockets do not."""
+    web = host("web", space(1, [CLIENT], [sock(DIALLED)]))
+    here = space(1, [SERVER], [], (DIALLED, PUBLISHED))
+    assert here.rewrites
+    assert joined(web, host("db", here)).external == {("web", "172.17.0.2:80"): 1}
+    found = joined(web, host("db", replace(here, rewrites=replace(here.rewrites, nowhere=(PRIVATE,)))))
+    (suspect,) = found.suspects
+    assert not found.external and found.gone == {"db"} and suspect.loss is Loss.PLACE_GONE
+    assert suspect.server.places == (NetnsRef("db", 1),) and suspect.server.key == address.mirror(PUBLISHED)
 
 
 def test_whom_a_host_masquerades_is_not_its_own() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import NamedTuple
 
 from halfopen import address
@@ -43,6 +44,16 @@ class EndQuery:
     scope: int = 0
 
 
+class Loss(Enum):
+    """What is known of how an end of a translated connection was lost.
+
+    PLACE_GONE: nobody has the address any more to which its entry leads. ENTRY_GONE: the entry itself is gone.
+    """
+
+    PLACE_GONE = auto()
+    ENTRY_GONE = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class Suspect:
     """A connection whose two ends looked different, or odd, in the dumps.
@@ -55,6 +66,7 @@ class Suspect:
     always if there are none. reason: the code of that doubt in the report, if there is one.
     queue_full: whether the listener of its server's end had a full accept queue in the dump. opening: whether its
     client's end was in SYN_SENT there, so that a table might not show yet where it leads.
+    loss: how an end was lost, as far as translation tells.
     """
 
     client: EndQuery
@@ -69,6 +81,7 @@ class Suspect:
     standins: tuple[EndQuery, ...] = ()
     queue_full: bool = False
     opening: bool = False
+    loss: Loss | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from halfopen import address
 from halfopen.judge.pairing.addresses import AddressMap, shares_link
-from halfopen.judge.pairing.connection import Suspect
+from halfopen.judge.pairing.connection import Loss, Suspect
 from halfopen.judge.pairing.match import Matching
 from halfopen.model import InterfaceAddress, Namespace, NetnsRef, Snapshot, show_connection
 from halfopen.table import Block, Table
@@ -132,7 +132,8 @@ class NatKeys:
     renamed: namespace -> key of a socket there -> the key for the join. real: the inverse, for any namespace.
     owners: synthetic address -> the namespaces that have it. synthetic: an end -> its synthetic address.
     listening: (namespace, port of the listener, port that clients connect to) of published ports.
-    inner: namespace -> its addresses on links of containers. gone: hosts with a container that seems to be gone.
+    inner: namespace -> its addresses on links of containers. nowhere: namespace -> addresses to which it has no route.
+    gone: hosts with a container that seems to be gone. left: keys for the join of connections with such a container.
     """
 
     tables: Tables
@@ -144,7 +145,9 @@ class NatKeys:
     synthetic: dict[tuple[object, ...], bytes] = field(default_factory=dict)
     flows: set[Flow] = field(default_factory=set)
     inner: Mapping[NetnsRef, tuple[InterfaceAddress, ...]] = field(default_factory=dict)
+    nowhere: Mapping[NetnsRef, frozenset[bytes]] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
+    left: set[bytes] = field(default_factory=set)
 
     def add(self, flow: Flow) -> None:
         """Gives the two ends of a flow their key for the join."""
@@ -153,8 +156,8 @@ class NatKeys:
         self.flows.add(flow)
         client, client_port, dialled, port = address.split_key(flow.dialled)
         _, _, server, server_port = address.split_key(flow.arrived)
-        near = self.compared_owners(flow.steps[0].place, client)
-        far = self.compared_owners(flow.steps[-1].place, server)
+        near, near_gone = self.compared_owners(flow.steps[0].place, client)
+        far, far_gone = self.compared_owners(flow.steps[-1].place, server)
         server_key = address.mirror(flow.arrived)
         if near and far:
             client_name = self.synthetic_address(near, client)
@@ -163,6 +166,8 @@ class NatKeys:
             for owners, real, made in ((near, flow.dialled, key), (far, server_key, address.mirror(key))):
                 clash = {self.rename(netns, real, made) for netns in owners} != {made}
                 self.real[made] = (real, replace(flow, ambiguous=True) if clash else flow)
+                if near_gone or far_gone:
+                    self.left.add(made)
             self.listening |= {(netns, server_port, port) for netns in far}
         else:  # the known socket keeps its address; its peer is the one behind the translation, which leads elsewhere
             for netns in near:
@@ -187,14 +192,27 @@ class NatKeys:
         more = {port for _, behind, port in self.listening if behind in ports}
         return (*ports, *sorted(more.difference(ports)))
 
-    def compared_owners(self, netns: NetnsRef, packed: bytes) -> tuple[NetnsRef, ...]:
-        """The namespaces that have an address, as a translating namespace sees it, on the hosts that are compared."""
+    def compared_owners(self, netns: NetnsRef, packed: bytes) -> tuple[tuple[NetnsRef, ...], bool]:
+        """The namespaces that have an address, as a translating namespace sees it, on the hosts that are compared.
+
+        And whether a container had it and is gone: then the translating namespace stands for it.
+        """
         owners = self.tables.addresses.owners_of(netns, packed)
-        if not owners and any(shares_link(own.address, own.prefix, packed) for own in self.inner.get(netns, ())):
+        gone = not owners and self.was_inside(netns, packed)
+        if gone:
             # A container had it, and none has it now: its sockets are gone, and the host may be asked for them.
             self.gone.add(netns.host)
             owners = (netns,)
-        return tuple(owner for owner in owners if owner.host in self.roles)
+        return tuple(owner for owner in owners if owner.host in self.roles), gone
+
+    def was_inside(self, netns: NetnsRef, packed: bytes) -> bool:
+        """Whether an address behind a translation that nobody has can only have been a container's of this host.
+
+        It is on a link with nothing but containers, or no route of the host leads there any more.
+        """
+        return packed in self.nowhere.get(netns, ()) or any(
+            shares_link(own.address, own.prefix, packed) for own in self.inner.get(netns, ())
+        )
 
     def synthetic_address(self, owners: tuple[NetnsRef, ...], *end: object) -> bytes:
         """The synthetic address of an end, always the same for the same owners and end."""
@@ -242,6 +260,7 @@ class NatKeys:
             server=replace(suspect.server, key=server[0]),
             translation=str(client[1]),
             ambiguous=client[1].ambiguous or server[1].ambiguous,
+            loss=Loss.PLACE_GONE if suspect.client.key in self.left else None,
         )
 
 
@@ -255,7 +274,7 @@ def renamed_rows(block: Block, keys: Mapping[bytes, bytes]) -> Iterable[Block]:
 
 def names_of(snapshots: Sequence[Snapshot], tables: Tables, roles: frozenset[str]) -> NatKeys:
     """Keys for the join, for every translated connection that a socket of these hosts has. `roles`: as in `NatKeys`."""
-    keys = NatKeys(tables, roles, inner=inner_addresses(snapshots))
+    keys = NatKeys(tables, roles, inner=inner_addresses(snapshots), nowhere=without_route(snapshots))
     wanted = tables.onward.keys() | {address.mirror(key) for key in tables.back}
     present: set[tuple[NetnsRef, bytes]] = set()
     flows: dict[Flow, None] = {}
@@ -285,6 +304,16 @@ def inner_addresses(snapshots: Iterable[Snapshot]) -> dict[NetnsRef, tuple[Inter
         if snapshot.facts is not None and snapshot.facts.sees_namespaces
         for namespace in snapshot.namespaces
         if namespace.rewrites
+    }
+
+
+def without_route(snapshots: Iterable[Snapshot]) -> dict[NetnsRef, frozenset[bytes]]:
+    """Namespace -> addresses behind its translations to which it has no route."""
+    return {
+        NetnsRef(snapshot.host, namespace.netns): frozenset(namespace.rewrites.nowhere)
+        for snapshot in snapshots
+        for namespace in snapshot.namespaces
+        if namespace.rewrites and namespace.rewrites.nowhere
     }
 
 
