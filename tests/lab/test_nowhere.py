@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from lab.host import Lab, lab
-from lab.nat import Container, forward, nat, pod
+from lab.nat import Container, bridge, container, forward, nat, pod, publish
+from lab.test_counters import APART
 from lab.test_nat import BEHIND, PUBLISHED, Way
 from lab.tool import assert_exactly, check
 
@@ -47,3 +49,44 @@ def test_a_pod_that_is_gone_with_its_route_leaves_its_peers_half_open(where: str
     assert_exactly(report, expected)
     assert code == 1 and report["external"] == []
     assert {one["cause"]["code"] for one in report["findings"]} == {"peer-vanished"}
+
+
+def test_another_life_behind_a_published_port_is_desynchronized(two: Lab) -> None:
+    """The client dials again from its old port, another container takes it, and the port leads to the first again."""
+    bridge(two["db"])
+    first, second = container(two["db"], 2), container(two["db"], 3)
+    publish(two["db"], PUBLISHED, first, BEHIND)
+    client, dial = two["web"].driver(), (two.v4("db"), PUBLISHED)
+    way = Way(client, first.driver(), dial, ("0.0.0.0", BEHIND))
+    pairs = way.connected()
+    old, servers = zip(*pairs, strict=True)
+    client.send(old, 3000)
+    way.server.receive(servers, 3000)
+    time.sleep(APART)
+    (origin,) = client.local(old[:1])
+    client.vanish(old[:1])
+    two["db"].run("conntrack", "-F")
+    two["db"].run("nft", "flush chain inet nat pre")
+    nat(two["db"], f"pre tcp dport {PUBLISHED} dnat ip to {second.v4}:{BEHIND}")
+    twin = second.driver()
+    listener = twin.listen("0.0.0.0", BEHIND, 8)
+    source, port = origin.split(":")
+    again = client.connect(*dial, 1, None, (source, int(port)))
+    twin.vanish(twin.accept(listener, 1))
+    two["db"].run("conntrack", "-F")
+    for one in [*client.local(old[1:]), origin]:
+        two["db"].run(*inserted(one, f"{dial[0]}:{dial[1]}", f"{first.v4}:{BEHIND}"))
+    expected = way.truth("desynchronized", again)
+    code, report = check(two, "--settle", "0.3")
+    assert_exactly(report, expected)
+    assert code == 1 and report["connections"] == len(pairs)
+    assert not [note for note in report["notes"] if "byte counters" in note]
+
+
+def inserted(client: str, dialled: str, target: str) -> list[str]:
+    """The command that makes an entry of connection tracking: what a client dialled is handed to a target."""
+    (source, port), (address, published) = (one.split(":") for one in (client, dialled))
+    words = (
+        f"-I -p tcp -t 3600 --state ESTABLISHED -u ASSURED -s {source} --sport {port} -d {address} --dport {published}"
+    )
+    return ["conntrack", *words.split(), "--dst-nat", target]

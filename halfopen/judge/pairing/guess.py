@@ -222,7 +222,10 @@ class Guesses:
             agreements=Counter(self.matching.agreements) + self.agreements,
             suspects=tuple(suspect for suspect in suspects if suspect is not None),
             external=+external,
-            notes=tuple(f"{plural(count, 'connection')} inferred: {what}{hint}" for what, count in self.notes.items()),
+            notes=(
+                *self.matching.notes,
+                *(f"{plural(count, 'connection')} inferred: {what}{hint}" for what, count in self.notes.items()),
+            ),
         )
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from halfopen import address
 from halfopen.judge.pairing.addresses import AddressMap, shares_link
-from halfopen.judge.pairing.connection import Loss, Suspect
+from halfopen.judge.pairing.connection import BOTH_ESTABLISHED, EndQuery, Loss, Suspect
 from halfopen.judge.pairing.match import Matching
 from halfopen.model import InterfaceAddress, Namespace, NetnsRef, Snapshot, show_connection
 from halfopen.table import Block, Table
@@ -263,6 +263,18 @@ class NatKeys:
             loss=Loss.PLACE_GONE if suspect.client.key in self.left else None,
         )
 
+    def pair(self, key: bytes) -> Suspect | None:
+        """A pair that is established at both ends, by its key for the join. None if more than one way fits."""
+        real, flow = self.real[key]
+        other, mirrored = self.real[address.mirror(key)]
+        if flow.ambiguous or mirrored.ambiguous:
+            return None
+        ends = [
+            EndQuery(self.owners[local_of(made)], known) for made, known in ((key, real), (address.mirror(key), other))
+        ]
+        client, server = ends if real == flow.dialled else ends[::-1]
+        return Suspect(client, server, client_first=True, agreed=BOTH_ESTABLISHED, translation=str(flow))
+
 
 def renamed_rows(block: Block, keys: Mapping[bytes, bytes]) -> Iterable[Block]:
     """The rows of a block, those with a key for the join under it. A block without any stays the object that it was."""
@@ -336,14 +348,16 @@ def translated_ports(tables: Tables, ports: Iterable[int]) -> dict[str, set[int]
 
 
 def restore(matching: Matching, keys: NatKeys) -> Matching:
-    """The matching with the keys that the kernels know. Byte counters are compared only where nothing translates."""
-    plain = frozenset(key for key in matching.established if key not in keys.real)
-    left_out = len(matching.established) - len(plain)
-    note = f"byte counters were not compared for {plural(left_out, 'connection')} that a table translates"
+    """The matching with the keys that the kernels know."""
+    named = [keys.pair(key) for key in sorted(matching.established) if key in keys.real]
+    pairs = tuple(pair for pair in named if pair is not None)
+    left_out = len(named) - len(pairs)
+    note = f"byte counters were not compared for {plural(left_out, 'connection')} with more than one way that fits"
     return replace(
         matching,
         suspects=tuple(map(keys.restored, matching.suspects)),
-        established=plain,
+        established=frozenset(key for key in matching.established if key not in keys.real),
+        translated=pairs,
         notes=(*matching.notes, *([note] if left_out else [])),
         gone=frozenset(keys.gone),
     )
