@@ -12,7 +12,7 @@ from halfopen import __version__, address
 from halfopen.errors import Exit, HostError
 from halfopen.judge.assembly.headline import headline_of
 from halfopen.judge.assembly.policy import SEVERITIES, Policy, failing, is_known, only_inferred, outcome_of
-from halfopen.judge.assembly.run_evidence import Evidence, case_of, host_error, is_by_fallback
+from halfopen.judge.assembly.run_evidence import Evidence, case_of, host_error
 from halfopen.judge.assembly.sections import (
     VERDICTS,
     counters_of,
@@ -34,7 +34,6 @@ from halfopen.plan import CheckPlan
 from halfopen.schema.report import (
     SCHEMA,
     Check,
-    Confidence,
     Outcome,
     Report,
     Tool,
@@ -52,11 +51,11 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     """The report of one check: the evidence that was collected, and what makes it fail -> findings and outcome."""
     other_names = one_name_each(plan, evidence.snapshots)
     plan = under_one_name(plan, other_names)
-    lasting, unjudged, trying = (
+    confirmed, unjudged, trying = (
         held(evidence.matching.suspects, evidence.brackets) if evidence.brackets else Held([], [], [])
     )
-    evidence = replace(evidence, matching=without(evidence.matching, lasting))
-    lasting = [capped(confirmed, evidence) for confirmed in lasting]
+    evidence = replace(evidence, matching=without(evidence.matching, confirmed))
+    lasting, doubts_of_ways = weighed(plan, confirmed, evidence)
     cases = [case_of(confirmed, evidence) for confirmed in lasting]
     explained = with_advice(cases)
     groups, group_numbers = groups_of(explained, plan)
@@ -74,7 +73,8 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     agreeing = sum(count for states, count in evidence.matching.agreeing.items() if states not in LEFTOVERS)
     connections = agreeing + len(findings)
     missing = reasons_incomplete(plan, evidence, names, errors, lasting, unjudged)
-    missing += only_inferred(findings, plan, policy)
+    doubts = dict.fromkeys(confirmed.suspect.doubt or "" for confirmed in lasting if confirmed.candidate is not None)
+    missing += only_inferred(findings, plan, policy, list(doubts))
     fails = bool(failing([finding for finding in findings if is_known(finding)], plan, policy))
     outcome, code = outcome_of(findings, fails, missing)
     rows = matrix(evidence.matching, cases)
@@ -111,8 +111,10 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
         findings=tuple(findings),
         groups=groups,
         notes=(
+            *([DIRECT] if plan.direct and findings else []),
             *notes_on_names(other_names),
             *claimed_twice(lasting),
+            *doubts_of_ways,
             *still_trying(trying),
             *evidence.notes,
             *evidence.matching.notes,
@@ -121,6 +123,7 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
         elapsed_s=evidence.elapsed_s,
         pairs=pairs_of(cases, plan) if len({*plan.clients, *plan.servers}) > 2 else (),
         nat=tuple(plan.nat),
+        direct=plan.direct,
     )
 
 
@@ -162,6 +165,20 @@ def with_advice(cases: Sequence[Case]) -> list[Advised]:
     return [advised(case) for case in cases]
 
 
+def weighed(
+    plan: CheckPlan, lasting: Sequence[Confirmed], evidence: Evidence
+) -> tuple[Sequence[Confirmed], tuple[str, ...]]:
+    """The findings with the confidence that their ways allow, and notes on that. Imported only where there is one."""
+    if not lasting:
+        return lasting, ()
+    from halfopen.judge.assembly.confidence import capped, ways_in_doubt
+    from halfopen.judge.confirm.way import Network
+
+    network = Network(plan, evidence.snapshots, evidence.routing)
+    weighed = [capped(confirmed, evidence, network) for confirmed in lasting]
+    return weighed, ways_in_doubt(weighed, network)
+
+
 def without(matching: Matching, lasting: Sequence[Confirmed]) -> Matching:
     """The matching with confirmed findings no longer counted as agreeing, where their states agree."""
     counts = Tally(matching.agreements)
@@ -182,16 +199,6 @@ def established(matching: Matching, lasting: Sequence[Confirmed]) -> int:
         if confirmed.client and confirmed.server
     ]
     return matching.agreeing.get(BOTH_ESTABLISHED, 0) + pairs.count(BOTH_ESTABLISHED)
-
-
-def capped(confirmed: Confirmed, evidence: Evidence) -> Confirmed:
-    """A finding with its confidence lowered to `observed` where a host was read without exact look-ups."""
-    if confirmed.confidence is not Confidence.PROVEN:
-        return confirmed
-    snapshots = [evidence.snapshots.get(end.host) for end in (confirmed.client_place, confirmed.server_place)]
-    if any(snapshot is not None and is_by_fallback(snapshot) for snapshot in snapshots):
-        return replace(confirmed, confidence=Confidence.OBSERVED)
-    return confirmed
 
 
 def grave_ambiguities(lasting: Sequence[Confirmed], plan: CheckPlan) -> list[str]:
@@ -270,5 +277,7 @@ def stamp(moment: datetime) -> str:
 
 LEFTOVERS = ((State.TIME_WAIT, None), (None, State.TIME_WAIT))
 """Not connections: TIME_WAIT alone is what one end keeps for 60 s after the close (TCP_TIMEWAIT_LEN)."""
+
+DIRECT = "direct: you vouch that nothing between the two translates or answers"
 
 OUTCOMES = [Outcome.FINDINGS, Outcome.INCOMPLETE, Outcome.CLEAN]
