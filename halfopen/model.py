@@ -161,7 +161,9 @@ class Namespace:
     `covered_ports` are the ports the dump was limited to (either side), empty for all.
     `whole` is False where rows may be missing: then an absent row proves nothing.
     `tracked`: entries of its connection tracking, 0 where it has none, None where it is not known.
-    `forwards`: whether it routes packets for others. `rewrites`: what translates here, None where it was not read.
+    `forwards`: whether it routes packets for others. `redirects`: whether connection tracking leads from one of the
+    `covered_ports` to another port, or from another to one of them. `rewrites`: what translates here, None where it was
+    not read.
     """
 
     netns: int | None
@@ -172,6 +174,7 @@ class Namespace:
     whole: bool = True
     tracked: int | None = None
     forwards: bool = False
+    redirects: bool = False
     rewrites: Rewrites | None = None
 
 

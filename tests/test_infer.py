@@ -55,7 +55,7 @@ def test_what_was_said_before_is_said_still() -> None:
     web = snapshot("web", [CLIENT], [sock(key(port)) for port in (40000, 40007)])
     db = snapshot("db", [SERVER], [masked(40000), masked(40007)])
     check = prepare(PLAN, {"web": web, "db": db}, {})
-    found = conclude(check, replace(join(check), notes=("byte counters were not compared",)))
+    found = conclude(check, replace(join(check), notes=("byte counters were not compared",)), {})
     assert found.notes[0] == "byte counters were not compared" and "192.0.2.1" in found.notes[1]
 
 

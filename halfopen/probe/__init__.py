@@ -20,10 +20,10 @@ PARTS = (
     "interfaces",
     "host",
     "columns",
+    "routes",
+    "tracking",
     "dump",
     "look",
-    "tracking",
-    "routes",
     "processes",
     "serve",
 )

@@ -7,20 +7,13 @@ from _collections_abc import Iterator
 
 from halfopen.probe.head import AF_INET, AF_INET6, ROWS, Refused
 from halfopen.probe.interfaces import TRACKED, inner_links
-from halfopen.probe.netlink import (
-    NETLINK_NETFILTER,
-    NETLINK_ROUTE,
-    NLM_F_REQUEST,
-    NLMSG_ERROR,
-    Netlink,
-    attributes,
-    messages,
-)
+from halfopen.probe.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink, attributes, messages
 from halfopen.probe.procfs import read_file
+from halfopen.probe.routes import route_of
 from halfopen.probe.session import Session
 
 CONNTRACK_GET = 0x0101  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET
-RTM_GETROUTE, RTM_GETRULE = 26, 34
+RTM_GETRULE = 34
 PLAIN_RULES = (0, 32766, 32767)  # priorities of the rules that each namespace has (net/ipv4/fib_rules.c)
 NO_WAY = (22, 13, 101, 113)  # EINVAL of a blackhole, EACCES of prohibit, ENETUNREACH, EHOSTUNREACH
 NO_WAY_TYPES = (6, 7, 8)  # RTN_BLACKHOLE, RTN_UNREACHABLE, RTN_PROHIBIT, as older kernels tell it of IPv6
@@ -61,16 +54,33 @@ def translations(session: Session, _: bytes) -> int:
     return total
 
 
-def translated() -> "Iterator[list[tuple[bytes, bytes]]]":
+def redirects(ports: "tuple[int, ...]") -> bool:
+    """Whether an entry of the namespace that we are in leads from one of these ports to another, or from another to it.
+
+    False where that may not be read: HELLO says so.
+    """
+    wanted = {struct.pack(">H", port) for port in ports}
+    try:
+        for pairs in translated((0x20, 0x30)) if wanted else ():
+            for before, after in pairs:
+                if before[-2:] != after[-2:] and not wanted.isdisjoint((before[-2:], after[-2:])):
+                    return True
+    except Refused:
+        pass
+    return False
+
+
+def translated(kinds: "tuple[int, ...]" = (0x10, 0x20, 0x30)) -> "Iterator[list[tuple[bytes, bytes]]]":
     """Connection tracking of the namespace that we are in -> lists of pairs of tuples, of entries that translate.
 
     A pair is the tuple of the first packet as it came and as it went on: source, destination, and their ports. Since
-    5.15 the kernel sorts out the rest; before, it gives all entries to each of the three questions.
+    5.15 the kernel sorts out the rest; before, it gives all entries to each question. `kinds`: which of them, by
+    the bits IPS_SRC_NAT and IPS_DST_NAT: either, or both.
     """
     if int(read_file(TRACKED, 32) or b"0") == 0:
         return
     try:
-        for bits in (0x10, 0x20, 0x30):  # IPS_SRC_NAT, IPS_DST_NAT, both: CTA_STATUS under CTA_STATUS_MASK
+        for bits in kinds:  # CTA_STATUS under CTA_STATUS_MASK
             body = struct.pack("=IHH", 0, 8, 3) + struct.pack(">I", bits) + struct.pack("=HH", 8, 26)
             for data in Netlink(NETLINK_NETFILTER).dump(CONNTRACK_GET, body + struct.pack(">I", 0x30)):
                 yield conntrack_pairs(data)
@@ -114,13 +124,8 @@ def rules(netlink: Netlink) -> "Iterator[int]":
 
 def has_route(netlink: Netlink, address: bytes) -> bool:
     """Whether packets to an address go anywhere."""
-    bits = 8 * len(address)
-    body = struct.pack("=BB10x", AF_INET if bits == 32 else AF_INET6, bits)
-    netlink.send(RTM_GETROUTE, NLM_F_REQUEST, body + struct.pack("=HH", 4 + len(address), 1) + address)  # RTA_DST
-    data = netlink.receive()
-    if struct.unpack_from("=H", data, 4)[0] == NLMSG_ERROR:
-        return -struct.unpack_from("=i", data, 16)[0] not in NO_WAY
-    return data[23] not in NO_WAY_TYPES
+    code, kind, _, _ = route_of(netlink, b"", address, 0)
+    return code not in NO_WAY and kind not in NO_WAY_TYPES
 
 
 def conntrack_pairs(data: memoryview) -> "list[tuple[bytes, bytes]]":

@@ -13,6 +13,8 @@ from lab.test_counters import APART
 from lab.test_nat import BEHIND, PUBLISHED, Way
 from lab.tool import assert_exactly, check
 
+REDIRECTED = 6432
+
 
 @pytest.fixture
 def two(tmp_path: Path) -> Iterator[Lab]:
@@ -81,6 +83,20 @@ def test_another_life_behind_a_published_port_is_desynchronized(two: Lab) -> Non
     assert_exactly(report, expected)
     assert code == 1 and report["connections"] == len(pairs)
     assert not [note for note in report["notes"] if "byte counters" in note]
+
+
+@pytest.mark.parametrize("port", [REDIRECTED, BEHIND])
+def test_a_check_of_one_port_finds_whom_a_redirect_leaves_alone(port: int, two: Lab) -> None:
+    """The server's end is gone, and the client knows it by the other port: no dump of that port shows anything."""
+    nat(two["db"], f"pre tcp dport {REDIRECTED} redirect to :{BEHIND}")
+    dial = two.v4("db"), REDIRECTED
+    way = Way(two["web"].driver(), two["db"].driver(), dial, ("0.0.0.0", BEHIND))
+    clients, servers = zip(*way.connected(), strict=True)
+    expected = way.truth("missing-on-server", list(clients))
+    way.server.vanish(servers)
+    code, report = check(two, "--settle", "0.3", "--port", str(port))
+    assert_exactly(report, expected)
+    assert code == 1
 
 
 def inserted(client: str, dialled: str, target: str) -> list[str]:

@@ -104,10 +104,14 @@ class DumpDecoder:
         self.refused = 0
 
     def add(self, frame: Frame) -> None:
-        """One BLOCK, LISTENERS or TEXT frame, or the FIELDS of the next namespace."""
+        """One BLOCK, LISTENERS or TEXT frame, the FIELDS of the next namespace, or more of those of this one."""
         if frame.type == FIELDS:
-            # Text is bounded over all namespaces.
-            self.spaces.append(Sockets(fields=split_fields(frame.payload), size=self.spaces[-1].size))
+            fields = split_fields(frame.payload)
+            if "netns" in dict(fields):
+                # Text is bounded over all namespaces.
+                self.spaces.append(Sockets(fields=fields, size=self.spaces[-1].size))
+            else:
+                self.spaces[-1].fields += fields
             return
         space = self.spaces[-1]
         self.rows += space.add(frame)
@@ -141,14 +145,16 @@ class DumpDecoder:
         tracked: int | None = None,
         forwards: bool = False,
     ) -> Namespace:
+        redirects = "redirects" in dict(space.fields)
         if parsed := space.parsed_text():
             addresses = with_addresses_of(addresses, parsed.addresses())
-            return replace(parsed.namespace(addresses, self.ports, netns), tracked=tracked, forwards=forwards)
+            namespace = parsed.namespace(addresses, self.ports, netns)
+            return replace(namespace, tracked=tracked, forwards=forwards, redirects=redirects)
         listeners = tuple(socket for socket in space.listeners if not self.ports or socket.port in self.ports)
         table = Table(tuple(space.blocks))
         local = (packed for block in table.blocks for packed in block.locals())
         addresses = with_addresses_of(addresses, chain(local, (socket.address for socket in listeners)))
-        return Namespace(netns, addresses, table, listeners, self.ports, True, tracked, forwards)
+        return Namespace(netns, addresses, table, listeners, self.ports, True, tracked, forwards, redirects)
 
 
 def decode_table(frames: Sequence[Frame], count: int) -> ParsedText | None:
