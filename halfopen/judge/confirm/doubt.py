@@ -73,12 +73,19 @@ class Doubts:
         far = address.show(next(iter(peers))) if len(peers) == 1 else "other addresses"
         self.compared += len(rows)
         few = len(rows) <= CANDIDATES and self.compared <= COMPARISONS
+        if not few and self.is_direct(lone):
+            return lone.suspect
         words = STAND_IN if lone.is_client else HANDED_ON
         return replace(
             lone.suspect,
             doubt=words.format(far=far, local=local, host=rows[0].place.host),
             standins=tuple(EndQuery((row.place,), row.key, row.scope) for row in rows) if few else (),
+            to_the_byte=self.is_direct(lone),
         )
+
+    def is_direct(self, lone: LoneEnd) -> bool:
+        """Whether nothing on the way between the ends can translate or answer unseen."""
+        return why_unproven(lone.suspect, lone.row.place, lone.is_client, self.network) is None
 
     def standins(self, lone: LoneEnd) -> list[EndpointRow]:
         """The rows without an end of their own that may be the other end of a lone one, each once.
@@ -89,7 +96,7 @@ class Doubts:
         peer, and a row that has its own other end may be the one.
         """
         rows = list(self.alone.get((not lone.is_client, lone.server), ()))
-        if why_unproven(lone.suspect, lone.row.place, lone.is_client, self.network) is not None:
+        if not self.is_direct(lone):
             expected = lone.server if lone.is_client else lone.client
             relayed = is_relayed(lone.suspect, lone.row.place, lone.is_client, self.network)
             rows += [row for row in self.index.local.get(expected, ()) if row.outside or relayed]

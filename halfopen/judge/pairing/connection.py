@@ -64,6 +64,7 @@ class Suspect:
     inferred: no table says what translates, it was guessed.
     doubt: why an absent end may exist all the same, in words: if one of `standins` could be it, or always if there
     are none. reason: the code of that doubt in the report, if there is one.
+    to_the_byte: whether a stand-in must fit by its byte counters, because nothing on the way hands on.
     queue_full: whether the listener of its server's end had a full accept queue in the dump. opening: whether its
     client's end was in SYN_SENT there, so that a table might not show yet where it leads.
     loss: how an end was lost, as far as translation tells.
@@ -79,6 +80,7 @@ class Suspect:
     doubt: str | None = None
     reason: Reason | None = None
     standins: tuple[EndQuery, ...] = ()
+    to_the_byte: bool = False
     queue_full: bool = False
     opening: bool = False
     loss: Loss | None = None
