@@ -275,7 +275,7 @@ class Machine:
             Table.of(rows),
             tuple(self.listener(port) for port in self.ports),
             wanted,
-            tracked=len(self.entries),
+            tracked=len(self.entries) + bool(self.redirects),  # the connection that asks is tracked too
             rewrites=Rewrites(b"".join(a + b for a, b in self.entries.items())) if translations else None,
         )
         return Snapshot(self.name, self.facts(), (space,))

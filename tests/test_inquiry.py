@@ -31,7 +31,7 @@ from halfopen.judge.questions import (
 )
 from halfopen.model import Absence, Observation, Socket
 from halfopen.plan import CheckPlan
-from halfopen.schema.report import Check, Confidence, Finding, Outcome
+from halfopen.schema.report import Check, Confidence, Finding, Outcome, Reason
 from halfopen.tcp import State, Timer
 
 CRITICAL = {"missing-on-server", "missing-on-client", "handshake-stuck", "desynchronized", "stalled"}
@@ -81,7 +81,7 @@ def test_a_suspect_that_a_look_clears_costs_one_round() -> None:
 
     hosts.meanwhile = meanwhile
     found = check(hosts, ALL)
-    assert hosts.order == ["Dump", "Baseline", *ROUND, "ByteCounts"]
+    assert hosts.order == ["Dump", "Translations", "Baseline", *ROUND, "ByteCounts"]
     assert (found.outcome, found.exit_code) == (Outcome.CLEAN, 0)
 
 
@@ -90,8 +90,8 @@ def test_what_lasts_is_looked_at_twice_and_explained() -> None:
     happenings.server_vanishes(scene, 0)
     hosts = SimulatedHosts(scene.world)
     found = check(hosts, ALL)
-    last = ["Routes", "Explain"]
-    assert hosts.order == ["Dump", "Baseline", *ROUND, "Dump", "ByteCounts", *ROUND, "Pause", *ROUND, *last]
+    again = ["Dump", "Translations", "Routes", "ByteCounts"]
+    assert hosts.order == ["Dump", "Translations", "Baseline", *ROUND, *again, *ROUND, "Pause", *ROUND, "Explain"]
     assert verdicts(found) == ["missing-on-server"] and found.exit_code == 1
     assert found.findings[0].confidence is Confidence.PROVEN
 
@@ -301,7 +301,7 @@ for name in ("AF_INET", "AF_INET6", "inet_pton", "inet_ntop"):
 
 import halfopen.judge.confirm.way
 import halfopen.judge.inquiry
-import halfopen.judge.assembly.advised, halfopen.judge.confirm.doubt
+import halfopen.judge.assembly.advised, halfopen.judge.assembly.confidence, halfopen.judge.confirm.doubt
 import halfopen.judge.pairing.guess, halfopen.judge.pairing.nat
 from happenings import FAULTS, Scene
 from simulated_answers import SimulatedHosts, check
@@ -419,6 +419,10 @@ def judge(scene: Scene, plan: CheckPlan, began: float, hosts: SimulatedHosts, fo
         assert found.exit_code == 1
     elif broke_off:
         assert (found.exit_code, found.outcome) == (3, Outcome.INCOMPLETE)
+    elif found.unjudged:
+        # What went from one verdict to another while it was looked at, or could not be looked at any more.
+        reasons = {Reason.CHANGING, Reason.NOT_SHOWN_BY_SOURCE} if hosts.over else {Reason.CHANGING}
+        assert (ill or hosts.over) and found.exit_code == 3 and {row.reason for row in found.unjudged} <= reasons
     elif quiet and not hosts.over:
         assert found.exit_code == 0 and (ill or found.outcome is Outcome.CLEAN)
     else:

@@ -140,15 +140,20 @@ def packed_address(value: bytes, cipher: Cipher) -> bytes:
     return cipher.address(value)
 
 
+def link_address(value: bytes, cipher: Cipher) -> bytes:
+    """A link-layer address, of any length."""
+    return cipher.digest("link", value, len(value)) if value else b""
+
+
+def packed_addresses(value: Sequence[bytes], cipher: Cipher) -> tuple[bytes, ...]:
+    """Packed addresses -> others."""
+    return tuple(map(cipher.address, value))
+
+
 def key(value: bytes, cipher: Cipher) -> bytes:
     """A key with both addresses replaced; the ports stay."""
     local, local_port, peer, peer_port = address.split_key(value)
     return address.make_key(cipher.address(local), local_port, cipher.address(peer), peer_port)
-
-
-def link_layer(value: bytes, cipher: Cipher) -> bytes:
-    """A link-layer address of any length; one that is all zeros is none."""
-    return cipher.digest("link", value, len(value)) if any(value) else value
 
 
 def keys_of(width: int) -> Callable[[bytes, Cipher], bytes]:
@@ -229,10 +234,7 @@ HOW: dict[tuple[str, str], Callable[[Any, Cipher], Any]] = {
     ("SavedRoute", "local"): packed_address,
     ("SavedRoute", "peer"): packed_address,
     ("Route", "gateway"): packed_address,
-    ("Route", "neighbour"): link_layer,
-    ("Link", "address"): link_layer,
-    ("Link", "name"): named("link"),
-    ("Link", "kind"): keep,
+    ("Route", "neighbour"): link_address,
     ("Said", "message"): sentence,
     ("Said", "hint"): nothing,
     ("Run", "id"): keep,
@@ -251,6 +253,11 @@ HOW: dict[tuple[str, str], Callable[[Any, Cipher], Any]] = {
     ("HostFacts", "uid"): user,
     ("HostFacts", "gaps"): sentences,
     ("InterfaceAddress", "address"): packed_address,
+    ("LocalRoute", "address"): packed_address,
+    ("Link", "name"): named("link"),
+    ("Link", "address"): link_address,
+    ("Link", "kind"): keep,
+    ("Reach", "owner"): user,
     ("ListenSocket", "address"): packed_address,
     ("ListenSocket", "uid"): user,
     ("SavedObservation", "key"): key,
@@ -258,6 +265,7 @@ HOW: dict[tuple[str, str], Callable[[Any, Cipher], Any]] = {
     ("Socket", "uid"): user,
     ("Rewrites", "narrow"): keys_of(address.V4_KEY),
     ("Rewrites", "wide"): keys_of(address.V6_KEY),
+    ("Rewrites", "nowhere"): packed_addresses,
     ("Process", "name"): named("process"),
     ("Process", "command"): nothing,
     ("Process", "unit"): named("unit"),

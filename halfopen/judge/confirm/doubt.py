@@ -15,6 +15,7 @@ from halfopen.judge.pairing.connection import EndQuery, Suspect
 from halfopen.judge.pairing.guess import Inferred
 from halfopen.judge.pairing.lone_end import Endpoint, EndpointRow, LoneEnd, RowIndex
 from halfopen.judge.pairing.match import Matching
+from halfopen.judge.pairing.reach import NOT_ENTERED, unentered_of
 from halfopen.model import NetnsRef, Snapshot
 from halfopen.schema.report import Reason
 
@@ -51,6 +52,8 @@ class Doubts:
         suspect = lone.suspect
         missing = suspect.server if lone.is_client else suspect.client
         hidden = [netns.host for netns in missing.places if is_hidden(self.network.snapshots[netns.host])]
+        if host := self.not_entered(missing):
+            return replace(suspect, doubt=NOT_ENTERED.format(host=host), reason=Reason.NAMESPACE_NOT_ENTERED)
         unread = [name for name in self.network.plan.nat if not is_read(self.network.snapshots.get(name))]
         if unread:
             return replace(suspect, doubt=UNREAD.format(host=unread[0]), reason=Reason.NOT_SHOWN_BY_SOURCE)
@@ -59,6 +62,20 @@ class Doubts:
                 return replace(suspect, doubt=UNTOLD.format(host=hidden[0]), reason=Reason.NOT_SHOWN_BY_SOURCE)
             return replace(suspect, doubt=HIDDEN.format(host=hidden[0]), reason=Reason.NAMESPACE_NOT_ENTERED)
         return self.with_standins(lone)
+
+    def not_entered(self, missing: EndQuery) -> str | None:
+        """The host of a missing end that may be in a namespace which was not entered, and is not in the host's own."""
+        packed = address.split_key(missing.key)[0]
+        for netns in missing.places:
+            snapshot = self.network.snapshots[netns.host]
+            own = snapshot.namespaces[0]
+            if (
+                netns.netns == own.netns
+                and unentered_of(snapshot)
+                and packed not in {row.address for row in own.addresses}
+            ):
+                return netns.host
+        return None
 
     def with_standins(self, lone: LoneEnd) -> Suspect:
         """The suspect with the sockets that could be its missing end behind a translation; as it is if there are none.
@@ -73,13 +90,20 @@ class Doubts:
         far = address.show(next(iter(peers))) if len(peers) == 1 else "other addresses"
         self.compared += len(rows)
         few = len(rows) <= CANDIDATES and self.compared <= COMPARISONS
+        if not few and self.is_direct(lone):
+            return lone.suspect
         words = STAND_IN if lone.is_client else HANDED_ON
         return replace(
             lone.suspect,
             doubt=words.format(far=far, local=local, host=rows[0].place.host),
             reason=Reason.TRANSLATION_GONE,
             standins=tuple(EndQuery((row.place,), row.key, row.scope) for row in rows) if few else (),
+            to_the_byte=self.is_direct(lone),
         )
+
+    def is_direct(self, lone: LoneEnd) -> bool:
+        """Whether nothing on the way between the ends can translate or answer unseen."""
+        return why_unproven(lone.suspect, lone.row.place, lone.is_client, self.network) is None
 
     def standins(self, lone: LoneEnd) -> list[EndpointRow]:
         """The rows without an end of their own that may be the other end of a lone one, each once.
@@ -90,7 +114,7 @@ class Doubts:
         peer, and a row that has its own other end may be the one.
         """
         rows = list(self.alone.get((not lone.is_client, lone.server), ()))
-        if why_unproven(lone.suspect, lone.row.place, lone.is_client, self.network) is not None:
+        if not self.is_direct(lone):
             expected = lone.server if lone.is_client else lone.client
             relayed = is_relayed(lone.suspect, lone.row.place, lone.is_client, self.network)
             rows += [row for row in self.index.local.get(expected, ()) if row.outside or relayed]
