@@ -180,8 +180,10 @@ def judge_suspect(suspect: Suspect, brackets: Sequence[Bracket], found: Held) ->
     elif changed is not None:
         found.unjudged.append(changed)
     elif rounds.is_blind or rounds.verdict is None:
-        reason = suspect.reason or Reason.NOT_SHOWN_BY_SOURCE
-        found.unjudged.append(Unjudged(suspect, suspect.doubt, reason, survivor))
+        # What could be the missing end makes a finding inferred; where there is none, a look is missing.
+        told = suspect.doubt is not None and not suspect.standins
+        reason = (suspect.reason if told else None) or Reason.NOT_SHOWN_BY_SOURCE
+        found.unjudged.append(Unjudged(suspect, suspect.doubt if told else None, reason, survivor))
     elif rounds.verdict is Verdict.HALF_CLOSED and rounds.flows():
         return  # one direction was closed, and the other one is in use
     elif rounds.verdict in ALONE and opened_since(suspect, rounds):
