@@ -242,8 +242,8 @@ CONFIDENCES: dict[Confidence, str] = {
     Confidence.OBSERVED: "The rounds agree, but the identity of a socket is not proven: a host gave no cookies "
     "(sockets read from /proc/net/tcp, or from pasted text), so it rests on addresses, ports and, where there is one, "
     "the inode.",
-    Confidence.INFERRED: "One moment only (`--rounds 1`, or one snapshot of each host), so nothing shows that it "
-    "lasts; or a translation on the way was guessed, because no table that was read says what translates there.",
+    Confidence.INFERRED: "One moment only (`--rounds 1`, or one moment of each host in files), so nothing shows that it "
+    "lasts; or files that were not taken at the same time; or a translation on the way was guessed, because no table that was read says what translates there.",
 }
 
 REASONS: dict[Reason, str] = {
