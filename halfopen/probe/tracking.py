@@ -7,9 +7,9 @@ from _collections_abc import Iterator
 
 from halfopen.probe.head import AF_INET, AF_INET6, ROWS, Refused
 from halfopen.probe.interfaces import TRACKED, inner_links
+from halfopen.probe.links import route_of
 from halfopen.probe.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink, attributes, messages
 from halfopen.probe.procfs import read_file
-from halfopen.probe.links import route_of
 from halfopen.probe.session import Session
 
 CONNTRACK_GET = 0x0101  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET
