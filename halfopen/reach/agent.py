@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 
 from halfopen import probe
 from halfopen.errors import ErrorCode, HostError, UsageError
-from halfopen.evidence.probe import frames, wire
+from halfopen.evidence.probe import asked, frames, wire
 from halfopen.model import (
+    AskQuery,
     Collector,
     HostFacts,
     InterfaceAddress,
@@ -30,6 +31,7 @@ from halfopen.model import (
     NetnsRef,
     Observation,
     Process,
+    Reply,
     Rewrites,
     Snapshot,
 )
@@ -76,21 +78,21 @@ class Agent:
     session: bytes | None = field(init=False, default=None)  # the key of the SSH connection that led here
     involved: set[int] = field(init=False, default_factory=set)
 
-    def start(self, ports: Sequence[int], wait: bool = False) -> None:
-        """Sends the probe with the first questions of a check: HELLO and a dump."""
-        self.begin(request(wire.DUMP, pack_ports(ports)), wait)
+    def start(self, ports: Sequence[int], wait: bool = False, asking: bool = False) -> None:
+        """Sends the probe with the first questions of a check: HELLO and a dump. `asking`: it may be told to `ask`."""
+        self.begin(request(wire.DUMP, pack_ports(ports)), wait, probe.ASKING if asking else ())
 
-    def begin(self, questions: bytes, wait: bool = False, survey: bool = False) -> None:
+    def begin(self, questions: bytes, wait: bool = False, more: tuple[str, ...] = ()) -> None:
         """Sends the probe, HELLO and the first questions in one go, so that a slow network costs one round trip.
 
         `wait`: send nothing before the interpreter has said that it reads, for a shell that reads ahead.
-        `survey`: with the parts that answer what a check never asks.
+        `more`: the parts of the probe that answer what not every check asks.
         """
         nonce = os.urandom(8)
         self.reader = frames.FrameReader(nonce)
         if wait:
             self._await_ready()
-        source = zlib.compress(probe.source(survey), 9)
+        source = zlib.compress(probe.source(more), 9)
         # Blank lines first: a login script that reads a line of stdin takes one of them instead of the head.
         self._send_all(b"\n" * 4 + b"%d\n" % len(source) + source + nonce + request(wire.HELLO) + questions)
 
@@ -112,8 +114,8 @@ class Agent:
             for netns, group in groupby(wanted, key=lambda lookup: self._netns(lookup.place)):
                 sights.update(look_in(self.host, list(group), partial(self._table, netns)).sights)
             return Look(self.host, sights)
-        asked = (wire.encode_look(lookup.key, lookup.scope, self._netns(lookup.place)) for lookup in wanted)
-        self._ask(wire.LOOK, b"".join(asked))
+        lookups = (wire.encode_look(lookup.key, lookup.scope, self._netns(lookup.place)) for lookup in wanted)
+        self._ask(wire.LOOK, b"".join(lookups))
         parts, count = self._answer(wire.LOOK)
         found = wire.decode_looks(parts, count, [lookup.key for lookup in wanted])
         sights = {(lookup.place, lookup.key): sight for lookup, sight in zip(wanted, found, strict=True)}
@@ -156,9 +158,16 @@ class Agent:
         parts, count = self._answer(wire.OWNERS)
         return wire.decode_owners(frames.decode_fields(parts, count))
 
+    def ask(self, wanted: Sequence[AskQuery], seconds: float) -> tuple[list[Reply], dict[int, Process]]:
+        """Asks through these sockets whether anybody answers, within so many seconds; and who holds them, by inode."""
+        self._ask(asked.ASK, asked.encode_question(wanted, seconds))
+        parts, count = self._answer(asked.ASK)
+        fields = frames.decode_fields(parts, count)
+        return asked.decode(fields, len(wanted)), wire.decode_owners(fields)[0]
+
     def ask_survey(self, verb: int, payload: bytes = b"", wait: bool = False) -> tuple[list[frames.Frame], int]:
         """In place of `start` and `first_look`: HELLO and one question of the survey, and its answer undecoded."""
-        self.begin(request(verb, payload), wait, survey=True)
+        self.begin(request(verb, payload), wait, probe.SURVEY)
         self._greet()
         return self._answer(verb)
 
