@@ -275,6 +275,15 @@ class Reply:
     after: TcpInfo | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class AskedEnd:
+    """An end of a connection that was to be asked, and what became of it."""
+
+    place: NetnsRef
+    key: bytes
+    reply: Reply
+
+
 def show_connection(key: bytes) -> str:
     """`10.0.1.5:40312 -> 10.0.2.9:5432` for the end whose key it is."""
     local, local_port, peer, peer_port = address.split_key(key)

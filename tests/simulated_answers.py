@@ -13,6 +13,7 @@ from halfopen.errors import ErrorCode, HostError
 from halfopen.judge.assembly.check import analyse
 from halfopen.judge.assembly.policy import Policy
 from halfopen.judge.inquiry import (
+    Ask,
     Baseline,
     ByteCounts,
     Dump,
@@ -28,7 +29,7 @@ from halfopen.judge.inquiry import (
     inquire,
 )
 from halfopen.judge.pairing.byte_counters import Counts, counts_in
-from halfopen.model import Look, NetnsRef, Process, Snapshot
+from halfopen.model import Look, NetnsRef, Process, Reply, Snapshot
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Check
 from halfopen.table import CountBlock
@@ -143,6 +144,19 @@ class SimulatedHosts:
                     found.append(Look(name, {(one.place, one.key): host.sight(one.key) for one in wanted}))
             except HostError as error:
                 found.append(Look(name, {}, error))
+        return found
+
+    def ask(self, question: Ask) -> Mapping[str, tuple[Sequence[Reply], Mapping[int, Process]]]:
+        self.asked.append(question)
+        found: dict[str, tuple[Sequence[Reply], Mapping[int, Process]]] = {}
+        for name, wanted in question.wanted.items():
+            if name in self.over:
+                continue
+            try:
+                with self.talk(name, question) as host:
+                    found[name] = [host.ask(one.key, one.inode) for one in wanted], {}
+            except HostError:
+                continue
         return found
 
     def explain(self, question: Explain) -> Mapping[str, Explanation]:

@@ -198,7 +198,9 @@ CHECK_VALUES = {
     "allow": '["half-closed"]',
     "max": "{ half-closed = 1 }",
     "require_connections": "1",
+    "ask": '"suspects"',
 }
+REFUSED_OF_CHECKS = {"ask"}
 
 
 @pytest.fixture
@@ -265,7 +267,11 @@ def test_which_keys_of_a_host_a_strangers_file_may_set(
 def test_which_keys_of_a_check_a_strangers_file_may_set(key: str, home: Path, tmp_path: Path) -> None:
     lines = {"client": '"own"', "server": '"own"'} | {key: CHECK_VALUES[key]}
     text = '[hosts.own]\naddress = "x"\n[checks.c]\n' + "".join(f"{one} = {lines[one]}\n" for one in lines)
-    assert set(from_everywhere(text, home, tmp_path).values()) == {None}
+    said = from_everywhere(text, home, tmp_path)
+    refused = {origin: why for origin, why in said.items() if why}
+    strange = said.keys() - {"named", "own"} if key in REFUSED_OF_CHECKS else set()
+    assert refused.keys() == strange
+    assert all(f"checks.c.{key} = " in why or f"checks.c.{key} is not taken" in why for why in refused.values())
 
 
 def test_the_tables_of_what_a_stranger_may_set_have_every_key() -> None:

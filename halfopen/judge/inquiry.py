@@ -13,6 +13,7 @@ only then are kernel counters and processes read:
     Dump, Translations                                again, if a lone end is left: where is its other end by now
     ByteCounts                                        do the byte counters of the others contradict each other
     Look, Look, Look; Pause; Look, Look, Look; ...    what lasts: first ends, second ends, first ends
+    LookUp, Ask, Look, Look, Look                     where a check says `ask`: who answers what lasts (see `asked`)
     Explain                                           kernel counters after the looks, and processes
 """
 
@@ -31,8 +32,8 @@ from halfopen.judge.pairing.byte_counters import CountQuery, Counts, asks, widen
 from halfopen.judge.pairing.connection import Suspect
 from halfopen.judge.pairing.match import Matching
 from halfopen.judge.pairing.pair import Extra, Prepared, conclude, join, may_translate, prepare, wider_ports
-from halfopen.model import Collector, Look, Lookup, NetnsRef, Process, Snapshot
-from halfopen.plan import CheckPlan
+from halfopen.model import AskQuery, Collector, Look, Lookup, NetnsRef, Process, Reply, Snapshot
+from halfopen.plan import ASK_LEVELS, CheckPlan
 
 T = TypeVar("T")
 Snapshots = Mapping[str, Snapshot]
@@ -64,6 +65,7 @@ class Answerer(Protocol):
     def byte_counts(self, question: ByteCounts) -> Mapping[str, tuple[Counts, HostError | None]]: ...
     def pause(self, question: Pause) -> bool: ...
     def look(self, question: LookUp) -> Sequence[Look]: ...
+    def ask(self, question: Ask) -> Mapping[str, tuple[Sequence[Reply], Mapping[int, Process]]]: ...
     def explain(self, question: Explain) -> Mapping[str, Explanation]: ...
 
 
@@ -159,6 +161,19 @@ class LookUp(Question[Sequence[Look]]):
 
 
 @dataclass(frozen=True, slots=True)
+class Ask(Question[Mapping[str, tuple[Sequence[Reply], Mapping[int, Process]]]]):
+    """Asking these sockets, host by host, by keepalive probes whether anybody answers: all that ever changes anything.
+
+    The answer: host -> replies in the order asked, and the processes that hold them, by inode.
+    """
+
+    wanted: Mapping[str, Sequence[AskQuery]]
+
+    def put(self, answerer: Answerer) -> Mapping[str, tuple[Sequence[Reply], Mapping[int, Process]]]:
+        return answerer.ask(self)
+
+
+@dataclass(frozen=True, slots=True)
 class Explain(Question[Mapping[str, Explanation]]):
     """Kernel counters after the looks, and the processes that hold these inodes, host by host.
 
@@ -227,7 +242,11 @@ def inquire(
         suspects, used = through(matching.suspects, brackets[: plan.rounds])
         left_over = replace(matching, suspects=tuple(suspects))
         evidence.append(Evidence(snapshots, left_over, used, counts=counts, suspected=len(matching.suspects)))
-    hosts = yield from explained(evidence, snapshots, before, places_of(matchings))
+    owners: Mapping[str, Mapping[int, Process]] = {}
+    if any(plan.ask != ASK_LEVELS[0] for plan in plans):
+        before = before or (yield from put(Baseline(tuple(snapshots), places_of(matchings))))
+        evidence, owners = yield from asked(found.checks, evidence, len(brackets))
+    hosts = yield from explained(evidence, snapshots, before, places_of(matchings), owners)
     return Inquired(tuple(replace(check, hosts=of_check(hosts, check)) for check in evidence), hosts)
 
 
@@ -381,19 +400,41 @@ def bracket(suspects: Sequence[Suspect], number: int) -> Asking[Bracket]:
     return Bracket(before, between, after, {**errors, **errors_between, **errors_after})
 
 
+def asked(
+    checks: Sequence[Prepared], evidence: Sequence[Evidence], number: int
+) -> Asking[tuple[list[Evidence], Mapping[str, Mapping[int, Process]]]]:
+    """The evidence of the checks with what asking through connections brought, for those that say so.
+
+    Also host -> the processes that hold what was asked, by inode: a RST may end them. `number`: of the next round.
+    """
+    from halfopen.judge.assembly.course import agreeing_pairs, course_of  # which most runs have no use for
+
+    pairs = [agreeing_pairs(check, one) for check, one in zip(checks, evidence, strict=True)]
+    first = questions(list(dict.fromkeys(suspect for some in pairs for suspect in some)), second=False)
+    looks, _ = merge((yield from put(LookUp(number, Position.BEFORE, first)))) if first else ({}, {})
+    course = course_of(checks, evidence, pairs, looks)
+    answers = (yield from put(Ask(course.queries))) if course.queries else {}
+    course = course.answered({host: replies for host, (replies, _) in answers.items()})
+    look = (yield from bracket(course.dead, number)) if course.dead else None
+    return course.evidence(evidence, look), {host: processes for host, (_, processes) in answers.items()}
+
+
 def explained(
     evidence: Sequence[Evidence],
     snapshots: Snapshots,
     before: Mapping[str, KernelState],
     places: frozenset[NetnsRef],
+    owners: Mapping[str, Mapping[int, Process]],
 ) -> Asking[dict[str, HostEvidence]]:
     """The evidence of every host with an end of a suspect: kernel counters, and the processes that findings name.
 
-    before: host -> its counters before the looks. places: the namespaces with a suspect end.
+    before: host -> its counters before the looks. places: the namespaces with a suspect end. owners: host -> processes
+    that are known already, by inode.
     """
-    names = sorted({name for check in evidence for name in involved(check.matching.suspects)})
+    names = sorted({name for check in evidence for name in involved(check.suspects)})
     if not names:
         return {}
+    places |= {place for check in evidence for found in check.asked.silent for place in found.places}
     inodes: dict[str, set[int]] = {name: set() for name in names}
     for check in evidence:
         for name, found in wanted_inodes(check.matching.suspects, check).items():
@@ -409,7 +450,7 @@ def explained(
             first.counters if first else {},
             last.kernel.counters if last.kernel else {},
             latest.sysctls,
-            last.owners,
+            {**owners.get(name, {}), **last.owners},
             last.holders,
         )
     return hosts
@@ -417,7 +458,7 @@ def explained(
 
 def of_check(hosts: Mapping[str, HostEvidence], check: Evidence) -> dict[str, HostEvidence]:
     """The hosts that have an end of a suspect of one check, or would have it."""
-    names = involved(check.matching.suspects)
+    names = involved(check.suspects)
     return {name: host for name, host in hosts.items() if name in names}
 
 

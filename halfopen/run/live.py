@@ -13,6 +13,7 @@ from halfopen.judge.assembly.check import analyse, notes_of, report_of
 from halfopen.judge.assembly.policy import Policy
 from halfopen.judge.inquiry import (
     Answerer,
+    Ask,
     Baseline,
     ByteCounts,
     Dump,
@@ -28,7 +29,7 @@ from halfopen.judge.inquiry import (
     inquire,
 )
 from halfopen.judge.pairing.byte_counters import WIDE_LIMIT, CountQuery, Counts, counts_in
-from halfopen.model import Look, NetnsRef
+from halfopen.model import Look, NetnsRef, Process, Reply
 from halfopen.run.fleet import Fleet
 from halfopen.run.host_link import HostLink
 from halfopen.schema.report import Report
@@ -73,6 +74,12 @@ class LiveHosts:
     def look(self, question: LookUp) -> Sequence[Look]:
         """One look at each host."""
         return self.fleet.looks(question.wanted)
+
+    def ask(self, question: Ask) -> Mapping[str, tuple[Sequence[Reply], Mapping[int, Process]]]:
+        """What became of asking each host's sockets, all hosts at once."""
+        number = sum(map(len, question.wanted.values()))
+        self.fleet.say(f"asking through {plural(number, 'connection')} whether anybody answers")
+        return self.fleet.ask_through(question.wanted)
 
     def explain(self, question: Explain) -> Mapping[str, Explanation]:
         """Counters now, and the processes that hold the inodes."""

@@ -12,6 +12,7 @@ from halfopen.judge.assembly.check import analyse, notes_of
 from halfopen.judge.assembly.policy import Policy
 from halfopen.judge.confirm.dumps import Moment, how_compared, in_tables, number_of_moments
 from halfopen.judge.inquiry import (
+    Ask,
     Baseline,
     ByteCounts,
     Dump,
@@ -27,7 +28,7 @@ from halfopen.judge.inquiry import (
     inquire,
 )
 from halfopen.judge.pairing.byte_counters import WIDE_LIMIT, Counts
-from halfopen.model import Look
+from halfopen.model import Look, Process, Reply
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Check
 
@@ -89,6 +90,10 @@ class Recorded:
             found.append(Look(name, unpack_sights(name, sights), snapshot.error))
         return found
 
+    def ask(self, _: Ask) -> Mapping[str, tuple[Sequence[Reply], Mapping[int, Process]]]:
+        """Nothing: what is in a file cannot be asked any more."""
+        return {}
+
     def explain(self, question: Explain) -> Mapping[str, Explanation]:
         """Counters of after the looks, and processes."""
         return {name: self.after[name] for name in question.inodes if name in self.after}
@@ -115,6 +120,7 @@ def recorded(files: Mapping[str, Saved]) -> Recorded:
 def judge_saved(files: Mapping[str, Saved], plan: CheckPlan, policy: Policy, elapsed_s: float | None = None) -> Check:
     """The judgement over snapshot files, as the run did it that they come from. `files`: those of the plan's hosts."""
     answers = recorded(files)
+    plan = replace(plan, ask="never")  # what is in files cannot be asked any more
     extra = {name: [address.parse(text) for text in saved.addresses] for name, saved in files.items()}
     inquiry = inquire([plan], dict.fromkeys(files, ()), extra, None if answers.counts else WIDE_LIMIT)
     (evidence,) = drive(inquiry, answers).evidence

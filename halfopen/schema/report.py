@@ -64,6 +64,14 @@ class Reason(StrEnum):
     NAMESPACE_NOT_ENTERED = "namespace-not-entered"
 
 
+class Answer(StrEnum):
+    """What an end was answered that was asked by a keepalive probe (`--ask`)."""
+
+    RST = "rst"  # nobody holds the other end, and this one has ended
+    ACKNOWLEDGED = "acknowledged"  # somebody holds it
+    SILENCE = "silence"  # no try was answered
+
+
 class CauseCode(StrEnum):
     """Why a connection is as it is."""
 
@@ -342,6 +350,18 @@ class Command(Struct, frozen=True):
     argv: tuple[str, ...]
 
 
+class Question(Struct, frozen=True):
+    """An end on `host` that was asked by keepalive probes, so many (`probes`), and its answer.
+
+    `ended`: the answer was a RST, so the kernel has ended this end, and its program gets ECONNRESET.
+    """
+
+    host: str
+    answer: Answer
+    probes: int
+    ended: bool
+
+
 class Finding(Struct, frozen=True):
     """One connection that lasts in a state that is wrong.
 
@@ -350,7 +370,7 @@ class Finding(Struct, frozen=True):
     correspond, None where they are the same. `cause`: None where none was sought, `other_causes`: those that fit as
     well. `outlook`: None where nothing tells. `remedies` is prose; what is to be typed stands in `commands`. `allowed`:
     it is named in `allow`, so it is shown but counts for nothing. `group`: its index in the `groups` of the check, None
-    where it is in none.
+    where it is in none. `asked`: those of its ends that were asked and answered, or not; none unless `--ask` said so.
     """
 
     id: str
@@ -368,6 +388,7 @@ class Finding(Struct, frozen=True):
     commands: tuple[Command, ...] = ()
     allowed: bool = False
     group: int | None = None
+    asked: tuple[Question, ...] = ()
 
 
 class Group(Struct, frozen=True):

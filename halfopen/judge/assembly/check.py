@@ -25,6 +25,8 @@ from halfopen.judge.assembly.sections import (
     pairs_of,
     unjudged_rows,
 )
+from halfopen.judge.confirm.asked import judged
+from halfopen.judge.confirm.asked import notes as asked_notes
 from halfopen.judge.confirm.bracket import Confirmed, Unjudged, held
 from halfopen.judge.pairing.connection import BOTH_ESTABLISHED, agreement_of
 from halfopen.judge.pairing.match import Matching
@@ -53,8 +55,9 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     other_names = one_name_each(plan, evidence.snapshots)
     plan = under_one_name(plan, other_names)
     lasting, unjudged = held(evidence.matching.suspects, evidence.brackets) if evidence.brackets else ([], [])
-    evidence = replace(evidence, matching=without(evidence.matching, lasting))
     lasting = [capped(confirmed, evidence) for confirmed in lasting]
+    lasting, unjudged = judged(lasting, unjudged, evidence.asked)
+    evidence = replace(evidence, matching=without(evidence.matching, lasting))
     cases = [case_of(confirmed, evidence) for confirmed in lasting]
     diagnoses = diagnosed(cases)
     groups, group_numbers = groups_of(cases, diagnoses, plan)
@@ -109,6 +112,7 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
         notes=(
             *notes_on_names(other_names),
             *claimed_twice(lasting),
+            *asked_notes(evidence.asked),
             *evidence.notes,
             *evidence.matching.notes,
             *(missing if outcome is Outcome.FINDINGS else ()),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from halfopen.errors import HostError
+from halfopen.judge.confirm.asked import Asked, judged
 from halfopen.judge.confirm.bracket import Bracket, Confirmed, held
 from halfopen.judge.diagnosis.case import Case, HostEvidence, listener_of
 from halfopen.judge.pairing.byte_counters import Counts
@@ -21,7 +22,8 @@ class Evidence:
     hosts: what was read after the looks, for each host with an end of a suspect. notes: what a reader should know about
     how it was read, a sentence each. elapsed_s: seconds from the first question to the last answer, None if unknown.
     counts: byte counters, by namespace. missing: why "clean" cannot be said, beyond what snapshots and brackets show.
-    suspected: connections that looked wrong in the dumps, before the brackets.
+    suspected: connections that looked wrong in the dumps, before the brackets. asked: what asking through connections
+    brought.
     """
 
     snapshots: Mapping[str, Snapshot]
@@ -33,6 +35,12 @@ class Evidence:
     counts: Counts = field(default_factory=dict)
     missing: Sequence[str] = ()
     suspected: int = 0
+    asked: Asked = field(default_factory=Asked)
+
+    @property
+    def suspects(self) -> tuple[Suspect, ...]:
+        """Those that the rounds did not clear, and pairs that turned out to be dead when they were asked."""
+        return (*self.matching.suspects, *(confirmed.suspect for confirmed in self.asked.silent))
 
 
 def case_of(confirmed: Confirmed, evidence: Evidence) -> Case:
@@ -61,7 +69,7 @@ def host_error(name: str, evidence: Evidence) -> HostError | None:
 def wanted_inodes(suspects: Sequence[Suspect], evidence: Evidence) -> dict[str, set[int]]:
     """Host -> inodes of the sockets of findings and of their listeners: those whose processes the report names."""
     inodes: dict[str, set[int]] = {}
-    lasting, _ = held(suspects, evidence.brackets)
+    lasting, _ = judged(*(held(suspects, evidence.brackets) if evidence.brackets else ([], [])), evidence.asked)
     for confirmed in lasting:
         case = case_of(confirmed, evidence)
         for host, socket in (

@@ -14,13 +14,15 @@ from halfopen.errors import HostError
 from halfopen.judge.assembly.headline import meaning
 from halfopen.judge.assembly.policy import SEVERITIES
 from halfopen.judge.assembly.run_evidence import Evidence
-from halfopen.judge.confirm.bracket import Unjudged
+from halfopen.judge.confirm.asked import answer_of
+from halfopen.judge.confirm.bracket import Confirmed, Unjudged
 from halfopen.judge.diagnosis.case import Case, HostEvidence, is_full
 from halfopen.judge.pairing.match import Matching
 from halfopen.judge.verdict.table import SEVERITY, in_accept_queue
 from halfopen.model import Socket
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import (
+    Answer,
     Confidence,
     ConnectionName,
     Counter,
@@ -33,11 +35,13 @@ from halfopen.schema.report import (
     HostReport,
     Listener,
     MatrixRow,
+    Question,
     Severity,
     UnjudgedRow,
     Verdict,
 )
 from halfopen.tcp import State, state_of
+from halfopen.words import plural
 
 if TYPE_CHECKING:
     from halfopen.judge.diagnosis.diagnose import Diagnosis
@@ -71,6 +75,7 @@ def finding_of(case: Case, diagnosis: Diagnosis, group: int, plan: CheckPlan) ->
         commands=diagnosis.commands,
         allowed=confirmed.verdict in plan.allow,
         group=group,
+        asked=questions_of(confirmed),
     )
 
 
@@ -284,7 +289,8 @@ def groups_of(
     found: dict[tuple[object, ...], list[int]] = {}
     for at, (case, diagnosis) in enumerate(zip(cases, diagnoses, strict=True)):
         key = (case.held.verdict, diagnosis.codes, case.client.name, case.server.name, server_name(case))
-        found.setdefault((*key, process_of(case)), []).append(at)
+        asked = tuple((one.host, one.answer) for one in questions_of(case.held))
+        found.setdefault((*key, process_of(case), asked), []).append(at)
     made = [(group_of([(cases[at], diagnoses[at]) for at in members], plan), members) for members in found.values()]
     made.sort(key=lambda row: (SEVERITIES.index(row[0].severity), -row[0].count, row[0].listener or ""))
     numbers = {at: number for number, (_, members) in enumerate(made) for at in members}
@@ -316,7 +322,7 @@ def group_of(members: Sequence[tuple[Case, Diagnosis]], plan: CheckPlan) -> Grou
         server_host=case.server.name,
         client_state=confirmed.client.state if confirmed.client else None,
         server_state=confirmed.server.state if confirmed.server else None,
-        summary=meaning(confirmed.verdict, case.client.name, case.server.name),
+        summary=meaning(confirmed.verdict, case.client.name, case.server.name) + asked_words(members),
         examples=tuple(identity(member) for member, _ in members[:EXAMPLES]),
         outlook=outlook_of([member.prospect for member in diagnoses]),
         remedies=remedies_of_all(diagnoses),
@@ -325,6 +331,26 @@ def group_of(members: Sequence[tuple[Case, Diagnosis]], plan: CheckPlan) -> Grou
         why=why,
         allowed=confirmed.verdict in plan.allow,
     )
+
+
+def questions_of(confirmed: Confirmed) -> tuple[Question, ...]:
+    """The ends of a finding that were asked to the end, with their answers."""
+    return tuple(
+        Question(host=end.place.host, answer=answer, probes=end.reply.tries, ended=answer is Answer.RST)
+        for end in confirmed.asked
+        if (answer := answer_of(end.reply)) is not None
+    )
+
+
+def asked_words(members: Sequence[tuple[Case, Diagnosis]]) -> str:
+    """What the ends of a group were answered, which is the same for all: a clause for each end that was asked."""
+    asked = [questions_of(case.held) for case, _ in members]
+    clauses = []
+    for ends in zip(*asked, strict=True):
+        tries = sorted({end.probes for end in ends})
+        probes = f"{tries[0]} to {tries[-1]} probes" if len(tries) > 1 else plural(tries[0], "probe")
+        clauses.append(ASKED_WORDS[ends[0].answer].format(host=ends[0].host, probes=probes))
+    return "".join(clauses)
 
 
 def server_name(case: Case) -> str:
@@ -359,6 +385,12 @@ def common(names: Iterable[str | None]) -> str | None:
 
 
 VERDICTS = list(Verdict)
+
+ASKED_WORDS = {
+    Answer.RST: "; we asked from {host}: RST, which ended it, and its program gets ECONNRESET",
+    Answer.ACKNOWLEDGED: "; we asked from {host}: acknowledged, so keepalive probes get through",
+    Answer.SILENCE: "; we asked from {host}: no answer to {probes}",
+}
 
 COUNTERS = (
     "ListenOverflows",

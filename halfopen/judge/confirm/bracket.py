@@ -17,7 +17,7 @@ from halfopen.judge.confirm.answers import is_answered
 from halfopen.judge.pairing.connection import EndQuery, Suspect
 from halfopen.judge.verdict import sequence
 from halfopen.judge.verdict.table import SEVERITY, Accord, judge_pair, state_seen
-from halfopen.model import Absence, Look, Lookup, NetnsRef, Observation, Socket
+from halfopen.model import Absence, AskedEnd, Look, Lookup, NetnsRef, Observation, Socket
 from halfopen.schema.report import Confidence, Reason, Severity, Verdict
 
 Observations = Mapping[tuple[NetnsRef, bytes], Observation]
@@ -38,7 +38,8 @@ class Bracket:
 class Confirmed:
     """A suspect that held in every bracket, with its ends as the last bracket saw them; None for an absent end.
 
-    `grave`: it is ambiguous, and one of the possible pairs of sockets would be critical.
+    `grave`: it is ambiguous, and one of the possible pairs of sockets would be critical. `asked`: its ends that were
+    asked (see `asked`).
     """
 
     suspect: Suspect
@@ -49,6 +50,12 @@ class Confirmed:
     client_place: NetnsRef
     server_place: NetnsRef
     grave: bool = False
+    asked: tuple[AskedEnd, ...] = ()
+
+    @property
+    def places(self) -> tuple[NetnsRef, NetnsRef]:
+        """The namespaces of the client's end and of the server's, where it is or would be."""
+        return self.client_place, self.server_place
 
 
 @dataclass(frozen=True, slots=True)

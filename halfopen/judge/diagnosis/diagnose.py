@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from msgspec import structs
 
+from halfopen.judge.confirm.asked import answer_of
 from halfopen.judge.diagnosis.case import Case
 from halfopen.judge.diagnosis.outlook import Prospect, outlook_of, prospect_of
 from halfopen.judge.diagnosis.rules import reasons_of, remedies_of
 from halfopen.judge.diagnosis.rules.rule import Reason, Remedy, Step, cause_of, merged
-from halfopen.schema.report import Cause, Command, Outlook
+from halfopen.judge.diagnosis.tcp_signs import alone
+from halfopen.schema.report import Answer, Cause, Command, Outlook, OutlookCode
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,18 @@ class Diagnosis:
 def diagnose(case: Case) -> Diagnosis:
     """Explains one finding."""
     reasons = reasons_of(case)
+    if has_ended(case):
+        remedies = tuple(step for step in remedies_of(case, reasons) if isinstance(step, Remedy))
+        return Diagnosis(reasons, ENDED, remedies)
     return Diagnosis(reasons, prospect_of(case, [reason.code for reason in reasons]), remedies_of(case, reasons))
+
+
+def has_ended(case: Case) -> bool:
+    """Whether the one end that was left was asked, and a RST has ended it: there is nothing to end any more."""
+    return any(answer_of(end.reply) is Answer.RST for end in case.held.asked) and alone(case) is not None
+
+
+ENDED = Prospect(OutlookCode.FAILS_ON_WRITE, ("it has ended: its program gets ECONNRESET at its next call",), 0.0)
 
 
 def causes_of_all(diagnoses: Sequence[Diagnosis]) -> tuple[Cause, ...]:
