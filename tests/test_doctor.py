@@ -103,6 +103,7 @@ LACKS: dict[str, tuple[Fields, set[str]]] = {
     "seccomp": ({"duplicate": b"1"}, {"asking"}),
     "Yama that lets nobody": ({"ptrace_scope": b"3"}, {"asking"}),
     "no Yama": ({"ptrace_scope": b""}, set()),
+    "descriptors that are closed to us": ({"closed": b"3"}, {"processes of others", "asking"}),
     "no root": ({"capabilities": b"0"}, {"privileges", "asking"}),
     "no root and no Yama": ({"capabilities": b"0", "ptrace_scope": b""}, {"privileges", "asking"}),
     "no socket to try": ({"tcp_info": b"", "cookies": b""}, set()),

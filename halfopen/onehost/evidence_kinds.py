@@ -169,7 +169,8 @@ def asking(found: Examination) -> Answer:
     if scope == NO_ATTACH:
         return Status.MISSING, f"kernel.yama.ptrace_scope is {scope}: nobody may, root included"
     if (found.number("capabilities") or 0) >> SYS_PTRACE & 1:
-        return Status.OK, "allowed"
+        closed = found.number("closed")
+        return (Status.PARTLY, f"all but {closed} of the processes") if closed else (Status.OK, "allowed")
     if scope:
         return Status.MISSING, f"needs CAP_SYS_PTRACE, since kernel.yama.ptrace_scope is {scope}"
     return Status.PARTLY, "sockets of this user's own processes only"
