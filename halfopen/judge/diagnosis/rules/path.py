@@ -94,7 +94,7 @@ def in_vain(case: Case) -> list[Fact]:
 def asked_in_vain(case: Case) -> list[Fact]:
     """What was asked through an end, and not answered."""
     return [
-        Fact(end.place.host, ("had no answer to ", Amount(end.reply.tries), " keepalive probes that we asked for"))
+        Fact(end.place.host, ("has had no answer to ", Amount(end.reply.tries), " keepalive probes of ours"))
         for end in case.held.asked
         if answer_of(end.reply) is Answer.SILENCE
     ]
