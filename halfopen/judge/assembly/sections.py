@@ -13,16 +13,15 @@ from halfopen import address
 from halfopen.errors import HostError
 from halfopen.judge.assembly.headline import meaning
 from halfopen.judge.assembly.policy import SEVERITIES
+from halfopen.judge.assembly.questions import asked_words, questions_of
 from halfopen.judge.assembly.run_evidence import Evidence
-from halfopen.judge.confirm.asked import answer_of
-from halfopen.judge.confirm.bracket import Confirmed, Unjudged
+from halfopen.judge.confirm.bracket import Unjudged
 from halfopen.judge.diagnosis.case import Case, HostEvidence, is_full
 from halfopen.judge.pairing.match import Matching
 from halfopen.judge.verdict.table import SEVERITY, in_accept_queue
 from halfopen.model import Socket
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import (
-    Answer,
     Confidence,
     ConnectionName,
     Counter,
@@ -35,13 +34,11 @@ from halfopen.schema.report import (
     HostReport,
     Listener,
     MatrixRow,
-    Question,
     Severity,
     UnjudgedRow,
     Verdict,
 )
 from halfopen.tcp import State, state_of
-from halfopen.words import plural
 
 if TYPE_CHECKING:
     from halfopen.judge.diagnosis.diagnose import Diagnosis
@@ -322,7 +319,8 @@ def group_of(members: Sequence[tuple[Case, Diagnosis]], plan: CheckPlan) -> Grou
         server_host=case.server.name,
         client_state=confirmed.client.state if confirmed.client else None,
         server_state=confirmed.server.state if confirmed.server else None,
-        summary=meaning(confirmed.verdict, case.client.name, case.server.name) + asked_words(members),
+        summary=meaning(confirmed.verdict, case.client.name, case.server.name)
+        + asked_words(case.held for case, _ in members),
         examples=tuple(identity(member) for member, _ in members[:EXAMPLES]),
         outlook=outlook_of([member.prospect for member in diagnoses]),
         remedies=remedies_of_all(diagnoses),
@@ -331,26 +329,6 @@ def group_of(members: Sequence[tuple[Case, Diagnosis]], plan: CheckPlan) -> Grou
         why=why,
         allowed=confirmed.verdict in plan.allow,
     )
-
-
-def questions_of(confirmed: Confirmed) -> tuple[Question, ...]:
-    """The ends of a finding that were asked to the end, with their answers."""
-    return tuple(
-        Question(host=end.place.host, answer=answer, probes=end.reply.tries, ended=answer is Answer.RST)
-        for end in confirmed.asked
-        if (answer := answer_of(end.reply)) is not None
-    )
-
-
-def asked_words(members: Sequence[tuple[Case, Diagnosis]]) -> str:
-    """What the ends of a group were answered, which is the same for all: a clause for each end that was asked."""
-    asked = [questions_of(case.held) for case, _ in members]
-    clauses = []
-    for ends in zip(*asked, strict=True):
-        tries = sorted({end.probes for end in ends})
-        probes = f"{tries[0]} to {tries[-1]} probes" if len(tries) > 1 else plural(tries[0], "probe")
-        clauses.append(ASKED_WORDS[ends[0].answer].format(host=ends[0].host, probes=probes))
-    return "".join(clauses)
 
 
 def server_name(case: Case) -> str:
@@ -385,12 +363,6 @@ def common(names: Iterable[str | None]) -> str | None:
 
 
 VERDICTS = list(Verdict)
-
-ASKED_WORDS = {
-    Answer.RST: "; we asked from {host}: RST, which ended it, and its program gets ECONNRESET",
-    Answer.ACKNOWLEDGED: "; we asked from {host}: acknowledged, so keepalive probes get through",
-    Answer.SILENCE: "; we asked from {host}: no answer to {probes}",
-}
 
 COUNTERS = (
     "ListenOverflows",
