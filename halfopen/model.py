@@ -98,6 +98,11 @@ class ListenSocket:
     inode: int | None = None
     cookie: int | None = None
 
+    @property
+    def is_full(self) -> bool:
+        """Whether its accept queue takes no more (include/net/sock.h sk_acceptq_is_full); False if that is unknown."""
+        return self.queue is not None and self.backlog is not None and self.queue > self.backlog
+
 
 @dataclass(frozen=True, slots=True)
 class Process:
@@ -210,6 +215,58 @@ class Lookup:
     place: NetnsRef
     key: bytes
     scope: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RouteQuery:
+    """A request for the route of packets from a local address to a peer's, in one namespace.
+
+    `scope`: index of the interface that their socket is bound to, 0 for none.
+    """
+
+    place: NetnsRef
+    local: bytes
+    peer: bytes
+    scope: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a namespace sends such packets. link: index of the interface that they leave by.
+
+    gateway: None if the peer is on that link. neighbour: the link-layer address that they are sent to, the gateway's or
+    the peer's; None where the kernel has no valid entry. is_local: they do not leave the namespace.
+    """
+
+    link: int
+    gateway: bytes | None = None
+    neighbour: bytes | None = None
+    is_local: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An interface. address: its link-layer address. kind: as `ip -details link` names it, "" for hardware.
+
+    master: index of the bridge or bond that it belongs to, 0 for none. joined: index of the interface that it is joined
+    to (the other end of a veth, or what it stands on), 0 for none; joined_netns: inode of the namespace where that is.
+    """
+
+    index: int
+    name: str
+    address: bytes
+    kind: str
+    master: int = 0
+    joined: int = 0
+    joined_netns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """What one namespace answered: its interfaces by index, and the route of each query; None where there is none."""
+
+    routes: Mapping[RouteQuery, Route | None]
+    links: Mapping[int, Link]
 
 
 class Absence(StrEnum):

@@ -15,7 +15,8 @@ from test_inquiry import ALL, PLAIN, ROUND, scene_of, verdicts
 from halfopen.judge.assembly.check import analyse, report_of
 from halfopen.judge.assembly.policy import Policy
 from halfopen.judge.confirm.asked import MOST_ASKED, WHY, queries
-from halfopen.judge.inquiry import Ask, drive, inquire
+from halfopen.judge.inquiry import drive, inquire
+from halfopen.judge.questions import Ask
 from halfopen.model import NetnsRef, Process, Reply, Socket, TcpInfo, Unasked
 from halfopen.plan import CheckPlan
 from halfopen.report.formats import FORMATS

@@ -29,7 +29,9 @@ Fields = Mapping[str, bytes]
 """What a host answers of itself, beside GOOD."""
 
 GOOD = {
-    **dict.fromkeys(("sock_diag", "proc_net_tcp", "netstat", "somaxconn", "retries", "closed", "hidden"), b"0"),
+    **dict.fromkeys(
+        ("sock_diag", "proc_net_tcp", "routes", "netstat", "somaxconn", "retries", "closed", "hidden"), b"0"
+    ),
     "duplicate": b"0",
     "ptrace_scope": b"1",
     "tcp_info": b"280",
@@ -99,6 +101,7 @@ LACKS: dict[str, tuple[Fields, set[str]]] = {
     "counters": ({"netstat": b"2"}, {"counters"}),
     "conntrack": ({"ctnetlink": b"1", "proc_conntrack": b"13"}, {"connection tracking"}),
     "conntrack by proc": ({"ctnetlink": b"22", "proc_conntrack": b"0"}, set()),
+    "routes": ({"routes": b"97"}, {"routes"}),
     "a kernel before 5.6": ({"duplicate": b"38"}, {"asking"}),
     "seccomp": ({"duplicate": b"1"}, {"asking"}),
     "Yama that lets nobody": ({"ptrace_scope": b"3"}, {"asking"}),

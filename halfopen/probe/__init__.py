@@ -23,6 +23,7 @@ PARTS = (
     "dump",
     "look",
     "tracking",
+    "routes",
     "processes",
     "serve",
 )

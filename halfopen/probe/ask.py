@@ -20,7 +20,7 @@ from halfopen.probe.processes import descriptors, owner_fields
 from halfopen.probe.serve import ANSWERS
 from halfopen.probe.session import Session
 
-ASK = 17
+ASK = 18
 MOST_ASKED = 1000  # sockets of one request
 SPACING = 0.02  # seconds between the first probes of two sockets: 50 a second
 TRIES = 3

@@ -13,6 +13,7 @@ from halfopen.probe.interfaces import TRACKED
 from halfopen.probe.look import NO_COOKIE
 from halfopen.probe.netlink import (
     NETLINK_NETFILTER,
+    NETLINK_ROUTE,
     NETLINK_SOCK_DIAG,
     NLM_F_REQUEST,
     NLMSG_ERROR,
@@ -22,6 +23,7 @@ from halfopen.probe.netlink import (
     messages,
 )
 from halfopen.probe.procfs import read_file
+from halfopen.probe.routes import route_of
 from halfopen.probe.serve import ANSWERS
 from halfopen.probe.session import Session
 
@@ -34,6 +36,7 @@ def examine(session: Session, _: bytes) -> int:
     found = [
         ("sock_diag", b"0" if session.netlink else refusal(first_info)),
         ("proc_net_tcp", refusal(lambda: read_a_byte("/proc/net/tcp"))),
+        ("routes", refusal(route_to_loopback)),
         ("netstat", refusal(lambda: read_a_byte("/proc/net/netstat"))),
         ("somaxconn", refusal(lambda: read_a_byte("/proc/sys/net/core/somaxconn"))),
         ("retries", refusal(lambda: read_a_byte("/proc/sys/net/ipv4/tcp_retries2"))),
@@ -102,6 +105,14 @@ def conntrack_stats() -> None:
     data = netlink.receive()
     if struct.unpack_from("=IH", data)[1] == NLMSG_ERROR:
         raise Refused(-struct.unpack_from("=i", data, 16)[0], "conntrack")
+
+
+def route_to_loopback() -> None:
+    """Asks for a route that every host has, or raises."""
+    loopback = bytes([127, 0, 0, 1])
+    code = route_of(Netlink(NETLINK_ROUTE), loopback, loopback, 0)[0]
+    if code:
+        raise Refused(code, "routes")
 
 
 ANSWERS.update({EXAMINE: examine})

@@ -10,7 +10,7 @@ from halfopen.evidence.probe.kernel import tcp_info
 from halfopen.model import AskQuery, Reply, Unasked
 from halfopen.tcp import state_of
 
-ASK = 17
+ASK = 18
 HEAD = struct.Struct(">HBHBIHH")
 ENTRY = struct.Struct(">QQB36s")
 

@@ -14,7 +14,7 @@ EXAMINE = 21
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What a host said of itself. A name that is not there was not tried."""
+    """What one host can be asked for. A name that is missing was not tried."""
 
     facts: HostFacts
     numbers: Mapping[str, int] = field(default_factory=dict)
@@ -30,7 +30,7 @@ class Examination:
 
 
 def decode(fields: Sequence[tuple[str, bytes]], facts: HostFacts) -> Examination:
-    """Fields of the answer -> Examination; what is no number is left out, as if it had not been tried."""
+    """Fields of the answer -> Examination; a value that is not a number is left out, as if it had not been tried."""
     numbers = {name: found for name, value in fields if (found := number(value)) is not None and name != "hidepid"}
     hidepid = next((text(value, NAME_LIMIT) for name, value in fields if name == "hidepid"), None)
     return Examination(facts, numbers, hidepid)

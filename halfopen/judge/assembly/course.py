@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from halfopen.judge.assembly.run_evidence import Evidence
 from halfopen.judge.confirm.asked import Asked, End, dead_paths, queries, silent_ends, suspect_ends, unanswered
-from halfopen.judge.confirm.bracket import Bracket, Observations, held
-from halfopen.judge.pairing.byte_counters import suspects_of
+from halfopen.judge.confirm.bracket import Bracket, Observations
+from halfopen.judge.confirm.byte_counters import suspects_of
+from halfopen.judge.confirm.rounds import Held, held
 from halfopen.judge.pairing.connection import EndQuery, Suspect
 from halfopen.judge.pairing.pair import Prepared
 from halfopen.model import AskQuery, Reply, Socket, Unasked
@@ -85,7 +86,8 @@ def course_of(
     ends: list[Mapping[End, Socket]] = []
     for check, one in zip(checks, evidence, strict=True):
         asks = check.plan.ask != NEVER and one.brackets
-        ends.append(suspect_ends(*held(one.matching.suspects, one.brackets)) if asks else {})
+        found = held(one.matching.suspects, one.brackets) if asks else Held([], [], [])
+        ends.append(suspect_ends(found.confirmed, found.unjudged))
     silent = [silent_ends(some, looks) for some in pairs]
     wanted = {end: socket for some in ends for end, socket in some.items()}
     for some in silent:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from halfopen.judge.confirm.asked import answer_of
-from halfopen.judge.confirm.bracket import Confirmed
+from halfopen.judge.confirm.rounds import Confirmed
 from halfopen.schema.report import Answer, Question
 from halfopen.words import plural
 

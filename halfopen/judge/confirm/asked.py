@@ -11,18 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from halfopen.judge.confirm.answers import heard_later, progressed
-from halfopen.judge.confirm.bracket import (
-    Bracket,
-    Confirmed,
-    Observations,
-    Survivor,
-    Unjudged,
-    answered,
-    confirmed_as,
-    ends,
-    observed,
-    result_of,
-)
+from halfopen.judge.confirm.bracket import Bracket, Observations, ends, observed, result_of
+from halfopen.judge.confirm.rounds import Confirmed, Rounds, Survivor, Unjudged, answered, confirmed_as
 from halfopen.judge.pairing.connection import Suspect
 from halfopen.judge.verdict.table import judge_pair
 from halfopen.model import Absence, AskedEnd, AskQuery, NetnsRef, Reply, Socket, Unasked
@@ -135,7 +125,7 @@ def judged(
         if len(sockets_of(told)) == 1 and Answer.ACKNOWLEDGED in answers:
             left.append(answered(told.suspect, survivor_of(told)))
         elif len(sockets_of(told)) == 1 and Answer.RST in answers:
-            kept.append(replace(told, confidence=Confidence.PROVEN))
+            kept.append(replace(told, confidence=Confidence.PROVEN, candidate=None))
         else:
             kept.append(told)
     for skipped in unjudged:
@@ -194,7 +184,9 @@ def dead_paths(pairs: Mapping[End, Suspect], replies: Mapping[End, Reply], look:
         verdict = Verdict.STALLED if all(there) and answer_of(reply) is Answer.SILENCE else result.verdict
         if not isinstance(verdict, Verdict):
             continue  # it was closed meanwhile, or answered after all
-        confirmed = confirmed_as(suspect, verdict, result, rounds=2)
+        # What they showed before, silent for so long and agreeing, counts as a round of its own.
+        rounds = Rounds(suspect, [result, result], verdict, SILENT_MS / 1000)
+        confirmed = confirmed_as(suspect, verdict, rounds, look)
         confirmed = replace(confirmed, asked=(AskedEnd(*end, reply),))
         if reply.tries < ENOUGH_TRIES and answer_of(reply) is Answer.SILENCE:
             confirmed = replace(confirmed, confidence=Confidence.OBSERVED)

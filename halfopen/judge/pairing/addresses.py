@@ -25,7 +25,8 @@ class AddressMap:
     """Who has which address, and who listens where: all that the matching needs beside the rows.
 
     owners: address -> namespaces that have it. shared: the part of `owners` that more than one host has.
-    own: namespace -> its addresses, without loopback. listening: (namespace, port) of every listener.
+    own: namespace -> its addresses, without loopback. listening: (namespace, port) of every listener. full: of those
+    with a full accept queue.
     ports: the ports of the check; empty for all. partial: namespaces that were read in part: a row that is missing may
     exist all the same.
     links: the interface addresses of every namespace but a host's own, with their prefixes.
@@ -40,6 +41,7 @@ class AddressMap:
     ports: frozenset[int]
     partial: frozenset[NetnsRef] = frozenset()
     links: Mapping[NetnsRef, tuple[InterfaceAddress, ...]] = field(default_factory=dict)
+    full: frozenset[tuple[NetnsRef, int]] = frozenset()
 
     def namespaces(self) -> dict[NetnsRef, Namespace]:
         """Every namespace of both roles, each once."""
@@ -92,6 +94,7 @@ def survey(
     owners: dict[bytes, list[NetnsRef]] = {}
     own: dict[NetnsRef, frozenset[bytes]] = {}
     listening: set[tuple[NetnsRef, int]] = set()
+    full: set[tuple[NetnsRef, int]] = set()
     by_host: dict[str, list[tuple[NetnsRef, Namespace]]] = {}
     for snapshot in snapshots:
         by_host[snapshot.host] = [
@@ -104,6 +107,7 @@ def survey(
             for packed in addresses:
                 owners.setdefault(packed, []).append(netns)
             listening |= {(netns, listener.port) for listener in namespace.listeners}
+            full |= {(netns, listener.port) for listener in namespace.listeners if listener.is_full}
     client_side, server_side = (side_of(names, by_host) for names in (clients, servers))
     every = [row for rows in by_host.values() for row in rows]
     return AddressMap(
@@ -115,6 +119,7 @@ def survey(
         servers=server_side,
         ports=frozenset(ports),
         partial=frozenset(netns for netns, namespace in every if not namespace.whole),
+        full=frozenset(full),
         links={netns: namespace.addresses for rows in by_host.values() for netns, namespace in rows[1:]},
     )
 

@@ -51,8 +51,11 @@ class Suspect:
     agreed: the states of the two ends if these agree, and something else is odd about it.
     translation: how the keys of the ends correspond where they differ. ambiguous: more than one translation fits.
     inferred: no table says what translates, it was guessed.
-    doubt: why an absent end may exist all the same, in words: if one of `standins` fits it by its byte counters, or
-    always if there are none. reason: the code of that doubt in the report, if there is one.
+    doubt: why an absent end may exist all the same, in words: if one of `standins` could be it, or always if there
+    are none. reason: the code of that doubt in the report, if there is one.
+    to_the_byte: whether a stand-in must fit by its byte counters, because nothing on the way hands on.
+    queue_full: whether the listener of its server's end had a full accept queue in the dump. opening: whether its
+    client's end was in SYN_SENT there, so that a table might not show yet where it leads.
     """
 
     client: EndQuery
@@ -65,6 +68,9 @@ class Suspect:
     doubt: str | None = None
     reason: Reason | None = None
     standins: tuple[EndQuery, ...] = ()
+    to_the_byte: bool = False
+    queue_full: bool = False
+    opening: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +182,8 @@ def connection_of(addresses: AddressMap, key: bytes, near: Sequence[SeenRow], fa
             EndQuery(client_places, client_key, client.scope if client else 0),
             EndQuery(server_places, server_key, server.scope if server else 0),
             client_first=client is not None,
+            opening=client is not None and client.state is State.SYN_SENT,
+            queue_full=any((netns, address.split_key(server_key)[1]) in addresses.full for netns in server_places),
         ),
         (state_or_none(states[0]), state_or_none(states[1])),
         answer,
