@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from test_hanging import ROOT, half_closed
 
 from halfopen.errors import ErrorCode, HostError
-from halfopen.evidence.probe import census, examination, frames, hello, kernel, lookups, proc, tables
+from halfopen.evidence.probe import census, examination, frames, hello, kernel, lookups, proc, reach, tables
 from halfopen.evidence.probe import routes as sent_routes
 from halfopen.evidence.text import shell
 from halfopen.model import Collector, HostFacts, NetnsRef, RouteQuery
@@ -129,6 +129,7 @@ NAMES = [
     "unreadable",
     "elsewhere",
     "uptime",
+    "owner",
 ]
 NAMES += [
     "hostname",
@@ -145,9 +146,14 @@ PACKED = {
     "owner": st.binary(max_size=40) | st.binary(min_size=12, max_size=12).map(lambda raw: raw + bytes(6)),
     "listener": st.binary(max_size=100) | st.binary(min_size=74, max_size=74).map(lambda raw: b"\2\12" + raw),
     "group": st.binary(max_size=60) | st.binary(min_size=18, max_size=18).map(lambda raw: b"\1" + raw + bytes(4)),
-    "route": st.binary(max_size=30) | st.binary(max_size=5).map(lambda raw: bytes(6) + raw),
+    "route": st.binary(max_size=30)
+    | st.binary(max_size=5).map(lambda raw: bytes(6) + raw)
+    | st.binary(min_size=8, max_size=8),
     "neighbour": st.binary(max_size=60) | st.binary(max_size=40).map(lambda raw: b"\0\0\0\2\0\2\4" + raw),
-    "link": st.binary(max_size=60) | st.binary(max_size=40).map(lambda raw: bytes(20) + raw),
+    "link": st.binary(max_size=60)
+    | st.binary(max_size=40).map(lambda raw: bytes(20) + raw)
+    | st.binary(min_size=20, max_size=20).map(lambda raw: raw + b"\1a\6abcdef\4veth"),
+    "local": st.binary(max_size=20) | st.binary(min_size=4, max_size=4).map(lambda raw: b"\30" + raw),
     "process": st.binary(max_size=30) | st.binary(max_size=4).map(lambda raw: raw.ljust(10, b"\0")),
 }
 FIELD = st.one_of(
@@ -250,7 +256,7 @@ def test_a_neighbour_that_is_not_known_is_none(state: int) -> None:
         told = sent_routes.decode_routes(fields, ASKED)[NetnsRef("h", 1)]
         route = told.routes[ASKED[0]]
         assert route is not None and route.neighbour == expected
-        assert len(told.links[2].name) == sent_routes.NAME_LIMIT and told.links[2].kind == "veth"
+        assert len(told.links[2].name) == reach.NAME_LIMIT and told.links[2].kind == "veth"
 
 
 def sound(value: Any) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from halfopen.evidence.probe.examination import Examination
 from halfopen.judge.diagnosis.rules import RULES
 from halfopen.judge.diagnosis.rules.rule import Source
+from halfopen.judge.pairing.reach import unentered
 from halfopen.schema.doctor import Status
 from halfopen.schema.report import Confidence
 from halfopen.words import plural
@@ -156,6 +157,12 @@ def namespaces(found: Examination) -> Answer:
         return Status.MISSING, f"{spaces} are seen, and none but this may be entered"
     if spaces == 1 and not found.facts.privileged and found.hidepid not in (None, "0", "off"):
         return Status.MISSING, "other processes are hidden, and theirs with them"
+    own = {link.joined_netns for link in found.links} - {None}
+    if unseen := len(list(unentered(found.links, found.addresses, own))):
+        return (
+            Status.PARTLY,
+            f"{plural(spaces, 'network namespace')}, and {unseen} more that no process seen here is in",
+        )
     return Status.OK, plural(spaces, "network namespace")
 
 

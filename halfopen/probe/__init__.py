@@ -18,6 +18,7 @@ PARTS = (
     "namespaces",
     "session",
     "interfaces",
+    "links",
     "host",
     "columns",
     "dump",

@@ -10,7 +10,9 @@ from halfopen.probe.dump import ALL_STATES
 from halfopen.probe.duplicate import duplicate
 from halfopen.probe.head import AF_INET, AF_INET6, Refused
 from halfopen.probe.interfaces import TRACKED
+from halfopen.probe.links import joined_links, route_of
 from halfopen.probe.look import NO_COOKIE
+from halfopen.probe.namespaces import namespaces
 from halfopen.probe.netlink import (
     NETLINK_NETFILTER,
     NETLINK_ROUTE,
@@ -23,7 +25,6 @@ from halfopen.probe.netlink import (
     messages,
 )
 from halfopen.probe.procfs import read_file
-from halfopen.probe.routes import route_of
 from halfopen.probe.serve import ANSWERS
 from halfopen.probe.session import Session
 
@@ -32,7 +33,10 @@ CONNTRACK_STATS = 0x0105  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET_STATS
 
 
 def examine(session: Session, _: bytes) -> int:
-    """The answer to EXAMINE: for each kind of evidence an errno, 0 if it can be read, or a number. FIELDS."""
+    """The answer to EXAMINE: for each kind of evidence an errno, 0 if it can be read, or a number. FIELDS.
+
+    `link`: as `links` gives them, of our own namespace.
+    """
     found = [
         ("sock_diag", b"0" if session.netlink else refusal(first_info)),
         ("proc_net_tcp", refusal(lambda: read_a_byte("/proc/net/tcp"))),
@@ -60,6 +64,11 @@ def examine(session: Session, _: bytes) -> int:
             closed += error.errno in (1, 13)
     for name, value in (("processes", len(pids)), ("closed", closed), ("spaces", len(spaces)), ("hidden", hidden)):
         found.append((name, b"%d" % value))
+    session.paths = namespaces()
+    try:
+        found += joined_links(session)
+    except Refused:
+        pass  # that netlink is refused is said above
     for line in (read_file("/proc/self/status") or b"").split(b"\n"):
         if line.startswith(b"CapEff:"):
             found.append(("capabilities", b"%d" % int(line.split()[1], 16)))

@@ -6,12 +6,11 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from halfopen.evidence.probe.frames import broken, needed, text
+from halfopen.evidence.probe.frames import broken, needed
+from halfopen.evidence.probe.reach import LINK_ADDRESS_LIMIT, decode_link
 from halfopen.model import Link, NetnsRef, Route, RouteQuery, Routing
 
 FIELDS_LIMIT = 500_000  # routes, neighbours and links in one answer
-NAME_LIMIT = 64  # bytes of the name of an interface or of a kind; IFNAMSIZ is 16
-LINK_ADDRESS_LIMIT = 32  # bytes: MAX_ADDR_LEN of include/linux/netdevice.h
 
 RTN_UNICAST, RTN_LOCAL = 1, 2  # include/uapi/linux/rtnetlink.h; the other types lead to no one host
 VALID = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80  # NUD_VALID: not INCOMPLETE, not FAILED
@@ -99,19 +98,6 @@ def decode_route(value: bytes, asked: Sequence[RouteQuery]) -> tuple[RouteQuery,
     return asked[number], Route(link, gateway or None, None, kind == RTN_LOCAL)
 
 
-def decode_link(value: bytes) -> Link:
-    """One field `link`."""
-    index, master, joined, netns = unpacked(">IIIQ", value)
-    texts, at = [], 20
-    for _ in range(3):
-        texts.append(part(value, at + 1, part(value, at, 1)[0]))
-        at += 1 + len(texts[-1])
-    if at != len(value):
-        raise broken("a link of the wrong size")
-    name, address, kind = texts
-    return Link(index, plain(name), link_address(address), plain(kind), master, joined, netns or None)
-
-
 def unpacked(layout: str, value: bytes) -> tuple[int, ...]:
     """Numbers at the start of a field."""
     if len(value) < struct.calcsize(layout):
@@ -131,8 +117,3 @@ def link_address(raw: bytes) -> bytes:
     if len(raw) > LINK_ADDRESS_LIMIT:
         raise broken("a link-layer address that is too long")
     return raw
-
-
-def plain(raw: bytes) -> str:
-    """The name of an interface or of a kind, without the zero behind it."""
-    return text(raw.partition(b"\0")[0], NAME_LIMIT)

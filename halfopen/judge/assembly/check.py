@@ -31,6 +31,7 @@ from halfopen.judge.confirm.rounds import Confirmed, Held, Unjudged, held
 from halfopen.judge.pairing.connection import BOTH_ESTABLISHED, Suspect, agreement_of
 from halfopen.judge.pairing.match import Matching
 from halfopen.judge.pairing.pair import one_name_each, under_one_name
+from halfopen.judge.pairing.reach import gaps_of
 from halfopen.model import Snapshot
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import (
@@ -252,7 +253,7 @@ def notes_of(plan: CheckPlan, snapshots: Mapping[str, Snapshot], notes: Sequence
     found = []
     for name in dict.fromkeys((*plan.clients, *plan.servers, *plan.nat)):
         facts = snapshots[name].facts
-        found += [f"{name}: {gap}" for gap in (facts.gaps if facts else ())]
+        found += [f"{name}: {note}" for note in (*(facts.gaps if facts else ()), *gaps_of(snapshots[name]))]
         found += [f"{name}: {note}" for host, note in notes if host == name]
     return tuple(dict.fromkeys(found))
 

@@ -15,6 +15,7 @@ from halfopen.judge.pairing.connection import EndQuery, Suspect
 from halfopen.judge.pairing.guess import Inferred
 from halfopen.judge.pairing.lone_end import Endpoint, EndpointRow, LoneEnd, RowIndex
 from halfopen.judge.pairing.match import Matching
+from halfopen.judge.pairing.reach import NOT_ENTERED, unentered_of
 from halfopen.model import NetnsRef, Snapshot
 from halfopen.schema.report import Reason
 
@@ -51,6 +52,8 @@ class Doubts:
         suspect = lone.suspect
         missing = suspect.server if lone.is_client else suspect.client
         hidden = [netns.host for netns in missing.places if is_hidden(self.network.snapshots[netns.host])]
+        if host := self.not_entered(missing):
+            return replace(suspect, doubt=NOT_ENTERED.format(host=host), reason=Reason.NAMESPACE_NOT_ENTERED)
         unread = [name for name in self.network.plan.nat if not is_read(self.network.snapshots.get(name))]
         if unread:
             return replace(suspect, doubt=UNREAD.format(host=unread[0]))
@@ -59,6 +62,20 @@ class Doubts:
                 return replace(suspect, doubt=UNTOLD.format(host=hidden[0]))
             return replace(suspect, doubt=HIDDEN.format(host=hidden[0]), reason=Reason.NAMESPACE_NOT_ENTERED)
         return self.with_standins(lone)
+
+    def not_entered(self, missing: EndQuery) -> str | None:
+        """The host of a missing end that may be in a namespace which was not entered, and is not in the host's own."""
+        packed = address.split_key(missing.key)[0]
+        for netns in missing.places:
+            snapshot = self.network.snapshots[netns.host]
+            own = snapshot.namespaces[0]
+            if (
+                netns.netns == own.netns
+                and unentered_of(snapshot)
+                and packed not in {row.address for row in own.addresses}
+            ):
+                return netns.host
+        return None
 
     def with_standins(self, lone: LoneEnd) -> Suspect:
         """The suspect with the sockets that could be its missing end behind a translation; as it is if there are none.
