@@ -12,12 +12,13 @@ from happenings import Scene
 from simulated_answers import SimulatedHosts, check
 from test_inquiry import ALL, PLAIN, ROUND, scene_of, verdicts
 
+from halfopen.errors import HostError
 from halfopen.judge.assembly.check import analyse, report_of
 from halfopen.judge.assembly.policy import Policy
 from halfopen.judge.confirm.asked import MOST_ASKED, WHY, queries
 from halfopen.judge.inquiry import drive, inquire
-from halfopen.judge.questions import Ask
-from halfopen.model import NetnsRef, Process, Reply, Socket, TcpInfo, Unasked
+from halfopen.judge.questions import Ask, Routes
+from halfopen.model import NetnsRef, Process, Reply, Routing, Socket, TcpInfo, Unasked
 from halfopen.plan import CheckPlan
 from halfopen.report.formats import FORMATS
 from halfopen.report.view import View
@@ -37,6 +38,13 @@ class Told(SimulatedHosts):
         self.asked.append(question)
         assert self.reply is not None
         return {name: ([self.reply] * len(some), {}) for name, some in question.wanted.items()}
+
+
+class Routeless(SimulatedHosts):
+    """Hosts that cannot tell their routes."""
+
+    def routes(self, question: Routes) -> Mapping[str, tuple[Mapping[NetnsRef, Routing], HostError | None]]:
+        return {}
 
 
 def lone() -> Scene:
@@ -93,6 +101,14 @@ def test_a_rst_proves_it_and_ends_it(rounds: int) -> None:
     assert finding.commands == () and found.exit_code == 1
     assert "we asked from web: RST, which ended it, and its program gets ECONNRESET" in found.groups[0].summary
     assert "web: sent one keepalive probe on 1 connection" in found.notes
+
+
+@pytest.mark.parametrize(("plan", "told"), [(ALL, 1), (SUSPECTS, 0)])
+def test_a_rst_proves_it_whatever_the_way(plan: CheckPlan, told: int) -> None:
+    hosts = Routeless(lone().world)
+    found = check(hosts, plan)
+    assert [one.confidence for one in found.findings] == [Confidence.OBSERVED if told else Confidence.PROVEN]
+    assert sum("observed, not proven" in note for note in found.notes) == told
 
 
 def test_whoever_is_answered_is_not_half_open() -> None:
