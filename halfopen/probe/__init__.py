@@ -21,10 +21,10 @@ PARTS = (
     "links",
     "host",
     "columns",
+    "routes",
+    "tracking",
     "dump",
     "look",
-    "tracking",
-    "routes",
     "processes",
     "serve",
 )

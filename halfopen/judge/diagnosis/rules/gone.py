@@ -25,6 +25,7 @@ from halfopen.judge.diagnosis.tcp_signs import (
     rebooted_s,
     unanswered,
 )
+from halfopen.judge.pairing.connection import Loss
 from halfopen.model import Socket
 from halfopen.schema.report import Answer, CauseCode, Verdict
 from halfopen.tcp import State, Timer
@@ -58,6 +59,10 @@ def peer_vanished(case: Case) -> Reason | None:
     if left is None:
         return None
     facts = [*idle_fact(left.host.name, heard_s(left.end))]
+    if case.held.suspect.loss is Loss.PLACE_GONE:
+        facts.append(Fact(left.other.name, ("translates to an address that nobody has any more",)))
+        summary = f"the container that had this end on {left.other.name} is gone, without FIN or RST"
+        return Reason(CauseCode.PEER_VANISHED, summary, tuple(facts), decisive=True)
     resets, ended = left.other.value("OutRsts"), left.other.value("EstabResets")
     if left.is_client and nothing_listens(case):
         facts.append(Fact(left.other.name, ("has nothing that listens on this port any more",)))
