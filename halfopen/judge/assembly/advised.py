@@ -10,7 +10,7 @@ from msgspec import structs
 from halfopen.judge.assembly.advice import advice_for
 from halfopen.judge.assembly.advice.remedies import Remedy, Step
 from halfopen.judge.diagnosis.case import Case
-from halfopen.judge.diagnosis.diagnose import Diagnosis, diagnose
+from halfopen.judge.diagnosis.diagnose import Diagnosis, diagnose, has_ended
 from halfopen.judge.diagnosis.outlook import GRAVITY, Prospect
 from halfopen.judge.diagnosis.phrase import Sentence, number, shape, spoken, tell
 from halfopen.judge.diagnosis.rules.rule import Reason
@@ -49,7 +49,10 @@ class Advised:
 def advised(case: Case) -> Advised:
     """A case -> the same with its diagnosis and advice."""
     diagnosis = diagnose(case)
-    return Advised(case, diagnosis, advice_for(case, diagnosis.reasons))
+    steps = advice_for(case, diagnosis.reasons)
+    if has_ended(case):
+        steps = tuple(step for step in steps if isinstance(step, Remedy))
+    return Advised(case, diagnosis, steps)
 
 
 def cause_of(reason: Reason) -> Cause:

@@ -18,7 +18,7 @@ from halfopen.judge.confirm.timing import is_due, is_trying, most_due, spans_tim
 from halfopen.judge.pairing.connection import Suspect
 from halfopen.judge.verdict import sequence
 from halfopen.judge.verdict.table import Accord, state_seen
-from halfopen.model import Absence, NetnsRef, Observation, Socket
+from halfopen.model import Absence, AskedEnd, NetnsRef, Observation, Socket
 from halfopen.schema.report import Confidence, Reason, Verdict
 from halfopen.tcp import State
 
@@ -28,7 +28,7 @@ class Confirmed:
     """A suspect that held in every bracket, with its ends as the last bracket saw them; None for an absent end.
 
     `grave`: it is ambiguous, and one of the possible pairs of sockets would be critical. candidate: a socket that could
-    be its absent end if something on the way translates.
+    be its absent end if something on the way translates. asked: its ends that were asked (see `asked`).
     """
 
     suspect: Suspect
@@ -40,6 +40,12 @@ class Confirmed:
     server_place: NetnsRef
     grave: bool = False
     candidate: Candidate | None = None
+    asked: tuple[AskedEnd, ...] = ()
+
+    @property
+    def places(self) -> tuple[NetnsRef, NetnsRef]:
+        """The namespaces of the client's end and of the server's, where it is or would be."""
+        return self.client_place, self.server_place
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from halfopen.judge.confirm.asked import answer_of
 from halfopen.judge.diagnosis.case import Case
 from halfopen.judge.diagnosis.outlook import Prospect, prospect_of
 from halfopen.judge.diagnosis.rules import reasons_of
 from halfopen.judge.diagnosis.rules.rule import Reason
-from halfopen.schema.report import CauseCode
+from halfopen.judge.diagnosis.tcp_signs import alone
+from halfopen.schema.report import Answer, CauseCode, OutlookCode
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,4 +29,14 @@ class Diagnosis:
 def diagnose(case: Case) -> Diagnosis:
     """The diagnosis of one finding."""
     reasons = reasons_of(case)
+    if has_ended(case):
+        return Diagnosis(reasons, ENDED)
     return Diagnosis(reasons, prospect_of(case, [reason.code for reason in reasons]))
+
+
+def has_ended(case: Case) -> bool:
+    """Whether the one end that was left was asked, and a RST has ended it: there is nothing to end any more."""
+    return any(answer_of(end.reply) is Answer.RST for end in case.held.asked) and alone(case) is not None
+
+
+ENDED = Prospect(OutlookCode.FAILS_ON_WRITE, ("it has ended: its program gets ECONNRESET at its next call",), 0.0)

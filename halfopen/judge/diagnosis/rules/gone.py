@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from halfopen.judge.confirm.asked import answer_of
 from halfopen.judge.diagnosis.case import Case
 from halfopen.judge.diagnosis.phrase import seconds, times
 from halfopen.judge.diagnosis.rules.rule import (
@@ -25,7 +26,8 @@ from halfopen.judge.diagnosis.tcp_signs import (
     unanswered,
 )
 from halfopen.judge.pairing.connection import Loss
-from halfopen.schema.report import CauseCode, Verdict
+from halfopen.model import Socket
+from halfopen.schema.report import Answer, CauseCode, Verdict
 from halfopen.tcp import State, Timer
 
 
@@ -105,7 +107,7 @@ def middlebox_forgot(case: Case) -> Reason | None:
         quiet = quiet_before_s(end)
         if quiet is None or end.timer is Timer.KEEPALIVE or rebooted_s(end, other) is not None:
             continue
-        if case.held.verdict is Verdict.STALLED and not unanswered(end):
+        if case.held.verdict is Verdict.STALLED and not unanswered(end) and not unheard(case, end):
             continue
         limits = limits_below(case, host.name, quiet)
         if limits:
@@ -113,6 +115,11 @@ def middlebox_forgot(case: Case) -> Reason | None:
             summary = "a firewall, load balancer or NAT between them may have forgotten the connection while it idled"
             return Reason(CauseCode.MIDDLEBOX_FORGOT, summary, tuple(facts))
     return None
+
+
+def unheard(case: Case, end: Socket) -> bool:
+    """Whether this end was asked, and nobody answered."""
+    return any(asked.key == end.key and answer_of(asked.reply) is Answer.SILENCE for asked in case.held.asked)
 
 
 def limits_below(case: Case, silent: str, quiet: float) -> list[Fact]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from halfopen.judge.confirm.asked import answer_of
 from halfopen.judge.diagnosis.case import Case, is_full
 from halfopen.judge.diagnosis.phrase import Amount, Sentence, seconds, times
 from halfopen.judge.diagnosis.rules.rule import (
@@ -25,7 +26,7 @@ from halfopen.judge.diagnosis.tcp_signs import (
 )
 from halfopen.judge.verdict.traits import TRAITS
 from halfopen.model import Socket
-from halfopen.schema.report import CauseCode, Verdict
+from halfopen.schema.report import Answer, CauseCode, Verdict
 from halfopen.tcp import State, Timer
 
 
@@ -36,11 +37,12 @@ def path_dead(case: Case) -> Reason | None:
         return handshake_lost(case)
     if not traits.path_may_fail:
         return None
-    facts = in_vain(case)
-    if not facts:
+    facts, asked = in_vain(case), asked_in_vain(case)
+    if not facts and not asked:
         return given_up(case)
     summary = "what is sent, or its answer, is lost between these addresses, though both hosts are alive"
-    return Reason(CauseCode.PATH_DEAD, summary, tuple(facts), decisive=True)
+    # A box that forgot the connection drops what is asked as well.
+    return Reason(CauseCode.PATH_DEAD, summary, (*facts, *asked), decisive=bool(facts))
 
 
 def handshake_lost(case: Case) -> Reason | None:
@@ -79,6 +81,15 @@ def given_up(case: Case) -> Reason | None:
 def in_vain(case: Case) -> list[Fact]:
     """What each end has sent without an answer."""
     return [Fact(host.name, words) for end, host in ends(case) if (words := trying(end))]
+
+
+def asked_in_vain(case: Case) -> list[Fact]:
+    """What was asked through an end, and not answered."""
+    return [
+        Fact(end.place.host, ("has had no answer to ", Amount(end.reply.tries), " keepalive probes of ours"))
+        for end in case.held.asked
+        if answer_of(end.reply) is Answer.SILENCE
+    ]
 
 
 def trying(end: Socket) -> Sentence:
