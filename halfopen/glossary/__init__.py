@@ -257,6 +257,10 @@ REASONS: dict[Reason, str] = {
     Reason.CHANGING: "It had one verdict in one round and another in a later one, and none of them cleared it. An end "
     "of it is the same socket throughout, so that it is still the same connection, of which nothing lasted long enough "
     "to be said. Look again: what is only on its way from one state to the next agrees by then.",
+    Reason.TRANSLATION_GONE: "A host of the check has translated the connection (one under `nat`, or one with "
+    "containers), and its entry in connection tracking is gone: it expired, or the table was flushed. The other host "
+    "has sockets that fit by state, age and bytes, so both ends may live, and nothing says which belong together. A "
+    "connection of which no socket fits is a finding, with the cause `middlebox-forgot`.",
     Reason.NAMESPACE_NOT_ENTERED: "The host that should have the other end forwards packets, and its other network "
     "namespaces could not be looked into: a container there may have it. Looking there needs root (`sudo = true`).",
 }

@@ -47,6 +47,7 @@ class Reason(StrEnum):
 
     ANSWERED_ELSEWHERE = "answered-elsewhere"
     CHANGING = "changing"
+    TRANSLATION_GONE = "translation-gone"
     NAMESPACE_NOT_ENTERED = "namespace-not-entered"
 
 

@@ -191,12 +191,21 @@ def judge_suspect(suspect: Suspect, brackets: Sequence[Bracket], found: Held) ->
         return  # one direction was closed, and the other one is in use
     elif rounds.verdict in ALONE and opened_since(suspect, rounds):
         found.unjudged.append(Unjudged(suspect, CHANGING, Reason.CHANGING, survivor))
+    elif rounds.verdict in ALONE and lives_unknown(suspect, survivor, brackets[-1]):
+        found.unjudged.append(Unjudged(suspect, suspect.doubt, suspect.reason, survivor))
     elif not rounds.is_due():
         found.confirmed.append(confirmed_as(suspect, rounds.verdict, rounds, brackets[-1]))
     elif survivor is not None or rounds.verdict is Verdict.DESYNCHRONIZED:
         found.unjudged.append(Unjudged(suspect, DUE, Reason.CHANGING, survivor))
     else:
         found.trying.append(suspect)
+
+
+def lives_unknown(suspect: Suspect, survivor: Survivor | None, bracket: Bracket) -> bool:
+    """Whether a socket behind a host of the check that has forgotten what it translates could be the missing end."""
+    if survivor is None or suspect.reason is not Reason.TRANSLATION_GONE:
+        return False
+    return candidate_of(suspect, survivor.looks[-1], bracket.between) is not None
 
 
 def opened_since(suspect: Suspect, rounds: Rounds) -> bool:

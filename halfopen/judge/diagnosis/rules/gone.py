@@ -102,6 +102,10 @@ def middlebox_forgot(case: Case) -> Reason | None:
         return None
     if not is_missing(case) and case.held.verdict is not Verdict.STALLED:
         return None
+    if case.held.suspect.loss is Loss.ENTRY_GONE:
+        facts = [fact for end, host in ends(case) for fact in idle_fact(host.name, heard_s(end))]
+        summary = "a host between the two translated the connection, and its connection tracking has no entry any more"
+        return Reason(CauseCode.MIDDLEBOX_FORGOT, summary, tuple(facts), decisive=True)
     for end, host in ends(case):
         other = case.server if host is case.client else case.client
         quiet = quiet_before_s(end)
