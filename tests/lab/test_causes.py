@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -131,9 +132,9 @@ def fin_lost(place: Scene) -> None:
     until_tried(place.client_host, 2)
 
 
-def until_tried(host: LabHost, times: int) -> None:
+def until_tried(host: LabHost, times: int, count: int = COUNT) -> None:
     """Until each of the connections has sent again so often what nobody answers: from then on it only gets more."""
-    until(lambda: sum(one >= times for one in host.tries(PORT)) == COUNT)
+    until(lambda: sum(one >= times for one in host.tries(PORT)) == count)
 
 
 def deferred(place: Scene) -> None:
@@ -580,3 +581,41 @@ def test_the_first_byte_ends_a_deferral(fresh_pair: Lab) -> None:
     place.server.accept(listener, COUNT)
     _, report = check(fresh_pair, "--port", str(PORT), "--settle", "0.5")
     assert report["outcome"] == "clean" and report["connections"] == COUNT
+
+
+def test_a_full_queue_that_stands_still_while_clients_are_turned_away_is_critical(fresh_pair: Lab) -> None:
+    place = scene(fresh_pair)
+    listener = place.listen(1)
+    waiting = place.client.connect(place.dial, PORT, 2)
+    turned_away = place.client.connect(place.dial, PORT, 2, 0.0)
+    until_tried(place.client_host, 1, len(turned_away))
+    code, report = check(fresh_pair, "--port", str(PORT), "--settle", "0.5")
+    told = {one["verdict"]: (one["count"], one["severity"], one["causes"]) for one in report["groups"]}
+    assert told == {
+        "never-accepted": (2, "critical", ["application-not-accepting", "accept-queue-overflow"]),
+        "connect-unanswered": (2, "critical", ["accept-queue-overflow"]),
+    }
+    assert code == 1 and len(waiting) == 2
+    assert len(place.server.accept(listener, 2)) == 2
+
+
+def test_a_queue_that_moves_has_no_finding(fresh_pair: Lab) -> None:
+    """One of many that wait is accepted every tenth of a second."""
+    place = scene(fresh_pair)
+    listener = place.listen(200)
+    place.client.connect(place.dial, PORT, 150)
+    done = Event()
+
+    def accepts() -> None:
+        while not done.wait(0.1):
+            place.server.accept(listener, 1)
+
+    worker = Thread(target=accepts)
+    worker.start()
+    try:
+        code, report = check(fresh_pair, "--port", str(PORT), "--settle", "0.5")
+    finally:
+        done.set()
+        worker.join()
+    assert fresh_pair["db"].queue(PORT) > 0, "this machine took so long that all were accepted"
+    assert (code, report["outcome"], report["findings"]) == (0, "clean", [])

@@ -14,6 +14,7 @@ from halfopen.judge.diagnosis.diagnose import Diagnosis, diagnose
 from halfopen.judge.diagnosis.outlook import GRAVITY, Prospect
 from halfopen.judge.diagnosis.phrase import Sentence, number, shape, spoken, tell
 from halfopen.judge.diagnosis.rules.rule import Reason
+from halfopen.judge.diagnosis.severity import with_outages
 from halfopen.schema.report import Cause, Command, Evidence, Outlook, OutlookCode
 
 
@@ -50,6 +51,11 @@ def advised(case: Case) -> Advised:
     """A case -> the same with its diagnosis and advice."""
     diagnosis = diagnose(case)
     return Advised(case, diagnosis, advice_for(case, diagnosis.reasons))
+
+
+def advised_all(cases: Sequence[Case]) -> list[Advised]:
+    """The findings of a check, each with its diagnosis, which rests on the others too, and with advice."""
+    return [advised(case) for case in with_outages(cases)]
 
 
 def cause_of(reason: Reason) -> Cause:

@@ -57,8 +57,8 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     )
     evidence = replace(evidence, matching=without(evidence.matching, lasting))
     lasting = [capped(confirmed, evidence) for confirmed in lasting]
-    cases = [case_of(confirmed, evidence) for confirmed in lasting]
-    explained = with_advice(cases)
+    explained = with_advice([case_of(confirmed, evidence) for confirmed in lasting])
+    cases = [advised.case for advised in explained]
     groups, group_numbers = groups_of(explained, plan)
     findings = sorted(
         (finding_of(*parts, plan) for parts in zip(explained, group_numbers, strict=True)),
@@ -77,7 +77,7 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     missing += only_inferred(findings, plan, policy)
     fails = bool(failing([finding for finding in findings if is_known(finding)], plan, policy))
     outcome, code = outcome_of(findings, fails, missing)
-    rows = matrix(evidence.matching, cases)
+    rows = matrix(evidence.matching, explained)
     headline, details = headline_of(
         plan,
         findings,
@@ -119,7 +119,7 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
             *(missing if outcome is Outcome.FINDINGS else ()),
         ),
         elapsed_s=evidence.elapsed_s,
-        pairs=pairs_of(cases, plan) if len({*plan.clients, *plan.servers}) > 2 else (),
+        pairs=pairs_of(explained, plan) if len({*plan.clients, *plan.servers}) > 2 else (),
         nat=tuple(plan.nat),
     )
 
@@ -157,9 +157,9 @@ def with_advice(cases: Sequence[Case]) -> list[Advised]:
     """Each case with its causes, its outlook and what to do. The rules are imported only where there is a case."""
     if not cases:
         return []
-    from halfopen.judge.assembly.advised import advised
+    from halfopen.judge.assembly.advised import advised_all
 
-    return [advised(case) for case in cases]
+    return advised_all(cases)
 
 
 def without(matching: Matching, lasting: Sequence[Confirmed]) -> Matching:

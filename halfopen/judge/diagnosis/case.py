@@ -58,12 +58,16 @@ class HostEvidence:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A finding, its two hosts, and the listener of the server's end with its process."""
+    """A finding, its two hosts, and the listener of the server's end with its process.
+
+    `outage`: that listener takes nobody any more (see `severity.with_outages`).
+    """
 
     held: Confirmed
     client: HostEvidence
     server: HostEvidence
     listener: ListenSocket | None
+    outage: bool = False
 
     @property
     def listener_process(self) -> Process | None:

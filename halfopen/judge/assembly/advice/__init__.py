@@ -24,13 +24,15 @@ class Advice:
 
 def advice_for(case: Case, reasons: Sequence[Reason]) -> tuple[Step, ...]:
     """What to do, in the order of the causes, each once; last how to end what is left of the connection."""
+    codes = {reason.code for reason in reasons}
     found = [step for reason in reasons for step in ADVICE[reason.code].remedies(case)]
     steps: list[Step] = [*said_once(step for step in found if isinstance(step, Remedy))]
     steps += dict.fromkeys(step for step in found if isinstance(step, Command))
     teller = TRAITS[case.held.verdict].teller
     if teller is not None and len(reasons) > 1 and not any(reason.decisive for reason in reasons):
         steps.insert(0, Remedy(f"to tell which: {teller.format(case.client.name, case.server.name)}"))
-    return (*steps, *end_it(case))
+    # What is by design is not to be ended.
+    return tuple(steps) if CauseCode.DEFERRED_ACCEPT in codes else (*steps, *end_it(case))
 
 
 def said_once(remedies: Iterable[Remedy]) -> Iterable[Remedy]:

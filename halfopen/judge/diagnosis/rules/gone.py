@@ -19,6 +19,7 @@ from halfopen.judge.diagnosis.tcp_signs import (
     ends,
     heard_s,
     is_missing,
+    never_confirmed,
     nothing_listens,
     quiet_before_s,
     rebooted_s,
@@ -95,6 +96,8 @@ def middlebox_forgot(case: Case) -> Reason | None:
         return None
     if not is_missing(case) and case.held.verdict is not Verdict.STALLED:
         return None
+    if never_confirmed(case) and (case.server.value("ListenOverflows") or case.server.value("SyncookiesSent")):
+        return None  # its handshake was dropped, as others were: there was nothing to forget
     for end, host in ends(case):
         other = case.server if host is case.client else case.client
         quiet = quiet_before_s(end)
@@ -180,7 +183,8 @@ GONE_RULES = (
         CauseCode.MIDDLEBOX_FORGOT,
         Needs(
             vital=(Source.TCP_INFO,),
-            useful=(Source.TIMERS, Source.UPTIME, Source.SYSCTLS),
+            useful=(Source.COUNTERS, Source.TIMERS, Source.UPTIME, Source.SYSCTLS),
+            counters=("ListenOverflows", "SyncookiesSent"),
             sysctls=("nf_conntrack_tcp_timeout_established",),
         ),
         middlebox_forgot,

@@ -34,6 +34,10 @@ def accept_queue_overflow(case: Case) -> Reason | None:
     full = is_full(case.listener)
     verdict, lone = case.held.verdict, case.held.server is None
     facts = queue_facts(case)
+    if verdict is Verdict.NEVER_ACCEPTED and case.outage:
+        summary = "the accept queue is full and stands still, so whoever comes now is turned away"
+        facts += counted(case.server, "ListenOverflows")
+        return Reason(CauseCode.ACCEPT_QUEUE_OVERFLOW, summary, tuple(facts))
     if verdict is Verdict.HANDSHAKE_STUCK or (verdict is Verdict.CONNECT_UNANSWERED and lone):
         if not full and not case.server.delta("ListenOverflows"):
             return None

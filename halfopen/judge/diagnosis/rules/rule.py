@@ -23,7 +23,7 @@ class Fact:
 class Reason:
     """A cause that fits a finding. `summary` holds no number of one finding, so that it is true of a whole group.
 
-    `decisive`: seen in the act, or nothing else explains it; where one is, causes that merely fit are not named.
+    `decisive`: seen in the act, or nothing else explains it.
     """
 
     code: CauseCode
