@@ -13,7 +13,8 @@ from halfopen.errors import ErrorCode, HostError
 from halfopen.judge.assembly.check import analyse
 from halfopen.judge.assembly.policy import Policy
 from halfopen.judge.confirm.byte_counters import Counts, counts_in
-from halfopen.judge.inquiry import (
+from halfopen.judge.inquiry import drive, inquire
+from halfopen.judge.questions import (
     Baseline,
     ByteCounts,
     Dump,
@@ -25,8 +26,6 @@ from halfopen.judge.inquiry import (
     Question,
     Snapshots,
     Translations,
-    drive,
-    inquire,
 )
 from halfopen.model import Look, NetnsRef, Process, Snapshot
 from halfopen.plan import CheckPlan

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,32 @@ def test_two_moments_of_each_are_observed_and_clear_what_moved(tmp_path: Path) -
     code, check = run(tmp_path, *argv)
     assert code == 1 and told(check) == {("missing-on-server", "10.0.1.5:2", "observed")}
     assert check["rounds"] == 2 and "inferred" not in check["headline"]
+
+
+@pytest.mark.parametrize("again", ["a.txt", "./a.txt"])
+def test_the_same_file_is_no_second_moment(again: str, tmp_path: Path) -> None:
+    put(tmp_path, a=HEAD + SSH + pair([1]), b=SERVER)
+    with pytest.raises(UsageError, match=r"a\.txt is given twice, and the same evidence twice proves nothing more"):
+        run(tmp_path, "--client", "a.txt", "--client", again, "--server", "b.txt")
+
+
+def test_a_copy_of_a_snapshot_is_no_second_moment(tmp_path: Path) -> None:
+    taken = resources.files("halfopen.demo").joinpath("recorded", "app1.halfopen").read_bytes()
+    put(tmp_path, a=taken, copy=taken, b=SERVER)
+    with pytest.raises(UsageError, match=r"copy\.txt is a copy of a\.txt"):
+        run(tmp_path, "--client", "a.txt", "--client", "copy.txt", "--server", "b.txt")
+
+
+def test_a_text_that_may_be_a_copy_is_told(tmp_path: Path) -> None:
+    argv = ["--client", "a1.txt", "--client", "a2.txt", "--server", "b1.txt", "--server", "b2.txt"]
+    _, check = run(tmp_path, *argv, a1=HEAD + SSH + pair([1, 2]), a2=HEAD + SSH + pair([1]), b1=SERVER, b2=SERVER)
+    notes = [note for note in check["notes"] if "byte for byte" in note]
+    assert notes == ["b2.txt is the same as b1.txt, byte for byte: a copy of it proves nothing more"]
+
+
+def test_one_file_may_be_of_both_roles(tmp_path: Path) -> None:
+    both = SERVER + ss("127.0.0.1:1", "127.0.0.1:5432") + ss("127.0.0.1:5432", "127.0.0.1:1")
+    assert run(tmp_path, "a.txt", "a.txt", a=both)[0] == 0
 
 
 def test_cookies_of_a_text_prove_nothing_but_tell_a_reused_port(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from halfopen import cli
 from halfopen.errors import ErrorCode, Exit
 from halfopen.glossary import CONFIDENCES, MEANINGS
 from halfopen.glossary.causes import ABOUT, OUTLOOKS
-from halfopen.inventory import CHECK_KEYS, HOST_KEYS, STRANGERS
+from halfopen.inventory import CHECK_KEYS, HOST_KEYS, UNTRUSTED
 from halfopen.judge.verdict.table import THE_TABLE
 from halfopen.report.formats import FORMATS
 from halfopen.schema.report import CauseCode, Confidence, OutlookCode, Verdict
@@ -74,8 +74,8 @@ def test_what_a_strangers_inventory_may_set_is_in_the_docs() -> None:
     taken = under(page("reference.md"), "## Inventory").partition("| key |")[0]
     refused = under(page("reaching-hosts.md"), "## What an inventory in the working directory cannot do")
     for key in HOST_KEYS:
-        assert f"`{key}`" in taken if key in STRANGERS else f"`{key}`" in refused, key
-    assert set(CHECK_KEYS) <= set(STRANGERS)  # as it says there
+        assert f"`{key}`" in taken if key in UNTRUSTED else f"`{key}`" in refused, key
+    assert set(CHECK_KEYS) <= set(UNTRUSTED)  # as it says there
 
 
 def test_every_exit_code_error_code_and_format_is_in_the_docs() -> None:

@@ -177,6 +177,6 @@ def test_a_host_that_is_late_is_given_up_and_its_look_is_an_error(agent: Answeri
 
 def test_what_an_agent_has_no_source_for_it_answers_with_nothing() -> None:
     machine: Conversation = MachineAgent("here")
-    machine.involve(machine.place)
+    machine.involve(machine.own_netns)
     assert machine.translated(SNAPSHOT) is SNAPSHOT and machine.counts(()) == ()
-    assert machine.place == NetnsRef("here") and machine.evidence() == ({}, {}) and machine.session is None
+    assert machine.own_netns == NetnsRef("here") and machine.evidence() == ({}, {}) and machine.session is None

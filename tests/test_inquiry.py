@@ -18,7 +18,15 @@ from simulated import RIPE, Connection, Machine
 from simulated_answers import SimulatedHosts, check
 
 from halfopen import address
-from halfopen.judge.inquiry import Baseline, ByteCounts, Dump, Explain, LookUp, Question, Translations
+from halfopen.judge.questions import (
+    Baseline,
+    ByteCounts,
+    Dump,
+    Explain,
+    LookUp,
+    Question,
+    Translations,
+)
 from halfopen.model import Absence, Observation, Socket
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Check, Confidence, Finding, Outcome

@@ -124,7 +124,7 @@ def test_where_it_is_looked_for(tmp_path: Path) -> None:
     assert find(None, {"XDG_CONFIG_HOME": str(home / ".config")}, here)[0] == own / "inventory.toml"
     assert read(None, variables, here).trusted
     (here / "inventory.toml").write_text("")
-    assert find(None, variables, here) == (here / "inventory.toml", Origin.LYING)
+    assert find(None, variables, here) == (here / "inventory.toml", Origin.FOUND)
     assert find("inventory.toml", variables, here) == (here / "inventory.toml", Origin.NAMED)
     assert not read(None, variables, here).trusted and read("inventory.toml", variables, here).trusted
     with pytest.raises(UsageError, match="there is no inventory"):

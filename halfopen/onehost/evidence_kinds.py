@@ -148,7 +148,7 @@ def namespaces(found: Examination) -> Answer:
     return Status.OK, plural(spaces, "network namespace")
 
 
-def life(found: Examination) -> Answer:
+def uptime_and_boot(found: Examination) -> Answer:
     """Since when the host has been up, and which boot it is."""
     facts = found.facts
     lacking = [name for name, value in (("uptime", facts.uptime_s), ("boot id", facts.boot_id)) if value is None]
@@ -238,7 +238,7 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         "uptime and boot",
-        life,
+        uptime_and_boot,
         "a restart of this host cannot be shown as the cause",
         "{root}, and a /proc with uptime and sys/kernel in it",
         (Source.UPTIME,),

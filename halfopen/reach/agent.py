@@ -1,4 +1,4 @@
-"""Talks to the probe on one host: starts it, asks, and gives the answers as values.
+"""Starts the probe on one host, asks it, and returns the answers as values.
 
 The remote command is one constant, with code and questions on its stdin, so that nothing shows in a process list and
 nothing touches the host's disk. It is quoted for every login shell, csh included: single quotes outside, and within
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 def remote_command(python: str | None) -> str:
-    """The command that finds an interpreter and runs what its stdin brings. Exit 127: none; 98: too old."""
+    """The remote command: it finds a Python and runs the program on its stdin. Exit 127: no Python; 98: too old."""
     if python is not None and not re.fullmatch(r"[A-Za-z0-9_./+-]+", python):
         raise UsageError(
             f"python = {python!r} is not a plain path or program name", "for example python3 or /usr/bin/python3"
@@ -106,18 +106,18 @@ class Agent:
 
     def look(self, wanted: Sequence[Lookup]) -> Look:
         """Exact look-ups, answered in order by the kernel itself; where it answers none, out of whole tables."""
-        wanted = sorted(wanted, key=lambda lookup: self._netns(lookup.place))  # the probe enters each namespace once
+        wanted = sorted(wanted, key=lambda lookup: self._inode(lookup.place))  # the probe enters each namespace once
         if self.facts is not None and self.facts.collector is Collector.PROCFS:
-            sights: dict[tuple[NetnsRef, bytes], Observation] = {}
-            for netns, group in groupby(wanted, key=lambda lookup: self._netns(lookup.place)):
-                sights.update(look_in(self.host, list(group), partial(self._table, netns)).sights)
-            return Look(self.host, sights)
-        asked = (wire.encode_look(lookup.key, lookup.scope, self._netns(lookup.place)) for lookup in wanted)
+            observed: dict[tuple[NetnsRef, bytes], Observation] = {}
+            for inode, group in groupby(wanted, key=lambda lookup: self._inode(lookup.place)):
+                observed.update(look_in(self.host, list(group), partial(self._table, inode)).sights)
+            return Look(self.host, observed)
+        asked = (wire.encode_look(lookup.key, lookup.scope, self._inode(lookup.place)) for lookup in wanted)
         self._ask(wire.LOOK, b"".join(asked))
         parts, count = self._answer(wire.LOOK)
         found = lookups.decode_looks(parts, count, [lookup.key for lookup in wanted])
-        sights = {(lookup.place, lookup.key): sight for lookup, sight in zip(wanted, found, strict=True)}
-        return Look(self.host, sights)
+        ends = ((lookup.place, lookup.key) for lookup in wanted)
+        return Look(self.host, dict(zip(ends, found, strict=True)))
 
     def counts(self, ports: Sequence[int]) -> tuple[CountBlock, ...]:
         """Byte counters of all established sockets, by one wider dump."""
@@ -134,9 +134,9 @@ class Agent:
         parts, count = self._answer(wire.EVIDENCE)
         return proc.decode_evidence(frames.decode_fields(parts, count))
 
-    def involve(self, place: NetnsRef) -> None:
+    def involve(self, netns: NetnsRef) -> None:
         """`evidence` is of this namespace too: there is something to explain in it."""
-        self.involved.add(self._netns(place))
+        self.involved.add(self._inode(netns))
 
     def translated(self, snapshot: Snapshot) -> Snapshot:
         """The snapshot with what the connection tracking of each of its namespaces translates, now."""
@@ -146,7 +146,7 @@ class Agent:
         spaces = tuple(
             replace(space, rewrites=None if netns in refused else found.get(netns, Rewrites()))
             for space in snapshot.namespaces
-            for netns in (self._netns(NetnsRef(self.host, space.netns)),)
+            for netns in (self._inode(NetnsRef(self.host, space.netns)),)
         )
         return replace(snapshot, namespaces=spaces)
 
@@ -157,7 +157,7 @@ class Agent:
         return proc.decode_owners(frames.decode_fields(parts, count))
 
     def ask_survey(self, verb: int, payload: bytes = b"", wait: bool = False) -> tuple[list[frames.Frame], int]:
-        """In place of `start` and `first_look`: HELLO and one question of the survey, and its answer undecoded."""
+        """Instead of `start` and `first_look`: HELLO and one question of the survey, and its answer undecoded."""
         self.begin(request(verb, payload), wait, survey=True)
         self._greet()
         return self._answer(verb)
@@ -172,13 +172,13 @@ class Agent:
         self.channel.close()
 
     @property
-    def place(self) -> NetnsRef:
+    def own_netns(self) -> NetnsRef:
         """The namespace that the probe runs in."""
         return NetnsRef(self.host, self.netns)
 
-    def _netns(self, place: NetnsRef) -> int:
+    def _inode(self, netns: NetnsRef) -> int:
         """A namespace as the probe names it: its inode, 0 for the probe's own."""
-        return 0 if place.netns is None or place.netns == self.netns else place.netns
+        return 0 if netns.netns is None or netns.netns == self.netns else netns.netns
 
     def _greet(self) -> None:
         parts, count = self._answer(wire.HELLO)

@@ -37,7 +37,7 @@ class Conversation(Protocol):
         """The key of the SSH connection, None where there is none or it is not known."""
 
     @property
-    def place(self) -> NetnsRef:
+    def own_netns(self) -> NetnsRef:
         """The network namespace that the agent runs in."""
 
     def first_look(self, ports: Sequence[int]) -> Snapshot:
@@ -53,9 +53,9 @@ class Conversation(Protocol):
         """The snapshot with the translations of each namespace's connection tracking; unchanged if none can be read."""
 
     def counts(self, ports: Sequence[int]) -> Sequence[CountBlock]:
-        """Byte counters of the established sockets of `place`; empty if none can be read."""
+        """Byte counters of the established sockets of `own_netns`; empty if none can be read."""
 
-    def involve(self, place: NetnsRef) -> None:
+    def involve(self, netns: NetnsRef) -> None:
         """From now on `evidence` is of this namespace too, if the agent can enter it."""
 
     def evidence(self) -> KernelNumbers:
@@ -75,7 +75,7 @@ class TableReader(ABC):
     netns: int | None = None
 
     @property
-    def place(self) -> NetnsRef:
+    def own_netns(self) -> NetnsRef:
         """The only namespace that is read."""
         return NetnsRef(self.host, self.netns)
 

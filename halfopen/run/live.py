@@ -12,21 +12,19 @@ from halfopen.errors import HostError
 from halfopen.judge.assembly.check import analyse, notes_of, report_of
 from halfopen.judge.assembly.policy import Policy
 from halfopen.judge.confirm.byte_counters import WIDE_LIMIT, CountQuery, Counts, counts_in
-from halfopen.judge.inquiry import (
+from halfopen.judge.inquiry import Inquired, drive, inquire
+from halfopen.judge.questions import (
     Answerer,
     Baseline,
     ByteCounts,
     Dump,
     Explain,
     Explanation,
-    Inquired,
     KernelState,
     LookUp,
     Pause,
     Snapshots,
     Translations,
-    drive,
-    inquire,
 )
 from halfopen.model import Look, NetnsRef
 from halfopen.run.fleet import Fleet

@@ -12,7 +12,8 @@ from halfopen.judge.assembly.check import analyse, notes_of
 from halfopen.judge.assembly.policy import Policy
 from halfopen.judge.confirm.byte_counters import WIDE_LIMIT, Counts
 from halfopen.judge.confirm.dumps import Moment, how_compared, in_tables, number_of_moments
-from halfopen.judge.inquiry import (
+from halfopen.judge.inquiry import drive, inquire
+from halfopen.judge.questions import (
     Baseline,
     ByteCounts,
     Dump,
@@ -24,8 +25,6 @@ from halfopen.judge.inquiry import (
     Position,
     Snapshots,
     Translations,
-    drive,
-    inquire,
 )
 from halfopen.model import Look
 from halfopen.plan import CheckPlan
@@ -36,7 +35,7 @@ from halfopen.schema.report import Check
 class Recorded:
     """What files hold of each host, by its name. Where there are no `looks`, the tables of `moments` are read instead.
 
-    `looks`: for each round, the sights of its first, second and third look.
+    `looks`: for each round, the observations of its first, second and third look.
     """
 
     snapshots: Snapshots
@@ -85,8 +84,8 @@ class Recorded:
         found = []
         for name, snapshot in self.snapshots.items():
             rounds = self.looks.get(name, ())
-            sights = (rounds[question.number] if question.number < len(rounds) else none)[question.position]
-            found.append(Look(name, unpack_observations(name, sights), snapshot.error))
+            packed = (rounds[question.number] if question.number < len(rounds) else none)[question.position]
+            found.append(Look(name, unpack_observations(name, packed), snapshot.error))
         return found
 
     def explain(self, question: Explain) -> Mapping[str, Explanation]:

@@ -39,13 +39,16 @@ def is_known(finding: Finding) -> bool:
     return finding.confidence is not Confidence.INFERRED
 
 
-def only_inferred(findings: Sequence[Finding], plan: CheckPlan, policy: Policy) -> list[str]:
-    """A reason why nothing can be said for sure, if what would fail the run is all inferred; else none."""
+def only_inferred(findings: Sequence[Finding], plan: CheckPlan, policy: Policy, why: Sequence[str]) -> list[str]:
+    """Reasons why nothing can be said for sure, if what would fail the run is all inferred; else none.
+
+    why: what was seen that could undo it, if anything was.
+    """
     known = [finding for finding in findings if is_known(finding)]
     if failing(known, plan, policy) or not (unsure := failing(findings, plan, policy)):
         return []
     count = sum(not is_known(finding) for finding in unsure)
-    return [f"{plural(count, 'finding')} only inferred: confirm by a second moment, or by halfopen check"]
+    return [f"{plural(count, 'finding')} only inferred: {doubt}" for doubt in why or [SECOND_MOMENT]]
 
 
 def outcome_of(findings: Sequence[Finding], fails: bool, missing: Sequence[str]) -> tuple[Outcome, int]:
@@ -56,3 +59,6 @@ def outcome_of(findings: Sequence[Finding], fails: bool, missing: Sequence[str])
         return Outcome.INCOMPLETE, Exit.INCOMPLETE
     counted = [finding for finding in findings if not finding.allowed]
     return (Outcome.FINDINGS if counted else Outcome.CLEAN), Exit.CLEAN
+
+
+SECOND_MOMENT = "confirm by a second moment, or by halfopen check"

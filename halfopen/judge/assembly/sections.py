@@ -14,11 +14,11 @@ from halfopen.errors import HostError
 from halfopen.judge.assembly.headline import meaning
 from halfopen.judge.assembly.policy import SEVERITIES
 from halfopen.judge.assembly.run_evidence import Evidence
-from halfopen.judge.confirm.rounds import Unjudged
+from halfopen.judge.confirm.rounds import Confirmed, Unjudged
 from halfopen.judge.diagnosis.case import Case, HostEvidence, is_full
 from halfopen.judge.pairing.match import Matching
 from halfopen.judge.verdict.table import in_accept_queue
-from halfopen.model import Socket
+from halfopen.model import Socket, show_connection
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import (
     Confidence,
@@ -71,7 +71,15 @@ def finding_of(advised: Advised, group: int, plan: CheckPlan) -> Finding:
         commands=advised.commands,
         allowed=confirmed.verdict in plan.allow,
         group=group,
+        candidate=candidate_of(confirmed),
     )
+
+
+def candidate_of(confirmed: Confirmed) -> str | None:
+    """The socket that could be the absent end of a finding, as its own host has it; None if there is none."""
+    if confirmed.candidate is None:
+        return None
+    return f"{show_connection(confirmed.candidate.key)} on {confirmed.candidate.netns.host}"
 
 
 def identity(case: Case) -> str:

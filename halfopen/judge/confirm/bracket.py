@@ -119,7 +119,8 @@ def result_of(suspect: Suspect, bracket: Bracket) -> RoundResult:
         also = sequence.verdicts(before, between, after)
         if isinstance(verdict, Verdict) and suspect.ambiguous:
             verdict, grave = Verdict.AMBIGUOUS, SEVERITY[verdict] is Severity.CRITICAL
-        if isinstance(verdict, Verdict) and Absence.ABSENT in (after, between) and in_doubt(suspect, after, bracket):
+        is_doubted = suspect.doubt is not None and not suspect.standins
+        if isinstance(verdict, Verdict) and Absence.ABSENT in (after, between) and is_doubted:
             verdict = Accord.UNJUDGED
     return RoundResult(verdict, after, between, first_place, second_place, also, grave)
 
@@ -143,31 +144,6 @@ def sockets_of(end: EndQuery, observations: Observations) -> list[Observation]:
     """The sockets that were found for an end, in all namespaces where it may be."""
     found = (observations.get((netns, end.key), Absence.UNSEEN) for netns in end.places)
     return [seen for seen in found if isinstance(seen, Socket)]
-
-
-def in_doubt(suspect: Suspect, survivor: Observation, bracket: Bracket) -> bool:
-    """Whether the absent end of a suspect may exist all the same: see `Suspect.doubt`."""
-    if suspect.doubt is None or not suspect.standins or not isinstance(survivor, Socket):
-        return suspect.doubt is not None
-    return any(fits(survivor, observed(standin, bracket.between)[0]) for standin in suspect.standins)
-
-
-def fits(socket: Socket, other: Observation) -> bool:
-    """Whether two sockets could be the ends of one connection, by their byte counters, as far as they are known.
-
-    What either has received lies between what the other has had acknowledged and what it has sent. The SYN of the end
-    that connected, and a FIN, count as acknowledged bytes (net/ipv4/tcp_input.c tcp_snd_una_update).
-    """
-    if not isinstance(other, Socket):
-        return other is Absence.UNSEEN
-    for sender, receiver in ((socket.info, other.info), (other.info, socket.info)):
-        if sender is None or receiver is None or sender.bytes_acked is None or receiver.bytes_received is None:
-            continue
-        if receiver.bytes_received + 2 < sender.bytes_acked:
-            return False
-        if sender.bytes_sent is not None and receiver.bytes_received > sender.bytes_sent:
-            return False
-    return True
 
 
 def same_in_state(first: Observation, later: Observation) -> bool:

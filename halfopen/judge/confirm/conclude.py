@@ -17,5 +17,4 @@ def conclude(check: Prepared, matching: Matching) -> Matching:
     from halfopen.judge.confirm.doubt import doubted
     from halfopen.judge.pairing.guess import infer
 
-    addresses = check.address_map()
-    return doubted(check, addresses.namespaces(), infer(addresses, matching))
+    return doubted(check, infer(check.address_map(), matching))

@@ -1,22 +1,22 @@
 """Why a missing end may exist all the same: hosts that did not say what they translate, sockets that could be it.
 
 Sockets that could be the missing end of a connection, behind a translation that no table tells of, are looked at too,
-and their byte counters tell whether one fits (`confirm.bracket`).
+and what they have sent and received, and when, tells whether one fits (`confirm.candidates`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from halfopen import address
 from halfopen.judge.pairing.connection import EndQuery, Suspect
 from halfopen.judge.pairing.guess import Inferred
-from halfopen.judge.pairing.lone_end import LoneEnd, RowIndex
+from halfopen.judge.pairing.lone_end import Endpoint, EndpointRow, LoneEnd, RowIndex
 from halfopen.judge.pairing.match import Matching
 from halfopen.judge.pairing.pair import Prepared
-from halfopen.model import Namespace, NetnsRef, Snapshot
+from halfopen.model import NetnsRef, Snapshot
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Reason
 
@@ -24,11 +24,13 @@ CANDIDATES = 2000  # sockets that are looked at in place of one missing end
 COMPARISONS = 400_000  # of lone ends with such sockets; beyond that they are doubted together
 
 
-def doubted(check: Prepared, namespaces: Mapping[NetnsRef, Namespace], inferred: Inferred) -> Matching:
-    """The matching with a doubt at each missing end that may exist. namespaces: those of both roles of the check."""
-    doubts = Doubts(check.plan, check.snapshots, namespaces, inferred.index, inferred.used)
-    told = {lone.suspect: doubts.doubted(lone) for lone in inferred.lones}
-    suspects = tuple(told.get(suspect, suspect) for suspect in inferred.matching.suspects)
+def doubted(check: Prepared, inferred: Inferred) -> Matching:
+    """The matching with a doubt at each missing end that may exist."""
+    doubts = Doubts(check.plan, check.snapshots, inferred.index, inferred.used)
+    for lone in inferred.lones:
+        doubts.alone.setdefault((lone.is_client, lone.server), []).append(lone.row)
+    seen = {lone.suspect: doubts.doubted(lone) for lone in inferred.lones}
+    suspects = tuple(seen.get(suspect, suspect) for suspect in inferred.matching.suspects)
     return replace(inferred.matching, suspects=suspects)
 
 
@@ -36,15 +38,15 @@ def doubted(check: Prepared, namespaces: Mapping[NetnsRef, Namespace], inferred:
 class Doubts:
     """What the doubts of one check rest on.
 
-    namespaces: those of both roles. used: (namespace, key) of rows that are an end of another connection already.
-    compared: rows that were named as stand-ins so far.
+    used: (namespace, key) of rows that are an end of another connection already. alone: (whether it is a client's end,
+    server's endpoint) -> rows of lone ends. compared: rows that were named as stand-ins so far.
     """
 
     plan: CheckPlan
     snapshots: Mapping[str, Snapshot]
-    namespaces: Mapping[NetnsRef, Namespace]
     index: RowIndex
     used: AbstractSet[tuple[NetnsRef, bytes]]
+    alone: dict[tuple[bool, Endpoint], list[EndpointRow]] = field(default_factory=dict)
     compared: int = 0
 
     def doubted(self, lone: LoneEnd) -> Suspect:
@@ -53,15 +55,12 @@ class Doubts:
         missing = suspect.server if lone.is_client else suspect.client
         hidden = [netns.host for netns in missing.places if is_hidden(self.snapshots[netns.host])]
         unread = [name for name in self.plan.nat if not is_read(self.snapshots.get(name))]
-        direct = self.index.is_direct(lone)
-        if unread and not direct:
+        if unread:
             return replace(suspect, doubt=UNREAD.format(host=unread[0]))
-        if hidden and not (direct and lone.is_client):
+        if hidden:
             if sees_all(self.snapshots[hidden[0]]):
                 return replace(suspect, doubt=UNTOLD.format(host=hidden[0]))
             return replace(suspect, doubt=HIDDEN.format(host=hidden[0]), reason=Reason.NAMESPACE_NOT_ENTERED)
-        if direct or (lone.is_client and lone.is_on_link(self.namespaces)):
-            return suspect
         return self.with_standins(lone)
 
     def with_standins(self, lone: LoneEnd) -> Suspect:
@@ -69,19 +68,34 @@ class Doubts:
 
         Where they are too many to look up, the doubt names none.
         """
-        local = lone.server if lone.is_client else lone.client
-        rows = [row for row in self.index.local.get(local, ()) if row.outside and (row.place, row.key) not in self.used]
+        rows = self.standins(lone)
         if not rows:
             return lone.suspect
-        far = address.show(rows[0].peer[0]) if len({row.peer[0] for row in rows}) == 1 else "other addresses"
+        peers = {address.split_key(row.key)[2] for row in rows}
+        local = address.endpoint(*address.split_key(rows[0].key)[:2])
+        far = address.show(next(iter(peers))) if len(peers) == 1 else "other addresses"
         self.compared += len(rows)
         few = len(rows) <= CANDIDATES and self.compared <= COMPARISONS
         words = STAND_IN if lone.is_client else HANDED_ON
         return replace(
             lone.suspect,
-            doubt=words.format(far=far, local=address.endpoint(*local), host=rows[0].place.host),
+            doubt=words.format(far=far, local=local, host=rows[0].place.host),
             standins=tuple(EndQuery((row.place,), row.key, row.scope) for row in rows) if few else (),
         )
+
+    def standins(self, lone: LoneEnd) -> list[EndpointRow]:
+        """The rows without an end of their own that may be the other end of a lone one, each once.
+
+        Those at the endpoint where it should be, with a far peer; those of a local proxy, whose peer is the client's
+        endpoint; and ends that are as alone as it is, and of the same server.
+        """
+        expected = lone.server if lone.is_client else lone.client
+        rows = [row for row in self.index.local.get(expected, ()) if row.outside]
+        if lone.is_client:
+            rows += self.index.peered.get(lone.client, ())
+        rows += self.alone.get((not lone.is_client, lone.server), ())
+        there = {(row.place, row.key): row for row in rows if (row.place, row.key) not in self.used}
+        return list(there.values())
 
 
 def is_hidden(snapshot: Snapshot) -> bool:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from halfopen.judge.confirm.answers import is_answered, progressed
 from halfopen.judge.confirm.bracket import Bracket, RoundResult, ends, ends_in, observed, result_of, same_socket
+from halfopen.judge.confirm.candidates import Candidate, candidate_of
 from halfopen.judge.confirm.queues import Taken, moves, taken_from
 from halfopen.judge.confirm.timing import is_due, is_trying, most_due, spans_timeouts
 from halfopen.judge.pairing.connection import Suspect
@@ -27,7 +28,8 @@ from halfopen.tcp import State
 class Confirmed:
     """A suspect that held in every bracket, with its ends as the last bracket saw them; None for an absent end.
 
-    `grave`: it is ambiguous, and one of the possible pairs of sockets would be critical.
+    `grave`: it is ambiguous, and one of the possible pairs of sockets would be critical. candidate: a socket that could
+    be its absent end if something on the way translates.
     """
 
     suspect: Suspect
@@ -38,6 +40,7 @@ class Confirmed:
     client_place: NetnsRef
     server_place: NetnsRef
     grave: bool = False
+    candidate: Candidate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +189,7 @@ def judge_suspect(suspect: Suspect, brackets: Sequence[Bracket], taken: Taken, f
     elif rounds.verdict in ALONE and opened_since(suspect, rounds):
         found.unjudged.append(Unjudged(suspect, CHANGING, Reason.CHANGING, survivor))
     elif not rounds.is_due():
-        found.confirmed.append(confirmed_as(suspect, rounds.verdict, rounds))
+        found.confirmed.append(confirmed_as(suspect, rounds.verdict, rounds, brackets[-1]))
     elif survivor is not None or rounds.verdict is Verdict.DESYNCHRONIZED:
         found.unjudged.append(Unjudged(suspect, DUE, Reason.CHANGING, survivor))
     else:
@@ -260,11 +263,13 @@ def server_of(suspect: Suspect, rounds: Rounds) -> tuple[NetnsRef, bytes]:
     return (last.second_place if suspect.client_first else last.first_place), suspect.server.key
 
 
-def confirmed_as(suspect: Suspect, verdict: Verdict, rounds: Rounds) -> Confirmed:
-    """A suspect that held, with its verdict, its ends as the last round saw them, and the confidence."""
+def confirmed_as(suspect: Suspect, verdict: Verdict, rounds: Rounds, bracket: Bracket) -> Confirmed:
+    """A suspect that held, with its verdict, its ends as the last round (its bracket) saw them, and the confidence."""
     last = rounds.results[-1]
     sockets = [seen for seen in (last.first, last.second) if isinstance(seen, Socket)]
-    if len(rounds.results) < 2 or suspect.inferred or not spans_timeouts(sockets, rounds.seconds):
+    candidate = candidate_of(suspect, last.first, bracket.between) if last.second is Absence.ABSENT else None
+    is_guessed = suspect.inferred or candidate is not None
+    if len(rounds.results) < 2 or is_guessed or not spans_timeouts(sockets, rounds.seconds):
         confidence = Confidence.INFERRED
     elif all(socket.cookie is not None for socket in sockets):
         confidence = Confidence.PROVEN
@@ -283,6 +288,7 @@ def confirmed_as(suspect: Suspect, verdict: Verdict, rounds: Rounds) -> Confirme
         client_place,
         server_place,
         grave=verdict is Verdict.AMBIGUOUS and any(result.grave for result in rounds.results),
+        candidate=candidate,
     )
 
 

@@ -51,8 +51,8 @@ class Suspect:
     agreed: the states of the two ends if these agree, and something else is odd about it.
     translation: how the keys of the ends correspond where they differ. ambiguous: more than one translation fits.
     inferred: no table says what translates, it was guessed.
-    doubt: why an absent end may exist all the same, in words: if one of `standins` fits it by its byte counters, or
-    always if there are none. reason: the code of that doubt in the report, if there is one.
+    doubt: why an absent end may exist all the same, in words: if one of `standins` could be it, or always if there
+    are none. reason: the code of that doubt in the report, if there is one.
     queue_full: whether the listener of its server's end had a full accept queue in the dump. opening: whether its
     client's end was in SYN_SENT there, so that a table might not show yet where it leads.
     """

@@ -7,9 +7,9 @@ missing end is a finding only if nothing that was seen could be it. Here such en
 * The same client's port in two connections between two hosts that lack an end each is one connection, translated there.
 * Where one far address stands in for the client's, with the client's own ports, the ports say which end is whose.
 
-This is not asked where another connection shows that nothing translates: one from the same address to the same
-server's port that has both ends, or, for masquerade, both hosts on one link. What is inferred is marked so. An end that
-stays alone may be in doubt all the same: see `confirm.doubt`.
+That another connection between the same hosts has both its ends says nothing of these: what translates may have begun
+in between, or for some sources only. What is inferred is marked so. An end that stays alone may be in doubt all the
+same: see `confirm.doubt`.
 """
 
 from __future__ import annotations
@@ -55,11 +55,10 @@ def infer(addresses: AddressMap, matching: Matching) -> Inferred:
         return Inferred(matching, (), RowIndex(), frozenset())
     index = index_rows(addresses, asked)
     lones = [lone for suspect in asked for lone in lone_ends(suspect, index)]
-    translated = [lone for lone in lones if not index.is_direct(lone)]
     guesses = Guesses(addresses, addresses.namespaces(), index, matching)
-    guesses.by_client(translated)
-    guesses.by_target([lone for lone in translated if not lone.is_client])
-    guesses.by_port([lone for lone in translated if lone.is_client])
+    guesses.by_client(lones)
+    guesses.by_target([lone for lone in lones if not lone.is_client])
+    guesses.by_port([lone for lone in lones if lone.is_client])
     alone = [lone for lone in lones if lone.suspect not in guesses.settled]
     return Inferred(guesses.result(), alone, index, guesses.used)
 
