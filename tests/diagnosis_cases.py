@@ -182,7 +182,7 @@ FIRES: dict[str, tuple[Given, set[CauseCode]]] = {
     ),
     "data is sent again and again": (Given(V.STALLED, RETRYING, far(end(**TALKED))), {C.PATH_DEAD}),
     "keepalive is not answered": (
-        Given(V.MISSING_ON_SERVER, end(timer=Timer.KEEPALIVE, retransmits=3, **TALKED)),
+        Given(V.MISSING_ON_SERVER, end(timer=Timer.KEEPALIVE, retransmits=3, idle_ms=230_000, **TALKED)),
         {C.PATH_DEAD},
     ),
     "a FIN is sent again and again": (

@@ -103,9 +103,10 @@ MEANINGS: dict[Verdict, Meaning] = {
         ),
     ),
     Verdict.STALLED: Meaning(
-        "established on {client} and {server}, but data is not acknowledged",
-        ("stalled with unacknowledged data", "stalled with unacknowledged data"),
-        "Both ends are established, but data of one of them stays unacknowledged, and it retransmits ever more slowly.",
+        "established on {client} and {server}, but what one of them sends gets no answer",
+        ("stalled without an answer", "stalled without an answer"),
+        "Both ends are established, but what one of them sends gets no answer. Either its data stays unacknowledged, "
+        "and it retransmits ever more slowly, or it sends keepalive probes in vain.",
         (
             "The path loses all packets in one direction, or all packets above a certain size.",
             "A firewall forgot the connection and drops its packets.",
@@ -114,9 +115,9 @@ MEANINGS: dict[Verdict, Meaning] = {
             "`retransmits`, `send_q` and `timer` of the end that sends.",
             "The path MTU, and firewalls between the two.",
         ),
-        "Both ends are ESTABLISHED, and no pair of states shows it: data was sent again three times or more, nothing "
-        "was acknowledged from the first round to the last, and the other end could take it. A program that does not "
-        "read (a closed window) is no stall, as long as its kernel answers the probes.",
+        "Both ends are ESTABLISHED, and no pair of states shows it: data or a keepalive probe was sent again three "
+        "times or more, nothing was acknowledged from the first round to the last, and the other end could take it. A "
+        "program that does not read (a closed window) is no stall, as long as its kernel answers the probes.",
     ),
     Verdict.NEVER_ACCEPTED: Meaning(
         "established on both ends, but the program on {server} has not accepted it",

@@ -199,6 +199,16 @@ def resets_that_never_arrive(place: Scene) -> None:
     until(lambda: sum(one >= 2 for one in place.client_host.tries(PORT)) == COUNT - 1)
 
 
+def probes_in_vain(place: Scene) -> None:
+    """Both ends are there and have nothing to say; the client's keepalive has no answer."""
+    for name, value in (("time", 1), ("intvl", 1), ("probes", 127)):
+        place.client_host.sysctl(f"ipv4/tcp_keepalive_{name}", value)
+    clients, _ = talked(place)
+    place.to_server("")
+    place.client.keepalive(clients)
+    until(lambda: sum(one >= 3 for one in place.client_host.tries(PORT, "keepalive")) == COUNT)
+
+
 def timed_out(place: Scene) -> None:
     """The path was dead for a while: the server gave up, and the client never sent anything."""
     place.server_host.sysctl("ipv4/tcp_retries2", 2)
@@ -248,6 +258,7 @@ MADE: dict[str, tuple[Callable[[Scene], object], str, list[str]]] = {
     "RSTs lost now": (resets_that_never_arrive, "missing-on-server", ["reset-lost", "path-dead"]),
     "forgotten by a firewall": (forgotten, "missing-on-server", ["reset-lost", "middlebox-forgot"]),
     "written into the void": (sends_into_the_void, "missing-on-server", ["path-dead"]),
+    "keepalive in vain": (probes_in_vain, "stalled", ["path-dead"]),
     "given up while the path was dead": (timed_out, "missing-on-server", ["path-dead"]),
     "FIN lost": (fin_lost, "close-lost", ["path-dead"]),
     "SYN-ACK lost": (syn_ack_lost, "embryonic", ["path-dead"]),

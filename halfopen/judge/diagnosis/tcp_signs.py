@@ -95,10 +95,23 @@ def window_closed(end: Socket) -> bool:
     return end.timer is Timer.PROBE and not unanswered(end)
 
 
-def quiet_before_s(end: Socket) -> float | None:
+def quiet_before_s(end: Socket, host: HostEvidence) -> float | None:
     """Seconds of silence before this end last tried to be heard; all of it where it has not tried."""
     heard = heard_s(end)
-    return None if heard is None else max(0.0, heard - trying_s(end))
+    tried = probing_s(end, host) if end.timer is Timer.KEEPALIVE else trying_s(end)
+    return None if heard is None or tried is None else max(0.0, heard - tried)
+
+
+def probing_s(end: Socket, host: HostEvidence) -> float | None:
+    """Seconds since the first keepalive probe that was never answered, by the host's settings; None if they are not
+    those of this socket.
+    """
+    interval, probes = host.sysctls.get("tcp_keepalive_intvl"), unanswered(end)
+    if not probes:
+        return 0.0
+    if interval is None or end.timer_expires_s is None or end.timer_expires_s > interval:
+        return None
+    return probes * interval - end.timer_expires_s
 
 
 def trying_s(end: Socket) -> float:

@@ -98,7 +98,7 @@ def remedies_of_reset(case: Case) -> Iterator[Step]:
 
 def remedies_of_middlebox(case: Case) -> Iterator[Step]:
     """Remedies for MIDDLEBOX_FORGOT: keepalive more often than the idle limit of the box."""
-    quiet = [found for end, _ in ends(case) if (found := quiet_before_s(end)) is not None]
+    quiet = [found for end, host in ends(case) if (found := quiet_before_s(end, host)) is not None]
     limit = min((limit for limit, _ in IDLE_LIMITS if quiet and max(quiet) > limit), default=None)
     for host in dict.fromkeys(host.name for _, host in ends(case)):
         yield keepalive_for(case.client if host == case.client.name else case.server, limit)

@@ -100,14 +100,15 @@ def middlebox_forgot(case: Case) -> Reason | None:
         return None  # its handshake was dropped, as others were: there was nothing to forget
     for end, host in ends(case):
         other = case.server if host is case.client else case.client
-        quiet = quiet_before_s(end)
-        if quiet is None or end.timer is Timer.KEEPALIVE or rebooted_s(end, other) is not None:
+        quiet = quiet_before_s(end, host)
+        if quiet is None or rebooted_s(end, other) is not None:
             continue
-        if case.held.verdict is Verdict.STALLED and not unanswered(end):
+        if not unanswered(end) and (case.held.verdict is Verdict.STALLED or end.timer is Timer.KEEPALIVE):
             continue
         limits = limits_below(case, host.name, quiet)
         if limits:
-            facts = [Fact(host.name, ("was silent for ", seconds(quiet), ", with no keepalive timer")), *limits]
+            until = " before it probed" if end.timer is Timer.KEEPALIVE else ", with no keepalive timer"
+            facts = [Fact(host.name, ("was silent for ", seconds(quiet), until)), *limits]
             summary = "a firewall, load balancer or NAT between them may have forgotten the connection while it idled"
             return Reason(CauseCode.MIDDLEBOX_FORGOT, summary, tuple(facts))
     return None
@@ -185,7 +186,7 @@ GONE_RULES = (
             vital=(Source.TCP_INFO,),
             useful=(Source.COUNTERS, Source.TIMERS, Source.UPTIME, Source.SYSCTLS),
             counters=("ListenOverflows", "SyncookiesSent"),
-            sysctls=("nf_conntrack_tcp_timeout_established",),
+            sysctls=("nf_conntrack_tcp_timeout_established", "tcp_keepalive_intvl"),
         ),
         middlebox_forgot,
     ),
