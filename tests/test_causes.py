@@ -14,6 +14,7 @@ from diagnosis_cases import (
     DEFERRED,
     FIRES,
     FULL,
+    FULL_WINDOW,
     GONE,
     LISTENER,
     ONE,
@@ -73,7 +74,10 @@ def test_what_merely_fits_is_not_told_as_a_fact() -> None:
         "the queue was full once, and cookies were lost as well: both",
         "the port has room and the SYN is lost: both",
         "sockets were dropped without a RST",
+        "its program was started anew",
         "nothing listens any more",
+        "nobody answers a SYN-ACK",
+        "SYN-ACKs stopped arriving",
         "RSTs were sent",
         "the missing end may have timed out",
         "silent beyond 350 s",
@@ -103,7 +107,7 @@ def test_without_evidence_no_rule_guesses(verdict: Verdict) -> None:
         server=HostEvidence("db"),
         listener=replace(LISTENER, queue=None, backlog=None),
     )
-    found = advised(bare)
+    (found,) = advised([bare])
     assert found.diagnosis.codes == ("unknown",)
     assert "tell" in found.causes[0].summary
     assert found.outlook.code in (OutlookCode.UNKNOWN, OutlookCode.NEVER)
@@ -318,7 +322,7 @@ def test_an_orphan_is_given_up_sooner() -> None:
 
 def test_settings_that_could_not_be_read_give_no_time() -> None:
     case = Given(V.EMBRYONIC, None, request()).case()
-    found = advised(replace(case, server=replace(case.server, sysctls={}))).outlook
+    found = advised([replace(case, server=replace(case.server, sysctls={}))])[0].outlook
     assert (found.code, found.within_s) == (OutlookCode.UNKNOWN, None)
     assert found.summary.endswith("after a time that depends on sysctls of db, which could not be read")
 
@@ -395,5 +399,32 @@ def test_whatever_a_kernel_shows_is_explained_or_unknown(
 def test_nothing_is_ended_on_an_inference() -> None:
     case = GONE.case()
     inferred = replace(case, held=replace(case.held, confidence=Confidence.INFERRED))
-    ending = [[step for step in advised(one).commands if "-K" in step.argv] for one in (case, inferred)]
+    ending = [[step for step in advised([one])[0].commands if "-K" in step.argv] for one in (case, inferred)]
     assert len(ending[0]) == 1 and not ending[1]
+
+
+@pytest.mark.parametrize(("events", "decisive"), [(179, False), (185, True)])
+def test_a_cause_is_certain_only_if_its_counters_cover_all_findings(events: int, decisive: bool) -> None:
+    counters = {"SyncookiesSent": events, "SyncookiesRecv": events, "ListenOverflows": events}
+    told = causes_of_all(advised([BY_COOKIE.without(counters=counters).case()] * 185))
+    assert [(one.code, one.decisive) for one in told] == [("accept-queue-overflow", decisive)]
+    short = "SyncookiesSent explains at most 179 of 185 such connections"
+    assert [fact.fact for fact in told[0].evidence if "explains" in fact.fact] == ([] if decisive else [short])
+
+
+def test_a_few_events_do_not_explain_thousands() -> None:
+    lost = GONE.without(counters={"EstabResets": 2, "OutRsts": 2})
+    codes = [{one.diagnosis.codes for one in advised([lost.case()] * count)} for count in (2, 3, 3000)]
+    assert codes == [{("reset-lost",)}, {("reset-lost",)}, {("unknown",)}]
+
+
+@pytest.mark.parametrize("given_one", [QUEUED, CLOSED, FULL_WINDOW], ids=["accept", "close", "read"])
+def test_a_program_that_is_stopped_is_said_to_be_and_continued(given_one: Given) -> None:
+    case = given_one.case()
+    stopped = replace(case.server, owners={one: Process(812, "postgres", stopped=True) for one in (77, 500)})
+    (found,) = advised([replace(case, server=stopped)])
+    assert "is stopped (state T" in found.causes[0].summary
+    (command,) = [one for one in found.commands if "CONT" in " ".join(one.argv)]
+    assert (command.host, command.argv) == ("db", ("sh", "-c", "kill -CONT 812"))
+    assert not [step for step in found.remedies if "stack dump" in step]
+    assert not [one for one in found.commands if "/proc/812/stack" in one.argv]

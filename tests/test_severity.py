@@ -9,7 +9,7 @@ from diagnosis_cases import DEFERRED, FULL, LISTENER, QUEUED, STUCK_FULL, SYN, G
 from evidence import key
 
 from halfopen import address
-from halfopen.judge.assembly.advised import advised_all
+from halfopen.judge.assembly.advised import advised
 from halfopen.schema.report import CauseCode, Severity
 
 WAITING = QUEUED.without(listener=FULL, counters={"ListenOverflows": 40})
@@ -18,11 +18,11 @@ TURNED_AWAY = SYN.without(listener=FULL, counters={"ListenOverflows": 40})
 
 def severities(*given: Given) -> list[Severity]:
     """Those of the findings of one check."""
-    return [one.diagnosis.severity for one in advised_all([one.case() for one in given])]
+    return [one.diagnosis.severity for one in advised([one.case() for one in given])]
 
 
 def test_a_full_queue_that_stands_still_while_clients_are_turned_away_is_an_outage() -> None:
-    waiting, turned_away = advised_all([WAITING.case(), TURNED_AWAY.case()])
+    waiting, turned_away = advised([WAITING.case(), TURNED_AWAY.case()])
     assert waiting.diagnosis.severity is turned_away.diagnosis.severity is Severity.CRITICAL
     assert waiting.diagnosis.codes == (CauseCode.APPLICATION_NOT_ACCEPTING, CauseCode.ACCEPT_QUEUE_OVERFLOW)
     assert severities(WAITING, STUCK_FULL) == [Severity.CRITICAL, Severity.CRITICAL]

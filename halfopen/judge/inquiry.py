@@ -47,7 +47,7 @@ from halfopen.judge.questions import (
     Snapshots,
     Translations,
 )
-from halfopen.model import Collector, NetnsRef, Snapshot
+from halfopen.model import NAMESPACE_AGE, Collector, NetnsRef, Snapshot
 from halfopen.plan import CheckPlan
 
 T = TypeVar("T")
@@ -344,8 +344,15 @@ def explained(
             latest.sysctls,
             last.owners,
             last.holders,
+            lifetimes=lifetimes_of(latest),
         )
     return hosts
+
+
+def lifetimes_of(kernel: KernelState) -> dict[int | None, int]:
+    """Network namespace (None: the host's own) -> for how many seconds it has been there, where that is known."""
+    named = ((name.rpartition("/"), value) for name, value in kernel.counters.items())
+    return {int(netns) if netns else None: value for (netns, _, name), value in named if name == NAMESPACE_AGE}
 
 
 def of_check(hosts: Mapping[str, HostEvidence], check: Evidence) -> dict[str, HostEvidence]:

@@ -18,12 +18,12 @@ PARTS = (
     "namespaces",
     "session",
     "interfaces",
+    "processes",
     "host",
     "columns",
     "dump",
     "look",
     "tracking",
-    "processes",
     "serve",
 )
 """The modules of the probe, in the order in which they are sent: each uses names of those before it."""

@@ -630,3 +630,32 @@ def test_a_queue_that_moves_has_no_finding(fresh_pair: Lab) -> None:
         worker.join()
     assert fresh_pair["db"].queue(PORT) > 0, "this machine took so long that all were accepted"
     assert (code, report["outcome"], report["findings"]) == (0, "clean", [])
+
+
+def test_a_program_that_is_stopped_is_continued_by_the_command(fresh_pair: Lab) -> None:
+    place = scene(fresh_pair)
+    listener = place.listen()
+    host = fresh_pair["db"]
+    (pid,) = {*re.findall(r"pid=(\d+)", host.run("ss", "-Htlnp", f"sport = :{PORT}"))}
+    host.run("kill", "-STOP", pid)
+    try:
+        place.client.connect(place.dial, PORT, COUNT)
+        group = diagnosed(fresh_pair)
+        (command,) = [one for one in group["commands"] if "CONT" in " ".join(one["argv"])]
+        assert f"(pid {pid}) is stopped (state T" in group["why"][0]["summary"]
+        host.run(*command["argv"])
+        assert len(place.server.accept(listener, COUNT)) == COUNT
+    finally:
+        host.run("kill", "-CONT", pid)
+
+
+def test_a_program_that_was_started_anew_has_lost_what_the_one_before_it_had(fresh_pair: Lab) -> None:
+    place = scene(fresh_pair)
+    _, servers = talked(place)
+    before = place.server
+    before.vanish(servers)
+    before.process.stdin.close()
+    before.process.wait(PATIENCE)
+    time.sleep(3)  # at least: the new program has to be younger than the silence
+    replace(place, server=fresh_pair["db"].driver()).listen()
+    assert diagnosed(fresh_pair)["causes"][0] == "peer-vanished"

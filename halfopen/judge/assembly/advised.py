@@ -47,15 +47,10 @@ class Advised:
         return tuple(step for step in self.steps if isinstance(step, Command))
 
 
-def advised(case: Case) -> Advised:
-    """A case -> the same with its diagnosis and advice."""
-    diagnosis = diagnose(case)
-    return Advised(case, diagnosis, advice_for(case, diagnosis.reasons))
-
-
-def advised_all(cases: Sequence[Case]) -> list[Advised]:
+def advised(cases: Sequence[Case]) -> list[Advised]:
     """The findings of a check, each with its diagnosis, which rests on the others too, and with advice."""
-    return [advised(case) for case in with_outages(cases)]
+    told = with_outages(cases)
+    return [Advised(*parts, advice_for(parts[0], parts[1].reasons)) for parts in zip(told, diagnose(told), strict=True)]
 
 
 def cause_of(reason: Reason) -> Cause:

@@ -158,9 +158,9 @@ def with_advice(cases: Sequence[Case]) -> list[Advised]:
     """Each case with its causes, its outlook and what to do. The rules are imported only where there is a case."""
     if not cases:
         return []
-    from halfopen.judge.assembly.advised import advised_all
+    from halfopen.judge.assembly.advised import advised
 
-    return advised_all(cases)
+    return advised(cases)
 
 
 def without(matching: Matching, lasting: Sequence[Confirmed]) -> Matching:

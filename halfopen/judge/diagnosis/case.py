@@ -18,6 +18,7 @@ class HostEvidence:
     processes and no inodes, by a socket's key or a listener's address and port.
     Counters and sysctls of another network namespace than the host's own have its inode and a slash before their name.
     `netns`: that other namespace, where this is what is known of it; None for the host's own.
+    `lifetimes`: network namespace -> its least age in seconds, None for the host's own.
     """
 
     name: str
@@ -28,6 +29,13 @@ class HostEvidence:
     owners: Mapping[int, Process] = field(default_factory=dict)
     holders: Mapping[bytes, Process] = field(default_factory=dict)
     netns: int | None = None
+    lifetimes: Mapping[int | None, int] = field(default_factory=dict)
+
+    @property
+    def counts_for_s(self) -> float | None:
+        """For how many seconds its counters have counted: since its boot, or since their namespace was made."""
+        known = (self.facts.uptime_s if self.facts else None, self.lifetimes.get(self.netns))
+        return min((seconds for seconds in known if seconds is not None), default=None)
 
     def within(self, netns: int | None) -> HostEvidence:
         """The same as it is in another network namespace of the host: what was not read there is unknown."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from halfopen.judge.diagnosis.case import Case
+from halfopen.judge.diagnosis.coverage import covered
 from halfopen.judge.diagnosis.outlook import Prospect, prospect_of
-from halfopen.judge.diagnosis.rules import reasons_of
+from halfopen.judge.diagnosis.rules import found_by_rules, ranked
 from halfopen.judge.diagnosis.rules.rule import Reason
 from halfopen.judge.diagnosis.severity import severity_of
 from halfopen.schema.report import CauseCode, Severity
@@ -26,8 +28,13 @@ class Diagnosis:
         return tuple(reason.code for reason in self.reasons)
 
 
-def diagnose(case: Case) -> Diagnosis:
-    """The diagnosis of one finding."""
-    reasons = reasons_of(case)
+def diagnose(cases: Sequence[Case]) -> list[Diagnosis]:
+    """The diagnosis of each of the findings of a check."""
+    return [of_one(*parts) for parts in zip(cases, covered([found_by_rules(case) for case in cases]), strict=True)]
+
+
+def of_one(case: Case, found: Sequence[Reason]) -> Diagnosis:
+    """The diagnosis of one finding. `found`: the causes that fit it."""
+    reasons = ranked(case, found)
     prospect = prospect_of(case, [reason.code for reason in reasons])
     return Diagnosis(reasons, prospect, severity_of(case, reasons))

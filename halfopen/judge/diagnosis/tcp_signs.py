@@ -130,9 +130,9 @@ def first_rto_s(info: TcpInfo) -> float:
 
 
 def since_boot(alone_heard: float | None, host: HostEvidence) -> bool:
-    """Whether this host's counters cover the moment: it has been up for longer than that, or nobody knows."""
-    uptime = host.facts.uptime_s if host.facts else None
-    return alone_heard is None or uptime is None or alone_heard < uptime
+    """Whether this host's counters cover the moment: they have counted for longer than that, or nobody knows."""
+    counted_s = host.counts_for_s
+    return alone_heard is None or counted_s is None or alone_heard < counted_s + WHOLE_SECOND
 
 
 def rebooted_s(end: Socket, host: HostEvidence) -> float | None:
@@ -167,4 +167,5 @@ def is_missing(case: Case) -> bool:
 
 UNTIMED = (State.SYN_SENT, State.SYN_RECV, State.TIME_WAIT)
 MIN_RTO, MAX_RTO = 0.2, 120.0  # seconds; TCP_RTO_MIN and TCP_RTO_MAX of include/net/tcp.h
+WHOLE_SECOND = 1.0  # to which the age of a namespace is rounded down
 BOOT_MARGIN = 5.0  # seconds between a kernel's start and its first packet, and what two clocks may differ by

@@ -17,7 +17,7 @@ from halfopen.judge.assembly.advice.remedies import (
     raise_backlog,
     user_timeout_for,
 )
-from halfopen.judge.diagnosis.case import Case
+from halfopen.judge.diagnosis.case import Case, HostEvidence
 from halfopen.judge.diagnosis.rules import decider
 from halfopen.judge.diagnosis.rules.application import closer, other_end
 from halfopen.judge.diagnosis.rules.gone import IDLE_LIMITS
@@ -31,6 +31,7 @@ from halfopen.judge.diagnosis.tcp_signs import (
     window_closed,
 )
 from halfopen.judge.verdict.traits import CAPTURE
+from halfopen.model import Process
 
 
 def remedies_of_overflow(case: Case) -> Iterator[Step]:
@@ -129,11 +130,24 @@ def remedies_of_reuse(_: Case) -> Iterator[Step]:
 
 def remedies_of_not_accepting(case: Case) -> Iterator[Step]:
     """Remedies for APPLICATION_NOT_ACCEPTING."""
-    yield Remedy("see what it does instead of accepting: a stack dump shows where it waits")
-    yield from see_program(case.server, case.listener_process, "see what it does instead of accepting")
-    yield accept_apart(case)
+    stopped = case.listener_process is not None and case.listener_process.stopped
+    yield from look_into(case.server, case.listener_process, "accepting")
+    if not stopped:
+        yield accept_apart(case)
     if case.listener is not None and case.listener.queue is not None and case.listener.queue > 0:
         yield from raise_backlog(case)
+
+
+def look_into(host: HostEvidence, process: Process | None, instead_of: str) -> Iterator[Step]:
+    """What to do about a program that does not do its part: continue it, or see what it does."""
+    program = process.name if process else "the program"
+    if process is not None and process.stopped:
+        yield Remedy(f"let {program} on {host.name} go on: it was stopped by SIGSTOP, or by a debugger")
+    else:
+        yield Remedy(
+            f"see what {program} on {host.name} does instead of {instead_of}: a stack dump shows where it waits"
+        )
+    yield from see_program(host, process, f"see what it does instead of {instead_of}")
 
 
 def remedies_of_not_closing(case: Case) -> Iterator[Step]:
@@ -144,6 +158,9 @@ def remedies_of_not_closing(case: Case) -> Iterator[Step]:
     end, host = found
     process = host.owner(end)
     program = process.name if process else "the program"
+    if process is not None and process.stopped:
+        yield from look_into(host, process, "closing")
+        return
     yield Remedy(
         f"let {program} on {host.name} close when a read returns 0 (end of the stream); "
         "leaked sockets exhaust file descriptors (EMFILE)"
@@ -156,8 +173,7 @@ def remedies_of_not_reading(case: Case) -> Iterator[Step]:
     for end, host in ends(case):
         if window_closed(end):
             other, at = other_end(case, end)
-            yield Remedy(f"see what the program on {at.name} does instead of reading")
-            yield from see_program(at, at.owner(other), "see what it does instead of reading")
+            yield from look_into(at, at.owner(other), "reading")
             yield keepalive_for(host, None)
 
 

@@ -6,6 +6,8 @@ none speaks, `unknown` says what would decide.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from halfopen.judge.diagnosis.case import Case
 from halfopen.judge.diagnosis.rules.application import APPLICATION_RULES
 from halfopen.judge.diagnosis.rules.gone import GONE_RULES
@@ -17,9 +19,13 @@ from halfopen.judge.verdict.traits import TRAITS
 from halfopen.schema.report import CauseCode
 
 
-def reasons_of(case: Case) -> tuple[Reason, ...]:
-    """All causes that fit a finding, those that were seen in the act first; `unknown` where none does."""
-    found = [reason for rule in RULES if (reason := rule.find(case)) is not None]
+def found_by_rules(case: Case) -> list[Reason]:
+    """What the rules say of one finding, each by itself."""
+    return [reason for rule in RULES if (reason := rule.find(case)) is not None]
+
+
+def ranked(case: Case, found: Sequence[Reason]) -> tuple[Reason, ...]:
+    """Causes that fit a finding, those that were seen in the act first; `unknown` where there is none."""
     return tuple(sorted(found, key=lambda reason: not reason.decisive)) or (unknown(case),)
 
 

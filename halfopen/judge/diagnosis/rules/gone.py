@@ -10,6 +10,7 @@ from halfopen.judge.diagnosis.rules.rule import (
     Reason,
     Rule,
     Source,
+    claims,
     counted,
     idle_fact,
 )
@@ -23,6 +24,7 @@ from halfopen.judge.diagnosis.tcp_signs import (
     nothing_listens,
     quiet_before_s,
     rebooted_s,
+    since_boot,
     unanswered,
 )
 from halfopen.schema.report import CauseCode, Verdict
@@ -56,18 +58,25 @@ def peer_vanished(case: Case) -> Reason | None:
     left = survivor(case)
     if left is None:
         return None
-    facts = [*idle_fact(left.host.name, heard_s(left.end))]
+    heard = heard_s(left.end)
+    facts = [*idle_fact(left.host.name, heard)]
     resets, ended = left.other.value("OutRsts"), left.other.value("EstabResets")
+    if (begun := program_begun(case, left)) is not None:
+        facts.append(begun)
+        summary = f"the program that had this end on {left.other.name} is gone, and another one listens there since"
+        return Reason(CauseCode.PEER_VANISHED, summary, tuple(facts))
     if left.is_client and nothing_listens(case):
         facts.append(Fact(left.other.name, ("has nothing that listens on this port any more",)))
         summary = (
             f"the program, container or machine that had this end on {left.other.name} is gone, without FIN or RST"
         )
         return Reason(CauseCode.PEER_VANISHED, summary, tuple(facts))
-    if resets == 0 and ended and not left.other.value("TCPAbortOnTimeout"):
+    counts = since_boot(heard, left.other)
+    if counts and resets == 0 and ended and not left.other.value("TCPAbortOnTimeout"):
         facts += counted(left.other, "EstabResets", "OutRsts")
         summary = f"{left.other.name} dropped established connections and sent no RST, as after a failover or migration"
-        return Reason(CauseCode.PEER_VANISHED, summary, tuple(facts))
+        claimed = claims(left.other, "EstabResets")
+        return Reason(CauseCode.PEER_VANISHED, summary, tuple(facts), claims=claimed)
     return None
 
 
@@ -79,6 +88,8 @@ def reset_lost(case: Case) -> Reason | None:
     resets, ended = left.other.value("OutRsts"), left.other.value("EstabResets")
     grown = left.other.delta("OutRsts")
     answered = bool(grown and unanswered(left.end))
+    if not answered and (program_begun(case, left) is not None or not since_boot(heard_s(left.end), left.other)):
+        return None
     if not resets or not (ended or answered):
         return None
     facts = [*counted(left.other, "OutRsts", "EstabResets", "TCPAbortOnData", "TCPAbortOnClose")]
@@ -87,7 +98,18 @@ def reset_lost(case: Case) -> Reason | None:
     if answered:
         facts.append(Fact(left.host.name, ("has tried ", times(unanswered(left.end)), " and had no answer")))
         summary = f"{left.other.name} answers with RST, now as well, and none arrives"
-    return Reason(CauseCode.RESET_LOST, summary, tuple(facts), decisive=answered)
+    claimed = claims(left.other, *(("OutRsts",) if answered else ("OutRsts", "EstabResets")))
+    return Reason(CauseCode.RESET_LOST, summary, tuple(facts), answered, claimed)
+
+
+def program_begun(case: Case, left: Alone) -> Fact | None:
+    """That the program which listens for a missing server's end began after its peer had last heard of that end."""
+    process, heard = case.listener_process, heard_s(left.end)
+    if process is None or process.age_s is None or heard is None or not left.is_client:
+        return None
+    if process.age_s + PROGRAM_MARGIN > heard:
+        return None
+    return Fact(left.other.name, (f"{process.name} (pid {process.pid}) has run for ", seconds(process.age_s), " only"))
 
 
 def middlebox_forgot(case: Case) -> Reason | None:
@@ -136,6 +158,7 @@ def survivor(case: Case) -> Alone | None:
     return None if rebooted_s(left.end, left.other) is not None else left
 
 
+PROGRAM_MARGIN = 1  # seconds that the age of a process may be off by
 GONE_FROM = (State.ESTABLISHED, State.FIN_WAIT1, State.FIN_WAIT2, State.CLOSING, State.LAST_ACK)
 
 IDLE_LIMITS = (
@@ -158,7 +181,7 @@ GONE_RULES = (
         CauseCode.RESET_LOST,
         Needs(
             vital=(Source.COUNTERS,),
-            useful=(Source.TCP_INFO, Source.TIMERS, Source.UPTIME),
+            useful=(Source.TCP_INFO, Source.TIMERS, Source.UPTIME, Source.LISTENERS, Source.PROCESSES),
             counters=(
                 "OutRsts",
                 "EstabResets",
@@ -171,7 +194,7 @@ GONE_RULES = (
     Rule(
         CauseCode.PEER_VANISHED,
         Needs(
-            useful=(Source.COUNTERS, Source.LISTENERS, Source.TCP_INFO, Source.UPTIME),
+            useful=(Source.COUNTERS, Source.LISTENERS, Source.TCP_INFO, Source.UPTIME, Source.PROCESSES),
             counters=(
                 "OutRsts",
                 "EstabResets",

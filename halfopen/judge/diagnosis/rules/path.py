@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from halfopen.judge.confirm.timing import PATIENCE
 from halfopen.judge.diagnosis.case import Case, is_full
 from halfopen.judge.diagnosis.phrase import Amount, Sentence, seconds, times
 from halfopen.judge.diagnosis.rules.rule import (
@@ -10,6 +11,7 @@ from halfopen.judge.diagnosis.rules.rule import (
     Reason,
     Rule,
     Source,
+    claims,
     counted,
     idle_fact,
 )
@@ -20,6 +22,7 @@ from halfopen.judge.diagnosis.tcp_signs import (
     is_missing,
     never_confirmed,
     rebooted_s,
+    since_boot,
     trying_s,
     unanswered,
 )
@@ -40,14 +43,14 @@ def path_dead(case: Case) -> Reason | None:
     if not facts:
         return given_up(case)
     summary = "what is sent, or its answer, is lost between these addresses, though both hosts are alive"
-    return Reason(CauseCode.PATH_DEAD, summary, tuple(facts), decisive=True)
+    return Reason(CauseCode.PATH_DEAD, summary, tuple(facts), tried_often(case))
 
 
 def handshake_lost(case: Case) -> Reason | None:
     """SYNs, or the SYN-ACKs that answer them, do not get through."""
     client, server, verdict = case.held.client, case.held.server, case.held.verdict
     near, distant = case.client.name, case.server.name
-    facts, decisive = [*answers(case), *in_vain(case)], True
+    facts, decisive = [*answers(case), *in_vain(case)], tried_often(case)
     if verdict is Verdict.EMBRYONIC:
         summary = f"neither an ACK nor a RST comes back: what {distant} sends to {near}, or its answer, is lost"
     elif verdict is Verdict.HANDSHAKE_STUCK:
@@ -69,11 +72,16 @@ def given_up(case: Case) -> Reason | None:
     left = alone(case)
     if left is None or not is_missing(case) or rebooted_s(left.end, left.other) is not None:
         return None
-    if not left.other.value("TCPAbortOnTimeout"):
+    if not left.other.value("TCPAbortOnTimeout") or not since_boot(heard_s(left.end), left.other):
         return None
     facts = [*counted(left.other, "TCPAbortOnTimeout"), *idle_fact(left.host.name, heard_s(left.end))]
     summary = f"{left.other.name} has given up connections that did not answer, and this may be one of them"
-    return Reason(CauseCode.PATH_DEAD, summary, tuple(facts))
+    return Reason(CauseCode.PATH_DEAD, summary, tuple(facts), claims=claims(left.other, "TCPAbortOnTimeout"))
+
+
+def tried_often(case: Case) -> bool:
+    """Whether an end has tried so often in vain that ordinary loss does not explain it."""
+    return max((unanswered(end) for end, _ in ends(case)), default=0) >= PATIENCE
 
 
 def in_vain(case: Case) -> list[Fact]:
