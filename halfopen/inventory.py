@@ -282,6 +282,7 @@ CHECK_KEYS: dict[str, Reader] = {
     "server": listed(text, single=True),
     "ports": listed(PORT),
     "nat": listed(text, single=True),
+    "direct": flag,
     "settle": seconds(3600),
     "rounds": number(1, 100),
     "allow": listed(choice(ALLOWABLE)),

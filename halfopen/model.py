@@ -128,11 +128,54 @@ class InterfaceAddress:
     """An address of an interface; `links` are the indexes of the interfaces that have it.
 
     `prefix`: bits of it that all addresses on the same link share, None where it is not known.
+    `route`: of an address in another namespace, the index of the link by which the host's own namespace would send to
+    it; None where it was not asked, or there is no route.
     """
 
     address: bytes
     links: tuple[int, ...]
     prefix: int | None = None
+    route: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRoute:
+    """A route of type local that is wider than one address: what is in it is the host's own (AnyIP).
+
+    `prefix`: bits of `address` that all of its addresses share.
+    """
+
+    address: bytes
+    prefix: int
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An interface. address: its link-layer address. kind: as `ip -details link` names it, "" for hardware.
+
+    master: index of the bridge or bond that it belongs to, 0 for none. joined: index of the interface that it is joined
+    to (the other end of a veth, or what it stands on), 0 for none; joined_netns: inode of the namespace where that is.
+    """
+
+    index: int
+    name: str
+    address: bytes
+    kind: str
+    master: int = 0
+    joined: int = 0
+    joined_netns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What leads to a network namespace, and whose it is.
+
+    owner: uid of the owner of its user namespace, None where the kernel does not say. links: its interfaces that are
+    joined to one of another namespace, and those of hardware; None where the kernel refused to list them.
+    """
+
+    owner: int | None
+    links: tuple[Link, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +209,7 @@ class Namespace:
     `whole` is False where rows may be missing: then an absent row proves nothing.
     `tracked`: entries of its connection tracking, 0 where it has none, None where it is not known.
     `forwards`: whether it routes packets for others. `rewrites`: what translates here, None where it was not read.
+    `local_routes`: networks of which it has every address. `reach`: what leads to it, None where it was not asked.
     """
 
     netns: int | None
@@ -177,6 +221,8 @@ class Namespace:
     tracked: int | None = None
     forwards: bool = False
     rewrites: Rewrites | None = None
+    local_routes: tuple[LocalRoute, ...] = ()
+    reach: Reach | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +267,41 @@ class Lookup:
     place: NetnsRef
     key: bytes
     scope: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RouteQuery:
+    """A request for the route of packets from a local address to a peer's, in one namespace.
+
+    `scope`: index of the interface that their socket is bound to, 0 for none.
+    """
+
+    place: NetnsRef
+    local: bytes
+    peer: bytes
+    scope: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a namespace sends such packets. link: index of the interface that they leave by.
+
+    gateway: None if the peer is on that link. neighbour: the link-layer address that they are sent to, the gateway's or
+    the peer's; None where the kernel has no valid entry. is_local: they do not leave the namespace.
+    """
+
+    link: int
+    gateway: bytes | None = None
+    neighbour: bytes | None = None
+    is_local: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """What one namespace answered: its interfaces by index, and the route of each query; None where there is none."""
+
+    routes: Mapping[RouteQuery, Route | None]
+    links: Mapping[int, Link]
 
 
 class Absence(StrEnum):

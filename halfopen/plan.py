@@ -39,7 +39,10 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class CheckPlan:
-    """What to compare: names of hosts by role, the server's ports, and what is tolerated. `settle` in seconds."""
+    """What to compare: names of hosts by role, the server's ports, and what is tolerated. `settle` in seconds.
+
+    `direct`: its author vouches that nothing between the hosts translates, or answers for one of them.
+    """
 
     name: str
     clients: tuple[str, ...]
@@ -51,6 +54,7 @@ class CheckPlan:
     allow: tuple[str, ...] = ()
     max: dict[str, int] = field(default_factory=dict)
     require_connections: int = 0
+    direct: bool = False
 
 
 @dataclass(frozen=True, slots=True)

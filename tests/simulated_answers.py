@@ -24,10 +24,11 @@ from halfopen.judge.questions import (
     LookUp,
     Pause,
     Question,
+    Routes,
     Snapshots,
     Translations,
 )
-from halfopen.model import Look, NetnsRef, Process, Snapshot
+from halfopen.model import Look, NetnsRef, Process, Routing, Snapshot
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Check
 from halfopen.table import CountBlock
@@ -142,6 +143,19 @@ class SimulatedHosts:
                     found.append(Look(name, {(one.place, one.key): host.sight(one.key) for one in wanted}))
             except HostError as error:
                 found.append(Look(name, {}, error))
+        return found
+
+    def routes(self, question: Routes) -> Mapping[str, tuple[Mapping[NetnsRef, Routing], HostError | None]]:
+        self.asked.append(question)
+        found: dict[str, tuple[Mapping[NetnsRef, Routing], HostError | None]] = {}
+        for name, wanted in question.wanted.items():
+            if name in self.over:
+                continue
+            try:
+                with self.talk(name, question) as host:
+                    found[name] = ({NetnsRef(name, NETNS): host.routing(wanted)}, None)
+            except HostError as error:
+                found[name] = ({}, error)
         return found
 
     def explain(self, question: Explain) -> Mapping[str, Explanation]:

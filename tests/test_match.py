@@ -58,10 +58,36 @@ def test_what_leads_elsewhere_is_counted_and_not_judged() -> None:
     assert found.external == {("web", "198.51.100.4:443"): 1}
 
 
-def test_a_local_address_that_is_not_the_hosts_is_not_judged() -> None:
+def test_a_socket_whose_local_address_no_host_has_is_its_hosts() -> None:
     stray = key(40000, client=address.parse("10.9.9.9"))
     found = joined(snapshot("web", [CLIENT], [sock(stray)]), snapshot("db", [SERVER], []))
-    assert not found.suspects
+    assert client_keys(found) == {stray} and found.suspects[0].server.places == (NetnsRef("db", 1),)
+
+
+def test_an_address_that_has_left_its_host_is_compared_by_its_sockets() -> None:
+    """Where only the other end is seen, it may be another host's by now."""
+    gone = address.parse("10.0.0.9")
+    pairs, lone, alone = (
+        [key(port, server=gone) for port in (40000, 40001)],
+        key(40002, server=gone),
+        key(40003, server=gone),
+    )
+    web = snapshot("web", [CLIENT], [sock(one) for one in (*pairs, lone)])
+    db = snapshot("db", [SERVER], [sock(address.mirror(one)) for one in (*pairs, alone)])
+    for hosts, roles in (([web, db], (["web"], ["db"])), ([db, web], (["web", "db"], ["db", "web"]))):
+        found = match(survey(hosts, *roles, (5432,), {}))
+        assert found.agreeing == {(EST, EST): 2} and {*found.external} == {("web", "10.0.0.9:5432")}
+        (suspect,) = found.suspects
+        assert (suspect.client.key, suspect.client.places) == (alone, (NetnsRef("web", 1),))
+        assert found.notes == ("10.0.0.9 is no longer an address of db, whose end of 3 connections still has it",)
+
+
+def test_an_address_that_has_left_two_hosts_is_nobodys() -> None:
+    gone = address.parse("10.0.0.9")
+    one = key(40000, server=gone)
+    hosts = [snapshot(name, [SERVER], [sock(address.mirror(one))]) for name in ("db1", "db2")]
+    found = match(survey([snapshot("web", [CLIENT], [sock(one)]), *hosts], ["web"], ["db1", "db2"], (), {}))
+    assert not found.suspects and not found.agreeing and not found.notes
 
 
 def test_an_extra_address_leads_to_its_host() -> None:
@@ -90,6 +116,22 @@ def test_one_tuple_on_loopback_of_two_hosts_is_two_connections() -> None:
     assert {(suspect.client.places, suspect.server.places, suspect.client_first) for suspect in found.suspects} == {
         ((NetnsRef(name, 1),), (NetnsRef(name, 1),), name == "web") for name in ("web", "db")
     }
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_two_ends_of_one_loopback_tuple_on_two_hosts_are_two_connections(both: bool) -> None:
+    """Web has lost the server's end of its own, db the client's; on a third host the tuple may be whole."""
+    local = address.parse("127.0.0.1")
+    one = key(40000, client=local, server=local)
+    ends = {"web": [sock(one)], "db": [sock(address.mirror(one))]} | (
+        {"app": [sock(one), sock(address.mirror(one))]} if both else {}
+    )
+    hosts = [snapshot(name, [CLIENT, local], some) for name, some in ends.items()]
+    found = match(survey(hosts, list(ends), list(ends), (5432,), {}))
+    assert {(suspect.client.places, suspect.client.key, suspect.client_first) for suspect in found.suspects} == {
+        ((NetnsRef(name, 1),), one, name == "web") for name in ("web", "db")
+    }
+    assert sum(found.agreeing.values()) == both
 
 
 @pytest.mark.parametrize("said", ["127.0.0.1", "127.0.0.2"])

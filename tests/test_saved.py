@@ -49,6 +49,7 @@ def test_files_of_earlier_versions_are_judged_as_ever(name: str) -> None:
     """Each case is the truth of how the evidence was made, beside the files that its version wrote.
 
     too_early: what was made too, but a try was due on it in the evidence, and no look saw that fail.
+    without_routes: the confidence of what lacks an end, where the way to it was not saved.
     """
     case = json.loads((KEPT / name).read_text())
     out, err = io.StringIO(), io.StringIO()
@@ -61,7 +62,7 @@ def test_files_of_earlier_versions_are_judged_as_ever(name: str) -> None:
         found, truth = ([[one.rpartition(":")[2] for one in ends] for ends in some] for some in (found, truth))
     assert sorted(found) == sorted(truth)
     assert any("too early to say" in note for note in check["notes"]) == ("too_early" in case)
-    assert {one["confidence"] for one in check["findings"]} == {case["confidence"]}
+    assert {one["confidence"] for one in check["findings"]} <= {case["confidence"], case.get("without_routes")}
 
 
 def test_damaged_and_foreign_files_are_refused_in_a_sentence() -> None:

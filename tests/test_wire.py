@@ -319,11 +319,12 @@ def test_the_probe_says_so_whatever_the_error(number: int, monkeypatch: pytest.M
             self.said.append([name for name, _ in pairs])
 
     monkeypatch.setattr(dump, "ground", lambda: [("tracked", b"0")])
+    monkeypatch.setattr(dump, "reach", lambda *_: [])
     monkeypatch.setattr(dump, "has_sockets", lambda: True)
     monkeypatch.setattr(dump, "tables", lambda: [(2, b"a\nb\n")])
     Conversation.said.clear()
     assert dump.dump(Conversation(), b"") == 2  # type: ignore[arg-type]
-    assert Conversation.said == [["netns", "tracked"], ["netns", "refused"]]
+    assert Conversation.said == [["netns", "tracked"], ["netns", "refused"], ["netns"]]  # the last: of our own
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def examine(visited: Visit, host: Host) -> Visited:
             agent = visited.open(host)
             answer = agent.ask_survey(examination.EXAMINE, wait=host.transport == "exec")
             assert agent.facts is not None
-            found = examination.decode(frames.decode_fields(*answer), agent.facts)
+            found = examination.decode(frames.decode_fields(*answer), agent.facts, agent.addresses)
     except HostError as error:
         transport = agent.transport if agent else host.transport
         # The ssh program reports why it did not get through only when it is first read from.

@@ -140,6 +140,11 @@ def packed_address(value: bytes, cipher: Cipher) -> bytes:
     return cipher.address(value)
 
 
+def link_address(value: bytes, cipher: Cipher) -> bytes:
+    """A link-layer address, of any length."""
+    return cipher.digest("link", value, len(value)) if value else b""
+
+
 def key(value: bytes, cipher: Cipher) -> bytes:
     """A key with both addresses replaced; the ports stay."""
     local, local_port, peer, peer_port = address.split_key(value)
@@ -237,6 +242,11 @@ HOW: dict[tuple[str, str], Callable[[Any, Cipher], Any]] = {
     ("HostFacts", "uid"): user,
     ("HostFacts", "gaps"): sentences,
     ("InterfaceAddress", "address"): packed_address,
+    ("LocalRoute", "address"): packed_address,
+    ("Link", "name"): named("link"),
+    ("Link", "address"): link_address,
+    ("Link", "kind"): keep,
+    ("Reach", "owner"): user,
     ("ListenSocket", "address"): packed_address,
     ("ListenSocket", "uid"): user,
     ("SavedObservation", "key"): key,

@@ -10,7 +10,7 @@ only then are kernel counters and processes read:
     Dump, Translations, and both again where needed   which connections are there, and which of them are suspect
     Baseline                                          kernel counters before the looks, if anything is suspect
     Look, Look, Look                                  which suspects were but opened or closed between two dumps
-    Dump, Translations                                again, if a lone end is left: where is its other end by now
+    Dump, Translations, Routes                        if a lone end is left: where its other end would be by now
     ByteCounts                                        do the byte counters of the others contradict each other
     Look, Look, Look; Pause; Look, Look, Look; ...    what lasts: first ends, second ends, first ends
     Explain                                           kernel counters after the looks, and processes
@@ -22,13 +22,14 @@ from collections.abc import Container, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from halfopen.errors import HostError
 from halfopen.judge.assembly.run_evidence import Evidence, involved, wanted_inodes
 from halfopen.judge.confirm.bracket import Bracket, is_lone, lasting, merge, questions, through
 from halfopen.judge.confirm.byte_counters import Counts, asks, widened
 from halfopen.judge.confirm.conclude import conclude
 from halfopen.judge.confirm.rounds import is_open, settle_for
 from halfopen.judge.confirm.timing import LEAST_EXTRA_S, LONGEST_S
-from halfopen.judge.diagnosis.case import HostEvidence
+from halfopen.judge.diagnosis.case import HostEvidence, lifetimes_in
 from halfopen.judge.pairing.connection import Suspect
 from halfopen.judge.pairing.match import Matching
 from halfopen.judge.pairing.pair import Extra, Prepared, join, may_translate, prepare, wider_ports
@@ -44,10 +45,11 @@ from halfopen.judge.questions import (
     Pause,
     Position,
     Question,
+    Routes,
     Snapshots,
     Translations,
 )
-from halfopen.model import NAMESPACE_AGE, Collector, NetnsRef, Snapshot
+from halfopen.model import Collector, NetnsRef, RouteQuery, Routing
 from halfopen.plan import CheckPlan
 
 T = TypeVar("T")
@@ -88,22 +90,26 @@ def inquire(
     snapshots = yield from put(Dump(ports))
     found = yield from matched(plans, snapshots, dict(ports), extra, counted)
     before: Mapping[str, KernelState] = {}
+    routing: Mapping[NetnsRef, Routing] = {}
     if any(matching.suspects for matching in found.matchings):
         before = yield from put(Baseline(tuple(found.snapshots), places_of(found.matchings)))
-        found = yield from sifted(plans, found, extra, counted)
+        found, lone = yield from sifted(plans, found, extra, counted)
+        if lone:
+            found, routing = yield from located(found, lone)
     matchings, snapshots = found.matchings, found.snapshots
     counts: Counts = {}
     if counted != 0:
         matchings, snapshots, counts = yield from compared(found)
-    matchings = [conclude(check, matching) for check, matching in zip(found.checks, matchings, strict=True)]
+    matchings = [conclude(check, matching, routing) for check, matching in zip(found.checks, matchings, strict=True)]
     looked = yield from rounds(plans, matchings, tuple(snapshots), before)
     evidence = []
     for matching, brackets in zip(matchings, looked.brackets, strict=True):
         suspects, used = through(matching.suspects, brackets)
         left_over = replace(matching, suspects=tuple(suspects))
-        evidence.append(Evidence(snapshots, left_over, used, counts=counts, suspected=len(matching.suspects)))
-    before = looked.baseline
-    hosts = yield from explained(evidence, snapshots, before, places_of(matchings))
+        evidence.append(
+            Evidence(snapshots, left_over, used, counts=counts, suspected=len(matching.suspects), routing=routing)
+        )
+    hosts = yield from explained(evidence, snapshots, looked.baseline, places_of(matchings))
     return Inquired(tuple(replace(check, hosts=of_check(hosts, check)) for check in evidence), hosts)
 
 
@@ -169,17 +175,19 @@ def matched(
     return Matched(checks, matchings, snapshots, ports)
 
 
-def sifted(plans: Sequence[CheckPlan], found: Matched, extra: Extra, counted: int | None) -> Asking[Matched]:
+def sifted(
+    plans: Sequence[CheckPlan], found: Matched, extra: Extra, counted: int | None
+) -> Asking[tuple[Matched, frozenset[bytes]]]:
     """The matching once more, from new dumps of the hosts with a lone end that a look found still there, and alone.
 
     Its other end may have been opened, or its translation made, since its host was read; so where it would be, and what
     else could be it, is told by dumps and tables that are younger than the lone end. A look comes first, because most
-    lone ends under churn are those of connections that were opened or closed between the dumps of two hosts.
+    lone ends under churn are those of connections that were opened or closed between the dumps of two hosts. Also the
+    keys of these lone ends.
     """
     suspects = list(dict.fromkeys(suspect for matching in found.matchings for suspect in matching.suspects))
     look = yield from bracket(suspects, 0)
-    failed = {name: replace(found.snapshots[name], error=error) for name, error in look.errors.items()}
-    found = replace(found, snapshots={**found.snapshots, **failed})
+    found = replace(found, snapshots=with_errors(found.snapshots, look.errors))
     left = set(lasting(suspects, look))
     lone = {suspect for suspect in left if is_lone(suspect, look)}
     hosts = {
@@ -190,9 +198,10 @@ def sifted(plans: Sequence[CheckPlan], found: Matched, extra: Extra, counted: in
         if found.snapshots[name].error is None
     }
     if not hosts:
-        return replace(found, matchings=[only(matching, left) for matching in found.matchings])
+        return replace(found, matchings=[only(matching, left) for matching in found.matchings]), frozenset()
     read = yield from put(Dump({name: found.ports[name] for name in sorted(hosts)}, found.snapshots))
-    return (yield from matched(plans, {**found.snapshots, **read}, dict(found.ports), extra, counted))
+    keys = frozenset(key for suspect in lone for key in (suspect.client.key, suspect.server.key))
+    return (yield from matched(plans, {**found.snapshots, **read}, dict(found.ports), extra, counted)), keys
 
 
 def only(matching: Matching, left: Container[Suspect]) -> Matching:
@@ -226,17 +235,14 @@ def compared(found: Matched) -> Asking[tuple[list[Matching], Snapshots, Counts]]
     checks = [(check.address_map(), matching) for check, matching in zip(found.checks, found.matchings, strict=True)]
     asked = asks(checks, able)
     counts: dict[NetnsRef, Any] = {}
-    failed: dict[str, Snapshot] = {}
     answers = (yield from put(ByteCounts(asked, found.ports))) if asked else {}
-    for name, (read, error) in answers.items():
-        snapshot = found.snapshots[name]
-        if error is not None:
-            failed[name] = replace(snapshot, error=error)
-        namespaces = [NetnsRef(name, namespace.netns) for namespace in snapshot.namespaces]
+    errors = {name: error for name, (_, error) in answers.items() if error is not None}
+    for name, (read, _) in answers.items():
+        namespaces = [NetnsRef(name, namespace.netns) for namespace in found.snapshots[name].namespaces]
         counts.update({netns: () for netns in namespaces if asked[name].answered(netns, namespaces[0])})
         counts.update(read)
     matchings = [widened(addresses, matching, counts) for addresses, matching in checks]
-    return matchings, {**found.snapshots, **failed}, counts
+    return matchings, with_errors(found.snapshots, errors), counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +320,31 @@ def bracket(suspects: Sequence[Suspect], number: int) -> Asking[Bracket]:
     return Bracket(before, between, after, {**errors, **errors_between, **errors_after})
 
 
+def located(found: Matched, lone: Container[bytes]) -> Asking[tuple[Matched, Mapping[NetnsRef, Routing]]]:
+    """The routes between the ends of suspects that lack one, by namespace, unless their check vouches for the way.
+
+    lone: the keys of such suspects. A host that fails here keeps its snapshot, with the error.
+    """
+    from halfopen.judge.confirm.way import Network, queries_of
+
+    wanted: dict[str, dict[RouteQuery, None]] = {}
+    for check, matching in zip(found.checks, found.matchings, strict=True):
+        suspects = [] if check.plan.direct else [suspect for suspect in matching.suspects if suspect.client.key in lone]
+        for query in queries_of(suspects, Network(check.plan, check.snapshots)):
+            wanted.setdefault(query.place.host, {})[query] = None
+    if not wanted:
+        return found, {}
+    answers = yield from put(Routes({name: tuple(queries) for name, queries in wanted.items()}))
+    errors = {name: error for name, (_, error) in answers.items() if error is not None}
+    routing = {netns: routes for of_host, _ in answers.values() for netns, routes in of_host.items()}
+    return replace(found, snapshots=with_errors(found.snapshots, errors)), routing
+
+
+def with_errors(snapshots: Snapshots, errors: Mapping[str, HostError]) -> Snapshots:
+    """The snapshots with the errors of hosts that failed after their dumps."""
+    return {**snapshots, **{name: replace(snapshots[name], error=error) for name, error in errors.items()}}
+
+
 def explained(
     evidence: Sequence[Evidence],
     snapshots: Snapshots,
@@ -344,15 +375,9 @@ def explained(
             latest.sysctls,
             last.owners,
             last.holders,
-            lifetimes=lifetimes_of(latest),
+            lifetimes=lifetimes_in(latest.counters),
         )
     return hosts
-
-
-def lifetimes_of(kernel: KernelState) -> dict[int | None, int]:
-    """Network namespace (None: the host's own) -> for how many seconds it has been there, where that is known."""
-    named = ((name.rpartition("/"), value) for name, value in kernel.counters.items())
-    return {int(netns) if netns else None: value for (netns, _, name), value in named if name == NAMESPACE_AGE}
 
 
 def of_check(hosts: Mapping[str, HostEvidence], check: Evidence) -> dict[str, HostEvidence]:

@@ -13,7 +13,7 @@ from typing import Generic, Protocol, TypeVar
 
 from halfopen.errors import HostError
 from halfopen.judge.confirm.byte_counters import CountQuery, Counts
-from halfopen.model import Look, Lookup, NetnsRef, Process, Snapshot
+from halfopen.model import Look, Lookup, NetnsRef, Process, RouteQuery, Routing, Snapshot
 
 T = TypeVar("T")
 Snapshots = Mapping[str, Snapshot]
@@ -45,6 +45,7 @@ class Answerer(Protocol):
     def byte_counts(self, question: ByteCounts) -> Mapping[str, tuple[Counts, HostError | None]]: ...
     def pause(self, question: Pause) -> bool: ...
     def look(self, question: LookUp) -> Sequence[Look]: ...
+    def routes(self, question: Routes) -> Mapping[str, tuple[Mapping[NetnsRef, Routing], HostError | None]]: ...
     def explain(self, question: Explain) -> Mapping[str, Explanation]: ...
 
 
@@ -137,6 +138,16 @@ class LookUp(Question[Sequence[Look]]):
 
     def put(self, answerer: Answerer) -> Sequence[Look]:
         return answerer.look(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Routes(Question[Mapping[str, tuple[Mapping[NetnsRef, Routing], HostError | None]]]):
+    """Routes, neighbours and links, host by host. A host that cannot tell them is not in the answer."""
+
+    wanted: Mapping[str, Sequence[RouteQuery]]
+
+    def put(self, answerer: Answerer) -> Mapping[str, tuple[Mapping[NetnsRef, Routing], HostError | None]]:
+        return answerer.routes(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from halfopen.evidence.probe.examination import Examination
 from halfopen.judge.diagnosis.rules import RULES
 from halfopen.judge.diagnosis.rules.rule import Source
+from halfopen.judge.pairing.reach import unentered
 from halfopen.schema.doctor import Status
 from halfopen.schema.report import Confidence
 from halfopen.words import plural
@@ -135,6 +136,13 @@ def conntrack(found: Examination) -> Answer:
     return Status.MISSING, refused(found.number("ctnetlink"))
 
 
+def routes(found: Examination) -> Answer:
+    """Routes and neighbours, by netlink."""
+    if found.number("routes") is None:
+        return Status.UNKNOWN, refused(None)
+    return (Status.OK, "by netlink") if found.may("routes") else (Status.MISSING, refused(found.number("routes")))
+
+
 def namespaces(found: Examination) -> Answer:
     """Whether the network namespaces of containers can be seen and entered."""
     spaces, hidden = found.number("spaces") or 0, found.number("hidden") or 0
@@ -145,6 +153,12 @@ def namespaces(found: Examination) -> Answer:
         return Status.MISSING, f"{spaces} are seen, and none but this may be entered"
     if spaces == 1 and not found.facts.privileged and found.hidepid not in (None, "0", "off"):
         return Status.MISSING, "other processes are hidden, and theirs with them"
+    own = {link.joined_netns for link in found.links} - {None}
+    if unseen := len(list(unentered(found.links, found.addresses, own))):
+        return (
+            Status.PARTLY,
+            f"{plural(spaces, 'network namespace')}, and {unseen} more that no process seen here is in",
+        )
     return Status.OK, plural(spaces, "network namespace")
 
 
@@ -229,6 +243,13 @@ KINDS: tuple[Kind, ...] = (
         conntrack,
         "connections that this host translates are paired only by guess (inferred), or stay ambiguous",
         "{root}",
+    ),
+    Kind(
+        "routes",
+        routes,
+        "that an absent end was looked for where the connection leads is not shown: `direct` in the inventory vouches "
+        "for it",
+        "allow AF_NETLINK to the probe (seccomp, SELinux, AppArmor)",
     ),
     Kind(
         "network namespaces",

@@ -18,12 +18,14 @@ PARTS = (
     "namespaces",
     "session",
     "interfaces",
+    "links",
     "processes",
     "host",
     "columns",
     "dump",
     "look",
     "tracking",
+    "routes",
     "serve",
 )
 """The modules of the probe, in the order in which they are sent: each uses names of those before it."""

@@ -7,6 +7,7 @@ from _collections_abc import Iterable, Iterator
 from halfopen.probe.columns import INFO, ROW, Columns, alike, classes, sorted_rows, with_info
 from halfopen.probe.head import AF_INET, AF_INET6, BLOCK, LISTENERS, TEXT, Refused
 from halfopen.probe.interfaces import ground
+from halfopen.probe.links import reach, route_socket
 from halfopen.probe.netlink import SOCK_DIAG_BY_FAMILY, TCPDIAG_GETSOCK, Netlink
 from halfopen.probe.procfs import has_sockets, tables
 from halfopen.probe.session import Session
@@ -114,17 +115,20 @@ def send_tables(session: Session) -> int:
 def dump(session: Session, payload: bytes) -> int:
     """The answer to DUMP: every TCP socket with one of the ports (all, if none), of our namespace, then of each other.
 
-    Of another namespace, a FIELDS frame comes first: its inode and ground, or `refused` with an errno, which may also
-    follow what was sent of it. Text of /proc has all ports.
+    Of another namespace, a FIELDS frame comes first: its inode, ground and reach, or `refused` with an errno, which may
+    also follow what was sent of it. Last, as namespace 0, what leads out of our own. Text of /proc has all ports.
     """
     ports = struct.unpack(f">{len(payload) // 2}H", payload)
-    total = 0
+    total, routing = 0, None
     for netns in session.spaces():
         fields, begun = [("netns", b"%d" % netns)], False
+        routing = routing or (route_socket() if netns else None)
         try:
             with session.enter(netns):
                 if netns:
-                    session.fields(fields + ground())
+                    here = ground()
+                    addresses = [value[6:] for name, value in here if name == "address"]
+                    session.fields(fields + here + reach(session, routing, addresses))
                     begun = True
                 if netns == 0 or has_sockets():
                     netlink = session.diag(netns)
@@ -137,6 +141,7 @@ def dump(session: Session, payload: bytes) -> int:
                 raise
             if begun or refusal.args[0] != 2:  # ENOENT: it went away meanwhile
                 session.fields([*fields, ("refused", b"%d" % refusal.args[0])])
+    session.fields([("netns", b"0"), *reach(session, None, [])])
     return total
 
 

@@ -9,9 +9,12 @@ from halfopen.probe.columns import INFO, ROW
 from halfopen.probe.dump import ALL_STATES
 from halfopen.probe.head import AF_INET, AF_INET6, Refused
 from halfopen.probe.interfaces import TRACKED
+from halfopen.probe.links import joined_links, route_of
 from halfopen.probe.look import NO_COOKIE
+from halfopen.probe.namespaces import namespaces
 from halfopen.probe.netlink import (
     NETLINK_NETFILTER,
+    NETLINK_ROUTE,
     NETLINK_SOCK_DIAG,
     NLM_F_REQUEST,
     NLMSG_ERROR,
@@ -29,10 +32,14 @@ CONNTRACK_STATS = 0x0105  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET_STATS
 
 
 def examine(session: Session, _: bytes) -> int:
-    """The answer to EXAMINE: for each kind of evidence an errno, 0 if it can be read, or a number. FIELDS."""
+    """The answer to EXAMINE: for each kind of evidence an errno, 0 if it can be read, or a number. FIELDS.
+
+    `link`: as `links` gives them, of our own namespace.
+    """
     found = [
         ("sock_diag", b"0" if session.netlink else refusal(first_info)),
         ("proc_net_tcp", refusal(lambda: read_a_byte("/proc/net/tcp"))),
+        ("routes", refusal(route_to_loopback)),
         ("netstat", refusal(lambda: read_a_byte("/proc/net/netstat"))),
         ("somaxconn", refusal(lambda: read_a_byte("/proc/sys/net/core/somaxconn"))),
         ("retries", refusal(lambda: read_a_byte("/proc/sys/net/ipv4/tcp_retries2"))),
@@ -54,6 +61,11 @@ def examine(session: Session, _: bytes) -> int:
             closed += error.errno in (1, 13)
     for name, value in (("processes", len(pids)), ("closed", closed), ("spaces", len(spaces)), ("hidden", hidden)):
         found.append((name, b"%d" % value))
+    session.paths = namespaces()
+    try:
+        found += joined_links(session)
+    except Refused:
+        pass  # that netlink is refused is said above
     for line in (read_file("/proc/self/status") or b"").split(b"\n"):
         if line.startswith(b"CapEff:"):
             found.append(("capabilities", b"%d" % int(line.split()[1], 16)))
@@ -99,6 +111,14 @@ def conntrack_stats() -> None:
     data = netlink.receive()
     if struct.unpack_from("=IH", data)[1] == NLMSG_ERROR:
         raise Refused(-struct.unpack_from("=i", data, 16)[0], "conntrack")
+
+
+def route_to_loopback() -> None:
+    """Asks for a route that every host has, or raises."""
+    loopback = bytes([127, 0, 0, 1])
+    code = route_of(Netlink(NETLINK_ROUTE), loopback, loopback, 0)[0]
+    if code:
+        raise Refused(code, "routes")
 
 
 ANSWERS.update({EXAMINE: examine})

@@ -31,6 +31,8 @@ from halfopen.model import (
     Observation,
     Process,
     Rewrites,
+    RouteQuery,
+    Routing,
     Snapshot,
 )
 from halfopen.reach.channel import Channel, Connection
@@ -149,6 +151,15 @@ class Agent:
             for netns in (self._inode(NetnsRef(self.host, space.netns)),)
         )
         return replace(snapshot, namespaces=spaces)
+
+    def routes(self, wanted: Sequence[RouteQuery]) -> dict[NetnsRef, Routing]:
+        """Routes and links of the namespaces that are asked for, of those that the probe can enter and ask."""
+        from halfopen.evidence.probe.routes import decode_routes, encode_route_query  # where nothing is wrong, not used
+
+        wanted = sorted(wanted, key=lambda query: self._inode(query.place))
+        self._ask(wire.ROUTES, b"".join(encode_route_query(query, self._inode(query.place)) for query in wanted))
+        parts, count = self._answer(wire.ROUTES)
+        return decode_routes(frames.decode_fields(parts, count), wanted)
 
     def owners(self, inodes: Sequence[int]) -> tuple[dict[int, Process], int]:
         """Inode -> process that holds it, and how many processes could not be read."""

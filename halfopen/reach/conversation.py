@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from halfopen.model import HostFacts, Look, Lookup, NetnsRef, Process, Snapshot
+from halfopen.model import HostFacts, Look, Lookup, NetnsRef, Process, RouteQuery, Routing, Snapshot
 from halfopen.reach.tables import look_in
 from halfopen.table import CountBlock
 
@@ -52,6 +52,9 @@ class Conversation(Protocol):
     def translated(self, snapshot: Snapshot) -> Snapshot:
         """The snapshot with the translations of each namespace's connection tracking; unchanged if none can be read."""
 
+    def routes(self, wanted: Sequence[RouteQuery]) -> Mapping[NetnsRef, Routing]:
+        """Routes and links of the namespaces that are asked for; one that cannot tell them is not there."""
+
     def counts(self, ports: Sequence[int]) -> Sequence[CountBlock]:
         """Byte counters of the established sockets of `own_netns`; empty if none can be read."""
 
@@ -86,6 +89,10 @@ class TableReader(ABC):
     def translated(self, snapshot: Snapshot) -> Snapshot:
         """Unchanged."""
         return snapshot
+
+    def routes(self, _: Sequence[RouteQuery]) -> Mapping[NetnsRef, Routing]:
+        """None."""
+        return {}
 
     def counts(self, _: Sequence[int]) -> Sequence[CountBlock]:
         """None."""

@@ -89,6 +89,7 @@ CHECK_TYPES: dict[str, dict[str, Any]] = {
     "server": SELECTOR,
     "ports": {"type": "array", "items": PORT},
     "nat": SELECTOR,
+    "direct": {"type": "boolean"},
     "settle": {"type": "number", "minimum": 0, "maximum": 3600},
     "rounds": {"type": "integer", "minimum": 1, "maximum": 100},
     "allow": {"type": "array", "items": {"enum": list(ALLOWABLE)}},

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from halfopen.errors import ErrorCode, HostError
-from halfopen.model import Look, Lookup, NetnsRef, Observation, Process, Snapshot
+from halfopen.model import Look, Lookup, NetnsRef, Observation, Process, RouteQuery, Routing, Snapshot
 from halfopen.plan import Host, Inventory
 from halfopen.reach.barrier import attempt
 from halfopen.reach.channel import Connection
@@ -103,6 +103,13 @@ class HostLink:
         if isinstance(found, HostError):
             return {}, None if found.code in REFUSED else found
         return {netns: blocks for netns, blocks in found.items() if blocks}, None
+
+    def routes(self, wanted: Sequence[RouteQuery]) -> tuple[Mapping[NetnsRef, Routing], HostError | None]:
+        """Routes, neighbours and links, and why it failed. A kernel that refuses them gives none: no failure."""
+        found = self.ask(lambda agent: agent.routes(wanted))
+        if isinstance(found, HostError):
+            return {}, None if found.code in REFUSED else found
+        return found, None
 
     def involve(self, netns: NetnsRef) -> None:
         """From now on `kernel_numbers` is of this namespace too."""

@@ -23,10 +23,11 @@ from halfopen.judge.questions import (
     KernelState,
     LookUp,
     Pause,
+    Routes,
     Snapshots,
     Translations,
 )
-from halfopen.model import Look, NetnsRef
+from halfopen.model import Look, NetnsRef, Routing
 from halfopen.run.fleet import Fleet
 from halfopen.run.host_link import HostLink
 from halfopen.schema.report import Report
@@ -71,6 +72,10 @@ class LiveHosts:
     def look(self, question: LookUp) -> Sequence[Look]:
         """One look at each host."""
         return self.fleet.looks(question.wanted)
+
+    def routes(self, question: Routes) -> Mapping[str, tuple[Mapping[NetnsRef, Routing], HostError | None]]:
+        """Routes now, of the hosts that are still open."""
+        return self.fleet.each(self.fleet.still_open(question.wanted), HostLink.routes)
 
     def explain(self, question: Explain) -> Mapping[str, Explanation]:
         """Counters now, and the processes that hold the inodes."""

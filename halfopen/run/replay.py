@@ -23,10 +23,11 @@ from halfopen.judge.questions import (
     LookUp,
     Pause,
     Position,
+    Routes,
     Snapshots,
     Translations,
 )
-from halfopen.model import Look
+from halfopen.model import Look, NetnsRef, Routing
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Check
 
@@ -87,6 +88,10 @@ class Recorded:
             packed = (rounds[question.number] if question.number < len(rounds) else none)[question.position]
             found.append(Look(name, unpack_observations(name, packed), snapshot.error))
         return found
+
+    def routes(self, _: Routes) -> Mapping[str, tuple[Mapping[NetnsRef, Routing], HostError | None]]:
+        """None: files hold no routes."""
+        return {}
 
     def explain(self, question: Explain) -> Mapping[str, Explanation]:
         """Counters of after the looks, and processes."""

@@ -107,8 +107,11 @@ def masquerade(host: LabHost) -> None:
     )
 
 
-def router_between(lab: Lab, client: str, router: str, rule: str = "masquerade") -> None:
-    """The client is behind the router: 10.8.0.2 on a link of their own, and what leaves there is masqueraded."""
+def router_between(lab: Lab, client: str, router: str, rule: str | None = "masquerade") -> None:
+    """The client is behind the router: 10.8.0.2 on a link of their own, and what leaves there is masqueraded.
+
+    Without a rule nothing is translated: the other hosts then need a route back.
+    """
     one, two = lab[client], lab[router]
     one.run("ip", "addr", "flush", "dev", "data")
     near, far = ("netns", str(one.pid)), ("netns", str(two.pid))
@@ -120,4 +123,6 @@ def router_between(lab: Lab, client: str, router: str, rule: str = "masquerade")
     one.run("ip", "route", "add", "10.7.0.0/24", "via", "10.8.0.1")
     one.run("ip", "-6", "route", "add", "fd07::/64", "via", "fd08::1")
     forward(two)
+    if rule is None:
+        return
     nat(two, f"post ip saddr 10.8.0.0/24 {rule}", f"post ip6 saddr fd08::/64 {rule}")

@@ -244,7 +244,7 @@ def test_it_names_the_holders_and_reads_counters(python: str, pairs: list[tuple[
 
 def test_a_namespace_is_as_old_as_the_first_process_that_is_seen_in_it() -> None:
     path = f"/proc/{os.getpid()}/ns/net"
-    (_, age), own = state_and_age(os.getpid()), os.stat(path).st_ino
+    (_, age), own = state_and_age(os.getpid()), Path(path).stat().st_ino
     assert age_of_namespace(own, path) in (age, b"%d" % (int(age) + 1))
     assert age_of_namespace(own + 1, path) is None and age_of_namespace(own, "/run/netns/other") is None
 

@@ -6,19 +6,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from halfopen.evidence.probe.frames import number, text
+from halfopen.evidence.probe.reach import decode_link
 from halfopen.evidence.probe.wire import NAME_LIMIT
-from halfopen.model import HostFacts
+from halfopen.model import HostFacts, InterfaceAddress, Link
 
 EXAMINE = 21
 
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What one host can be asked for. A name that is missing was not tried."""
+    """What one host can be asked for. A name that is missing was not tried.
+
+    links: those that lead out of its own network namespace; addresses: those of its own network namespace.
+    """
 
     facts: HostFacts
     numbers: Mapping[str, int] = field(default_factory=dict)
     hidepid: str | None = None
+    links: tuple[Link, ...] = ()
+    addresses: tuple[InterfaceAddress, ...] = ()
 
     def number(self, name: str) -> int | None:
         """One of the numbers, None if it was not tried."""
@@ -29,8 +35,14 @@ class Examination:
         return any(self.numbers.get(name) == 0 for name in names)
 
 
-def decode(fields: Sequence[tuple[str, bytes]], facts: HostFacts) -> Examination:
-    """Fields of the answer -> Examination; a value that is not a number is left out, as if it had not been tried."""
+def decode(
+    fields: Sequence[tuple[str, bytes]], facts: HostFacts, addresses: tuple[InterfaceAddress, ...] = ()
+) -> Examination:
+    """Fields of the answer -> Examination; a value that is not a number is left out, as if it had not been tried.
+
+    facts, addresses: what the host said when it was greeted.
+    """
     numbers = {name: found for name, value in fields if (found := number(value)) is not None and name != "hidepid"}
     hidepid = next((text(value, NAME_LIMIT) for name, value in fields if name == "hidepid"), None)
-    return Examination(facts, numbers, hidepid)
+    links = tuple(decode_link(value) for name, value in fields if name == "link")
+    return Examination(facts, numbers, hidepid, links, addresses)

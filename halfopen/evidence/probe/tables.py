@@ -24,6 +24,7 @@ from halfopen.evidence.probe.frames import (
 )
 from halfopen.evidence.probe.hello import decode_namespace, with_addresses_of
 from halfopen.evidence.probe.kernel import MESSAGE, decode_listener
+from halfopen.evidence.probe.reach import decode_local_routes, decode_reach, with_routes
 from halfopen.evidence.probe.wire import TEXT_LIMIT
 from halfopen.model import InterfaceAddress, ListenSocket, Namespace
 from halfopen.table import Block, CountBlock, Table
@@ -100,14 +101,19 @@ class DumpDecoder:
         self.ports = ports
         self.rows = 0
         self.spaces = [Sockets()]
+        self.own: list[tuple[str, bytes]] = []  # what leads out of the probe's own namespace
         self.others: tuple[Namespace, ...] = ()
         self.refused = 0
 
     def add(self, frame: Frame) -> None:
         """One BLOCK, LISTENERS or TEXT frame, or the FIELDS of the next namespace."""
         if frame.type == FIELDS:
-            # Text is bounded over all namespaces.
-            self.spaces.append(Sockets(fields=split_fields(frame.payload), size=self.spaces[-1].size))
+            fields = split_fields(frame.payload)
+            if dict(fields).get("netns") == b"0":
+                self.own = fields
+            else:
+                # Text is bounded over all namespaces.
+                self.spaces.append(Sockets(fields=fields, size=self.spaces[-1].size))
             return
         space = self.spaces[-1]
         self.rows += space.add(frame)
@@ -121,6 +127,7 @@ class DumpDecoder:
         if self.rows != count:
             raise missing_rows(self.rows, count)
         own, *others = self.spaces
+        own.fields = self.own
         named = [(dict(space.fields), space) for space in others]
         refused = {values.get("netns") for values, _ in named if "refused" in values}
         self.refused = len(refused)
@@ -128,7 +135,9 @@ class DumpDecoder:
         for values, space in named:
             if "refused" not in values:
                 here, tracked, forwards = decode_namespace(space.fields)
-                namespace = self._namespace(space, needed(values.get("netns")) or None, here, tracked, forwards)
+                netns_here = needed(values.get("netns")) or None
+                here = with_routes(here, space.fields)
+                namespace = self._namespace(space, netns_here, here, tracked, forwards)
                 found.append(replace(namespace, whole=namespace.whole and values.get("netns") not in refused))
         self.others = tuple(found)
         return self._namespace(own, netns, addresses)
@@ -143,12 +152,20 @@ class DumpDecoder:
     ) -> Namespace:
         if parsed := space.parsed_text():
             addresses = with_addresses_of(addresses, parsed.addresses())
-            return replace(parsed.namespace(addresses, self.ports, netns), tracked=tracked, forwards=forwards)
-        listeners = tuple(socket for socket in space.listeners if not self.ports or socket.port in self.ports)
-        table = Table(tuple(space.blocks))
-        local = (packed for block in table.blocks for packed in block.locals())
-        addresses = with_addresses_of(addresses, chain(local, (socket.address for socket in listeners)))
-        return Namespace(netns, addresses, table, listeners, self.ports, True, tracked, forwards)
+            found = parsed.namespace(addresses, self.ports, netns)
+        else:
+            listeners = tuple(socket for socket in space.listeners if not self.ports or socket.port in self.ports)
+            table = Table(tuple(space.blocks))
+            local = (packed for block in table.blocks for packed in block.locals())
+            addresses = with_addresses_of(addresses, chain(local, (socket.address for socket in listeners)))
+            found = Namespace(netns, addresses, table, listeners, self.ports)
+        return replace(
+            found,
+            tracked=tracked,
+            forwards=forwards,
+            local_routes=decode_local_routes(space.fields),
+            reach=decode_reach(space.fields) if space.fields else None,
+        )
 
 
 def decode_table(frames: Sequence[Frame], count: int) -> ParsedText | None:

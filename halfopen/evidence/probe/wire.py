@@ -13,7 +13,7 @@ from halfopen import address
 
 SCHEMA = 2
 HELLO, DUMP, LOOK, EVIDENCE, OWNERS, BYE, TRANSLATIONS, TABLE = range(1, 9)
-COUNT = 16
+COUNT, ROUTES = 16, 17
 
 TEXT_LIMIT = 256 << 20  # bytes of /proc in one answer
 NAME_LIMIT = 255  # bytes of what a host calls itself, its kernel or a process

@@ -12,7 +12,7 @@ from halfopen import __version__, address
 from halfopen.errors import Exit, HostError
 from halfopen.judge.assembly.headline import headline_of
 from halfopen.judge.assembly.policy import SEVERITIES, Policy, failing, is_known, only_inferred, outcome_of
-from halfopen.judge.assembly.run_evidence import Evidence, case_of, host_error, is_by_fallback
+from halfopen.judge.assembly.run_evidence import Evidence, case_of, host_error
 from halfopen.judge.assembly.sections import (
     VERDICTS,
     counters_of,
@@ -29,12 +29,12 @@ from halfopen.judge.confirm.rounds import Confirmed, Held, Unjudged, held
 from halfopen.judge.pairing.connection import BOTH_ESTABLISHED, Suspect, agreement_of
 from halfopen.judge.pairing.match import Matching
 from halfopen.judge.pairing.pair import one_name_each, under_one_name
+from halfopen.judge.pairing.reach import gaps_of
 from halfopen.model import Snapshot
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import (
     SCHEMA,
     Check,
-    Confidence,
     Outcome,
     Report,
     Tool,
@@ -52,11 +52,11 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     """The report of one check: the evidence that was collected, and what makes it fail -> findings and outcome."""
     other_names = one_name_each(plan, evidence.snapshots)
     plan = under_one_name(plan, other_names)
-    lasting, unjudged, trying = (
+    confirmed, unjudged, trying = (
         held(evidence.matching.suspects, evidence.brackets) if evidence.brackets else Held([], [], [])
     )
-    evidence = replace(evidence, matching=without(evidence.matching, lasting))
-    lasting = [capped(confirmed, evidence) for confirmed in lasting]
+    evidence = replace(evidence, matching=without(evidence.matching, confirmed))
+    lasting, doubts_of_ways = weighed(plan, confirmed, evidence)
     explained = with_advice([case_of(confirmed, evidence) for confirmed in lasting])
     cases = [advised.case for advised in explained]
     groups, group_numbers = groups_of(explained, plan)
@@ -112,8 +112,10 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
         findings=tuple(findings),
         groups=groups,
         notes=(
+            *([DIRECT] if plan.direct and findings else []),
             *notes_on_names(other_names),
             *claimed_twice(lasting),
+            *doubts_of_ways,
             *still_trying(trying),
             *evidence.notes,
             *evidence.matching.notes,
@@ -122,6 +124,7 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
         elapsed_s=evidence.elapsed_s,
         pairs=pairs_of(explained, plan) if len({*plan.clients, *plan.servers}) > 2 else (),
         nat=tuple(plan.nat),
+        direct=plan.direct,
     )
 
 
@@ -163,6 +166,20 @@ def with_advice(cases: Sequence[Case]) -> list[Advised]:
     return advised(cases)
 
 
+def weighed(
+    plan: CheckPlan, lasting: Sequence[Confirmed], evidence: Evidence
+) -> tuple[Sequence[Confirmed], tuple[str, ...]]:
+    """The findings with the confidence that their ways allow, and notes on that. Imported only where there is one."""
+    if not lasting:
+        return lasting, ()
+    from halfopen.judge.assembly.confidence import capped, ways_in_doubt
+    from halfopen.judge.confirm.way import Network
+
+    network = Network(plan, evidence.snapshots, evidence.routing)
+    weighed = [capped(confirmed, evidence, network) for confirmed in lasting]
+    return weighed, ways_in_doubt(weighed, network)
+
+
 def without(matching: Matching, lasting: Sequence[Confirmed]) -> Matching:
     """The matching with confirmed findings no longer counted as agreeing, where their states agree."""
     counts = Tally(matching.agreements)
@@ -183,16 +200,6 @@ def established(matching: Matching, lasting: Sequence[Confirmed]) -> int:
         if confirmed.client and confirmed.server
     ]
     return matching.agreeing.get(BOTH_ESTABLISHED, 0) + pairs.count(BOTH_ESTABLISHED)
-
-
-def capped(confirmed: Confirmed, evidence: Evidence) -> Confirmed:
-    """A finding with its confidence lowered to `observed` where a host was read without exact look-ups."""
-    if confirmed.confidence is not Confidence.PROVEN:
-        return confirmed
-    snapshots = [evidence.snapshots.get(end.host) for end in (confirmed.client_place, confirmed.server_place)]
-    if any(snapshot is not None and is_by_fallback(snapshot) for snapshot in snapshots):
-        return replace(confirmed, confidence=Confidence.OBSERVED)
-    return confirmed
 
 
 def grave_ambiguities(lasting: Sequence[Confirmed], plan: CheckPlan) -> list[str]:
@@ -242,7 +249,7 @@ def notes_of(plan: CheckPlan, snapshots: Mapping[str, Snapshot], notes: Sequence
     found = []
     for name in dict.fromkeys((*plan.clients, *plan.servers, *plan.nat)):
         facts = snapshots[name].facts
-        found += [f"{name}: {gap}" for gap in (facts.gaps if facts else ())]
+        found += [f"{name}: {note}" for note in (*(facts.gaps if facts else ()), *gaps_of(snapshots[name]))]
         found += [f"{name}: {note}" for host, note in notes if host == name]
     return tuple(dict.fromkeys(found))
 
@@ -271,5 +278,7 @@ def stamp(moment: datetime) -> str:
 
 LEFTOVERS = ((State.TIME_WAIT, None), (None, State.TIME_WAIT))
 """Not connections: TIME_WAIT alone is what one end keeps for 60 s after the close (TCP_TIMEWAIT_LEN)."""
+
+DIRECT = "direct: you vouch that nothing between the two translates or answers"
 
 OUTCOMES = [Outcome.FINDINGS, Outcome.INCOMPLETE, Outcome.CLEAN]

@@ -12,7 +12,7 @@ from halfopen.judge.confirm.rounds import Confirmed, held
 from halfopen.judge.diagnosis.case import Case, HostEvidence, listener_of
 from halfopen.judge.pairing.connection import Suspect
 from halfopen.judge.pairing.match import Matching
-from halfopen.model import Collector, NetnsRef, Snapshot
+from halfopen.model import Collector, NetnsRef, Routing, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,8 @@ class Evidence:
     hosts: what was read after the looks, for each host with an end of a suspect. notes: what a reader should know about
     how it was read, a sentence each. elapsed_s: seconds from the first question to the last answer, None if unknown.
     counts: byte counters, by namespace. missing: why "clean" cannot be said, beyond what snapshots and brackets show.
-    suspected: connections that looked wrong in the dumps, before the brackets.
+    suspected: connections that looked wrong in the dumps, before the brackets. routing: routes between the ends of
+    suspects that lack one; empty where none was asked for, or none could be read.
     """
 
     snapshots: Mapping[str, Snapshot]
@@ -34,6 +35,7 @@ class Evidence:
     counts: Counts = field(default_factory=dict)
     missing: Sequence[str] = ()
     suspected: int = 0
+    routing: Mapping[NetnsRef, Routing] = field(default_factory=dict)
 
 
 def case_of(confirmed: Confirmed, evidence: Evidence) -> Case:

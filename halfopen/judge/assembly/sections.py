@@ -17,6 +17,7 @@ from halfopen.judge.assembly.run_evidence import Evidence
 from halfopen.judge.confirm.rounds import Confirmed, Unjudged
 from halfopen.judge.diagnosis.case import Case, HostEvidence, is_full
 from halfopen.judge.pairing.match import Matching
+from halfopen.judge.pairing.reach import believed, gaps_of
 from halfopen.judge.verdict.table import in_accept_queue
 from halfopen.model import Socket, show_connection
 from halfopen.plan import CheckPlan
@@ -144,7 +145,9 @@ def host_report(name: str, evidence: Evidence, error: HostError | None) -> HostR
         name=name,
         hostname=(facts.hostname or None) if facts else None,
         addresses=tuple(
-            dict.fromkeys(address.show(own.address) for namespace in snapshot.namespaces for own in namespace.addresses)
+            dict.fromkeys(
+                address.show(own.address) for namespace in believed(snapshot).namespaces for own in namespace.addresses
+            )
         ),
         kernel=(facts.kernel or None) if facts else None,
         uptime_s=facts.uptime_s if facts else None,
@@ -155,7 +158,7 @@ def host_report(name: str, evidence: Evidence, error: HostError | None) -> HostR
         error=Failure(code=error.code, message=error.message, hint=error.hint) if error else None,
         sockets=sum(states.values()) if read else None,
         states={str(state): states[state] for state in sorted(states)},
-        gaps=facts.gaps if facts else (),
+        gaps=(*(facts.gaps if facts else ()), *gaps_of(snapshot)),
     )
 
 

@@ -35,7 +35,7 @@ def candidate_of(
     for standin in suspect.standins:
         for netns in standin.places:
             other = seen.get((netns, standin.key), Absence.UNSEEN)
-            if could_be(survivor, other):
+            if could_be(survivor, other) and (not suspect.to_the_byte or fits(survivor, other)):
                 return Candidate(netns, standin.key, other if isinstance(other, Socket) else None)
     return None
 
@@ -49,6 +49,26 @@ def could_be(survivor: Socket, other: Observation) -> bool:
     if survivor.info is None or other.info is None:
         return True
     return hands_on(survivor.info, other.info) and hands_on(other.info, survivor.info)
+
+
+def fits(socket: Socket, other: Observation) -> bool:
+    """Whether two sockets have exchanged data, and the same, by their byte counters: False if they do not tell.
+
+    What either has received lies between what the other has had acknowledged and what it has sent. The SYN of the end
+    that connected, and a FIN, count as acknowledged bytes (net/ipv4/tcp_input.c tcp_snd_una_update).
+    """
+    if not isinstance(other, Socket):
+        return False
+    exchanged = 0
+    for sender, receiver in ((socket.info, other.info), (other.info, socket.info)):
+        if sender is None or receiver is None or sender.bytes_acked is None or receiver.bytes_received is None:
+            return False
+        if receiver.bytes_received + 2 < sender.bytes_acked:
+            return False
+        if sender.bytes_sent is not None and receiver.bytes_received > sender.bytes_sent:
+            return False
+        exchanged += receiver.bytes_received
+    return exchanged > 0
 
 
 def hands_on(sender: TcpInfo, receiver: TcpInfo) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from halfopen import address
 from halfopen.judge.confirm.rounds import Confirmed
-from halfopen.model import HostFacts, ListenSocket, NetnsRef, Process, Snapshot, Socket
+from halfopen.model import NAMESPACE_AGE, HostFacts, ListenSocket, NetnsRef, Process, Snapshot, Socket
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,12 @@ class Case:
             return None
         local, port, _, _ = address.split_key(self.held.suspect.server.key)
         return address.endpoint(local, port)
+
+
+def lifetimes_in(counters: Mapping[str, int]) -> dict[int | None, int]:
+    """`HostEvidence.lifetimes`, from counters among which there is NAMESPACE_AGE."""
+    named = ((name.rpartition("/"), value) for name, value in counters.items())
+    return {int(netns) if netns else None: value for (netns, _, name), value in named if name == NAMESPACE_AGE}
 
 
 def listener_of(snapshot: Snapshot | None, place: NetnsRef, key: bytes) -> ListenSocket | None:

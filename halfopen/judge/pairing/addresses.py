@@ -5,10 +5,11 @@ Addresses are packed: 4 bytes, or 16 for IPv6.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from halfopen import address
+from halfopen.judge.pairing.reach import is_led_to, is_linked, ways_to
 from halfopen.model import InterfaceAddress, Namespace, NetnsRef, Snapshot
 
 
@@ -25,6 +26,9 @@ class AddressMap:
     """Who has which address, and who listens where: all that the matching needs beside the rows.
 
     owners: address -> namespaces that have it. shared: the part of `owners` that more than one host has.
+    inner: address -> namespaces that have it where only namespaces of their own host may see it.
+    left: address that no host has any more -> the one namespace that has sockets with it as their local address.
+    left_ends: the keys of the other ends of these sockets.
     own: namespace -> its addresses, without loopback. listening: (namespace, port) of every listener. full: of those
     with a full accept queue.
     ports: the ports of the check; empty for all. partial: namespaces that were read in part: a row that is missing may
@@ -42,6 +46,9 @@ class AddressMap:
     partial: frozenset[NetnsRef] = frozenset()
     links: Mapping[NetnsRef, tuple[InterfaceAddress, ...]] = field(default_factory=dict)
     full: frozenset[tuple[NetnsRef, int]] = frozenset()
+    inner: Mapping[bytes, tuple[NetnsRef, ...]] = field(default_factory=dict)
+    left: Mapping[bytes, NetnsRef] = field(default_factory=dict)
+    left_ends: frozenset[bytes] = frozenset()
 
     def namespaces(self) -> dict[NetnsRef, Namespace]:
         """Every namespace of both roles, each once."""
@@ -57,9 +64,21 @@ class AddressMap:
             return (netns,)
         owners = self.owners.get(packed, ())
         same_host = tuple(owner for owner in owners if owner.host == netns.host)
-        if not same_host and owners and netns in self.links:
+        if netns not in self.links:
+            return same_host or owners or ((netns,) if address.is_loopback(packed) else ())
+        if not same_host:
             owners = tuple(owner for owner in owners if not self.has_namesake(netns, packed, owner.host))
-        return same_host or owners or ((netns,) if address.is_loopback(packed) else ())
+        neighbours = tuple(owner for owner in self.inner.get(packed, ()) if owner.host == netns.host)
+        found = (*(same_host or owners), *neighbours)
+        return found or ((netns,) if address.is_loopback(packed) else ())
+
+    def holders(self, packed: bytes) -> tuple[NetnsRef, ...]:
+        """The namespaces that have an address, as other hosts see it, or had it and still have sockets with it."""
+        return self.owners.get(packed) or ((self.left[packed],) if packed in self.left else ())
+
+    def is_private(self, netns: NetnsRef, packed: bytes) -> bool:
+        """Whether a namespace has an address under which other hosts do not reach it, if anybody does."""
+        return netns in self.links and packed in self.own[netns] and netns not in self.owners.get(packed, ())
 
     def has_namesake(self, netns: NetnsRef, packed: bytes, host: str) -> bool:
         """Whether a container's link with this address on it is one that another host has too, under the same prefix.
@@ -72,6 +91,22 @@ class AddressMap:
             for link in links
             for gateway, owners in self.shared.items()
         )
+
+    def is_apart(self, netns: NetnsRef, packed: bytes) -> bool:
+        """Whether an address of a namespace means another on each host: loopback that none is said to have, or private.
+
+        A connection between two such addresses stays within the namespace, and another one may have its tuple.
+        """
+        if address.is_loopback(packed):
+            return packed not in self.owners
+        return self.is_private(netns, packed)
+
+    def has_end(self, netns: NetnsRef, key: bytes) -> bool:
+        """Whether a row of a namespace is an end that the owners of its peer's address would see there."""
+        local, _, peer, _ = address.split_key(key)
+        if self.is_private(netns, local):
+            return self.is_mutual(netns, local, peer)
+        return netns in self.owners_of(netns, local)
 
     def is_mutual(self, netns: NetnsRef, local: bytes, peer: bytes) -> bool:
         """Whether the owners of the peer's address, as seen from a namespace, see the local address in that namespace.
@@ -92,6 +127,7 @@ def survey(
 ) -> AddressMap:
     """The address map of a check. `extra`: host -> addresses that lead to it though none of its interfaces has them."""
     owners: dict[bytes, list[NetnsRef]] = {}
+    inner: dict[bytes, list[NetnsRef]] = {}
     own: dict[NetnsRef, frozenset[bytes]] = {}
     listening: set[tuple[NetnsRef, int]] = set()
     full: set[tuple[NetnsRef, int]] = set()
@@ -100,18 +136,32 @@ def survey(
         by_host[snapshot.host] = [
             (NetnsRef(snapshot.host, namespace.netns), namespace) for namespace in snapshot.namespaces
         ]
-        for number, (netns, namespace) in enumerate(by_host[snapshot.host]):
-            addresses = {row.address for row in namespace.addresses if not address.is_loopback(row.address)}
-            addresses |= set(extra.get(snapshot.host, ())) if number == 0 else set()
-            own[netns] = frozenset(addresses)
-            for packed in addresses:
-                owners.setdefault(packed, []).append(netns)
+        for netns, namespace in by_host[snapshot.host]:
+            own[netns] = frozenset(row.address for row in namespace.addresses if not address.is_loopback(row.address))
             listening |= {(netns, listener.port) for listener in namespace.listeners}
             full |= {(netns, listener.port) for listener in namespace.listeners if listener.is_full}
+        for netns, _ in by_host[snapshot.host][:1]:
+            own[netns] |= set(extra.get(snapshot.host, ()))
+            for packed in own[netns]:
+                owners.setdefault(packed, []).append(netns)
+    roots = frozenset(owners)
+    for spaces in by_host.values():
+        ways = ways_to([namespace for _, namespace in spaces])
+        for netns, namespace in spaces[1:]:
+            if namespace.netns in ways:
+                way = ways[namespace.netns]
+                for row in namespace.addresses:
+                    if row.address in own[netns]:
+                        seen = is_led_to(row, way) or (is_linked(row, way) and row.address not in roots)
+                        (owners if seen else inner).setdefault(row.address, []).append(netns)
+    left, left_ends = left_addresses([rows[0] for rows in by_host.values() if rows], {*owners, *inner})
+    for packed, netns in left.items():
+        own[netns] |= {packed}
     client_side, server_side = (side_of(names, by_host) for names in (clients, servers))
     every = [row for rows in by_host.values() for row in rows]
     return AddressMap(
         owners={packed: tuple(found) for packed, found in owners.items()},
+        inner={packed: tuple(found) for packed, found in inner.items()},
         shared={packed: tuple(found) for packed, found in owners.items() if len({netns.host for netns in found}) > 1},
         own=own,
         listening=frozenset(listening),
@@ -121,7 +171,34 @@ def survey(
         partial=frozenset(netns for netns, namespace in every if not namespace.whole),
         full=frozenset(full),
         links={netns: namespace.addresses for rows in by_host.values() for netns, namespace in rows[1:]},
+        left=left,
+        left_ends=left_ends,
     )
+
+
+def left_addresses(
+    spaces: Sequence[tuple[NetnsRef, Namespace]], known: Collection[bytes]
+) -> tuple[dict[bytes, NetnsRef], frozenset[bytes]]:
+    """`left` and `left_ends` of an address map. spaces: the hosts' own namespaces. known: addresses that somebody has.
+
+    An address leaves its host (DHCP, VPN, a service address that moves), and the sockets that have it stay. Another
+    host, which nobody named, may have it by now, so it says nothing of connections of which only one end is seen.
+    """
+    found: dict[bytes, list[NetnsRef]] = {}
+    for netns, namespace in spaces:
+        for packed in set[bytes]().union(*(block.locals() for block in namespace.table.blocks)):
+            if packed not in known and not address.is_loopback(packed):
+                found.setdefault(packed, []).append(netns)
+    left = {packed: holders[0] for packed, holders in found.items() if len(holders) == 1}
+    ends = (
+        address.mirror(block.key(row))
+        for netns, namespace in spaces
+        for packed in [{packed for packed, holder in left.items() if holder == netns}]
+        if packed
+        for block in namespace.table.blocks
+        for row in block.having({one for one in packed if len(one) == block.width}, set())
+    )
+    return left, frozenset(ends)
 
 
 def side_of(names: Iterable[str], by_host: Mapping[str, Sequence[tuple[NetnsRef, Namespace]]]) -> Side:

@@ -53,6 +53,7 @@ class Suspect:
     inferred: no table says what translates, it was guessed.
     doubt: why an absent end may exist all the same, in words: if one of `standins` could be it, or always if there
     are none. reason: the code of that doubt in the report, if there is one.
+    to_the_byte: whether a stand-in must fit by its byte counters, because nothing on the way hands on.
     queue_full: whether the listener of its server's end had a full accept queue in the dump. opening: whether its
     client's end was in SYN_SENT there, so that a table might not show yet where it leads.
     """
@@ -67,6 +68,7 @@ class Suspect:
     doubt: str | None = None
     reason: Reason | None = None
     standins: tuple[EndQuery, ...] = ()
+    to_the_byte: bool = False
     queue_full: bool = False
     opening: bool = False
 
@@ -110,7 +112,7 @@ def resolve(addresses: AddressMap, left: set[bytes]) -> Iterator[Connection]:
     for netns, namespace in addresses.namespaces().items():
         for block in namespace.table.blocks:
             for key, number, marks in block.rows():
-                if key in wanted and netns in addresses.owners_of(netns, address.split_key(key)[0]):
+                if key in wanted and addresses.has_end(netns, key):
                     state = state_of(number) or Absence.UNSEEN
                     index.setdefault(key, []).append(SeenRow(netns, block.scope, state, marks))
     done: set[bytes] = set()
@@ -125,17 +127,19 @@ def resolve(addresses: AddressMap, left: set[bytes]) -> Iterator[Connection]:
 def connections_of(
     addresses: AddressMap, key: bytes, near: Sequence[SeenRow], far: Sequence[SeenRow]
 ) -> Iterator[Connection]:
-    """The connections that one tuple stands for: one, or one on each host where the tuple is local to a host.
+    """The connections that one tuple stands for: one, and one in each namespace that has both of its addresses apart.
 
     near: the rows with this key. far: the rows with its mirror image.
     """
     local, _, peer, _ = address.split_key(key)
-    if address.is_loopback(local) and local not in addresses.owners and peer not in addresses.owners:
-        for netns in dict.fromkeys(row.place for row in (*near, *far)):
-            here = [[row for row in rows if row.place == netns] for rows in (near, far)]
-            yield connection_of(addresses, key, here[0], here[1])
-    else:
-        for first, second in split_by_host(near, far):
+    places = dict.fromkeys(row.place for row in (*near, *far))
+    apart = [netns for netns in places if addresses.is_apart(netns, local) and addresses.is_apart(netns, peer)]
+    for netns in apart:
+        here = [[row for row in rows if row.place == netns] for rows in (near, far)]
+        yield connection_of(addresses, key, here[0], here[1])
+    rest = [[row for row in rows if row.place not in apart] for rows in (near, far)]
+    if rest[0] or rest[1] or not apart:
+        for first, second in split_by_host(rest[0], rest[1]):
             yield connection_of(addresses, key, first, second)
 
 

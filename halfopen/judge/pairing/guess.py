@@ -216,12 +216,13 @@ class Guesses:
         external = Counter(dict(self.matching.external))
         external.subtract(self.inside)
         hint = "; name the box that translates under nat to have it proven"
+        inferred = tuple(f"{plural(count, 'connection')} inferred: {what}{hint}" for what, count in self.notes.items())
         return replace(
             self.matching,
             agreements=Counter(self.matching.agreements) + self.agreements,
             suspects=tuple(suspect for suspect in suspects if suspect is not None),
             external=+external,
-            notes=tuple(f"{plural(count, 'connection')} inferred: {what}{hint}" for what, count in self.notes.items()),
+            notes=(*self.matching.notes, *inferred),
         )
 
 

@@ -98,6 +98,8 @@ def index_rows(addresses: AddressMap, suspects: Sequence[Suspect]) -> RowIndex:
                 if not is_local and not is_peered:
                     continue
                 local, port, peer, peer_port = address.split_key(key)
+                if addresses.is_private(netns, local):
+                    continue
                 if (netns, peer) not in outside:
                     outside[netns, peer] = not addresses.owners_of(netns, peer)
                 row = EndpointRow(netns, key, state_of(state), marks, block.scope, outside[netns, peer])

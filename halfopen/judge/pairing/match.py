@@ -23,6 +23,7 @@ from halfopen.judge.pairing.records import LOCAL_PORT, PEER_PORT, PLAIN, Ends, r
 from halfopen.judge.pairing.server import PortAndState, server_is_first, server_ports
 from halfopen.judge.verdict.table import Accord
 from halfopen.tcp import State, number_of, state_of
+from halfopen.words import plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,9 @@ def match(addresses: AddressMap, limit: int | None = 0) -> Matching:
     ):
         for netns, namespace in side.namespaces:
             for block in namespace.table.blocks:
-                ends.add(netns.host, records_of(addresses, netns, namespace, block, others, external, mirrored))
+                rows = records_of(addresses, netns, namespace, block, others, external, ends.apart, mirrored)
+                ends.add(netns.host, rows)
+    notes = notes_on_left(addresses, near.records | far.records) if addresses.left else ()
     same, left = difference(addresses, near, far)
     agreements = agreed(addresses, near, far, same)
     suspects, unjudged, late = [], 0, set()
@@ -89,15 +92,32 @@ def match(addresses: AddressMap, limit: int | None = 0) -> Matching:
     pairs = sum(count for agreement, count in agreements.items() if agreement[2:] == BOTH_ESTABLISHED)
     pairs -= sum(suspect.agreed == BOTH_ESTABLISHED for suspect in suspects)
     if limit is not None and pairs > limit:
-        return Matching(+agreements, tuple(suspects), external, unjudged, uncounted=pairs)
+        return Matching(+agreements, tuple(suspects), external, unjudged, uncounted=pairs, notes=notes)
     established = {record[:-2] for record in same if record[-2] == number_of(State.ESTABLISHED)} | late
-    return Matching(+agreements, tuple(suspects), external, unjudged, frozenset(established))
+    return Matching(+agreements, tuple(suspects), external, unjudged, frozenset(established), notes=notes)
+
+
+def notes_on_left(addresses: AddressMap, records: set[bytes]) -> tuple[str, ...]:
+    """A sentence for each address that has left its host, if connections of the check have it. records: of both roles.
+
+    The connections cannot go on, but each end has its socket still.
+    """
+    found: Counter[bytes] = Counter()
+    for key in {min(record[:-2], address.mirror(record[:-2])) for record in records}:
+        local, _, peer, _ = address.split_key(key)
+        found.update({local, peer} & addresses.left.keys())
+    return tuple(
+        f"{address.show(packed)} is no longer an address of {addresses.left[packed].host}, whose end of "
+        f"{plural(count, 'connection')} still has it"
+        for packed, count in sorted(found.items())
+    )
 
 
 def difference(addresses: AddressMap, near: Ends, far: Ends) -> tuple[set[bytes], set[bytes]]:
     """The records that both roles have, one per connection, and the keys of those that did not cancel."""
     same = near.records & far.records
-    repeated = near.repeated | far.repeated
+    crossing = near.crossing(far, same) | far.crossing(near, same)
+    repeated = near.repeated | far.repeated | {record[:-2] for record in crossing}
     left = {record[:-2] for record in near.records ^ far.records} | repeated
     # A dump may give a socket twice as it moves: what agrees in one of its states is not left over, unless it may be
     # two sockets, since two hosts have its address.
@@ -161,7 +181,7 @@ def by_hosts(addresses: AddressMap, near: Ends, far: Ends, same: set[bytes]) -> 
             width = len(record) // 2 - 3  # of an address, in bytes; ports, state and oddity are 6
             by_peer.setdefault(record[width : 2 * width], set()).add(record)
         for peer, to_peer in by_peer.items():
-            hosts = {owner.host for owner in addresses.owners.get(peer, ())} or {here}  # loopback has no owner
+            hosts = {owner.host for owner in addresses.holders(peer)} or {here}  # loopback has no owner
             for there in sorted(hosts & far.by_host.keys()):
                 if part := to_peer if len(hosts) == 1 else to_peer & far.by_host[there]:
                     yield here, there, part

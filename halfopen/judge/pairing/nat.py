@@ -20,7 +20,9 @@ from halfopen import address
 from halfopen.judge.pairing.addresses import AddressMap, shares_link
 from halfopen.judge.pairing.connection import Suspect
 from halfopen.judge.pairing.match import Matching
+from halfopen.judge.pairing.reach import NOT_ENTERED, unentered_of
 from halfopen.model import InterfaceAddress, Namespace, NetnsRef, Snapshot, show_connection
+from halfopen.schema.report import Reason
 from halfopen.table import Block, Table
 from halfopen.words import plural
 
@@ -133,6 +135,8 @@ class NatKeys:
     owners: synthetic address -> the namespaces that have it. synthetic: an end -> its synthetic address.
     listening: (namespace, port of the listener, port that clients connect to) of published ports.
     inner: namespace -> its addresses on links of containers. gone: hosts with a container that seems to be gone.
+    hidden: namespace -> its addresses on links to namespaces that were not entered. unseen: keys for the join of
+    connections of which an end may live there -> the host.
     """
 
     tables: Tables
@@ -145,6 +149,8 @@ class NatKeys:
     flows: set[Flow] = field(default_factory=set)
     inner: Mapping[NetnsRef, tuple[InterfaceAddress, ...]] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
+    hidden: Mapping[NetnsRef, tuple[InterfaceAddress, ...]] = field(default_factory=dict)
+    unseen: dict[bytes, str] = field(default_factory=dict)
 
     def add(self, flow: Flow) -> None:
         """Gives the two ends of a flow their key for the join."""
@@ -160,6 +166,9 @@ class NatKeys:
             client_name = self.synthetic_address(near, client)
             server_name = self.synthetic_address(far, server, server_port, dialled)
             key = address.make_key(client_name, client_port, server_name, port)
+            for netns, packed in ((flow.steps[0].place, client), (flow.steps[-1].place, server)):
+                if self.may_hide(netns, packed):
+                    self.unseen[key] = self.unseen[address.mirror(key)] = netns.host
             for owners, real, made in ((near, flow.dialled, key), (far, server_key, address.mirror(key))):
                 clash = {self.rename(netns, real, made) for netns in owners} != {made}
                 self.real[made] = (real, replace(flow, ambiguous=True) if clash else flow)
@@ -190,11 +199,20 @@ class NatKeys:
     def compared_owners(self, netns: NetnsRef, packed: bytes) -> tuple[NetnsRef, ...]:
         """The namespaces that have an address, as a translating namespace sees it, on the hosts that are compared."""
         owners = self.tables.addresses.owners_of(netns, packed)
-        if not owners and any(shares_link(own.address, own.prefix, packed) for own in self.inner.get(netns, ())):
+        if not owners and self.may_hide(netns, packed):
+            owners = (netns,)
+        elif not owners and any(shares_link(own.address, own.prefix, packed) for own in self.inner.get(netns, ())):
             # A container had it, and none has it now: its sockets are gone, and the host may be asked for them.
             self.gone.add(netns.host)
             owners = (netns,)
         return tuple(owner for owner in owners if owner.host in self.roles)
+
+    def may_hide(self, netns: NetnsRef, packed: bytes) -> bool:
+        """Whether a namespace that was not entered may have an address, as a translating namespace sees it."""
+        links = self.hidden.get(netns, ())
+        return any(shares_link(own.address, own.prefix, packed) for own in links) and not (
+            self.tables.addresses.owners_of(netns, packed)
+        )
 
     def synthetic_address(self, owners: tuple[NetnsRef, ...], *end: object) -> bytes:
         """The synthetic address of an end, always the same for the same owners and end."""
@@ -236,6 +254,8 @@ class NatKeys:
         client, server = (self.real.get(end.key) for end in (suspect.client, suspect.server))
         if client is None or server is None:
             return suspect
+        if host := self.unseen.get(suspect.client.key):
+            suspect = replace(suspect, doubt=NOT_ENTERED.format(host=host), reason=Reason.NAMESPACE_NOT_ENTERED)
         return replace(
             suspect,
             client=replace(suspect.client, key=client[0]),
@@ -255,7 +275,7 @@ def renamed_rows(block: Block, keys: Mapping[bytes, bytes]) -> Iterable[Block]:
 
 def names_of(snapshots: Sequence[Snapshot], tables: Tables, roles: frozenset[str]) -> NatKeys:
     """Keys for the join, for every translated connection that a socket of these hosts has. `roles`: as in `NatKeys`."""
-    keys = NatKeys(tables, roles, inner=inner_addresses(snapshots))
+    keys = NatKeys(tables, roles, inner=inner_addresses(snapshots), hidden=hidden_addresses(snapshots))
     wanted = tables.onward.keys() | {address.mirror(key) for key in tables.back}
     present: set[tuple[NetnsRef, bytes]] = set()
     flows: dict[Flow, None] = {}
@@ -286,6 +306,17 @@ def inner_addresses(snapshots: Iterable[Snapshot]) -> dict[NetnsRef, tuple[Inter
         for namespace in snapshot.namespaces
         if namespace.rewrites
     }
+
+
+def hidden_addresses(snapshots: Iterable[Snapshot]) -> dict[NetnsRef, tuple[InterfaceAddress, ...]]:
+    """The hosts' own namespaces -> their addresses on links to namespaces that were not entered, if there are any."""
+    found = {}
+    for snapshot in snapshots:
+        links = {index for link in unentered_of(snapshot) for index in (link.index, link.master) if index}
+        if links:
+            own = snapshot.namespaces[0]
+            found[NetnsRef(snapshot.host, own.netns)] = tuple(row for row in own.addresses if links & set(row.links))
+    return found
 
 
 def translated_ports(tables: Tables, ports: Iterable[int]) -> dict[str, set[int]]:

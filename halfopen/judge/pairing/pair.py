@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from halfopen.judge.pairing.addresses import AddressMap, survey
 from halfopen.judge.pairing.match import Matching, match
+from halfopen.judge.pairing.reach import believed
 from halfopen.model import Collector, Namespace, Snapshot
 from halfopen.plan import CheckPlan
 
@@ -47,11 +48,11 @@ def prepare(plan: CheckPlan, snapshots: Mapping[str, Snapshot], extra: Extra) ->
     """A check with the snapshots of its hosts -> what the other functions of this module work on.
 
     A namespace that two hosts have, as a container and its host, stays with the host whose own it is, else with the
-    first that has it.
+    first that has it. Those of other users are left out.
     """
     other_names = one_name_each(plan, snapshots)
     merged = under_one_name(plan, other_names)
-    hosts = hosts_of(merged, snapshots)
+    hosts = [believed(snapshot) for snapshot in hosts_of(merged, snapshots)]
     own = {kernel_name(snapshot, snapshot.namespaces[0]) for snapshot in hosts if snapshot.namespaces}
     seen: set[tuple[str, int]] = set()
     prepared = {}

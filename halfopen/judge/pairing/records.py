@@ -20,11 +20,15 @@ from halfopen.tcp import State, number_of
 
 @dataclass
 class Ends:
-    """The records of one role, all and by host. `repeated`: keys that two namespaces have."""
+    """The records of one role, all and by host. `repeated`: keys that two namespaces have.
+
+    `apart`: namespace -> those of connections that stay within it, and whose tuple another one may have as well.
+    """
 
     records: set[bytes] = field(default_factory=set)
     repeated: set[bytes] = field(default_factory=set)
     by_host: dict[str, set[bytes]] = field(default_factory=dict)
+    apart: dict[NetnsRef, set[bytes]] = field(default_factory=dict)
 
     def add(self, host: str, found: set[bytes]) -> None:
         """Adds the records of one block of a host."""
@@ -32,6 +36,14 @@ class Ends:
             self.repeated |= {record[:-2] for record in self.records & found}
         self.records |= found
         self.by_host[host] = self.by_host[host] | found if host in self.by_host else found
+
+    def crossing(self, others: Ends, same: set[bytes]) -> set[bytes]:
+        """Records that both roles have, but not of one namespace, though their connections stay within one."""
+        return {
+            record
+            for netns, records in self.apart.items()
+            for record in (records - others.apart.get(netns, set())) & same
+        }
 
 
 def records_of(
@@ -41,12 +53,13 @@ def records_of(
     block: Block,
     others: frozenset[str],
     external: Counter[tuple[str, str]],
+    apart: dict[NetnsRef, set[bytes]],
     mirrored: bool,
 ) -> set[bytes]:
     """The rows of a block that the check is about, as records.
 
     others: the hosts of the other role. mirrored: for the server role. Rows that lead to no host of the check are added
-    to `external`, as (host, peer), but for TIME_WAIT: it is what a connection leaves behind.
+    to `external`, as (host, peer), but for TIME_WAIT: it is what a connection leaves behind. apart: as in `Ends`.
     """
     peers, locals_ = block.peers(), block.locals()
     inside, outside = set(), set()
@@ -56,10 +69,11 @@ def records_of(
             inside.add(peer)
         elif not owners:
             outside.add(peer)
+    left = {peer for peer in outside & addresses.left.keys() if addresses.left[peer].host in others}
     width, size = block.width, 2 * block.width + 6
     own = {local for local in locals_ if netns in addresses.owners_of(netns, local)}
     rows = block.oddities(SERVER_ODDITY if mirrored else CLIENT_ODDITY).packed(mirrored)
-    shared = own & addresses.shared.keys()
+    shared = {local for local in own if local in addresses.shared or addresses.is_private(netns, local)}
     every = [record for (record,) in struct.iter_unpack(f"{size}s", rows)]
     first = width if mirrored else 0
     plain = not shared and namespace.covered_ports == addresses.ports
@@ -71,10 +85,18 @@ def records_of(
         key = record[:-2]
         if addresses.ports and not ports_of(key) & addresses.ports:
             continue
-        if peer in inside and local in own and (local not in shared or addresses.is_mutual(netns, local, peer)):
+        seen = peer in inside and (local not in shared or addresses.is_mutual(netns, local, peer))
+        seen = seen or (peer in left and (address.mirror(key) if mirrored else key) in addresses.left_ends)
+        if seen and local in own:
             found.add(record)
         elif (peer in outside or peer in inside) and record[-2] != TIME_WAIT:
             external[netns.host, external_peer(addresses, netns, address.mirror(key) if mirrored else key)] += 1
+    near, far = ({packed for packed in some if addresses.is_apart(netns, packed)} for some in (own, inside))
+    if near and far and len(addresses.own) > 1:
+        pairs = ((peer, local) if mirrored else (local, peer) for local in near for peer in far)
+        both = {one + two for one, two in pairs}
+        within = found if (near, far) == (own, inside) else {one for one in found if one[: 2 * width] in both}
+        apart[netns] = apart.get(netns, set()) | within
     return found
 
 
