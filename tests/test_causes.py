@@ -428,3 +428,59 @@ def test_a_program_that_is_stopped_is_said_to_be_and_continued(given_one: Given)
     assert (command.host, command.argv) == ("db", ("sh", "-c", "kill -CONT 812"))
     assert not [step for step in found.remedies if "stack dump" in step]
     assert not [one for one in found.commands if "/proc/812/stack" in one.argv]
+
+
+NEVER_WHILE: dict[str, Given] = {
+    "a SYN-ACK is due": REPEATED,
+    "a FIN is sent again": Given(V.CLOSE_LOST, replace(RETRYING, state=State.FIN_WAIT1, send_q=1), far(end())),
+    "a window is probed": FULL_WINDOW,
+}
+
+
+@pytest.mark.parametrize("name", NEVER_WHILE)
+def test_nothing_is_for_ever_while_a_timer_runs(name: str) -> None:
+    assert NEVER_WHILE[name].advised().outlook.code is OutlookCode.UNKNOWN
+
+
+def asks(first_s: float, **sysctls: int) -> Given:
+    """A client whose keepalive asks after so many seconds."""
+    return GONE.without(
+        client=end(timer=Timer.KEEPALIVE, timer_expires_s=first_s, **TALKED),
+        listener=None,
+        sysctls=sysctls,
+    )
+
+
+@pytest.mark.parametrize(
+    ("given_one", "expected"),
+    [
+        (asks(14.0, tcp_keepalive_intvl=5), None),
+        (
+            asks(14.0),
+            "SO_KEEPALIVE on web",
+        ),
+        (asks(14.0).without(client=end(timer=Timer.OFF, **TALKED)), "SO_KEEPALIVE alone takes 2h 11m"),
+        (Given(V.STALLED, RETRYING, far(end())), "TCP_USER_TIMEOUT=60000"),
+        (SYN.without(listener=FULL, counters={"ListenOverflows": 3}), "before it connects"),
+        (FULL_WINDOW, "TCP_USER_TIMEOUT=60000"),
+        (
+            FULL_WINDOW.without(client=end(State.FIN_WAIT1, Timer.PROBE, inode=0, retransmits=0)),
+            "reset_timedout_connection",
+        ),
+        (Given(V.CLOSING_ALONE, replace(RETRYING, state=State.FIN_WAIT1, inode=0)), None),
+    ],
+    ids=["soon", "late", "no timer", "retransmits", "connects", "window", "window of an orphan", "orphan"],
+)
+def test_what_notices_sooner_fits_the_timer_that_runs(given_one: Given, expected: str | None) -> None:
+    found = [one for one in given_one.advised().remedies if "TCP_USER_TIMEOUT" in one or "nginx" in one]
+    assert len(found) == (expected is not None) and all(str(expected) in one for one in found)
+    assert not [
+        one
+        for one in found
+        if "SO_KEEPALIVE" in one and given_one.client and given_one.client.timer is Timer.RETRANSMIT
+    ]
+
+
+def test_a_backlog_is_raised_only_where_the_queue_is_full() -> None:
+    told = [" ".join(QUEUED.without(listener=one).advised().remedies) for one in (replace(FULL, queue=20), FULL)]
+    assert ["backlog" in text for text in told] == [False, True]

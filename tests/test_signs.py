@@ -247,7 +247,7 @@ PROBING = end(timer=Timer.PROBE, retransmits=0, send_q=9)
         (case(Verdict.MISSING_ON_SERVER, end(**AGAIN)), "ends by itself: web gives up what nobody acknowledges within"),
         (
             case(Verdict.CLOSE_LOST, PROBING, far(end())),
-            "never heals: web goes on when the program at the other end reads; ",
+            "web goes on when the program at the other end reads; ",
         ),
         (case(Verdict.MISSING_ON_SERVER, PROBING), "ends by itself: web gives up its zero-window probes within "),
         (

@@ -526,7 +526,7 @@ def test_a_lost_fin_is_given_up_in_the_time_said_and_the_other_end_stays(fresh_p
 
     one = ending(fresh_pair, closes_in_vain)
     outlook = one.group["outlook"]
-    assert outlook["code"] == "never" and outlook["within_s"] is None
+    assert outlook["code"] == "unknown" and outlook["within_s"] is None
     (limit,) = re.findall(r"web gives up what nobody acknowledges within ([\d.]+) s.*; once", outlook["summary"])
     one.comes_after(float(limit) / 2, float(limit))
     _, report = check(fresh_pair, "--port", str(one.port), "--settle", "0.5")

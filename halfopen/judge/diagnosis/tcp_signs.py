@@ -149,6 +149,11 @@ def queued(end: Socket | None) -> bool:
     return end is not None and end.inode == 0 and end.state in (State.ESTABLISHED, State.CLOSE_WAIT)
 
 
+def is_orphan(end: Socket) -> bool:
+    """Whether no program holds an end any more: only its kernel is still closing it."""
+    return end.inode == 0 and end.state in CLOSING
+
+
 def nothing_listens(case: Case) -> bool:
     """Whether no LISTEN socket of the server would take this connection; False where listeners were not listed."""
     facts = case.server.facts
@@ -165,6 +170,7 @@ def is_missing(case: Case) -> bool:
     return TRAITS[case.held.verdict].peer_missing
 
 
+CLOSING = (State.FIN_WAIT1, State.FIN_WAIT2, State.CLOSING, State.LAST_ACK)
 UNTIMED = (State.SYN_SENT, State.SYN_RECV, State.TIME_WAIT)
 MIN_RTO, MAX_RTO = 0.2, 120.0  # seconds; TCP_RTO_MIN and TCP_RTO_MAX of include/net/tcp.h
 WHOLE_SECOND = 1.0  # to which the age of a namespace is rounded down

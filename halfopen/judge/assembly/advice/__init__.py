@@ -15,7 +15,10 @@ from halfopen.schema.report import CauseCode, Command
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What to do about one cause. `counters` and `sysctls`: which of them it reads, by the names of `HostEvidence`."""
+    """What to do about one cause. `counters` and `sysctls`: which of them it reads, by the names of `HostEvidence`.
+
+    Settings that the outlook reads are not among them: what notices sooner is compared with that.
+    """
 
     remedies: Callable[[Case], Iterable[Step]]
     counters: tuple[str, ...] = ()
@@ -56,10 +59,10 @@ ADVICE: dict[CauseCode, Advice] = {
     CauseCode.PEER_VANISHED: Advice(causes.remedies_of_reboot, sysctls=KEEPALIVE_SYSCTLS),
     CauseCode.RESET_LOST: Advice(causes.remedies_of_reset, sysctls=KEEPALIVE_SYSCTLS),
     CauseCode.MIDDLEBOX_FORGOT: Advice(causes.remedies_of_middlebox, sysctls=KEEPALIVE_SYSCTLS),
-    CauseCode.PATH_DEAD: Advice(causes.remedies_of_path),
+    CauseCode.PATH_DEAD: Advice(causes.remedies_of_path, sysctls=KEEPALIVE_SYSCTLS),
     CauseCode.APPLICATION_NOT_ACCEPTING: Advice(causes.remedies_of_not_accepting, sysctls=("somaxconn",)),
     CauseCode.APPLICATION_NOT_CLOSING: Advice(causes.remedies_of_not_closing),
-    CauseCode.APPLICATION_NOT_READING: Advice(causes.remedies_of_not_reading, sysctls=KEEPALIVE_SYSCTLS),
+    CauseCode.APPLICATION_NOT_READING: Advice(causes.remedies_of_not_reading),
     CauseCode.CONNECTION_REFUSED_SILENTLY: Advice(causes.remedies_of_refusal),
     CauseCode.TUPLE_REUSED: Advice(causes.remedies_of_reuse),
     CauseCode.UNKNOWN: Advice(causes.remedies_of_unknown),
