@@ -217,6 +217,19 @@ FIRES: dict[str, tuple[Given, set[CauseCode]]] = {
         Given(V.DESYNCHRONIZED, end(State.FIN_WAIT2), far(end())),
         {C.TUPLE_REUSED},
     ),
+    "a new SYN meets what an old connection left behind": (
+        SYN.without(server=far(end(State.TIME_WAIT, Timer.TIMEWAIT, inode=0, info=None, timer_expires_s=40.0))),
+        {C.TUPLE_REUSED},
+    ),
+    "a second life that waits in the accept queue": (
+        Given(
+            V.DESYNCHRONIZED,
+            end(**TALKED),
+            far(end(bytes_received=7, bytes_acked=9, inode=0)),
+            replace(LISTENER, queue=3),
+        ),
+        {C.TUPLE_REUSED},
+    ),
     "byte counts of two lives": (
         Given(V.DESYNCHRONIZED, end(**TALKED), far(end(bytes_received=7, bytes_acked=9))),
         {C.TUPLE_REUSED},

@@ -20,6 +20,7 @@ from diagnosis_cases import (
     ONE,
     QUEUED,
     QUIET,
+    REBOOTED,
     REPEATED,
     RETRYING,
     SILENCE,
@@ -75,6 +76,7 @@ def test_what_merely_fits_is_not_told_as_a_fact() -> None:
         "the port has room and the SYN is lost: both",
         "sockets were dropped without a RST",
         "its program was started anew",
+        "a second life that waits in the accept queue",
         "nothing listens any more",
         "nobody answers a SYN-ACK",
         "SYN-ACKs stopped arriving",
@@ -484,3 +486,11 @@ def test_what_notices_sooner_fits_the_timer_that_runs(given_one: Given, expected
 def test_a_backlog_is_raised_only_where_the_queue_is_full() -> None:
     told = [" ".join(QUEUED.without(listener=one).advised().remedies) for one in (replace(FULL, queue=20), FULL)]
     assert ["backlog" in text for text in told] == [False, True]
+
+
+def test_who_took_over_an_address_did_not_restart() -> None:
+    """The old owner's sockets stand in the same check."""
+    case = replace(REBOOTED.case(), former="db0")
+    (found,) = advised([case])
+    assert found.diagnosis.codes == ("peer-vanished",)
+    assert found.causes[0].summary == "10.0.0.2 has moved from db0 to db, which never had this connection"

@@ -9,12 +9,13 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
 import pytest
 from lab.breaks import CLOSE, COUNT, FAULTS, Scene
-from lab.host import Lab, LabHost, sh
+from lab.host import Lab, LabHost, lab, sh
 from lab.tool import assert_exactly, check
 from lab.tun import slow_link
 from lab.waiting import PATIENCE, until
@@ -36,6 +37,12 @@ def scene(made: Lab, family: str = "v4", port: int = PORT) -> Scene:
     address = made.v6("db") if family == "v6" else made.v4("db")
     bind = "::" if family == "dual" else address
     return Scene(web, db, web.driver(), db.driver(), address, bind, port, family == "dual")
+
+
+def scene_of(made: Lab, client: str, server: str) -> Scene:
+    """The same for any two hosts of a lab."""
+    near, far = made[client], made[server]
+    return Scene(near, far, near.driver(), far.driver(), made.v4(server), made.v4(server), PORT)
 
 
 def diagnosed(made: Lab) -> dict[str, Any]:
@@ -659,3 +666,21 @@ def test_a_program_that_was_started_anew_has_lost_what_the_one_before_it_had(fre
     time.sleep(3)  # at least: the new program has to be younger than the silence
     replace(place, server=fresh_pair["db"].driver()).listen()
     assert diagnosed(fresh_pair)["causes"][0] == "peer-vanished"
+
+
+def test_an_address_that_moved_is_named_with_its_old_owner(tmp_path: Path) -> None:
+    """Who took it over has come up since, and never was the peer."""
+    vip = "10.7.0.99"
+    with lab(tmp_path, "web", "db1", "db2") as made:
+        made["db1"].run("ip", "addr", "add", f"{vip}/24", "dev", "data")
+        place = replace(scene_of(made, "web", "db1"), dial=vip, bind=vip)
+        talked(place)
+        time.sleep(7)  # at least 5 s longer than the new uptime, which begins at up to 1 s
+        made["db1"].run("ip", "addr", "del", f"{vip}/24", "dev", "data")
+        made["db2"].run("ip", "addr", "add", f"{vip}/24", "dev", "data")
+        restart_clock(made["db2"])
+        made["db2"].driver().listen(vip, PORT, 16, False)
+        _, report = check(made, "--port", str(PORT), "--settle", "0.5", client="web", server="db*")
+    told = {one["why"][0]["summary"] for one in report["groups"] if one["verdict"] == "missing-on-server"}
+    assert told == {f"{vip} has moved from db1 to db2, which never had this connection"}, report["groups"]
+    assert "peer-rebooted" not in str(report["groups"])

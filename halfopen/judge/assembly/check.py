@@ -12,7 +12,7 @@ from halfopen import __version__, address
 from halfopen.errors import Exit, HostError
 from halfopen.judge.assembly.headline import headline_of
 from halfopen.judge.assembly.policy import SEVERITIES, Policy, failing, is_known, only_inferred, outcome_of
-from halfopen.judge.assembly.run_evidence import Evidence, case_of, host_error
+from halfopen.judge.assembly.run_evidence import Evidence, cases_of, host_error
 from halfopen.judge.assembly.sections import (
     VERDICTS,
     counters_of,
@@ -57,7 +57,7 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     )
     evidence = replace(evidence, matching=without(evidence.matching, confirmed))
     lasting, doubts_of_ways = weighed(plan, confirmed, evidence)
-    explained = with_advice([case_of(confirmed, evidence) for confirmed in lasting])
+    explained = with_advice(cases_of(lasting, evidence))
     cases = [advised.case for advised in explained]
     groups, group_numbers = groups_of(explained, plan)
     findings = sorted(

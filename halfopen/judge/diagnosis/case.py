@@ -68,7 +68,8 @@ class HostEvidence:
 class Case:
     """A finding, its two hosts, and the listener of the server's end with its process.
 
-    `outage`: that listener takes nobody any more (see `severity.with_outages`).
+    `outage`: that listener takes nobody any more (see `severity.with_outages`). `former`: another host of the check
+    that still has sockets with the local address of the end that is not there, so that it had the address before.
     """
 
     held: Confirmed
@@ -76,6 +77,7 @@ class Case:
     server: HostEvidence
     listener: ListenSocket | None
     outage: bool = False
+    former: str | None = None
 
     @property
     def listener_process(self) -> Process | None:

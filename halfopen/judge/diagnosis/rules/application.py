@@ -22,7 +22,7 @@ from halfopen.tcp import State
 def not_accepting(case: Case) -> Reason | None:
     """The server's end is in the accept queue."""
     server = case.held.server
-    if server is None or not queued(server) or case.listener is None:
+    if server is None or not queued(server) or case.listener is None or case.held.verdict is Verdict.DESYNCHRONIZED:
         return None
     facts, waiting = queue_facts(case), heard_s(server)
     if waiting is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from halfopen import address
 from halfopen.judge.diagnosis.case import Case
 from halfopen.judge.diagnosis.phrase import seconds, times
 from halfopen.judge.diagnosis.rules.rule import (
@@ -41,6 +42,8 @@ def peer_rebooted(case: Case) -> Reason | None:
         found = [(end, host, other) for (end, host), (_, other) in pairs if end.state is State.ESTABLISHED]
     else:
         return None
+    if case.former is not None:
+        return None  # whoever came up never was the peer
     for end, host, other in found:
         uptime = rebooted_s(end, other)
         if uptime is not None and host.name != other.name:
@@ -55,6 +58,8 @@ def peer_rebooted(case: Case) -> Reason | None:
 
 def peer_vanished(case: Case) -> Reason | None:
     """The other end went without a FIN or RST: no RST left its host, or the program that held it is gone."""
+    if case.former is not None and (left := alone(case)) is not None and is_missing(case):
+        return moved(case.former, left)
     left = survivor(case)
     if left is None:
         return None
@@ -78,6 +83,17 @@ def peer_vanished(case: Case) -> Reason | None:
         claimed = claims(left.other, "EstabResets")
         return Reason(CauseCode.PEER_VANISHED, summary, tuple(facts), claims=claimed)
     return None
+
+
+def moved(former: str, left: Alone) -> Reason:
+    """The address of the missing end has moved to its host, and the connection was another host's."""
+    vip = address.show(address.split_key(left.end.key)[2])
+    facts = (
+        Fact(former, (f"still has sockets with {vip}, which is now an address of {left.other.name}",)),
+        *idle_fact(left.host.name, heard_s(left.end)),
+    )
+    summary = f"{vip} has moved from {former} to {left.other.name}, which never had this connection"
+    return Reason(CauseCode.PEER_VANISHED, summary, facts, decisive=True)
 
 
 def reset_lost(case: Case) -> Reason | None:

@@ -58,6 +58,8 @@ def handshake_lost(case: Case) -> Reason | None:
         if info is None or info.segs_in != 1 or not answers(case):
             return None
         summary = f"{distant} repeats its SYN-ACK, and none of them reaches {near} any more"
+    elif client is not None and server is not None and State.TIME_WAIT in (client.state, server.state):
+        return None  # the end that is there is of an earlier connection
     elif client is not None and server is not None:
         summary = f"{distant} answers the SYN, and its SYN-ACK does not reach {near}"
     else:
@@ -116,10 +118,11 @@ def answers(case: Case) -> list[Fact]:
 
 def tuple_reused(case: Case) -> Reason | None:
     """Two ends that cannot belong to one connection: one is left over from an earlier one with the same ports."""
-    if case.held.verdict is not Verdict.DESYNCHRONIZED:
-        return None
-    client, server = case.held.client, case.held.server
+    client, server, verdict = case.held.client, case.held.server, case.held.verdict
     if client is None or server is None:
+        return None
+    over_old = verdict is Verdict.CONNECT_UNANSWERED and State.TIME_WAIT in (client.state, server.state)
+    if verdict is not Verdict.DESYNCHRONIZED and not over_old:
         return None
     facts = []
     for end, host in ends(case):
