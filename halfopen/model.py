@@ -185,12 +185,14 @@ class Rewrites:
 
     A pair is the key of the first packet (see `address`: source as local, destination as peer) as it came in and as
     it went on. `narrow` holds pairs of 12-byte keys, `wide` of 36-byte ones. `inner`: interfaces behind which there
-    are namespaces of this host and nobody else.
+    are namespaces of this host and nobody else. `nowhere`: packed addresses behind a translation to which the namespace
+    has no route: whoever had such an address is gone.
     """
 
     narrow: bytes = b""
     wide: bytes = b""
     inner: tuple[int, ...] = ()
+    nowhere: tuple[bytes, ...] = ()
 
     def pairs(self) -> Iterator[tuple[bytes, bytes]]:
         """(key before, key after), one pair an entry."""
@@ -208,7 +210,9 @@ class Namespace:
     `covered_ports` are the ports the dump was limited to (either side), empty for all.
     `whole` is False where rows may be missing: then an absent row proves nothing.
     `tracked`: entries of its connection tracking, 0 where it has none, None where it is not known.
-    `forwards`: whether it routes packets for others. `rewrites`: what translates here, None where it was not read.
+    `forwards`: whether it routes packets for others. `redirects`: whether connection tracking leads from one of the
+    `covered_ports` to another port, or from another to one of them. `rewrites`: what translates here, None where it was
+    not read.
     `local_routes`: networks of which it has every address. `reach`: what leads to it, None where it was not asked.
     """
 
@@ -220,6 +224,7 @@ class Namespace:
     whole: bool = True
     tracked: int | None = None
     forwards: bool = False
+    redirects: bool = False
     rewrites: Rewrites | None = None
     local_routes: tuple[LocalRoute, ...] = ()
     reach: Reach | None = None

@@ -51,6 +51,14 @@ def test_one_far_address_with_the_clients_ports_stands_in_for_it() -> None:
     assert len(found.notes) == 1 and "192.0.2.1" in found.notes[0] and "nat" in found.notes[0]
 
 
+def test_what_was_said_before_is_said_still() -> None:
+    web = snapshot("web", [CLIENT], [sock(key(port)) for port in (40000, 40007)])
+    db = snapshot("db", [SERVER], [masked(40000), masked(40007)])
+    check = prepare(PLAN, {"web": web, "db": db}, {})
+    found = conclude(check, replace(join(check), notes=("byte counters were not compared",)), {})
+    assert found.notes[0] == "byte counters were not compared" and "192.0.2.1" in found.notes[1]
+
+
 def test_who_is_left_is_missing_under_the_address_that_stands_in() -> None:
     ports = [40000, 40007, 41111]
     web = snapshot("web", [CLIENT], [sock(key(port)) for port in ports])

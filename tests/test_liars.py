@@ -141,6 +141,7 @@ NAMES += [
     "a/b",
 ]
 PACKED = {
+    "nowhere": st.binary(max_size=17),
     "address": st.binary(max_size=24)
     | st.builds(bytes.__add__, st.sampled_from([b"\4", b"\20"]), st.binary(max_size=21)),
     "owner": st.binary(max_size=40) | st.binary(min_size=12, max_size=12).map(lambda raw: raw + bytes(6)),

@@ -17,7 +17,7 @@ from halfopen.errors import HostError
 from halfopen.evidence.probe import frames, tables
 from halfopen.judge.confirm.byte_counters import CountQuery, asks, counts_in, widened
 from halfopen.judge.pairing.addresses import AddressMap, survey
-from halfopen.judge.pairing.connection import BOTH_ESTABLISHED
+from halfopen.judge.pairing.connection import BOTH_ESTABLISHED, EndQuery, Suspect
 from halfopen.judge.pairing.match import Matching, match
 from halfopen.model import Absence, NetnsRef, Observation, Snapshot, Socket
 from halfopen.table import Count, CountBlock
@@ -102,6 +102,21 @@ def test_data_on_its_way_fits() -> None:
 def test_a_pair_that_the_wide_look_did_not_see_is_looked_at_again() -> None:
     gone = {port: count for port, count in FITTING[1].items() if port != 40003}
     assert suspects(FITTING[0], gone) == {key(40003)}
+
+
+def test_a_pair_behind_a_translation_is_compared_by_the_tuples_of_its_ends() -> None:
+    inside = address.parse("172.17.0.2")
+    behind = address.make_key(inside, 5000, CLIENT, 40000)
+    pair = Suspect(
+        EndQuery((WEB,), key(40000)), EndQuery((DB,), behind), True, BOTH_ESTABLISHED, translation="as it is"
+    )
+    matching = replace(match(ground(100), None), established=frozenset(), translated=(pair,))
+    asked = asks([(ground(100), matching)], {"web", "db"})
+    assert [(one.place, one.key) for one in asked["web"].single] == [(WEB, key(40000))] and asked["db"] == DUMP
+    near = {WEB: CountBlock.of([(2, 0, key(40000), 1, (1, 0, 0))])}
+    for received, doubtful in (0, ()), (3000, (pair,)):
+        far = {DB: CountBlock.of([(2, 0, behind, 1, (0, received, 0))])}
+        assert widened(ground(100), matching, near | far).suspects == doubtful
 
 
 def test_a_pair_that_is_odd_is_not_asked_for_again() -> None:

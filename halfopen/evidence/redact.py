@@ -145,6 +145,11 @@ def link_address(value: bytes, cipher: Cipher) -> bytes:
     return cipher.digest("link", value, len(value)) if value else b""
 
 
+def packed_addresses(value: Sequence[bytes], cipher: Cipher) -> tuple[bytes, ...]:
+    """Packed addresses -> others."""
+    return tuple(map(cipher.address, value))
+
+
 def key(value: bytes, cipher: Cipher) -> bytes:
     """A key with both addresses replaced; the ports stay."""
     local, local_port, peer, peer_port = address.split_key(value)
@@ -254,6 +259,7 @@ HOW: dict[tuple[str, str], Callable[[Any, Cipher], Any]] = {
     ("Socket", "uid"): user,
     ("Rewrites", "narrow"): keys_of(address.V4_KEY),
     ("Rewrites", "wide"): keys_of(address.V6_KEY),
+    ("Rewrites", "nowhere"): packed_addresses,
     ("Process", "name"): named("process"),
     ("Process", "command"): nothing,
     ("Process", "unit"): named("unit"),

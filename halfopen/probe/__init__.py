@@ -22,10 +22,10 @@ PARTS = (
     "processes",
     "host",
     "columns",
+    "routes",
+    "tracking",
     "dump",
     "look",
-    "tracking",
-    "routes",
     "serve",
 )
 """The modules of the probe, in the order in which they are sent: each uses names of those before it."""

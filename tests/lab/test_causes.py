@@ -684,3 +684,18 @@ def test_an_address_that_moved_is_named_with_its_old_owner(tmp_path: Path) -> No
     told = {one["why"][0]["summary"] for one in report["groups"] if one["verdict"] == "missing-on-server"}
     assert told == {f"{vip} has moved from db1 to db2, which never had this connection"}, report["groups"]
     assert "peer-rebooted" not in str(report["groups"])
+
+
+def test_what_its_own_packet_filter_keeps_in_is_said_to_stay_there(fresh_pair: Lab) -> None:
+    """The kernel cannot send, so it probes as if the window were closed; but the window is open."""
+    place = scene(fresh_pair)
+    clients, _ = talked(place)
+    web = fresh_pair["web"]
+    web.run("nft", "add table inet lab; add chain inet lab out { type filter hook output priority 0; }")
+    web.run("nft", f"add rule inet lab out tcp dport {PORT} drop")
+    place.client.send(clients, 100)
+    until(lambda: sum(one >= 3 for one in web.tries(PORT, "persist")) == COUNT)
+    group = diagnosed(fresh_pair)
+    assert (group["verdict"], group["causes"]) == ("stalled", ["path-dead"])
+    assert "OUTPUT" in group["why"][0]["summary"] and "web" in group["why"][0]["summary"]
+    assert "closed window" not in str(group)

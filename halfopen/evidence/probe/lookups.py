@@ -47,16 +47,18 @@ def decode_observation(status: int, message: bytes, key: bytes) -> Observation:
 def decode_translations(frames: Sequence[Frame], count: int) -> tuple[dict[int, Rewrites], set[int]]:
     """The answer to TRANSLATIONS -> namespace (0: the probe's own) -> what translates there, and those that refused."""
     pairs: dict[tuple[int, int], list[bytes]] = {}
-    inner: dict[int, tuple[int, ...]] = {}
+    inner: dict[int, set[int]] = {}
+    nowhere: dict[int, set[bytes]] = {}
     refused, netns, got = set(), 0, 0
     for frame in frames:
         if frame.type == FIELDS:
-            values = dict(split_fields(frame.payload))
+            fields = split_fields(frame.payload)
+            values = dict(fields)
             netns = needed(values.get("netns"))
             if "refused" in values:
                 refused.add(netns)
-            links = [needed(value) for name, value in split_fields(frame.payload) if name == "inner"]
-            inner[netns] = tuple(sorted({link for link in links if link}))
+            inner.setdefault(netns, set()).update(needed(value) for name, value in fields if name == "inner")
+            nowhere.setdefault(netns, set()).update(packed(value) for name, value in fields if name == "nowhere")
         elif frame.type == ROWS and frame.payload and frame.payload[0] in (address.V4_KEY, address.V6_KEY):
             width, data = frame.payload[0], inflate(frame.payload[1:])
             if len(data) % (2 * width):
@@ -69,8 +71,18 @@ def decode_translations(frames: Sequence[Frame], count: int) -> tuple[dict[int, 
         raise missing_rows(got, count)
     found = {
         where: Rewrites(
-            b"".join(pairs.get((where, address.V4_KEY), ())), b"".join(pairs.get((where, address.V6_KEY), ())), links
+            b"".join(pairs.get((where, address.V4_KEY), ())),
+            b"".join(pairs.get((where, address.V6_KEY), ())),
+            tuple(sorted(links - {0})),
+            tuple(sorted(nowhere[where])),
         )
         for where, links in inner.items()
     }
     return found, refused
+
+
+def packed(value: bytes) -> bytes:
+    """A packed address in canonical form; HostError for what is none."""
+    if len(value) not in (4, 16):
+        raise broken("an address of the wrong size")
+    return address.canonical(value)

@@ -106,14 +106,17 @@ class DumpDecoder:
         self.refused = 0
 
     def add(self, frame: Frame) -> None:
-        """One BLOCK, LISTENERS or TEXT frame, or the FIELDS of the next namespace."""
+        """One BLOCK, LISTENERS or TEXT frame, the FIELDS of the next namespace, or more of those of this one."""
         if frame.type == FIELDS:
             fields = split_fields(frame.payload)
-            if dict(fields).get("netns") == b"0":
+            inode = dict(fields).get("netns")
+            if inode == b"0":
                 self.own = fields
-            else:
+            elif inode is not None:
                 # Text is bounded over all namespaces.
                 self.spaces.append(Sockets(fields=fields, size=self.spaces[-1].size))
+            else:
+                self.spaces[-1].fields += fields
             return
         space = self.spaces[-1]
         self.rows += space.add(frame)
@@ -127,7 +130,7 @@ class DumpDecoder:
         if self.rows != count:
             raise missing_rows(self.rows, count)
         own, *others = self.spaces
-        own.fields = self.own
+        own.fields += self.own
         named = [(dict(space.fields), space) for space in others]
         refused = {values.get("netns") for values, _ in named if "refused" in values}
         self.refused = len(refused)
@@ -150,6 +153,7 @@ class DumpDecoder:
         tracked: int | None = None,
         forwards: bool = False,
     ) -> Namespace:
+        redirects = "redirects" in dict(space.fields)
         if parsed := space.parsed_text():
             addresses = with_addresses_of(addresses, parsed.addresses())
             found = parsed.namespace(addresses, self.ports, netns)
@@ -163,8 +167,9 @@ class DumpDecoder:
             found,
             tracked=tracked,
             forwards=forwards,
+            redirects=redirects,
             local_routes=decode_local_routes(space.fields),
-            reach=decode_reach(space.fields) if space.fields else None,
+            reach=decode_reach(space.fields) if any(name != "redirects" for name, _ in space.fields) else None,
         )
 
 

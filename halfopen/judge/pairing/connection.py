@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import NamedTuple
 
 from halfopen import address
@@ -43,6 +44,16 @@ class EndQuery:
     scope: int = 0
 
 
+class Loss(Enum):
+    """What is known of how an end of a translated connection was lost.
+
+    PLACE_GONE: nobody has the address any more to which its entry leads. ENTRY_GONE: the entry itself is gone.
+    """
+
+    PLACE_GONE = auto()
+    ENTRY_GONE = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class Suspect:
     """A connection whose two ends looked different, or odd, in the dumps.
@@ -56,6 +67,7 @@ class Suspect:
     to_the_byte: whether a stand-in must fit by its byte counters, because nothing on the way hands on.
     queue_full: whether the listener of its server's end had a full accept queue in the dump. opening: whether its
     client's end was in SYN_SENT there, so that a table might not show yet where it leads.
+    loss: how an end was lost, as far as translation tells.
     """
 
     client: EndQuery
@@ -71,6 +83,7 @@ class Suspect:
     to_the_byte: bool = False
     queue_full: bool = False
     opening: bool = False
+    loss: Loss | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,10 +102,15 @@ def wider_ports(check: Prepared) -> dict[str, set[int]]:
 
 
 def may_translate(check: Prepared, matching: Matching) -> list[str]:
-    """The hosts whose connection tracking could explain suspects and external sockets; none if there are none."""
-    if not matching.suspects and not matching.external:
-        return []
+    """The hosts whose connection tracking could explain suspects and external sockets; none if there are none.
+
+    Nor if connection tracking leads nowhere from the ports of the check: behind another port, a connection that lacks
+    an end would have no row in any dump.
+    """
     hosts = hosts_of(check.plan, check.snapshots)
+    redirects = any(namespace.redirects for host in hosts for namespace in host.namespaces)
+    if not matching.suspects and not matching.external and not redirects:
+        return []
     return [host.host for host in hosts if any(namespace.tracked for namespace in host.namespaces)]
 
 

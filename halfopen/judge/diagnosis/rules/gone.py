@@ -28,6 +28,7 @@ from halfopen.judge.diagnosis.tcp_signs import (
     since_boot,
     unanswered,
 )
+from halfopen.judge.pairing.connection import Loss
 from halfopen.schema.report import CauseCode, Verdict
 from halfopen.tcp import State, Timer
 
@@ -65,6 +66,10 @@ def peer_vanished(case: Case) -> Reason | None:
         return None
     heard = heard_s(left.end)
     facts = [*idle_fact(left.host.name, heard)]
+    if case.held.suspect.loss is Loss.PLACE_GONE:
+        facts.append(Fact(left.other.name, ("translates to an address that nobody has any more",)))
+        summary = f"the container that had this end on {left.other.name} is gone, without FIN or RST"
+        return Reason(CauseCode.PEER_VANISHED, summary, tuple(facts), decisive=True)
     resets, ended = left.other.value("OutRsts"), left.other.value("EstabResets")
     if (begun := program_begun(case, left)) is not None:
         facts.append(begun)
