@@ -108,13 +108,19 @@ class ListenSocket:
 class Process:
     """The process that holds a socket. `unit` is the container or systemd unit that its cgroup names.
 
-    `name` is "" where a source gives the pid alone.
+    `name` is "" where a source gives the pid alone. `stopped`: by SIGSTOP or a debugger. `age_s`: since it began.
     """
 
     pid: int
     name: str
     command: str | None = None
     unit: str | None = None
+    stopped: bool | None = None
+    age_s: int | None = None
+
+
+NAMESPACE_AGE = "namespace-age"
+"""A name among the counters of a network namespace: for how many seconds, at least, it has been there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,8 @@ MEANINGS: dict[Verdict, Meaning] = {
         "established on {client}, still in the handshake on {server}",
         ("stuck in the handshake on the server", "stuck in the handshake on the server"),
         "The client takes the connection for established; the server is still in the handshake and holds a request "
-        "socket only. The server sends its SYN-ACK again a few times and then forgets the request without a word.",
+        "socket only. The server sends its SYN-ACK again a few times and then forgets the request without a word. "
+        "Where the listener defers (cause `deferred-accept`) that is by design, and the finding is info.",
         (
             "The accept queue is full: the server drops the client's ACK and hopes for a later one.",
             "The listener defers accepting until data comes (TCP_DEFER_ACCEPT) and the client waits to be spoken to: "
@@ -102,10 +103,10 @@ MEANINGS: dict[Verdict, Meaning] = {
         ),
     ),
     Verdict.STALLED: Meaning(
-        "established on {client} and {server}, but what is sent gets no answer",
+        "established on {client} and {server}, but what one of them sends gets no answer",
         ("stalled without an answer", "stalled without an answer"),
-        "Both ends are established, but what one of them sends gets no answer: data, which it retransmits ever more "
-        "slowly, or keepalive probes that were sent because the check says `ask`.",
+        "Both ends are established, but what one of them sends gets no answer. Either its data stays unacknowledged, "
+        "and it retransmits ever more slowly, or it sends keepalive probes in vain, by itself or because of `--ask`.",
         (
             "The path loses all packets in one direction, or all packets above a certain size.",
             "A firewall forgot the connection and drops its packets.",
@@ -114,10 +115,10 @@ MEANINGS: dict[Verdict, Meaning] = {
             "`retransmits`, `send_q` and `timer` of the end that sends; `asked`.",
             "The path MTU, and firewalls between the two.",
         ),
-        "Both ends are ESTABLISHED, and no pair of states shows it: data was sent again three times or more, nothing "
-        "was acknowledged from the first round to the last, and the other end could take it. A program that does not "
-        "read (a closed window) is no stall, as long as its kernel answers the probes. Or the pair was silent, and "
-        "three keepalive probes of `--ask idle` had no answer.",
+        "Both ends are ESTABLISHED, and no pair of states shows it: data or a keepalive probe was sent again three "
+        "times or more, nothing was acknowledged from the first round to the last, and the other end could take it. A "
+        "program that does not read (a closed window) is no stall, as long as its kernel answers the probes. Or the "
+        "pair was silent, and three keepalive probes of `--ask idle` had no answer.",
     ),
     Verdict.NEVER_ACCEPTED: Meaning(
         "established on both ends, but the program on {server} has not accepted it",
@@ -136,7 +137,9 @@ MEANINGS: dict[Verdict, Meaning] = {
             "What that process is doing: a stack dump of its runtime, or as root `cat /proc/PID/stack`.",
             "`somaxconn`, which caps the backlog that a program asks for.",
         ),
-        "Both ends are ESTABLISHED, and the kernel gives the server's socket no inode: nobody has accepted it.",
+        "Both ends are ESTABLISHED, and the kernel gives the server's socket no inode: nobody has accepted it. Where "
+        "one that waited in the same queue is accepted meanwhile, it is no finding. Where the queue is full and stands "
+        "still while clients are turned away, it is critical.",
     ),
     Verdict.HALF_CLOSED: Meaning(
         "one end has closed and the other, told so, has not",
@@ -185,7 +188,8 @@ MEANINGS: dict[Verdict, Meaning] = {
     Verdict.CONNECT_UNANSWERED: Meaning(
         "one end asks to connect and gets no answer",
         ("gets no answer to its SYN", "get no answer to their SYN"),
-        "A client has sent its SYN and gets no answer that it takes.",
+        "A client has sent its SYN and gets no answer that it takes. Where the listener's accept queue is full and "
+        "stands still, it is critical.",
         (
             "A firewall drops the SYN, or the SYN-ACK on its way back.",
             "The accept queue of the listener is full, and the server drops new SYNs.",

@@ -28,7 +28,7 @@ from halfopen.judge.assembly.run_evidence import Evidence, involved, wanted_inod
 from halfopen.judge.confirm.bracket import is_lone, lasting, merge, questions, through
 from halfopen.judge.confirm.byte_counters import Counts, asks, widened
 from halfopen.judge.confirm.conclude import conclude
-from halfopen.judge.diagnosis.case import HostEvidence
+from halfopen.judge.diagnosis.case import HostEvidence, lifetimes_in
 from halfopen.judge.looks import bracket, places_of, rounds
 from halfopen.judge.pairing.connection import Suspect
 from halfopen.judge.pairing.match import Matching
@@ -320,6 +320,7 @@ def explained(
             latest.sysctls,
             {**owners.get(name, {}), **last.owners},
             last.holders,
+            lifetimes=lifetimes_in(latest.counters),
         )
     return hosts
 

@@ -19,13 +19,13 @@ PARTS = (
     "session",
     "interfaces",
     "links",
+    "processes",
     "host",
     "columns",
     "routes",
     "tracking",
     "dump",
     "look",
-    "processes",
     "serve",
 )
 """The modules of the probe, in the order in which they are sent: each uses names of those before it."""

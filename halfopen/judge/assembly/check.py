@@ -12,7 +12,7 @@ from halfopen import __version__, address
 from halfopen.errors import Exit, HostError
 from halfopen.judge.assembly.headline import headline_of
 from halfopen.judge.assembly.policy import SEVERITIES, Policy, failing, is_known, only_inferred, outcome_of
-from halfopen.judge.assembly.run_evidence import Evidence, case_of, host_error
+from halfopen.judge.assembly.run_evidence import Evidence, cases_of, host_error
 from halfopen.judge.assembly.sections import (
     VERDICTS,
     counters_of,
@@ -54,11 +54,11 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     """The report of one check: the evidence that was collected, and what makes it fail -> findings and outcome."""
     other_names = one_name_each(plan, evidence.snapshots)
     plan = under_one_name(plan, other_names)
-    held_in_rounds = held(evidence.matching.suspects, evidence.brackets) if evidence.brackets else Held([], [], [])
-    lasting, unjudged, doubts_of_ways = weighed(plan, held_in_rounds, evidence)
+    rounds = held(evidence.matching.suspects, evidence.brackets) if evidence.brackets else Held([], [], [])
+    lasting, unjudged, doubts_of_ways = weighed(plan, rounds, evidence)
     evidence = replace(evidence, matching=without(evidence.matching, lasting))
-    cases = [case_of(confirmed, evidence) for confirmed in lasting]
-    explained = with_advice(cases)
+    explained = with_advice(cases_of(lasting, evidence))
+    cases = [advised.case for advised in explained]
     groups, group_numbers = groups_of(explained, plan)
     findings = sorted(
         (finding_of(*parts, plan) for parts in zip(explained, group_numbers, strict=True)),
@@ -78,7 +78,7 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     missing += only_inferred(findings, plan, policy, list(doubts))
     fails = bool(failing([finding for finding in findings if is_known(finding)], plan, policy))
     outcome, code = outcome_of(findings, fails, missing)
-    rows = matrix(evidence.matching, cases)
+    rows = matrix(evidence.matching, explained)
     headline, details = headline_of(
         plan,
         findings,
@@ -116,14 +116,14 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
             *notes_on_names(other_names),
             *claimed_twice(lasting),
             *doubts_of_ways,
-            *still_trying(held_in_rounds.trying),
+            *still_trying(rounds.trying),
             *asked_notes(evidence.asked),
             *evidence.notes,
             *evidence.matching.notes,
             *(missing if outcome is Outcome.FINDINGS else ()),
         ),
         elapsed_s=evidence.elapsed_s,
-        pairs=pairs_of(cases, plan) if len({*plan.clients, *plan.servers}) > 2 else (),
+        pairs=pairs_of(explained, plan) if len({*plan.clients, *plan.servers}) > 2 else (),
         nat=tuple(plan.nat),
         direct=plan.direct,
     )
@@ -164,7 +164,7 @@ def with_advice(cases: Sequence[Case]) -> list[Advised]:
         return []
     from halfopen.judge.assembly.advised import advised
 
-    return [advised(case) for case in cases]
+    return advised(cases)
 
 
 def weighed(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 
+from halfopen import address
 from halfopen.errors import HostError
 from halfopen.judge.confirm.asked import Asked, judged
 from halfopen.judge.confirm.bracket import Bracket
@@ -51,6 +53,34 @@ def case_of(confirmed: Confirmed, evidence: Evidence) -> Case:
     client, server = confirmed.client_place, confirmed.server_place
     listener = listener_of(evidence.snapshots.get(server.host), server, confirmed.suspect.server.key)
     return Case(confirmed, evidence_at(client, evidence), evidence_at(server, evidence), listener)
+
+
+def cases_of(lasting: Sequence[Confirmed], evidence: Evidence) -> list[Case]:
+    """The cases of confirmed suspects, with who had the address of an absent end before."""
+
+    @cache
+    def former(packed: bytes, now: str) -> str | None:
+        return next((name for name in sorted(evidence.snapshots) if name != now and had(evidence, name, packed)), None)
+
+    found = []
+    for confirmed in lasting:
+        case, suspect = case_of(confirmed, evidence), confirmed.suspect
+        for end, key, there in (
+            (confirmed.client, suspect.client.key, confirmed.client_place),
+            (confirmed.server, suspect.server.key, confirmed.server_place),
+        ):
+            if end is None:
+                case = replace(case, former=former(address.split_key(key)[0], there.host))
+        found.append(case)
+    return found
+
+
+def had(evidence: Evidence, name: str, packed: bytes) -> bool:
+    """Whether a host has sockets with a local address, and the address no more."""
+    spaces = evidence.snapshots[name].namespaces
+    if any(own.address == packed for space in spaces for own in space.addresses):
+        return False
+    return any(packed in block.locals() for space in spaces for block in space.table.blocks)
 
 
 def evidence_at(netns: NetnsRef, evidence: Evidence) -> HostEvidence:

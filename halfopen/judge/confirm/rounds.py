@@ -14,6 +14,7 @@ from typing import NamedTuple
 from halfopen.judge.confirm.answers import is_answered, progressed
 from halfopen.judge.confirm.bracket import Bracket, RoundResult, ends, ends_in, observed, result_of, same_socket
 from halfopen.judge.confirm.candidates import Candidate, candidate_of
+from halfopen.judge.confirm.queues import Taken, moves, taken_from
 from halfopen.judge.confirm.timing import is_due, is_trying, most_due, spans_timeouts
 from halfopen.judge.pairing.connection import Suspect
 from halfopen.judge.verdict import sequence
@@ -165,14 +166,14 @@ def settle_for(suspects: Iterable[Suspect], last: Bracket) -> float:
 
 def held(suspects: Sequence[Suspect], brackets: Sequence[Bracket]) -> Held:
     """What all brackets together say of each suspect."""
-    found = Held([], [], [])
+    found, taken = Held([], [], []), taken_from(brackets)
     for suspect in suspects:
-        judge_suspect(suspect, brackets, found)
+        judge_suspect(suspect, brackets, taken, found)
     return found
 
 
-def judge_suspect(suspect: Suspect, brackets: Sequence[Bracket], found: Held) -> None:
-    """Adds a suspect to what was found, unless a bracket cleared it."""
+def judge_suspect(suspect: Suspect, brackets: Sequence[Bracket], taken: Taken, found: Held) -> None:
+    """Adds a suspect to what was found, unless a bracket cleared it. `taken`: what was accepted meanwhile."""
     rounds = rounds_of(suspect, brackets)
     changed = None if rounds.is_blind or rounds.verdict is not None else changing(suspect, rounds.results)
     if rounds.verdict is None and changed is None and not rounds.is_blind:
@@ -189,6 +190,8 @@ def judge_suspect(suspect: Suspect, brackets: Sequence[Bracket], found: Held) ->
         found.unjudged.append(Unjudged(suspect, suspect.doubt, suspect.reason, survivor))
     elif rounds.verdict is Verdict.HALF_CLOSED and rounds.flows():
         return  # one direction was closed, and the other one is in use
+    elif rounds.verdict is Verdict.NEVER_ACCEPTED and moves(server_of(suspect, rounds), brackets, taken):
+        return  # its turn has not come yet
     elif rounds.verdict in ALONE and opened_since(suspect, rounds):
         found.unjudged.append(Unjudged(suspect, CHANGING, Reason.CHANGING, survivor))
     elif rounds.verdict in ALONE and lives_unknown(suspect, survivor, brackets[-1]):
@@ -267,6 +270,12 @@ def common_verdict(results: Sequence[RoundResult]) -> Verdict | None:
         if verdict is not Verdict.STALLED or sequence.stays_stuck(pairs):
             return verdict
     return None
+
+
+def server_of(suspect: Suspect, rounds: Rounds) -> tuple[NetnsRef, bytes]:
+    """The namespace and the key of its server's end."""
+    last = rounds.results[-1]
+    return (last.second_place if suspect.client_first else last.first_place), suspect.server.key
 
 
 def confirmed_as(suspect: Suspect, verdict: Verdict, rounds: Rounds, bracket: Bracket) -> Confirmed:
