@@ -25,6 +25,7 @@ from halfopen.judge.confirm.dumps import (
 from halfopen.judge.inquiry import drive, inquire
 from halfopen.judge.questions import (
     SIFT,
+    Ask,
     Baseline,
     ByteCounts,
     Dump,
@@ -37,7 +38,7 @@ from halfopen.judge.questions import (
     Snapshots,
     Translations,
 )
-from halfopen.model import Look, NetnsRef, Routing
+from halfopen.model import Look, NetnsRef, Process, Reply, Routing
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Check, Confidence
 
@@ -115,6 +116,10 @@ class Recorded:
     def routes(self, question: Routes) -> Mapping[str, tuple[Mapping[NetnsRef, Routing], HostError | None]]:
         """The routes that were saved, of the hosts that told any."""
         return {name: (self.routing[name], None) for name in question.wanted if name in self.routing}
+
+    def ask(self, _: Ask) -> Mapping[str, tuple[Sequence[Reply], Mapping[int, Process]]]:
+        """Nothing: what is in a file cannot be asked any more."""
+        return {}
 
     def explain(self, question: Explain) -> Mapping[str, Explanation]:
         """Counters of after the looks, and processes."""
@@ -194,6 +199,7 @@ def apart(files: Mapping[str, Saved], moments: Mapping[str, Sequence[Moment]]) -
 def judge_saved(files: Mapping[str, Saved], plan: CheckPlan, policy: Policy, elapsed_s: float | None = None) -> Check:
     """The judgement over snapshot files, as the run did it that they come from. `files`: those of the plan's hosts."""
     answers = recorded(files)
+    plan = replace(plan, ask="never")  # what is in files cannot be asked any more
     extra = {name: [address.parse(text) for text in saved.addresses] for name, saved in files.items()}
     inquiry = inquire([plan], dict.fromkeys(files, ()), extra, None if counts_all(files) else WIDE_LIMIT)
     (evidence,) = drive(inquiry, answers).evidence

@@ -55,6 +55,14 @@ class Reason(StrEnum):
     CLAIMED_TWICE = "claimed-twice"
 
 
+class Answer(StrEnum):
+    """What an end was answered that was asked by a keepalive probe (`--ask`)."""
+
+    RST = "rst"  # nobody holds the other end, and this one has ended
+    ACKNOWLEDGED = "acknowledged"  # somebody holds it
+    SILENCE = "silence"  # no try was answered
+
+
 class CauseCode(StrEnum):
     """Why a connection is as it is."""
 
