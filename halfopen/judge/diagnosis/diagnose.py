@@ -36,5 +36,5 @@ def diagnose(cases: Sequence[Case]) -> list[Diagnosis]:
 def of_one(case: Case, found: Sequence[Reason]) -> Diagnosis:
     """The diagnosis of one finding. `found`: the causes that fit it."""
     reasons = ranked(case, found)
-    prospect = prospect_of(case, [reason.code for reason in reasons])
+    prospect = prospect_of(case, {reason.code: reason.decisive for reason in reasons})
     return Diagnosis(reasons, prospect, severity_of(case, reasons))
