@@ -106,18 +106,19 @@ MEANINGS: dict[Verdict, Meaning] = {
         "established on {client} and {server}, but what one of them sends gets no answer",
         ("stalled without an answer", "stalled without an answer"),
         "Both ends are established, but what one of them sends gets no answer. Either its data stays unacknowledged, "
-        "and it retransmits ever more slowly, or it sends keepalive probes in vain.",
+        "and it retransmits ever more slowly, or it sends keepalive probes in vain, by itself or because of `--ask`.",
         (
             "The path loses all packets in one direction, or all packets above a certain size.",
             "A firewall forgot the connection and drops its packets.",
         ),
         (
-            "`retransmits`, `send_q` and `timer` of the end that sends.",
+            "`retransmits`, `send_q` and `timer` of the end that sends; `asked`.",
             "The path MTU, and firewalls between the two.",
         ),
         "Both ends are ESTABLISHED, and no pair of states shows it: data or a keepalive probe was sent again three "
         "times or more, nothing was acknowledged from the first round to the last, and the other end could take it. A "
-        "program that does not read (a closed window) is no stall, as long as its kernel answers the probes.",
+        "program that does not read (a closed window) is no stall, as long as its kernel answers the probes. Or the "
+        "pair was silent, and three keepalive probes of `--ask idle` had no answer.",
     ),
     Verdict.NEVER_ACCEPTED: Meaning(
         "established on both ends, but the program on {server} has not accepted it",
@@ -261,6 +262,10 @@ REASONS: dict[Reason, str] = {
     Reason.CHANGING: "It had one verdict in one round and another in a later one, and none of them cleared it. An end "
     "of it is the same socket throughout, so that it is still the same connection, of which nothing lasted long enough "
     "to be said. Look again: what is only on its way from one state to the next agrees by then.",
+    Reason.TRANSLATION_GONE: "A host of the check has translated the connection (one under `nat`, or one with "
+    "containers), and its entry in connection tracking is gone: it expired, or the table was flushed. The other host "
+    "has sockets that fit by state, age and bytes, so both ends may live, and nothing says which belong together. A "
+    "connection of which no socket fits is a finding, with the cause `middlebox-forgot`.",
     Reason.NAMESPACE_NOT_ENTERED: "The host that should have the other end forwards packets, and its other network "
     "namespaces could not be looked into: a container there may have it. Looking there needs root (`sudo = true`).",
 }

@@ -103,8 +103,8 @@ ABOUT: dict[CauseCode, About] = {
         "wait each time and gives up after tcp_retries2, about fifteen minutes by default.",
         "A retransmission or keepalive timer that has run more than once, and nothing heard since; SYN-ACKs that "
         "are repeated and not received. An end that probes although the window of the other is open is held back by "
-        "its own host: the OUTPUT chain of its packet filter. Where it is over, TCPAbortOnTimeout of the host that gave up, which only "
-        "fits: it counts all connections of the host.",
+        "its own host: the OUTPUT chain of its packet filter. Where it is over, TCPAbortOnTimeout of the host that "
+        "gave up, which only fits: it counts all connections of the host.",
         "Look at the way between the addresses of the connection. TCP_USER_TIMEOUT lets a write fail sooner.",
     ),
     CauseCode.APPLICATION_NOT_ACCEPTING: About(
@@ -113,7 +113,7 @@ ABOUT: dict[CauseCode, About] = {
         "ESTABLISHED, takes data, and belongs to no program. lsof, netstat -p and /proc/PID/fd do not show it.",
         "The server's socket has no inode and stayed in the queue of its listener throughout the look, of which "
         "nothing was accepted meanwhile. Whether the program is stopped (state T) is read too.",
-        "Continue a program that is stopped. See what the program does instead of accepting. Accept in a thread of its own.",
+        "Continue a program that is stopped. See what it does instead of accepting. Accept in a thread of its own.",
     ),
     CauseCode.APPLICATION_NOT_CLOSING: About(
         "The program has been told that the other end is done, and does not close its side.",

@@ -72,7 +72,7 @@ def amend(monkeypatch: pytest.MonkeyPatch, before: str, after: str) -> None:
     """From here on a probe is sent with another word in place of this one."""
     text = probe.source()
     assert text.count(before.encode()) == 1
-    monkeypatch.setattr("halfopen.probe.source", lambda survey=False: text.replace(before.encode(), after.encode()))
+    monkeypatch.setattr("halfopen.probe.source", lambda more=(): text.replace(before.encode(), after.encode()))
 
 
 def started(python: str, ports: tuple[int, ...] = ()) -> tuple[Agent, Snapshot]:

@@ -13,6 +13,7 @@ from halfopen import address
 from halfopen.errors import HostError
 from halfopen.judge.assembly.headline import meaning
 from halfopen.judge.assembly.policy import SEVERITIES
+from halfopen.judge.assembly.questions import asked_words, questions_of
 from halfopen.judge.assembly.run_evidence import Evidence
 from halfopen.judge.confirm.rounds import Confirmed, Unjudged
 from halfopen.judge.diagnosis.case import Case, HostEvidence, is_full
@@ -73,6 +74,7 @@ def finding_of(advised: Advised, group: int, plan: CheckPlan) -> Finding:
         allowed=confirmed.verdict in plan.allow,
         group=group,
         candidate=candidate_of(confirmed),
+        asked=questions_of(confirmed),
     )
 
 
@@ -296,7 +298,8 @@ def groups_of(cases: Sequence[Advised], plan: CheckPlan) -> tuple[tuple[Group, .
         case = advised.case
         told = advised.diagnosis
         key = (case.held.verdict, told.severity, told.codes, case.client.name, case.server.name, server_name(case))
-        found.setdefault((*key, process_of(case)), []).append(at)
+        asked = tuple((end.host, end.answer) for end in questions_of(case.held))
+        found.setdefault((*key, process_of(case), asked), []).append(at)
     made = [(group_of([cases[at] for at in members], plan), members) for members in found.values()]
     made.sort(key=lambda row: (SEVERITIES.index(row[0].severity), -row[0].count, row[0].listener or ""))
     numbers = {at: number for number, (_, members) in enumerate(made) for at in members}
@@ -325,7 +328,8 @@ def group_of(members: Sequence[Advised], plan: CheckPlan) -> Group:
         server_host=case.server.name,
         client_state=confirmed.client.state if confirmed.client else None,
         server_state=confirmed.server.state if confirmed.server else None,
-        summary=meaning(confirmed.verdict, case.client.name, case.server.name),
+        summary=meaning(confirmed.verdict, case.client.name, case.server.name)
+        + asked_words(member.held for member in cases),
         examples=tuple(identity(member) for member in cases[:EXAMPLES]),
         outlook=outlook_of([member.diagnosis.prospect for member in members]),
         remedies=remedies_of_all(members),

@@ -19,7 +19,7 @@ from halfopen.judge.confirm.timing import is_due, is_trying, most_due, spans_tim
 from halfopen.judge.pairing.connection import Suspect
 from halfopen.judge.verdict import sequence
 from halfopen.judge.verdict.table import Accord, state_seen
-from halfopen.model import Absence, NetnsRef, Observation, Socket
+from halfopen.model import Absence, AskedEnd, NetnsRef, Observation, Socket
 from halfopen.schema.report import Confidence, Reason, Verdict
 from halfopen.tcp import State
 
@@ -29,7 +29,7 @@ class Confirmed:
     """A suspect that held in every bracket, with its ends as the last bracket saw them; None for an absent end.
 
     `grave`: it is ambiguous, and one of the possible pairs of sockets would be critical. candidate: a socket that could
-    be its absent end if something on the way translates.
+    be its absent end if something on the way translates. asked: its ends that were asked (see `asked`).
     """
 
     suspect: Suspect
@@ -41,6 +41,12 @@ class Confirmed:
     server_place: NetnsRef
     grave: bool = False
     candidate: Candidate | None = None
+    asked: tuple[AskedEnd, ...] = ()
+
+    @property
+    def places(self) -> tuple[NetnsRef, NetnsRef]:
+        """The namespaces of the client's end and of the server's, where it is or would be."""
+        return self.client_place, self.server_place
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +194,21 @@ def judge_suspect(suspect: Suspect, brackets: Sequence[Bracket], taken: Taken, f
         return  # its turn has not come yet
     elif rounds.verdict in ALONE and opened_since(suspect, rounds):
         found.unjudged.append(Unjudged(suspect, CHANGING, Reason.CHANGING, survivor))
+    elif rounds.verdict in ALONE and lives_unknown(suspect, survivor, brackets[-1]):
+        found.unjudged.append(Unjudged(suspect, suspect.doubt, suspect.reason, survivor))
     elif not rounds.is_due():
         found.confirmed.append(confirmed_as(suspect, rounds.verdict, rounds, brackets[-1]))
     elif survivor is not None or rounds.verdict is Verdict.DESYNCHRONIZED:
         found.unjudged.append(Unjudged(suspect, DUE, Reason.CHANGING, survivor))
     else:
         found.trying.append(suspect)
+
+
+def lives_unknown(suspect: Suspect, survivor: Survivor | None, bracket: Bracket) -> bool:
+    """Whether a socket behind a host of the check that has forgotten what it translates could be the missing end."""
+    if survivor is None or suspect.reason is not Reason.TRANSLATION_GONE:
+        return False
+    return candidate_of(suspect, survivor.looks[-1], bracket.between) is not None
 
 
 def opened_since(suspect: Suspect, rounds: Rounds) -> bool:

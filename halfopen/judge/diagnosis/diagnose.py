@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from halfopen.judge.confirm.asked import answer_of
 from halfopen.judge.diagnosis.case import Case
 from halfopen.judge.diagnosis.coverage import covered
 from halfopen.judge.diagnosis.outlook import Prospect, prospect_of
 from halfopen.judge.diagnosis.rules import found_by_rules, ranked
 from halfopen.judge.diagnosis.rules.rule import Reason
 from halfopen.judge.diagnosis.severity import severity_of
-from halfopen.schema.report import CauseCode, Severity
+from halfopen.judge.diagnosis.tcp_signs import alone
+from halfopen.schema.report import Answer, CauseCode, OutlookCode, Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,5 +38,14 @@ def diagnose(cases: Sequence[Case]) -> list[Diagnosis]:
 def of_one(case: Case, found: Sequence[Reason]) -> Diagnosis:
     """The diagnosis of one finding. `found`: the causes that fit it."""
     reasons = ranked(case, found)
-    prospect = prospect_of(case, {reason.code: reason.decisive for reason in reasons})
+    causes = {reason.code: reason.decisive for reason in reasons}
+    prospect = ENDED if has_ended(case) else prospect_of(case, causes)
     return Diagnosis(reasons, prospect, severity_of(case, reasons))
+
+
+def has_ended(case: Case) -> bool:
+    """Whether the one end that was left was asked, and a RST has ended it: there is nothing to end any more."""
+    return any(answer_of(end.reply) is Answer.RST for end in case.held.asked) and alone(case) is not None
+
+
+ENDED = Prospect(OutlookCode.FAILS_ON_WRITE, ("it has ended: its program gets ECONNRESET at its next call",), 0.0)

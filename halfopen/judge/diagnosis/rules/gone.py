@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from halfopen import address
+from halfopen.judge.confirm.asked import answer_of
 from halfopen.judge.diagnosis.case import Case
 from halfopen.judge.diagnosis.phrase import seconds, times
 from halfopen.judge.diagnosis.rules.rule import (
@@ -29,7 +30,8 @@ from halfopen.judge.diagnosis.tcp_signs import (
     unanswered,
 )
 from halfopen.judge.pairing.connection import Loss
-from halfopen.schema.report import CauseCode, Verdict
+from halfopen.model import Socket
+from halfopen.schema.report import Answer, CauseCode, Verdict
 from halfopen.tcp import State, Timer
 
 
@@ -139,6 +141,10 @@ def middlebox_forgot(case: Case) -> Reason | None:
         return None
     if not is_missing(case) and case.held.verdict is not Verdict.STALLED:
         return None
+    if case.held.suspect.loss is Loss.ENTRY_GONE:
+        facts = [fact for end, host in ends(case) for fact in idle_fact(host.name, heard_s(end))]
+        summary = "a host between the two translated the connection, and its connection tracking has no entry any more"
+        return Reason(CauseCode.MIDDLEBOX_FORGOT, summary, tuple(facts), decisive=True)
     if never_confirmed(case) and (case.server.value("ListenOverflows") or case.server.value("SyncookiesSent")):
         return None  # its handshake was dropped, as others were: there was nothing to forget
     for end, host in ends(case):
@@ -146,7 +152,8 @@ def middlebox_forgot(case: Case) -> Reason | None:
         quiet = quiet_before_s(end, host)
         if quiet is None or rebooted_s(end, other) is not None:
             continue
-        if not unanswered(end) and (case.held.verdict is Verdict.STALLED or end.timer is Timer.KEEPALIVE):
+        silent = not unanswered(end) and not unheard(case, end)
+        if silent and (case.held.verdict is Verdict.STALLED or end.timer is Timer.KEEPALIVE):
             continue
         limits = limits_below(case, host.name, quiet)
         if limits:
@@ -155,6 +162,11 @@ def middlebox_forgot(case: Case) -> Reason | None:
             summary = "a firewall, load balancer or NAT between them may have forgotten the connection while it idled"
             return Reason(CauseCode.MIDDLEBOX_FORGOT, summary, tuple(facts))
     return None
+
+
+def unheard(case: Case, end: Socket) -> bool:
+    """Whether this end was asked, and nobody answered."""
+    return any(asked.key == end.key and answer_of(asked.reply) is Answer.SILENCE for asked in case.held.asked)
 
 
 def limits_below(case: Case, silent: str, quiet: float) -> list[Fact]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from halfopen.judge.confirm.asked import answer_of
 from halfopen.judge.confirm.timing import PATIENCE
 from halfopen.judge.diagnosis.case import Case, is_full
 from halfopen.judge.diagnosis.phrase import Amount, Sentence, seconds, times
@@ -31,7 +32,7 @@ from halfopen.judge.diagnosis.tcp_signs import (
 )
 from halfopen.judge.verdict.traits import TRAITS
 from halfopen.model import Socket
-from halfopen.schema.report import CauseCode, Verdict
+from halfopen.schema.report import Answer, CauseCode, Verdict
 from halfopen.tcp import State, Timer
 
 
@@ -42,14 +43,15 @@ def path_dead(case: Case) -> Reason | None:
         return handshake_lost(case)
     if not traits.path_may_fail:
         return None
-    facts = in_vain(case)
-    if not facts:
+    facts, asked = in_vain(case), asked_in_vain(case)
+    if not facts and not asked:
         return given_up(case)
     summary = "what is sent, or its answer, is lost between these addresses, though both hosts are alive"
     kept = [host.name for end, host in ends(case) if kept_in(end, other_end(case, end)[0])]
     if kept:
         summary = f"what {kept[0]} sends does not leave it: its own packet filter (OUTPUT chain) or route drops it"
-    return Reason(CauseCode.PATH_DEAD, summary, tuple(facts), tried_often(case))
+    # A box that forgot the connection drops what is asked as well.
+    return Reason(CauseCode.PATH_DEAD, summary, (*facts, *asked), tried_often(case))
 
 
 def handshake_lost(case: Case) -> Reason | None:
@@ -96,6 +98,15 @@ def in_vain(case: Case) -> list[Fact]:
     """What each end has sent without an answer."""
     tried = [(host, trying(end, kept_in(end, other_end(case, end)[0]))) for end, host in ends(case)]
     return [Fact(host.name, words) for host, words in tried if words]
+
+
+def asked_in_vain(case: Case) -> list[Fact]:
+    """What was asked through an end, and not answered."""
+    return [
+        Fact(end.place.host, ("has had no answer to ", Amount(end.reply.tries), " keepalive probes of ours"))
+        for end in case.held.asked
+        if answer_of(end.reply) is Answer.SILENCE
+    ]
 
 
 def trying(end: Socket, kept: bool = False) -> Sentence:
