@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from halfopen import address
 from halfopen.glossary import MEANINGS
 from halfopen.judge.assembly.policy import SEVERITIES
+from halfopen.judge.verdict.table import SEVERITY
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Confidence, Finding, Group, HostReport, MatrixRow, Outcome, Severity, Verdict
 from halfopen.words import duration, plural, ranges
@@ -101,8 +102,10 @@ def target(clients: Sequence[str], servers: Sequence[str], ports: Iterable[int])
 
 def headline_of_findings(findings: Sequence[Finding], where: str) -> str:
     """`3999 half-open connections web1 -> db1:5432, all missing on the server; 1001 more were never accepted`."""
-    critical = [finding.verdict for finding in findings if finding.severity is Severity.CRITICAL]
-    lesser = Counter(finding.verdict for finding in findings if finding.severity is not Severity.CRITICAL).most_common()
+    half_open = [finding for finding in findings if is_half_open(finding)]
+    critical = [finding.verdict for finding in half_open]
+    others = sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+    lesser = Counter(finding.verdict for finding in others if not is_half_open(finding)).most_common()
     if not critical:
         (verdict, count), *lesser = lesser
         head = f"{plural(count, 'connection')} {where} {words_after(verdict, count)}"
@@ -114,6 +117,11 @@ def headline_of_findings(findings: Sequence[Finding], where: str) -> str:
             how = ", ".join(f"{count} {words_after(verdict, count)}" for verdict, count in verdicts)
         head = f"{plural(len(critical), 'half-open connection')} {where}, {how}"
     return "; ".join([head, *(f"{count} more {words_after(verdict, count)}" for verdict, count in lesser)])
+
+
+def is_half_open(finding: Finding) -> bool:
+    """Whether a critical finding is that by its verdict, and not because nobody is accepted any more."""
+    return finding.severity is SEVERITY[finding.verdict] is Severity.CRITICAL
 
 
 def words_after(verdict: Verdict, count: int) -> str:
