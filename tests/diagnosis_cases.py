@@ -246,6 +246,10 @@ SILENCE: dict[str, tuple[Given, CauseCode]] = {
     "the counters are of a later boot": (BY_COOKIE.without(uptimes=(86400.0, 60.0)), C.ACCEPT_QUEUE_OVERFLOW),
     "in SYN_RECV, and the queue has room": (STUCK_FULL.without(listener=LISTENER, deltas={}), C.ACCEPT_QUEUE_OVERFLOW),
     "deferred is not overflowed": (DEFERRED, C.ACCEPT_QUEUE_OVERFLOW),
+    "deferred, and another listener overflows": (
+        DEFERRED.without(counters={"TCPDeferAcceptDrop": 1, "ListenOverflows": 9}, deltas={"ListenOverflows": 2}),
+        C.ACCEPT_QUEUE_OVERFLOW,
+    ),
     "no TCP_INFO": (BY_COOKIE.without(client=replace(end(), info=None)), C.ACCEPT_QUEUE_OVERFLOW),
     "all cookies came back": (COOKIE_LOST.without(counters=COOKIES), C.SYN_COOKIE_ACK_LOST),
     "no cookie was sent": (COOKIE_LOST.without(counters={}), C.SYN_COOKIE_ACK_LOST),

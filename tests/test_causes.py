@@ -45,7 +45,7 @@ from halfopen.judge.assembly.advised import advised, causes_of_all, outlook_of, 
 from halfopen.judge.diagnosis.case import HostEvidence
 from halfopen.judge.diagnosis.outlook import model_timeout
 from halfopen.judge.diagnosis.rules import RULES
-from halfopen.model import ListenSocket, Process, Socket, TcpInfo
+from halfopen.model import Collector, ListenSocket, Process, Socket, TcpInfo
 from halfopen.schema.report import CauseCode, Command, Confidence, OutlookCode, Verdict
 from halfopen.tcp import State, Timer
 
@@ -494,3 +494,70 @@ def test_who_took_over_an_address_did_not_restart() -> None:
     (found,) = advised([case])
     assert found.diagnosis.codes == ("peer-vanished",)
     assert found.causes[0].summary == "10.0.0.2 has moved from db0 to db, which never had this connection"
+
+
+def replace_info(one: Socket, **fields: Any) -> TcpInfo:
+    """The numbers of a socket with these fields changed."""
+    assert one.info is not None
+    return structs.replace(one.info, **fields)
+
+
+PROBES = end(timer=Timer.PROBE, retransmits=4, send_q=100, snd_wnd=65535, snd_mss=1448, **TALKED)
+AGAIN = replace(end(), timer=Timer.RETRANSMIT, retransmits=9, send_q=5, info=None)
+
+
+def told(given_one: Given) -> str:
+    """All that a finding says."""
+    found = given_one.advised()
+    facts = [fact.fact for one in found.causes for fact in one.evidence]
+    return " | ".join([*(one.summary for one in found.causes), *facts, found.outlook.summary, *found.remedies])
+
+
+@pytest.mark.parametrize(
+    ("given_one", "said", "unsaid"),
+    [
+        (Given(V.STALLED, PROBES, far(end(**TALKED))), "(OUTPUT chain)", "closed window"),
+        (
+            Given(V.STALLED, replace(PROBES, info=replace_info(PROBES, snd_wnd=None)), far(end(**TALKED))),
+            "(OUTPUT chain)",
+            "closed window",
+        ),
+        (
+            Given(V.STALLED, replace(PROBES, info=replace_info(PROBES, snd_wnd=0)), far(end())),
+            "closed window",
+            "OUTPUT",
+        ),
+        (FULL_WINDOW, "the FIN of web waits behind what it has not read", "SO_KEEPALIVE"),
+        (
+            FULL_WINDOW.without(client=end(State.FIN_WAIT1, Timer.PROBE, retransmits=0, send_q=None)),
+            "read",
+            " with 0 more",
+        ),
+        (Given(V.STALLED, AGAIN, far(end())), "again 9 times", " in 0.0 s"),
+        (GONE.without(client=end(timer=None, **TALKED)), "its timer could not be read", "no timer"),
+        (CLOSED, "has not read the end of the stream", "unread"),
+        (CLOSED.without(server=far(end(State.CLOSE_WAIT, inode=500, recv_q=8))), "has left 7 bytes unread", "8 bytes"),
+        (
+            CLOSED.without(server=far(end(State.CLOSE_WAIT, inode=500, recv_q=8)), collector=Collector.NETSTAT),
+            "has left 8 bytes unread",
+            "7 bytes",
+        ),
+        (GONE.without(client=replace(end(), info=None)), "would", "it needs netlink"),
+    ],
+    ids=[
+        "kept in",
+        "kept in, old kernel",
+        "closed window",
+        "FIN behind data",
+        "no send queue",
+        "no times",
+        "no timer read",
+        "FIN alone",
+        "FIN and data",
+        "a system that counts no FIN",
+        "netlink was there",
+    ],
+)
+def test_what_is_said_is_what_the_evidence_says(given_one: Given, said: str, unsaid: str) -> None:
+    text = told(given_one)
+    assert said in text and unsaid not in text, text

@@ -231,3 +231,10 @@ def test_who_listens_tells_the_server_where_both_ports_are_doors_of_somebody() -
     for clients, servers in ((["web", "web2"], ["db"]), (["db"], ["web", "web2"]), (["web", "db"], ["db", "web2"])):
         found = match(survey(hosts, clients, servers, (), {}))
         assert found.agreements == {Agreement("web", "db", EST, EST): 2}
+
+
+def test_connections_against_the_order_are_a_pair_of_their_own() -> None:
+    both: Held = {"web": [lost(40003), lost(40004)], "db": [back(50000)]}
+    check = checked(STRAIGHT, both, DOORS)
+    assert [(one.client, one.server, one.critical) for one in check.pairs] == [("web", "db", 2), ("db", "web", 1)]
+    assert "db → web" in rendered(check, "markdown")

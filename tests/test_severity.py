@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 from diagnosis_cases import DEFERRED, FULL, LISTENER, QUEUED, STUCK_FULL, SYN, Given
-from evidence import key
+from evidence import key, sock
+from report_examples import check
 
 from halfopen import address
 from halfopen.judge.assembly.advised import advised
@@ -48,3 +49,15 @@ def test_a_queue_alone_is_a_warning(given: tuple[Given, ...]) -> None:
 def test_what_is_by_design_is_no_alarm_and_is_not_ended() -> None:
     assert severities(DEFERRED) == [Severity.INFO]
     assert not [one for one in DEFERRED.advised().commands if "-K" in one.argv]
+
+
+def test_what_nobody_accepts_is_not_called_half_open() -> None:
+    """However grave it is."""
+    near = [sock(key(one), cookie=one) for one in (1, 2)]
+    far = [sock(address.mirror(key(one)), cookie=one, inode=0) for one in (1, 2)] + [
+        sock(address.mirror(key(9)), cookie=9, inode=0)
+    ]
+    made = check([*near, sock(key(9), cookie=9), sock(key(3), cookie=3)], far, overflows=2)
+    assert {one.severity for one in made.findings} == {Severity.CRITICAL}
+    told = "1 half-open connection web -> db:5432, missing on the server; 3 more were never accepted"
+    assert made.headline == told

@@ -172,10 +172,11 @@ MEANINGS: dict[Verdict, Meaning] = {
     ),
     Verdict.CLOSE_LOST: Meaning(
         "one end has closed, and the other does not learn of it",
-        ("cannot close: its FIN does not get through", "cannot close: their FINs do not get through"),
-        "One end has closed and sends its FIN again and again; the other does not learn of it and still takes the "
-        "connection for open.",
+        ("cannot close: its FIN has not arrived", "cannot close: their FINs have not arrived"),
+        "One end has closed and sends its FIN again and again, or the FIN waits behind data that the other does not "
+        "read. The other does not learn of it and still takes the connection for open.",
         (
+            "The program at the other end does not read, and its window is closed.",
             "A firewall forgot the connection, or drops packets in one direction.",
             "The route from the one to the other is gone.",
         ),

@@ -70,7 +70,8 @@ ABOUT: dict[CauseCode, About] = {
         "A container or virtual machine that was removed, moved or failed over takes its sockets with it; an "
         "address that moved to another machine leaves them behind. No FIN and no RST was ever sent.",
         "The host has been up for longer than the silence, and nothing listens there any more; or it dropped "
-        "established connections (EstabResets) without sending a single RST (OutRsts).",
+        "established connections (EstabResets) without sending a single RST (OutRsts); or the program that listens "
+        "there began after the silence did; or another host of the check still has sockets with that address.",
         "Let the end that is left probe: keepalive, TCP_USER_TIMEOUT or a heartbeat. Let failovers reset what they "
         "leave.",
     ),
@@ -80,7 +81,8 @@ ABOUT: dict[CauseCode, About] = {
         "invalid, drops it, and the other end still takes the connection for open.",
         "The host that misses the connection has sent RSTs (OutRsts) and dropped established connections "
         "(EstabResets); surest where OutRsts grows while the other end sends and hears nothing. The counters are "
-        "of the whole host: where they merely fit, another cause may be named beside it.",
+        "of the whole host since it, or its network namespace, began: they must be enough for all such findings, "
+        "and where they merely fit, another cause may be named beside it.",
         "Let RSTs pass the firewall. Let the end that is left probe: keepalive or a heartbeat.",
     ),
     CauseCode.MIDDLEBOX_FORGOT: About(
@@ -100,16 +102,18 @@ ABOUT: dict[CauseCode, About] = {
         "a packet filter, a link or a forgotten state drops it, in one direction or both. The sender doubles its "
         "wait each time and gives up after tcp_retries2, about fifteen minutes by default.",
         "A retransmission or keepalive timer that has run more than once, and nothing heard since; SYN-ACKs that "
-        "are repeated and not received. Where it is over, TCPAbortOnTimeout of the host that gave up, which only "
-        "fits: it counts all connections of the host.",
+        "are repeated and not received. An end that probes although the window of the other is open is held back by "
+        "its own host: the OUTPUT chain of its packet filter. Where it is over, TCPAbortOnTimeout of the host that "
+        "gave up, which only fits: it counts all connections of the host.",
         "Look at the way between the addresses of the connection. TCP_USER_TIMEOUT lets a write fail sooner.",
     ),
     CauseCode.APPLICATION_NOT_ACCEPTING: About(
         "The program listens and does not take the connection from its accept queue.",
         "The kernel finishes the handshake by itself and puts the connection into the accept queue, where it is "
         "ESTABLISHED, takes data, and belongs to no program. lsof, netstat -p and /proc/PID/fd do not show it.",
-        "The server's socket has no inode and stayed in the queue of its listener throughout the look.",
-        "See what the program does instead of accepting. Accept in a thread of its own.",
+        "The server's socket has no inode and stayed in the queue of its listener throughout the look, of which "
+        "nothing was accepted meanwhile. Whether the program is stopped (state T) is read too.",
+        "Continue a program that is stopped. See what it does instead of accepting. Accept in a thread of its own.",
     ),
     CauseCode.APPLICATION_NOT_CLOSING: About(
         "The program has been told that the other end is done, and does not close its side.",
@@ -138,7 +142,8 @@ ABOUT: dict[CauseCode, About] = {
         "The two ends belong to different connections with the same addresses and ports.",
         "One end never learned that its connection was over, and the other has begun a new one from the same "
         "port. Their states, or their byte counts, cannot both be true of one connection.",
-        "The pair of states: an established end has sent no FIN and received none, and the other end says that it has.",
+        "The pair of states: an established end has sent no FIN and received none, and the other end says that it "
+        "has; or a SYN is sent to what an old connection left behind (TIME_WAIT).",
         "End the older one: the report has the command. Keepalive, so that it ends by itself. No fixed client ports.",
     ),
     CauseCode.UNKNOWN: About(

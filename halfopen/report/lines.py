@@ -102,7 +102,7 @@ def matrix(check: Check, view: View) -> list[Terminal]:
 
 
 def pairs(check: Check, view: View) -> list[Terminal]:
-    """The pairs of hosts with the most findings, where there are more than two hosts."""
+    """The pairs of hosts with the most findings, where there is more than one."""
     shown = check.pairs if view.all else check.pairs[:PAIRS]
     if not shown:
         return []

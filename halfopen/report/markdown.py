@@ -76,7 +76,7 @@ def matrix(check: Check) -> list[Markdown]:
 
 
 def pairs(check: Check) -> list[Markdown]:
-    """The pairs of hosts with the most findings, where there are more than two hosts."""
+    """The pairs of hosts with the most findings, where there is more than one."""
     if not check.pairs:
         return []
     rows = [[f"{pair.client} → {pair.server}", *severity_counts(pair)] for pair in check.pairs[:PAIRS]]

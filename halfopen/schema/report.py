@@ -361,8 +361,8 @@ class Check(Struct, frozen=True):
     `connections`: `agreeing` and the findings. `state_matrix`: a row for each pair of states. `counters`: empty where
     no suspect lasted. `groups` holds the findings in paragraphs, the worst first. `notes`: sentences about how the
     hosts were read and what to know about the result. `elapsed_s`: seconds that the run took, None for files of no one
-    run. `pairs`: those with findings, the worst first, where the check has more than two hosts; else empty. `direct`:
-    the inventory vouches that nothing between the hosts translates, or answers for one of them.
+    run. `pairs`: those with findings, the worst first, where there is more than one pair or more than two hosts; else
+    empty. `direct`: the inventory vouches that nothing between the hosts translates, or answers for one of them.
     """
 
     name: str

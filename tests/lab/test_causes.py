@@ -264,7 +264,7 @@ MADE: dict[str, tuple[Callable[[Scene], object], str, list[str]]] = {
     "RST lost": (FAULTS["reset_lost"], "missing-on-server", ["reset-lost"]),
     "RSTs lost now": (resets_that_never_arrive, "missing-on-server", ["reset-lost", "path-dead"]),
     "forgotten by a firewall": (forgotten, "missing-on-server", ["reset-lost", "middlebox-forgot"]),
-    "written into the void": (sends_into_the_void, "missing-on-server", ["path-dead"]),
+    "written into the void": (sends_into_the_void, "missing-on-server", ["path-dead", "peer-vanished"]),
     "keepalive in vain": (probes_in_vain, "stalled", ["path-dead"]),
     "given up while the path was dead": (timed_out, "missing-on-server", ["path-dead"]),
     "FIN lost": (fin_lost, "close-lost", ["path-dead"]),

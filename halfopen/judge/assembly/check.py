@@ -79,6 +79,7 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     missing = [*missing, *inferred] if errors else [*inferred, *missing]
     fails = bool(failing([finding for finding in findings if is_known(finding)], plan, policy))
     outcome, code = outcome_of(findings, fails, missing)
+    pairs = pairs_of(explained, plan)
     rows = matrix(evidence.matching, explained)
     rounds = max(1, len(evidence.brackets))
     headline, details = headline_of(
@@ -126,7 +127,7 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
             *(missing if outcome is Outcome.FINDINGS else ()),
         ),
         elapsed_s=evidence.elapsed_s,
-        pairs=pairs_of(explained, plan) if len({*plan.clients, *plan.servers}) > 2 else (),
+        pairs=pairs if len({*plan.clients, *plan.servers}) > 2 or len(pairs) > 1 else (),
         nat=tuple(plan.nat),
         direct=plan.direct,
     )

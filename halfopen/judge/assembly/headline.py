@@ -103,12 +103,11 @@ def target(clients: Sequence[str], servers: Sequence[str], ports: Iterable[int])
 
 
 def headline_of_findings(findings: Sequence[Finding], where: str) -> str:
-    """`3999 half-open connections web1 -> db1:5432, all missing on the server; 1001 more were never accepted`.
-
-    What waits for a program is not half-open, however grave it is that it waits.
-    """
-    critical = [finding.verdict for finding in findings if is_half_open(finding)]
-    lesser = Counter(finding.verdict for finding in findings if not is_half_open(finding)).most_common()
+    """`3999 half-open connections web1 -> db1:5432, all missing on the server; 1001 more were never accepted`."""
+    half_open = [finding for finding in findings if is_half_open(finding)]
+    critical = [finding.verdict for finding in half_open]
+    others = sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+    lesser = Counter(finding.verdict for finding in others if not is_half_open(finding)).most_common()
     if not critical:
         (verdict, count), *lesser = lesser
         head = f"{plural(count, 'connection')} {where} {words_after(verdict, count)}"
@@ -123,8 +122,8 @@ def headline_of_findings(findings: Sequence[Finding], where: str) -> str:
 
 
 def is_half_open(finding: Finding) -> bool:
-    """Whether the two ends of a finding disagree so much that one of them waits in vain."""
-    return SEVERITY[finding.verdict] is Severity.CRITICAL
+    """Whether a critical finding is that by its verdict, and not because nobody is accepted any more."""
+    return finding.severity is SEVERITY[finding.verdict] is Severity.CRITICAL
 
 
 def words_after(verdict: Verdict, count: int) -> str:

@@ -65,18 +65,17 @@ def cases_of(lasting: Sequence[Confirmed], evidence: Evidence) -> list[Case]:
     """The cases of confirmed suspects, with who had the address of an absent end before."""
 
     @cache
-    def former(packed: bytes, now: str) -> str | None:
-        return next((name for name in sorted(evidence.snapshots) if name != now and had(evidence, name, packed)), None)
+    def former(packed: bytes, *ends: str) -> str | None:
+        others = (name for name in sorted(evidence.snapshots) if name not in ends)
+        return next((name for name in others if had(evidence, name, packed)), None)
 
     found = []
     for confirmed in lasting:
         case, suspect = case_of(confirmed, evidence), confirmed.suspect
-        for end, key, there in (
-            (confirmed.client, suspect.client.key, confirmed.client_place),
-            (confirmed.server, suspect.server.key, confirmed.server_place),
-        ):
-            if end is None:
-                case = replace(case, former=former(address.split_key(key)[0], there.host))
+        for end, key in ((confirmed.client, suspect.client.key), (confirmed.server, suspect.server.key)):
+            packed = address.split_key(key)[0]
+            if end is None and not address.is_loopback(packed):
+                case = replace(case, former=former(packed, case.client.name, case.server.name))
         found.append(case)
     return found
 

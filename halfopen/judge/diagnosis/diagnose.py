@@ -38,7 +38,8 @@ def diagnose(cases: Sequence[Case]) -> list[Diagnosis]:
 def of_one(case: Case, found: Sequence[Reason]) -> Diagnosis:
     """The diagnosis of one finding. `found`: the causes that fit it."""
     reasons = ranked(case, found)
-    prospect = ENDED if has_ended(case) else prospect_of(case, [reason.code for reason in reasons])
+    causes = {reason.code: reason.decisive for reason in reasons}
+    prospect = ENDED if has_ended(case) else prospect_of(case, causes)
     return Diagnosis(reasons, prospect, severity_of(case, reasons))
 
 

@@ -8,11 +8,13 @@ than is said here. Keepalive is computed from the host's settings, unless the ti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from halfopen.judge.diagnosis.case import Case, HostEvidence
 from halfopen.judge.diagnosis.phrase import Sentence, seconds
+from halfopen.judge.diagnosis.rules.handshake import by_cookie
 from halfopen.judge.diagnosis.tcp_signs import (
     MAX_RTO,
     MIN_RTO,
@@ -20,7 +22,9 @@ from halfopen.judge.diagnosis.tcp_signs import (
     ends,
     first_rto_s,
     heard_s,
+    kept_in,
     never_confirmed,
+    other_end,
     spoke_last,
     trying_s,
     unanswered,
@@ -29,6 +33,11 @@ from halfopen.judge.verdict.traits import TRAITS
 from halfopen.model import Socket
 from halfopen.schema.report import CauseCode, OutlookCode, Verdict
 from halfopen.tcp import State, Timer
+
+Causes = Mapping[CauseCode, bool]
+"""The causes of a finding, and whether each is certain"""
+
+NO_CAUSES: Causes = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +49,8 @@ class Prospect:
     within_s: float | None = None
 
 
-def prospect_of(case: Case, causes: Sequence[CauseCode] = ()) -> Prospect:
-    """What becomes of a finding."""
+def prospect_of(case: Case, causes: Causes = NO_CAUSES) -> Prospect:
+    """What becomes of a finding with these causes."""
     if CauseCode.DEFERRED_ACCEPT in causes:
         return Prospect(
             OutlookCode.HEALS,
@@ -64,8 +73,8 @@ def prospect_of(case: Case, causes: Sequence[CauseCode] = ()) -> Prospect:
 
 
 def may_act(end: Socket, case: Case) -> bool:
-    """Whether a timer of an end runs that may change something: keepalive that is answered changes nothing."""
-    return end.timer in RUNNING and (end.timer is not Timer.KEEPALIVE or is_unheard(case))
+    """Whether a timer of an end may run that changes something: keepalive that is answered changes nothing."""
+    return end.timer is None or (end.timer in RUNNING and (end.timer is not Timer.KEEPALIVE or is_unheard(case)))
 
 
 def is_unheard(case: Case) -> bool:
@@ -73,7 +82,7 @@ def is_unheard(case: Case) -> bool:
     return alone(case) is not None or TRAITS[case.held.verdict].unheard
 
 
-def of_end(end: Socket, host: HostEvidence, case: Case, causes: Sequence[CauseCode]) -> Prospect:
+def of_end(end: Socket, host: HostEvidence, case: Case, causes: Causes) -> Prospect:
     """What becomes of one end."""
     for rule in (by_state, by_timer):
         found = rule(end, host, case)
@@ -102,7 +111,8 @@ def by_timer(end: Socket, host: HostEvidence, case: Case) -> Prospect | None:
     if end.timer is Timer.PROBE and alone(case) is None and not unanswered(end):
         return Prospect(OutlookCode.UNKNOWN, (f"{host.name} goes on when the program at the other end reads",))
     if end.timer is Timer.PROBE:
-        return timed(notices_s(end, host), host, "gives up its zero-window probes")
+        what = "what it cannot send" if kept_in(end, other_end(case, end)[0]) else "its zero-window probes"
+        return timed(notices_s(end, host), host, f"gives up {what}")
     if end.timer is Timer.KEEPALIVE:
         if not is_unheard(case):
             return None  # the other kernel answers its probes
@@ -143,7 +153,7 @@ def timed(left: float | None, host: HostEvidence, what: str) -> Prospect:
     return Prospect(OutlookCode.HEALS, (f"{host.name} {what} within ", seconds(left)), left)
 
 
-def without_timer(end: Socket, host: HostEvidence, case: Case, causes: Sequence[CauseCode]) -> Prospect:
+def without_timer(end: Socket, host: HostEvidence, case: Case, causes: Causes) -> Prospect:
     """Ends that only their programs can end."""
     if end.state is State.CLOSE_WAIT:
         return Prospect(OutlookCode.NEVER, (f"{host.name} keeps its CLOSE_WAIT until the program closes it",))
@@ -153,30 +163,29 @@ def without_timer(end: Socket, host: HostEvidence, case: Case, causes: Sequence[
     both = case.held.verdict is not Verdict.HANDSHAKE_STUCK and alone(case) is None and not strays
     whose = f"once the other end is gone, {host.name}" if both else host.name
     last = spoke_last(end, end is case.held.server)
+    timer = "its timer could not be read" if end.timer is None else "no timer runs"
     if end.info is None:
-        timer = "its timer could not be read" if end.timer is None else "no timer runs"
         words = f"{whose}: {timer}; what the program waits for cannot be determined"
         return Prospect(OutlookCode.UNKNOWN, (words,))
     if last is not False:
         waits = "waits to be spoken to" if not last or end is case.held.server else "waits for an answer"
-        return Prospect(OutlookCode.NEVER, (f"{whose} {waits}, and no timer runs", *rescue(end, case, causes)))
+        return Prospect(OutlookCode.NEVER, (f"{whose} {waits}, and {timer}", *rescue(end, case, causes)))
     failing = "times out" if CauseCode.PATH_DEAD in causes else "is answered with a RST (ECONNRESET)"
     if strays:
         failing = "does not fit what the other end expects, and is reset or times out"
     elif CauseCode.RESET_LOST in causes or CauseCode.MIDDLEBOX_FORGOT in causes:
         failing += ", or times out if that is lost too"
-    return Prospect(OutlookCode.FAILS_ON_WRITE, (f"{whose} has no timer; its next write {failing}",))
+    return Prospect(OutlookCode.FAILS_ON_WRITE, (f"{whose}: {timer}; its next write {failing}",))
 
 
-def rescue(end: Socket, case: Case, causes: Sequence[CauseCode]) -> Iterator[str]:
+def rescue(end: Socket, case: Case, causes: Causes) -> Iterator[str]:
     """What a byte of the client would still do."""
     if case.held.verdict is Verdict.HANDSHAKE_STUCK:
         yield "; a byte from it would complete the handshake if the server has room by then"
-    elif never_confirmed(case) is not None and {CauseCode.ACCEPT_QUEUE_OVERFLOW, CauseCode.SYN_COOKIE_ACK_LOST} & {
-        *causes
-    }:
+    elif (info := never_confirmed(case)) is not None and any(code in causes for code in BY_COOKIE):
         age = heard_s(end)
-        if age is not None and age < COOKIE_LIFE:
+        proven = by_cookie(case, info) and any(causes.get(code) for code in BY_COOKIE)
+        if proven and age is not None and age < COOKIE_LIFE:
             yield "; a byte within two minutes of connecting may still bring it to life"
         else:
             yield "; a write fails"
@@ -313,4 +322,5 @@ LEADS: dict[OutlookCode, Sentence] = {
 RUNNING = (Timer.RETRANSMIT, Timer.PROBE, Timer.KEEPALIVE, Timer.TIMEWAIT)
 ORPHANS = (State.FIN_WAIT1, State.CLOSING, State.LAST_ACK)
 TICK = 0.001  # seconds; no timer is faster
+BY_COOKIE = (CauseCode.ACCEPT_QUEUE_OVERFLOW, CauseCode.SYN_COOKIE_ACK_LOST)
 COOKIE_LIFE = 120.0  # seconds; net/ipv4/syncookies.c MAX_SYNCOOKIE_AGE

@@ -95,6 +95,19 @@ def window_closed(end: Socket) -> bool:
     return end.timer is Timer.PROBE and not unanswered(end)
 
 
+def kept_in(end: Socket, other: Socket | None) -> bool:
+    """Whether what an end sends does not leave its host: it probes, though the window of the other end is open.
+
+    Where a packet filter of the host itself drops a segment, the kernel takes it for not sent, and tries again by its
+    probe timer (net/ipv4/tcp_output.c tcp_send_probe0). Kernels before 5.4 do not tell the window.
+    """
+    if end.timer is not Timer.PROBE or not unanswered(end):
+        return False
+    if end.info is not None and end.info.snd_wnd is not None:
+        return end.info.snd_wnd >= max(1, end.info.snd_mss)
+    return other is not None and other.recv_q == 0
+
+
 def quiet_before_s(end: Socket, host: HostEvidence) -> float | None:
     """Seconds of silence before this end last tried to be heard; all of it where it has not tried."""
     heard = heard_s(end)
@@ -115,12 +128,20 @@ def probing_s(end: Socket, host: HostEvidence) -> float | None:
 
 
 def trying_s(end: Socket) -> float:
-    """Seconds since the first transmission that was never answered, computed back through the doubling of its timer."""
+    """Seconds since the first transmission that was never answered, computed back through the doubling of its timer.
+
+    0 where nothing is sent again, or where it does not tell: see `tells_trying`.
+    """
     info, again = end.info, end.retransmits
     if info is None or end.timer is not Timer.RETRANSMIT or not again or end.timer_expires_s is None:
         return 0.0
     first = first_rto_s(info)
     return sum(min(first * (1 << i), MAX_RTO) for i in range(again)) + max(0.0, info.rto_us / 1e6 - end.timer_expires_s)
+
+
+def tells_trying(end: Socket) -> bool:
+    """Whether an end tells what `trying_s` is reckoned from."""
+    return end.info is not None and end.timer_expires_s is not None
 
 
 def first_rto_s(info: TcpInfo) -> float:
@@ -142,6 +163,13 @@ def rebooted_s(end: Socket, host: HostEvidence) -> float | None:
     if heard is None or uptime is None or heard <= uptime + BOOT_MARGIN:
         return None
     return uptime
+
+
+def other_end(case: Case, end: Socket) -> tuple[Socket | None, HostEvidence]:
+    """The other end, and its host."""
+    if end is case.held.client:
+        return case.held.server, case.server
+    return case.held.client, case.client
 
 
 def queued(end: Socket | None) -> bool:

@@ -18,13 +18,14 @@ from halfopen.judge.assembly.advice.remedies import (
 )
 from halfopen.judge.diagnosis.case import Case, HostEvidence, is_full
 from halfopen.judge.diagnosis.rules import decider
-from halfopen.judge.diagnosis.rules.application import closer, other_end
+from halfopen.judge.diagnosis.rules.application import closer
 from halfopen.judge.diagnosis.rules.gone import IDLE_LIMITS
 from halfopen.judge.diagnosis.tcp_signs import (
     alone,
     ends,
     is_orphan,
     nothing_listens,
+    other_end,
     quiet_before_s,
     unanswered,
     window_closed,

@@ -16,6 +16,7 @@ from halfopen.judge.diagnosis.rules.path import PATH_RULES
 from halfopen.judge.diagnosis.rules.rule import Fact, Reason, Rule, idle_fact, queue_facts
 from halfopen.judge.diagnosis.tcp_signs import ends, heard_s
 from halfopen.judge.verdict.traits import TRAITS
+from halfopen.model import Collector
 from halfopen.schema.report import CauseCode
 
 
@@ -39,7 +40,13 @@ def unknown(case: Case) -> Reason:
 
 def decider(case: Case) -> str:
     """What would tell the cause of a finding of which no rule speaks."""
-    bare = [host.name for end, host in ends(case) if end.info is None and end.state not in INFOLESS]
+    bare = [
+        host.name
+        for end, host in ends(case)
+        if end.info is None
+        and end.state not in INFOLESS
+        and (host.facts is None or host.facts.collector is not Collector.NETLINK)
+    ]
     if bare:
         return f"TCP_INFO of {' and '.join(dict.fromkeys(bare))} would tell; it needs netlink (sock_diag) there"
     if not case.server.after and not case.server.before:

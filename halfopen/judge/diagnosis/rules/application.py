@@ -13,8 +13,8 @@ from halfopen.judge.diagnosis.rules.rule import (
     idle_fact,
     queue_facts,
 )
-from halfopen.judge.diagnosis.tcp_signs import ends, heard_s, named, queued, window_closed
-from halfopen.model import Socket
+from halfopen.judge.diagnosis.tcp_signs import CLOSING, ends, heard_s, named, other_end, queued, window_closed
+from halfopen.model import Collector, Socket
 from halfopen.schema.report import CauseCode, Verdict
 from halfopen.tcp import State
 
@@ -27,8 +27,9 @@ def not_accepting(case: Case) -> Reason | None:
     facts, waiting = queue_facts(case), heard_s(server)
     if waiting is not None:
         facts.append(Fact(case.server.name, ("has had nothing from the client for ", seconds(waiting))))
-    if server.recv_q:
-        facts.append(Fact(case.server.name, ("holds ", Amount(server.recv_q), " bytes that nobody has read")))
+    unread = (server.recv_q or 0) - fin_counts(server, case.server)
+    if unread > 0:
+        facts.append(Fact(case.server.name, ("holds ", Amount(unread), " bytes that nobody has read")))
     who = named(case.listener_process, f"the program that listens on {case.listener_name}")
     what = "did not accept it while we looked; lsof shows no such connection"
     if case.listener_process is not None and case.listener_process.stopped:
@@ -52,9 +53,10 @@ def not_closing(case: Case) -> Reason | None:
     process = host.owner(end)
     facts = [Fact(host.name, ("holds it in CLOSE_WAIT: the other end's FIN has been received",))]
     facts += idle_fact(host.name, heard_s(end))
-    if end.recv_q and end.recv_q > 1:
-        facts.append(Fact(host.name, ("has left ", Amount(end.recv_q - 1), " bytes unread")))
-    elif end.recv_q == 1:
+    fin = fin_counts(end, host)
+    if end.recv_q is not None and end.recv_q > 1:
+        facts.append(Fact(host.name, ("has left ", Amount(end.recv_q - fin), " bytes unread")))
+    elif end.recv_q and fin:
         facts.append(Fact(host.name, ("has not read the end of the stream yet",)))
     program = process.name if process else "the program"
     if process is not None and process.stopped:
@@ -76,36 +78,32 @@ def not_reading(case: Case) -> Reason | None:
         other, at = other_end(case, end)
         if other is None or not window_closed(end) or not other.recv_q:
             continue
-        facts = (
-            Fact(at.name, ("has ", Amount(other.recv_q), " bytes that its program has not read")),
-            Fact(
-                host.name,
-                (
-                    "waits with ",
-                    Amount(end.send_q or 0),
-                    " more until there is room",
-                ),
-            ),
-        )
+        facts = [Fact(at.name, ("has ", Amount(other.recv_q), " bytes that its program has not read"))]
+        if end.send_q:
+            facts.append(Fact(host.name, ("waits with ", Amount(end.send_q), " more until there is room")))
         process = at.owner(other)
         who = f"{process.name} on {at.name}" if process else f"the program on {at.name}"
         what = "does not read"
+        if end.state in CLOSING:
+            what += f", and the FIN of {host.name} waits behind what it has not read"
         if process is not None and process.stopped:
-            what = f"(pid {process.pid}) {STOPPED} and does not read"
-        return Reason(CauseCode.APPLICATION_NOT_READING, f"{who} {what}", facts, decisive=True)
+            what = f"(pid {process.pid}) {STOPPED} and {what}"
+        return Reason(CauseCode.APPLICATION_NOT_READING, f"{who} {what}", tuple(facts), decisive=True)
     return None
+
+
+def fin_counts(end: Socket, host: HostEvidence) -> int:
+    """1 where what is unread counts the FIN of the peer too, as Linux does once it has come (net/ipv4/tcp_diag.c).
+
+    BSD does not, and programs of many systems do not tell which one it is.
+    """
+    anywhere = host.facts is not None and host.facts.collector in (Collector.NETSTAT, Collector.LSOF, Collector.PSUTIL)
+    return int(end.state is State.CLOSE_WAIT and not anywhere)
 
 
 def closer(case: Case) -> tuple[Socket, HostEvidence] | None:
     """The end in CLOSE_WAIT, with its host."""
     return next((found for found in ends(case) if found[0].state is State.CLOSE_WAIT), None)
-
-
-def other_end(case: Case, end: Socket) -> tuple[Socket | None, HostEvidence]:
-    """The other end, and its host."""
-    if end is case.held.client:
-        return case.held.server, case.server
-    return case.held.client, case.client
 
 
 STOPPED = "is stopped (state T, by SIGSTOP or a debugger)"

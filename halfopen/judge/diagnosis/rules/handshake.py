@@ -42,7 +42,7 @@ def accept_queue_overflow(case: Case) -> Reason | None:
         return Reason(CauseCode.ACCEPT_QUEUE_OVERFLOW, summary, tuple(facts))
     claimed = claims(case.server, "ListenOverflows")
     if verdict is Verdict.HANDSHAKE_STUCK or (verdict is Verdict.CONNECT_UNANSWERED and lone):
-        if not full and not case.server.delta("ListenOverflows"):
+        if not full and (not case.server.delta("ListenOverflows") or deferred_accept(case) is not None):
             return None
         what = "the client's last ACK" if verdict is Verdict.HANDSHAKE_STUCK else "the client's SYN"
         state = "is full, so" if full else "of this listener or another overflows while we look, and then"
@@ -217,6 +217,7 @@ HANDSHAKE_RULES = (
                 "ListenOverflows",
                 "SyncookiesSent",
                 "SyncookiesRecv",
+                "TCPDeferAcceptDrop",
             ),
             sysctls=("somaxconn",),
         ),

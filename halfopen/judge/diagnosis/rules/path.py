@@ -21,9 +21,12 @@ from halfopen.judge.diagnosis.tcp_signs import (
     ends,
     heard_s,
     is_missing,
+    kept_in,
     never_confirmed,
+    other_end,
     rebooted_s,
     since_boot,
+    tells_trying,
     trying_s,
     unanswered,
 )
@@ -44,6 +47,9 @@ def path_dead(case: Case) -> Reason | None:
     if not facts and not asked:
         return given_up(case)
     summary = "what is sent, or its answer, is lost between these addresses, though both hosts are alive"
+    kept = [host.name for end, host in ends(case) if kept_in(end, other_end(case, end)[0])]
+    if kept:
+        summary = f"what {kept[0]} sends does not leave it: its own packet filter (OUTPUT chain) or route drops it"
     # A box that forgot the connection drops what is asked as well.
     return Reason(CauseCode.PATH_DEAD, summary, (*facts, *asked), tried_often(case))
 
@@ -90,7 +96,8 @@ def tried_often(case: Case) -> bool:
 
 def in_vain(case: Case) -> list[Fact]:
     """What each end has sent without an answer."""
-    return [Fact(host.name, words) for end, host in ends(case) if (words := trying(end))]
+    tried = [(host, trying(end, kept_in(end, other_end(case, end)[0]))) for end, host in ends(case)]
+    return [Fact(host.name, words) for host, words in tried if words]
 
 
 def asked_in_vain(case: Case) -> list[Fact]:
@@ -102,8 +109,11 @@ def asked_in_vain(case: Case) -> list[Fact]:
     ]
 
 
-def trying(end: Socket) -> Sentence:
-    """What an end that sends in vain has done so far; nothing if its first repetitions are still under way."""
+def trying(end: Socket, kept: bool = False) -> Sentence:
+    """What an end that sends in vain has done so far; nothing if its first repetitions are still under way.
+
+    kept: what it sends does not leave its host.
+    """
     tries = unanswered(end)
     if end.state is State.SYN_RECV or tries < 2:
         return ()
@@ -113,10 +123,13 @@ def trying(end: Socket) -> Sentence:
         return ("has had no answer to ", Amount(tries), " keepalive probes")
     heard = heard_s(end)
     since: Sentence = () if heard is None else (", and heard nothing for ", seconds(heard))
+    if kept:
+        return ("could not send in ", Amount(tries), " tries, though the window of the other end is open", *since)
     if end.timer is Timer.PROBE:
         return ("has had no answer to ", Amount(tries), " probes of a closed window", *since)
     what = "its FIN" if end.state in FIN_SENT and (end.send_q or 0) <= 1 else "unacknowledged data"
-    return (f"has sent {what} again ", times(tries), " in ", seconds(trying_s(end)), *since)
+    within: Sentence = (" in ", seconds(trying_s(end))) if tells_trying(end) else ()
+    return (f"has sent {what} again ", times(tries), *within, *since)
 
 
 def answers(case: Case) -> list[Fact]:
