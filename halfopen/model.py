@@ -210,7 +210,8 @@ class Namespace:
     `covered_ports` are the ports the dump was limited to (either side), empty for all.
     `whole` is False where rows may be missing: then an absent row proves nothing. `damaged`: because some could not be
     read, or were cut off.
-    `tracked`: entries of its connection tracking, 0 where it has none, None where it is not known.
+    `tracked`: entries of its connection tracking, one more if IPVS has any; 0 where it has none, None where it is not
+    known.
     `forwards`: whether it routes packets for others. `redirects`: whether connection tracking leads from one of the
     `covered_ports` to another port, or from another to one of them. `rewrites`: what translates here, None where it was
     not read.

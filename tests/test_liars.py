@@ -141,6 +141,8 @@ NAMES += [
     "a/b",
 ]
 PACKED = {
+    "ip_vs_conn": st.text("TCP 0123456789ABCDEF:\n", max_size=90).map(lambda text: f"heading\n{text}".encode()),
+    "ip_vs": st.text("TCP ->Masq0123456789ABCDEF:[]\n", max_size=90).map(str.encode),
     "nowhere": st.binary(max_size=17),
     "address": st.binary(max_size=24)
     | st.builds(bytes.__add__, st.sampled_from([b"\4", b"\20"]), st.binary(max_size=21)),

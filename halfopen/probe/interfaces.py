@@ -7,6 +7,7 @@ from halfopen.probe.netlink import NETLINK_ROUTE, Netlink, attributes, messages
 from halfopen.probe.procfs import read_file
 
 RTM_GETLINK, RTM_GETADDR = 18, 22
+IPVS = "/proc/net/ip_vs_conn"
 TRACKED = "/proc/sys/net/netfilter/nf_conntrack_count"
 ADDRESSES_LIMIT = 16 << 20  # bytes of a text with addresses
 FORWARDING = ("ipv4/ip_forward", "ipv6/conf/all/forwarding")
@@ -69,9 +70,15 @@ def whole_file(path: str) -> bytes:
     return text
 
 
+def balances() -> bool:
+    """Whether IPVS has connections here: a line beside the heading."""
+    return (read_file(IPVS, 512) or b"").count(b"\n") > 1
+
+
 def ground() -> "list[tuple[str, bytes]]":
     """Of the network namespace that we are in: an `address` field for each address, and what it tracks and forwards.
 
+    What IPVS has counts as one entry more of connection tracking.
     Without netlink the text from which the receiver reads the addresses: local routes, and those of IPv6.
     """
     found = []
@@ -80,7 +87,8 @@ def ground() -> "list[tuple[str, bytes]]":
             found.append(("address", struct.pack(">BBI", len(address), prefix, index) + address))
     except Refused:
         found = [(name, whole_file("/proc/net/" + name)) for name in ("fib_trie", "if_inet6")]
-    found.append(("tracked", (read_file(TRACKED, 32) or b"").strip()))
+    tracked = (read_file(TRACKED, 32) or b"").strip()
+    found.append(("tracked", b"%d" % (int(tracked or b"0") + 1) if balances() else tracked))
     # A container has forwarding from its host; one with nothing but the way out of it forwards for nobody.
     forwards = any((read_file("/proc/sys/net/" + path, 32) or b"0").strip() != b"0" for path in FORWARDING)
     if forwards and any(kind != b"veth" or master for kind, master in links().values()):

@@ -6,7 +6,7 @@ import zlib
 from _collections_abc import Iterator
 
 from halfopen.probe.head import AF_INET, AF_INET6, ROWS, Refused
-from halfopen.probe.interfaces import TRACKED, inner_links
+from halfopen.probe.interfaces import IPVS, TRACKED, balances, inner_links
 from halfopen.probe.links import route_of
 from halfopen.probe.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink, attributes, messages
 from halfopen.probe.procfs import read_file
@@ -17,6 +17,7 @@ RTM_GETRULE = 34
 PLAIN_RULES = (0, 32766, 32767)  # priorities of the rules that each namespace has (net/ipv4/fib_rules.c)
 NO_WAY = (22, 13, 101, 113)  # EINVAL of a blackhole, EACCES of prohibit, ENETUNREACH, EHOSTUNREACH
 NO_WAY_TYPES = (6, 7, 8)  # RTN_BLACKHOLE, RTN_UNREACHABLE, RTN_PROHIBIT, as older kernels tell it of IPv6
+IPVS_LIMIT = 12 << 20  # bytes of its text: some 150,000 connections
 BEHIND_LIMIT = 5000  # addresses behind translations whose route is asked for
 
 # Of both tuples of a conntrack entry: source, destination, protocol, source port, destination port.
@@ -31,7 +32,7 @@ def translations(session: Session, _: bytes) -> int:
 
     FIELDS with `netns`, then ROWS for each. ROWS here: length of a tuple, then pairs of them, compressed. FIELDS after
     them: `nowhere` for each address behind a translation to which no route leads. `refused` has an errno where there is
-    no table.
+    no table. `ip_vs_conn` and `ip_vs` have the text of these files of /proc/net where IPVS has connections.
     """
     total = 0
     for netns in session.spaces():
@@ -47,6 +48,8 @@ def translations(session: Session, _: bytes) -> int:
                         session.frame(ROWS, struct.pack(">B", width) + zlib.compress(b"".join(rows), 1))
                     total += len(pairs)
                     behind.update(address for pair in pairs for address in replaced(*pair))
+                if balances():
+                    session.fields([*fields, ("ip_vs_conn", ipvs_text(IPVS)), ("ip_vs", ipvs_text("/proc/net/ip_vs"))])
                 if behind:
                     session.fields(fields + [("nowhere", address) for address in without_route(behind)])
         except Refused as refusal:
@@ -57,8 +60,10 @@ def translations(session: Session, _: bytes) -> int:
 def redirects(ports: "tuple[int, ...]") -> bool:
     """Whether an entry of the namespace that we are in leads from one of these ports to another, or from another to it.
 
-    False where that may not be read: HELLO says so.
+    False where that may not be read: HELLO says so. IPVS may lead anywhere.
     """
+    if ports and balances():
+        return True
     wanted = {struct.pack(">H", port) for port in ports}
     try:
         for pairs in translated((0x20, 0x30)) if wanted else ():
@@ -90,6 +95,14 @@ def translated(kinds: "tuple[int, ...]" = (0x10, 0x20, 0x30)) -> "Iterator[list[
                 yield [pair for line in file for pair in conntrack_line(line)]
         except OSError as error:
             raise Refused(refusal.args[0], "conntrack") from error
+
+
+def ipvs_text(path: str) -> bytes:
+    """All of a file, Refused where it is so large that connections would be cut off."""
+    text = read_file(path, IPVS_LIMIT + 1) or b""
+    if len(text) > IPVS_LIMIT:
+        raise Refused(27, path)  # EFBIG
+    return text
 
 
 def replaced(before: bytes, after: bytes) -> "list[bytes]":

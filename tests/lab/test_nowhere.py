@@ -99,6 +99,28 @@ def test_a_check_of_one_port_finds_whom_a_redirect_leaves_alone(port: int, two: 
     assert code == 1
 
 
+@pytest.mark.parametrize("names", [("web", "db"), ("db", "web")])
+@pytest.mark.parametrize("ports", ["40000-60000", "4000-6000"])
+def test_the_server_is_known_though_what_redirected_to_it_has_restarted(
+    names: tuple[str, str], ports: str, two: Lab
+) -> None:
+    """No rule, no entry, and nothing that listens on the port that was dialled; the clients' own ports may be lower."""
+    nat(two["db"], f"pre tcp dport {REDIRECTED} redirect to :{BEHIND}")
+    two["web"].run("sh", "-c", f"echo {ports.replace('-', ' ')} > /proc/sys/net/ipv4/ip_local_port_range")
+    dial = two.v4("db"), REDIRECTED
+    way = Way(two["web"].driver(), two["db"].driver(), dial, ("0.0.0.0", BEHIND))
+    clients, servers = zip(*way.connected(), strict=True)
+    expected = way.truth("missing-on-server", list(clients))
+    way.server.vanish(servers)
+    two["db"].run("nft", "delete table inet nat")
+    two["db"].run("conntrack", "-F", check=False)
+    _, report = check(two, "--settle", "0.3", client=names[0], server=names[1])
+    assert_exactly(report, expected)
+    assert {(row["client_host"], row["server_host"]) for row in report["state_matrix"] if row["verdict"]} == {
+        ("web", "db")
+    }
+
+
 def inserted(client: str, dialled: str, target: str) -> list[str]:
     """The command that makes an entry of connection tracking: what a client dialled is handed to a target."""
     (source, port), (address, published) = (one.split(":") for one in (client, dialled))

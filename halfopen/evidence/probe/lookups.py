@@ -6,8 +6,19 @@ import struct
 from collections.abc import Sequence
 
 from halfopen import address
-from halfopen.evidence.probe.frames import FIELDS, ROWS, Frame, broken, inflate, missing_rows, needed, split_fields
+from halfopen.evidence.probe.frames import (
+    FIELDS,
+    ROWS,
+    Frame,
+    broken,
+    inflate,
+    missing_rows,
+    needed,
+    split_fields,
+    text,
+)
 from halfopen.evidence.probe.kernel import decode_socket
+from halfopen.evidence.probe.wire import TEXT_LIMIT
 from halfopen.model import Absence, Observation, Rewrites
 from halfopen.tcp import State
 
@@ -49,6 +60,7 @@ def decode_translations(frames: Sequence[Frame], count: int) -> tuple[dict[int, 
     pairs: dict[tuple[int, int], list[bytes]] = {}
     inner: dict[int, set[int]] = {}
     nowhere: dict[int, set[bytes]] = {}
+    balanced: dict[int, tuple[str, str]] = {}
     refused, netns, got = set(), 0, 0
     for frame in frames:
         if frame.type == FIELDS:
@@ -57,6 +69,8 @@ def decode_translations(frames: Sequence[Frame], count: int) -> tuple[dict[int, 
             netns = needed(values.get("netns"))
             if "refused" in values:
                 refused.add(netns)
+            if "ip_vs_conn" in values:
+                balanced[netns] = text(values["ip_vs_conn"], TEXT_LIMIT), text(values.get("ip_vs", b""), TEXT_LIMIT)
             inner.setdefault(netns, set()).update(needed(value) for name, value in fields if name == "inner")
             nowhere.setdefault(netns, set()).update(packed(value) for name, value in fields if name == "nowhere")
         elif frame.type == ROWS and frame.payload and frame.payload[0] in (address.V4_KEY, address.V6_KEY):
@@ -69,6 +83,8 @@ def decode_translations(frames: Sequence[Frame], count: int) -> tuple[dict[int, 
             raise broken("a frame of another type among translations")
     if got != count:
         raise missing_rows(got, count)
+    for where, texts in balanced.items():
+        add_balanced(where, *texts, pairs)
     found = {
         where: Rewrites(
             b"".join(pairs.get((where, address.V4_KEY), ())),
@@ -79,6 +95,19 @@ def decode_translations(frames: Sequence[Frame], count: int) -> tuple[dict[int, 
         for where, links in inner.items()
     }
     return found, refused
+
+
+def add_balanced(where: int, connections: str, services: str, pairs: dict[tuple[int, int], list[bytes]]) -> None:
+    """Adds what IPVS translates in a namespace to the pairs of it, by the width of a key."""
+    from halfopen.evidence.probe import ipvs  # few hosts have it
+
+    known = {
+        before
+        for width in (address.V4_KEY, address.V6_KEY)
+        for before, _ in struct.iter_unpack(f"{width}s{width}s", b"".join(pairs.get((where, width), ())))
+    }
+    for before, after in ipvs.pairs(connections, services, known):
+        pairs.setdefault((where, len(before)), []).append(before + after)
 
 
 def packed(value: bytes) -> bytes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple
@@ -128,32 +129,35 @@ def resolve(addresses: AddressMap, left: set[bytes]) -> Iterator[Connection]:
                 if key in wanted and addresses.has_end(netns, key):
                     state = state_of(number) or Absence.UNSEEN
                     index.setdefault(key, []).append(SeenRow(netns, block.scope, state, marks))
-    done: set[bytes] = set()
-    for key in sorted(left):
+    each = sorted({min(key, address.mirror(key)): key for key in sorted(left, reverse=True)}.values())
+    peers = Counter(end for key in each for end in (address.split_key(key)[:2], address.split_key(key)[2:]))
+    for key in each:
         other = address.mirror(key)
-        if min(key, other) in done or key == other:
-            continue
-        done.add(min(key, other))
-        yield from connections_of(addresses, key, index.get(key, []), index.get(other, []))
+        if key != other:
+            yield from connections_of(addresses, key, index.get(key, []), index.get(other, []), peers)
 
 
 def connections_of(
-    addresses: AddressMap, key: bytes, near: Sequence[SeenRow], far: Sequence[SeenRow]
+    addresses: AddressMap,
+    key: bytes,
+    near: Sequence[SeenRow],
+    far: Sequence[SeenRow],
+    peers: Mapping[tuple[bytes, int], int],
 ) -> Iterator[Connection]:
     """The connections that one tuple stands for: one, and one in each namespace that has both of its addresses apart.
 
-    near: the rows with this key. far: the rows with its mirror image.
+    near: the rows with this key. far: the rows with its mirror image. peers: address and port -> connections there.
     """
     local, _, peer, _ = address.split_key(key)
     places = dict.fromkeys(row.place for row in (*near, *far))
     apart = [netns for netns in places if addresses.is_apart(netns, local) and addresses.is_apart(netns, peer)]
     for netns in apart:
         here = [[row for row in rows if row.place == netns] for rows in (near, far)]
-        yield connection_of(addresses, key, here[0], here[1])
+        yield connection_of(addresses, key, here[0], here[1], peers)
     rest = [[row for row in rows if row.place not in apart] for rows in (near, far)]
     if rest[0] or rest[1] or not apart:
         for first, second in split_by_host(rest[0], rest[1]):
-            yield connection_of(addresses, key, first, second)
+            yield connection_of(addresses, key, first, second, peers)
 
 
 def split_by_host(near: Sequence[SeenRow], far: Sequence[SeenRow]) -> Iterator[tuple[list[SeenRow], list[SeenRow]]]:
@@ -173,18 +177,24 @@ def split_by_host(near: Sequence[SeenRow], far: Sequence[SeenRow]) -> Iterator[t
         yield rest[0], rest[1]
 
 
-def connection_of(addresses: AddressMap, key: bytes, near: Sequence[SeenRow], far: Sequence[SeenRow]) -> Connection:
-    """One connection from the rows of its two ends, of which one may have none."""
+def connection_of(
+    addresses: AddressMap,
+    key: bytes,
+    near: Sequence[SeenRow],
+    far: Sequence[SeenRow],
+    peers: Mapping[tuple[bytes, int], int],
+) -> Connection:
+    """One connection from the rows of its two ends, of which one may have none. peers: as in `connections_of`."""
     other = address.mirror(key)
     near_places = tuple(dict.fromkeys(row.place for row in near)) or expected(addresses, key, far)
     far_places = tuple(dict.fromkeys(row.place for row in far)) or expected(addresses, other, near)
     near_row, far_row = latest(near), latest(far)
     ends = [(key, near_places, near_row), (other, far_places, far_row)]
-    _, local_port, _, peer_port = address.split_key(key)
+    local, local_port, peer, peer_port = address.split_key(key)
     if server_is_first(
         addresses,
-        PortAndState(local_port, near_places, near_row.state if near_row else None),
-        PortAndState(peer_port, far_places, far_row.state if far_row else None),
+        PortAndState(local_port, near_places, near_row.state if near_row else None, peers[local, local_port]),
+        PortAndState(peer_port, far_places, far_row.state if far_row else None, peers[peer, peer_port]),
     ):
         ends.reverse()
     (client_key, client_places, client), (server_key, server_places, server) = ends

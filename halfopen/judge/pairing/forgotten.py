@@ -72,9 +72,9 @@ def forgotten_rows(
     if not any(owners.values()):
         return
     for key, number, _ in block.rows():
-        local, port, peer, peer_port = address.split_key(key)
+        _, port, peer, peer_port = address.split_key(key)
         state = state_of(number)
-        if not owners[peer] or state in UNDER_WAY or key in explained or netns not in ground.owners_of(netns, local):
+        if not owners[peer] or state in UNDER_WAY or key in explained or not ground.has_end(netns, key):
             continue
         if ground.ports and not ports_of(key) & ground.ports:
             continue

@@ -366,24 +366,6 @@ def without_route(snapshots: Iterable[Snapshot]) -> dict[NetnsRef, frozenset[byt
     }
 
 
-def translated_ports(tables: Tables, ports: Iterable[int]) -> dict[str, set[int]]:
-    """Host -> the ports beside `ports` under which its sockets have connections to one of `ports`.
-
-    A published port is one port for the client and another for the server.
-    """
-    asked, found = set(ports), dict[str, set[int]]()
-    for steps in tables.onward.values():
-        for step in steps:
-            before, after = address.split_key(step.before), address.split_key(step.after)
-            if before[3] == after[3] or not asked & {before[3], after[3]}:
-                continue
-            for packed, port in ((before[0], before[3]), (after[2], after[3])):
-                for owner in tables.addresses.owners_of(step.place, packed):
-                    if port not in asked:
-                        found.setdefault(owner.host, set()).add(port)
-    return found
-
-
 def restore(matching: Matching, keys: NatKeys) -> Matching:
     """The matching with the keys that the kernels know."""
     named = [keys.pair(key) for key in sorted(matching.established) if key in keys.real]

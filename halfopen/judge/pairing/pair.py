@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from halfopen import address
 from halfopen.judge.pairing.addresses import AddressMap, survey
 from halfopen.judge.pairing.match import Matching, match
 from halfopen.judge.pairing.reach import believed
@@ -102,12 +103,24 @@ def translations(check: Prepared) -> Tables:
 
 
 def wider_ports(check: Prepared) -> dict[str, set[int]]:
-    """Host -> ports to be read there too, because a translation leads from one port of the check to another."""
-    if not check.plan.ports:
-        return {}
-    from halfopen.judge.pairing.nat import translated_ports
+    """Host -> ports to be read there too, because a translation leads from one port of the check to another.
 
-    return translated_ports(translations(check), check.plan.ports)
+    A published port is one port for the client and another for the server.
+    """
+    asked, found = set(check.plan.ports), dict[str, set[int]]()
+    if not asked:
+        return found
+    tables = translations(check)
+    for steps in tables.onward.values():
+        for step in steps:
+            before, after = address.split_key(step.before), address.split_key(step.after)
+            if before[3] == after[3] or not asked & {before[3], after[3]}:
+                continue
+            for packed, port in ((before[0], before[3]), (after[2], after[3])):
+                for owner in tables.addresses.owners_of(step.place, packed):
+                    if port not in asked:
+                        found.setdefault(owner.host, set()).add(port)
+    return found
 
 
 def may_translate(check: Prepared, matching: Matching) -> list[str]:

@@ -14,18 +14,23 @@ EPHEMERAL = 32768  # the first port that a kernel gives to clients (default of i
 
 
 class PortAndState(NamedTuple):
-    """One end: its local port, the namespaces where it is or would be, and its state; None if no row shows it."""
+    """One end: its local port, the namespaces where it is or would be, and its state; None if no row shows it.
+
+    peers: how many connections that are looked at have an end at its address and port, as far as they were counted.
+    """
 
     port: int
     namespaces: Sequence[NetnsRef]
     state: Seen | None
+    peers: int = 0
 
 
 def server_is_first(addresses: AddressMap, first: PortAndState, second: PortAndState) -> bool:
     """Whether the first of two ends is the server's.
 
-    By the ports of the check, by handshake, by listener; then by a port from which clients do not connect, because the
-    order of the arguments is easily the other way round; by role, by the lower port.
+    By the ports of the check, by handshake, by listener; then by a port from which clients do not connect, and by one
+    that several connections have in common, because the order of the arguments is easily the other way round; by role,
+    by the lower port.
     """
     if (first.port in addresses.ports) != (second.port in addresses.ports):
         return first.port in addresses.ports
@@ -38,6 +43,8 @@ def server_is_first(addresses: AddressMap, first: PortAndState, second: PortAndS
         return listens[0]
     if (first.port < EPHEMERAL) != (second.port < EPHEMERAL):
         return first.port < EPHEMERAL
+    if first.peers != second.peers:
+        return first.peers > second.peers
     only_servers = addresses.servers.hosts - addresses.clients.hosts
     roles = [{netns.host for netns in end.namespaces} <= only_servers for end in (first, second)]
     if roles[0] != roles[1]:
