@@ -194,7 +194,8 @@ class Rewrites:
 class Namespace:
     """One network namespace of a host at one moment: its addresses and its sockets.
 
-    `covered_ports` are the ports the dump was limited to (either side), empty for all.
+    `covered_ports` are the ports the dump was limited to (either side), empty for all; `other_listeners` those beside
+    them on which something listens, as far as it is known.
     `whole` is False where rows may be missing: then an absent row proves nothing.
     `tracked`: entries of its connection tracking, 0 where it has none, None where it is not known.
     `forwards`: whether it routes packets for others. `rewrites`: what translates here, None where it was not read.
@@ -212,6 +213,7 @@ class Namespace:
     rewrites: Rewrites | None = None
     local_routes: tuple[LocalRoute, ...] = ()
     reach: Reach | None = None
+    other_listeners: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -267,6 +267,9 @@ class DumpDecoder:
         else:
             listeners = tuple(one for one in space.listeners if not self.ports or one.port in self.ports)
             found = Namespace(netns, addresses, Table(tuple(space.blocks)), listeners, self.ports)
+            found = replace(
+                found, other_listeners=frozenset(one.port for one in space.listeners if one not in listeners)
+            )
         return replace(
             found,
             tracked=tracked,

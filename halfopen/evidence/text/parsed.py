@@ -104,7 +104,8 @@ class ParsedText:
             if not ports or not ports.isdisjoint(address.split_key(key)[1::2])
         )
         listeners = tuple(one for one in self.listeners if not ports or one.port in ports)
-        return Namespace(netns, tuple(own), Table.of(rows), listeners, ports, self.whole)
+        others = frozenset(one.port for one in self.listeners if ports and one.port not in ports)
+        return Namespace(netns, tuple(own), Table.of(rows), listeners, ports, self.whole, other_listeners=others)
 
 
 @dataclass(frozen=True, slots=True)

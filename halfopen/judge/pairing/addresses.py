@@ -136,6 +136,7 @@ def survey(
         for netns, namespace in by_host[snapshot.host]:
             own[netns] = frozenset(row.address for row in namespace.addresses if not address.is_loopback(row.address))
             listening |= {(netns, listener.port) for listener in namespace.listeners}
+            listening |= {(netns, port) for port in namespace.other_listeners}
         for netns, _ in by_host[snapshot.host][:1]:
             own[netns] |= set(extra.get(snapshot.host, ()))
             for packed in own[netns]:
