@@ -5,7 +5,7 @@ Addresses are packed: 4 bytes, or 16 for IPv6.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from halfopen import address
@@ -141,6 +141,10 @@ def survey(
             own[netns] |= set(extra.get(snapshot.host, ()))
             for packed in own[netns]:
                 owners.setdefault(packed, []).append(netns)
+    for netns, packed in in_local_routes(by_host.values()):
+        if packed not in own[netns]:
+            own[netns] |= {packed}
+            owners.setdefault(packed, []).append(netns)
     roots = frozenset(owners)
     for spaces in by_host.values():
         ways = ways_to([namespace for _, namespace in spaces])
@@ -170,6 +174,20 @@ def survey(
         left=left,
         left_ends=left_ends,
     )
+
+
+def in_local_routes(
+    hosts: Collection[Sequence[tuple[NetnsRef, Namespace]]],
+) -> Iterator[tuple[NetnsRef, bytes]]:
+    """Hosts' own namespaces, and the addresses of sockets of any host that are in their local routes."""
+    routes = [(rows[0][0], route) for rows in hosts for route in (rows[0][1].local_routes if rows else ())]
+    if not routes:
+        return
+    blocks = [block for rows in hosts for _, namespace in rows for block in namespace.table.blocks]
+    for packed in set[bytes]().union(*(some for block in blocks for some in (block.locals(), block.peers()))):
+        for netns, route in routes:
+            if shares_link(route.address, route.prefix, packed):
+                yield netns, packed
 
 
 def left_addresses(
