@@ -88,7 +88,11 @@ class Block:
         """The rows with one of these local ports."""
         wanted = {struct.unpack("=H", struct.pack(">H", one))[0] for one in ports}
         column = memoryview(self.local_ports).cast("H")
-        return [] if wanted.isdisjoint(column) else [row for row, port in enumerate(column) if port in wanted]
+        return (
+            []
+            if not wanted or wanted.isdisjoint(column)
+            else [row for row, port in enumerate(column) if port in wanted]
+        )
 
     def key(self, row: int) -> bytes:
         """The key of one row."""

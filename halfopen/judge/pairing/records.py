@@ -21,7 +21,8 @@ from halfopen.tcp import State, number_of
 
 @dataclass
 class Ends:
-    """The records of one role, all and by host. `repeated`: keys that two namespaces have.
+    """The records of one role, all and by host. `repeated`: keys that two namespaces have, or of whose ends two hosts
+    say that they have the address.
 
     `apart`: namespace -> those of connections that stay within it, and whose tuple another one may have as well.
     """
@@ -31,8 +32,9 @@ class Ends:
     by_host: dict[str, set[bytes]] = field(default_factory=dict)
     apart: dict[NetnsRef, set[bytes]] = field(default_factory=dict)
 
-    def add(self, host: str, found: set[bytes]) -> None:
-        """Adds the records of one block of a host."""
+    def add(self, host: str, found: set[bytes], contested: set[bytes]) -> None:
+        """Adds the records of one block of a host. contested: those whose peer's address several hosts claim."""
+        self.repeated |= {record[:-2] for record in contested}
         if self.records and not self.records.isdisjoint(found):
             self.repeated |= {record[:-2] for record in self.records & found}
         self.records |= found
@@ -100,6 +102,15 @@ def records_of(
         within = found if (near, far) == (own, inside) else {one for one in found if one[: 2 * width] in both}
         apart[netns] = apart.get(netns, set()) | within
     return found
+
+
+def contested(addresses: AddressMap, netns: NetnsRef, block: Block, records: set[bytes], mirrored: bool) -> set[bytes]:
+    """Those of the records of a block whose peer's address several hosts claim."""
+    peers = {peer for peer in addresses.contested if addresses.claimants(netns, peer)}
+    if not peers:
+        return set()
+    first, width = 0 if mirrored else block.width, block.width
+    return {record for record in records if record[first : first + width] in peers}
 
 
 def unsure_ports(addresses: AddressMap, netns: NetnsRef) -> frozenset[int]:
