@@ -14,9 +14,8 @@ from typing import Any
 
 from halfopen import cli
 from halfopen.glossary import CONFIDENCES, MEANINGS, REASONS
+from halfopen.glossary.causes import ABOUT, OUTLOOKS
 from halfopen.judge.assembly.headline import meaning
-from halfopen.judge.diagnosis.outlook import OUTLOOKS
-from halfopen.judge.diagnosis.rules import ABOUT
 from halfopen.judge.verdict.table import ABSENT, NO_END, SEVERITY, THE_TABLE, Accord, Answer, Seen
 from halfopen.onehost.evidence_kinds import KINDS
 from halfopen.report import schema
@@ -31,10 +30,10 @@ ENDS: tuple[Seen, ...] = (*(state for state in State if state not in NO_END), AB
 def verdicts(_: str) -> str:
     """The whole of verdicts.md."""
     parts = [HEAD, "| verdict | severity | in one clause |\n| --- | --- | --- |"]
-    ranked = sorted(Verdict, key=lambda one: list(Severity).index(SEVERITY[one]))
-    for one in ranked:
-        parts[-1] += f"\n| [{one}](#{one}) | {SEVERITY[one]} | {meaning(one, None, None)} |"
-    parts += [section(one) for one in ranked]
+    ranked = sorted(Verdict, key=lambda verdict: list(Severity).index(SEVERITY[verdict]))
+    for verdict in ranked:
+        parts[-1] += f"\n| [{verdict}](#{verdict}) | {SEVERITY[verdict]} | {meaning(verdict, None, None)} |"
+    parts += [section(verdict) for verdict in ranked]
     parts += [MATRIX_HEAD, matrix(), CONFIDENCE_HEAD]
     parts += ["\n".join(f"- `{word}`: {text}" for word, text in CONFIDENCES.items())]
     parts += [REASONS_HEAD, "\n".join(f"- `{word}`: {text}" for word, text in REASONS.items())]
@@ -43,21 +42,21 @@ def verdicts(_: str) -> str:
 
 def section(verdict: Verdict) -> str:
     """One verdict: severity, states, meaning, how it comes about, what to look at."""
-    one = MEANINGS[verdict]
+    about = MEANINGS[verdict]
     parts = [f"## {verdict}", f"Severity: {SEVERITY[verdict]}."]
-    parts += [one.beside] if one.beside else []
+    parts += [about.beside] if about.beside else []
     parts += [states(verdict)] if verdict in THE_TABLE.values() else []
-    parts += [one.says, "How it comes about:", bullets(one.arises), "What to look at next:", bullets(one.next)]
+    parts += [about.says, "How it comes about:", bullets(about.arises), "What to look at next:", bullets(about.next)]
     return "\n\n".join(parts)
 
 
 def causes(_: str) -> str:
     """The whole of causes.md."""
     parts = [CAUSES_HEAD, "| cause | in one sentence |\n| --- | --- |"]
-    parts[-1] += "".join(f"\n| [{one}](#{one}) | {ABOUT[one].meaning} |" for one in CauseCode)
-    for one in CauseCode:
-        about = ABOUT[one]
-        parts += [f"## {one}", about.meaning, about.story, f"Told by: {lowered(about.evidence)}"]
+    parts[-1] += "".join(f"\n| [{code}](#{code}) | {ABOUT[code].meaning} |" for code in CauseCode)
+    for code in CauseCode:
+        about = ABOUT[code]
+        parts += [f"## {code}", about.meaning, about.story, f"Shown by: {lowered(about.evidence)}"]
         parts += [f"What to do: {lowered(about.remedy)}"]
     parts += [OUTLOOK_HEAD, "\n".join(f"- `{word}`: {text}" for word, text in OUTLOOKS.items())]
     return "\n\n".join(wrapped(part) for part in parts) + "\n"
@@ -89,7 +88,7 @@ def ordered(pairs: Iterable[tuple[Seen, Seen]]) -> list[tuple[Seen, Seen]]:
 
 def matrix() -> str:
     """THE TABLE as a table: the client's end downwards, the server's across."""
-    lines = ["| client \\ server | " + " | ".join(name(one) for one in ENDS) + " |"]
+    lines = ["| client \\ server | " + " | ".join(name(end) for end in ENDS) + " |"]
     lines.append("|" + " --- |" * (len(ENDS) + 1))
     for client in ENDS:
         cells = [cell(THE_TABLE[client, server]) for server in ENDS]
@@ -111,7 +110,7 @@ def name(seen: Seen) -> str:
 
 def bullets(sentences: Iterable[str]) -> str:
     """A list."""
-    return "\n".join(f"- {one}" for one in sentences)
+    return "\n".join(f"- {sentence}" for sentence in sentences)
 
 
 def wrapped(text: str) -> str:
@@ -138,21 +137,21 @@ def escaped(text: str) -> str:
 
 def options() -> str:
     """Every command with its arguments and options, as argparse knows them."""
-    shared = {key(one) for one in actions("check")} & {key(one) for one in actions("analyse")}
-    parts = ["### Common options", rows(one for one in actions("check") if key(one) in shared)]
+    shared = {key(action) for action in actions("check")} & {key(action) for action in actions("analyse")}
+    parts = ["### Common options", rows(action for action in actions("check") if key(action) in shared)]
     for command, purpose in cli.COMMANDS.items():
         own = actions(command)
-        common = shared <= {key(one) for one in own}
+        common = shared <= {key(action) for action in own}
         parts += [f"### `{usage(command, common, shared)}`", f"{purpose[0].upper()}{purpose[1:]}."]
         parts += ["Takes the common options."] if common else []
-        parts += [rows(one for one in own if not (common and key(one) in shared))]
+        parts += [rows(action for action in own if not (common and key(action) in shared))]
     return "\n\n".join(part for part in parts if part)
 
 
 def actions(command: str) -> list[argparse.Action]:
     """The arguments of a command, without --help."""
     parser = cli.build([command]).chosen()[list(cli.COMMANDS).index(command)]
-    return [one for one in parser._actions if one.dest != "help"]
+    return [action for action in parser._actions if action.dest != "help"]
 
 
 def key(action: argparse.Action) -> tuple[str, ...]:
@@ -164,21 +163,21 @@ def usage(command: str, common: bool, shared: set[tuple[str, ...]]) -> str:
     """The command with its own arguments."""
     words = [f"halfopen {command}"]
     words += ["[options]"] if common else []
-    for one in actions(command):
-        if not one.option_strings:
-            what = "|".join(one.choices) if one.choices else str(one.metavar)
-            words.append({"*": f"[{what}...]", "+": f"{what}..."}.get(str(one.nargs), what))
+    for action in actions(command):
+        if not action.option_strings:
+            what = "|".join(action.choices) if action.choices else str(action.metavar)
+            words.append({"*": f"[{what}...]", "+": f"{what}..."}.get(str(action.nargs), what))
     return " ".join(words)
 
 
 def rows(found: Iterable[argparse.Action]) -> str:
     """A table of options."""
     lines = []
-    for one in found:
-        words = "\\|".join(one.choices) if one.choices else str(one.metavar or one.dest)
-        value = "" if one.nargs == 0 else f" {words}"
-        shown = ", ".join(f"`{option}{value}`" for option in one.option_strings) or f"`{words}`"
-        lines.append(f"| {shown} | {one.help or ''} |")
+    for action in found:
+        words = "\\|".join(action.choices) if action.choices else str(action.metavar or action.dest)
+        value = "" if action.nargs == 0 else f" {words}"
+        shown = ", ".join(f"`{option}{value}`" for option in action.option_strings) or f"`{words}`"
+        lines.append(f"| {shown} | {action.help or ''} |")
     return "\n".join(["| option | meaning |", "| --- | --- |", *lines]) if lines else ""
 
 
@@ -253,7 +252,7 @@ A verdict is about one connection, seen from both ends. "none" means that the ho
 and has it not. A socket that could not be looked for gives no verdict: the check is then incomplete. How a verdict is \
 reached is told in [How it knows](how-it-knows.md).
 
-A run fails (exit 1) for findings at or above `--fail-on`, which is `critical` unless told otherwise."""
+A run fails (exit 1) for findings at or above `--fail-on`, which is `critical` unless it is set to another severity."""
 
 MATRIX_HEAD = """\
 ## All pairs of states
@@ -273,7 +272,7 @@ They stand in the JSON report under `unjudged`, `--all` prints them, and they ma
 CAUSES_HEAD = """\
 # Causes
 
-<!-- Made by docs/make_docs.py from the rules (halfopen/judge/diagnosis/rules). Do not edit it here. -->
+<!-- Made by docs/make_docs.py from the words of the causes (halfopen/glossary/causes.py). Do not edit it here. -->
 
 A cause says why a connection is as the [verdict](verdicts.md) says. Each has one rule, and a rule that lacks its \
 evidence stays silent: counters that could not be read, or a kernel that does not tell, make no cause. Where more than \

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 
 from halfopen.errors import HalfopenError, UsageError
-from halfopen.inventory import adjusted, known_word, number, read, seconds
+from halfopen.inventory import adjusted, read
 from halfopen.plan import FAIL_ON, HOST_KEY_RULES, SSH_TRANSPORTS, CheckPlan, Inventory
 from halfopen.schema.report import SCHEMA, Report, Severity
+from halfopen.values import known_word, number, seconds
 
 if TYPE_CHECKING:
     from halfopen.evidence.saved import Saved
@@ -168,17 +169,17 @@ def report_of_files(
     policy = policy_of(fail_on)
     client_files, server_files = exhibits(files, clients, servers, read_bytes)
     given = [*client_files, *server_files]
-    saved = {one.saved.host: one.saved for one in given if one.saved is not None}
-    origin = None if clients or servers else run_of([one.saved for one in given])
+    saved = {exhibit.saved.host: exhibit.saved for exhibit in given if exhibit.saved is not None}
+    origin = None if clients or servers else run_of([exhibit.saved for exhibit in given])
     if origin is not None:
         plans = [adjusted(plan, **adjustments) for plan in origin.checks]
         checks = [judge_saved(of_check(plan, saved), plan, policy, origin.elapsed_s) for plan in plans]
         return report_of(checks, moment(origin.started_at), moment(origin.finished_at))
     plan = adjusted(plan_of(client_files, server_files), **adjustments)
-    if len(saved) == len({id(one) for one in given}):
+    if len(saved) == len({id(exhibit) for exhibit in given}):
         gateways = [snapshot_file(name, read_bytes) for name in nat]
-        plan = replace(plan, nat=tuple(one.host for one in gateways))
-        found = judge_saved({**saved, **{one.host: one for one in gateways}}, plan, policy)
+        plan = replace(plan, nat=tuple(gateway.host for gateway in gateways))
+        found = judge_saved({**saved, **{gateway.host: gateway for gateway in gateways}}, plan, policy)
     else:
         addresses = {name: host.addresses for name, host in inventory().hosts.items()}
         found = judge_texts(given, plan, policy, addresses)
@@ -188,9 +189,9 @@ def report_of_files(
 
 def plan_of(clients: Sequence[Exhibit], servers: Sequence[Exhibit]) -> CheckPlan:
     """The pair, or fleet, of the files; its ports are those that the dumps were limited to."""
-    spaces = [space for one in (*clients, *servers) for space in one.snapshot.namespaces]
+    spaces = [space for exhibit in (*clients, *servers) for space in exhibit.snapshot.namespaces]
     ports = set.intersection(*(set(space.covered_ports) for space in spaces)) if spaces else set()
-    names = [tuple(dict.fromkeys(one.host for one in side)) for side in (clients, servers)]
+    names = [tuple(dict.fromkeys(exhibit.host for exhibit in side)) for side in (clients, servers)]
     return CheckPlan(f"{names[0][0]} -> {names[1][0]}", names[0], names[1], tuple(sorted(ports)), rounds=100)
 
 

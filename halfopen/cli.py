@@ -1,10 +1,11 @@
-"""The argparse tree and the table of commands. No policy: a command decides nothing either, it wires the wings."""
+"""The argparse tree and the table of commands. No policy here: see the modules that the commands call."""
 
 from __future__ import annotations
 
 import argparse
 import difflib
 import importlib
+import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -24,15 +25,16 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message, self.hint(message))
 
     def hint(self, message: str) -> str:
-        """The nearest option or command to what was typed."""
-        words = message.translate(str.maketrans("',:", "   ")).split()
+        """The nearest option, or value of one, to a word that argparse does not know; else how to get help."""
         actions = [*self._actions, *(action for sub in self.chosen() for action in sub._actions)]
-        known = [option for action in actions for option in action.option_strings] + list(COMMANDS)
-        for word in words:
+        options = [option for action in actions for option in action.option_strings]
+        found = UNKNOWN.match(message)
+        choices = re.findall(r"[\w-]+", found["choices"] or "") if found else []
+        for word in (found["value"] or found["words"]).split() if found else ():
             bare = word.partition("=")[0]
-            longer = [option for option in known if bare[2:] and bare.startswith("--") and option.startswith(bare)]
-            near = longer or difflib.get_close_matches(bare, known, 1, 0.7)
-            if near and bare not in known:
+            longer = [option for option in options if bare[2:] and bare.startswith("--") and option.startswith(bare)]
+            near = longer or difflib.get_close_matches(bare, choices or options, 1, 0.7)
+            if near:
                 return f"did you mean {near[0]}?"
         typed = [sub.prog for sub in self.chosen() if len(sub._actions) > 1]  # the others have nothing but --help
         return f"{typed[0] if typed else self.prog} --help"
@@ -40,7 +42,7 @@ class Parser(argparse.ArgumentParser):
     def chosen(self) -> list[argparse.ArgumentParser]:
         """The parsers of the commands; only the one that was typed has its options, which may be what was meant."""
         subs = [action.choices for action in self._actions if isinstance(action, argparse._SubParsersAction)]
-        return [one for found in subs for one in found.values()]
+        return [parser for found in subs for parser in found.values()]
 
 
 def build(commands: Sequence[str]) -> Parser:
@@ -71,6 +73,12 @@ def main(argv: Sequence[str], environment: Environment) -> int:
     code: int = module(args.command).run(args, environment)
     return code
 
+
+UNKNOWN = re.compile(
+    r"unrecognized arguments: (?P<words>.*)|"
+    r"argument .*: invalid choice: '(?P<value>[^']*)' \(choose from (?P<choices>.*)\)"
+)
+"""The messages of argparse that name a word which it does not know; in all others every word is right."""
 
 COMMANDS: dict[str, str] = {
     "check": "compare the two ends of every connection between hosts, and report what does not agree",

@@ -36,7 +36,7 @@ class Environment:
         return self.stdin.isatty() and self.stderr.isatty()
 
     def colour(self, wanted: bool) -> bool:
-        """Whether stdout takes colour: a terminal, not told otherwise (no-color.org)."""
+        """Whether stdout takes colour: a terminal, and neither an option nor NO_COLOR (no-color.org) says otherwise."""
         return wanted and self.stdout.isatty() and not self.variables.get("NO_COLOR")
 
     def say(self, text: str) -> None:
@@ -97,7 +97,7 @@ def writer(raw: io.FileIO, by_line: bool) -> TextIO:
 
 
 def working_directory() -> Path:
-    """Where relative names begin; where it was deleted, a name that says so and leads nowhere."""
+    """The working directory; if it was deleted, a path that says so and does not exist."""
     try:
         return Path.cwd()
     except FileNotFoundError:
@@ -116,7 +116,7 @@ class Progress:
         """A host has answered, or failed."""
         with self.lock:
             if name not in self.waiting:
-                return  # it had been given up
+                return  # it has been given up before
             del self.waiting[name]
             left = f"; waiting for {', '.join(self.waiting)}" if 0 < len(self.waiting) <= WAITED_FOR else ""
             self.say(f"{self.total - len(self.waiting)} of {self.total} hosts read{left}")

@@ -1,7 +1,7 @@
 """Files that a run writes: tried before it begins, then whole or not there at all, and for their owner alone.
 
-Only regular files are replaced, by a draft that lies beside what the name leads to. A device, a FIFO or an open
-descriptor (`/dev/fd/63`, so `>(command)` of a shell) is opened and written.
+Only regular files are replaced, by a draft that lies beside what the name leads to. A device, a FIFO, an open
+descriptor (`/dev/fd/63`, so `>(command)` of a shell) or a file with several names (hard links) is opened and written.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def opened(name: str, handle: int) -> Target:
 
 
 def descriptor_of(path: Path) -> int | None:
-    """The open descriptor that a name means, itself or by symlinks (/dev/stdout). It is used as it is: opening it again
+    """The open descriptor that a name leads to, also by symlinks (/dev/stdout). It is used as it is: opening it again
     would begin at the start of a file that the shell has opened, and fails for a socket.
     """
     for _ in range(LINKS):
@@ -142,12 +142,18 @@ def pour(handle: int, data: bytes, wait_s: float) -> None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Writes beside the target, exclusively, then renames. Mode 0600, or mode and owner of the file that was there."""
+    """Writes beside the target, exclusively, then renames. Mode 0600, or mode and owner of the file that was there.
+
+    A file with several names is written where it is: a new one in its place would be under this name only.
+    """
+    before = status_of(path)
+    if before is not None and before.st_nlink > 1:
+        write_in_place(path, data)
+        return
     draft, handle = new_draft(path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-            before = status_of(path)
             if before is not None:
                 with suppress(PermissionError):  # only root gives files away
                     os.fchown(handle, before.st_uid, before.st_gid)
@@ -156,6 +162,13 @@ def write_whole(path: Path, data: bytes) -> None:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+def write_in_place(path: Path, data: bytes) -> None:
+    """Overwrites a file that is there. OSError where that fails, and then part of it may be overwritten."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_NOFOLLOW), "wb") as file:
+        file.write(data)
+        file.truncate()
 
 
 def new_draft(folder: Path) -> tuple[Path, int]:

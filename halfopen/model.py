@@ -98,6 +98,11 @@ class ListenSocket:
     inode: int | None = None
     cookie: int | None = None
 
+    @property
+    def is_full(self) -> bool:
+        """Whether its accept queue takes no more (include/net/sock.h sk_acceptq_is_full); False if that is unknown."""
+        return self.queue is not None and self.backlog is not None and self.queue > self.backlog
+
 
 @dataclass(frozen=True, slots=True)
 class Process:
@@ -174,12 +179,14 @@ class Rewrites:
 
     A pair is the key of the first packet (see `address`: source as local, destination as peer) as it came in and as
     it went on. `narrow` holds pairs of 12-byte keys, `wide` of 36-byte ones. `inner`: interfaces behind which there
-    are namespaces of this host and nobody else.
+    are namespaces of this host and nobody else. `nowhere`: packed addresses behind a translation to which the namespace
+    has no route: whoever had such an address is gone.
     """
 
     narrow: bytes = b""
     wide: bytes = b""
     inner: tuple[int, ...] = ()
+    nowhere: tuple[bytes, ...] = ()
 
     def pairs(self) -> Iterator[tuple[bytes, bytes]]:
         """(key before, key after), one pair an entry."""
@@ -198,7 +205,9 @@ class Namespace:
     them on which something listens, as far as it is known.
     `whole` is False where rows may be missing: then an absent row proves nothing.
     `tracked`: entries of its connection tracking, 0 where it has none, None where it is not known.
-    `forwards`: whether it routes packets for others. `rewrites`: what translates here, None where it was not read.
+    `forwards`: whether it routes packets for others. `redirects`: whether connection tracking leads from one of the
+    `covered_ports` to another port, or from another to one of them. `rewrites`: what translates here, None where it was
+    not read.
     `local_routes`: networks of which it has every address. `reach`: what leads to it, None where it was not asked.
     """
 
@@ -210,6 +219,7 @@ class Namespace:
     whole: bool = True
     tracked: int | None = None
     forwards: bool = False
+    redirects: bool = False
     rewrites: Rewrites | None = None
     local_routes: tuple[LocalRoute, ...] = ()
     reach: Reach | None = None
@@ -258,6 +268,41 @@ class Lookup:
     place: NetnsRef
     key: bytes
     scope: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RouteQuery:
+    """A request for the route of packets from a local address to a peer's, in one namespace.
+
+    `scope`: index of the interface that their socket is bound to, 0 for none.
+    """
+
+    place: NetnsRef
+    local: bytes
+    peer: bytes
+    scope: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a namespace sends such packets. link: index of the interface that they leave by.
+
+    gateway: None if the peer is on that link. neighbour: the link-layer address that they are sent to, the gateway's or
+    the peer's; None where the kernel has no valid entry. is_local: they do not leave the namespace.
+    """
+
+    link: int
+    gateway: bytes | None = None
+    neighbour: bytes | None = None
+    is_local: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """What one namespace answered: its interfaces by index, and the route of each query; None where there is none."""
+
+    routes: Mapping[RouteQuery, Route | None]
+    links: Mapping[int, Link]
 
 
 class Absence(StrEnum):

@@ -123,7 +123,7 @@ def duration(text: str) -> float:
 OPTIONS: dict[str, dict[str, Any]] = {
     "--inventory": {
         "metavar": "FILE",
-        "help": "default: $HALFOPEN_INVENTORY, ./inventory.toml, then the config folder",
+        "help": "inventory of hosts and checks (default: $HALFOPEN_INVENTORY, ./inventory.toml, the config folder)",
     },
     "--port": {
         "metavar": "P",
@@ -138,13 +138,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "SECONDS",
         "type": duration,
         "default": 10.0,
-        "help": "for each host and hop (default 10)",
+        "help": "seconds to connect to each host and jump host (default 10)",
     },
     "--timeout": {
         "metavar": "SECONDS",
         "type": duration,
         "default": TIMEOUT,
-        "help": "for the whole run (default 120)",
+        "help": "seconds for the whole run (default 120)",
     },
     "--forks": {
         "metavar": "N",
@@ -153,11 +153,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "hosts to connect to in parallel (default 16)",
     },
     "--jump": {"metavar": "HOST", "help": "jump host, or several with commas"},
-    "--transport": {"choices": SSH_TRANSPORTS, "help": "how to reach all hosts that are reached by SSH"},
+    "--transport": {"choices": SSH_TRANSPORTS, "help": "SSH implementation for all hosts that are reached by SSH"},
     "--host-keys": {
         "choices": HOST_KEY_RULES,
         "default": "strict",
-        "help": "whether keys of hosts that are not known yet are refused or added (default strict)",
+        "help": "refuse the key of a host that is not known yet, or add it to known_hosts (default strict)",
     },
     "--format": {"metavar": "F", "help": listed(FORMATS)},
     "--json": {"dest": "format", "action": "store_const", "const": "json", "help": "the same as --format json"},
@@ -184,7 +184,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "VERDICT",
         "action": "append",
         "default": [],
-        "help": "show it, but do not fail for it; also a reason of unjudged connections, as answered-elsewhere",
+        "help": "show findings of VERDICT but do not fail for them; also a reason of unjudged connections; repeatable",
     },
     "--require-connections": {
         "metavar": "N",
@@ -195,8 +195,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "action": "store_true",
         "help": "compare byte counters of every pair, however many (default: up to 20,000)",
     },
-    "--all": {"action": "store_true", "help": "print everything, however long"},
-    "-v": {"dest": "verbose", "action": "count", "default": 0, "help": "print everything that is known"},
+    "--all": {"action": "store_true", "help": "print every row, however many"},
+    "-v": {"dest": "verbose", "action": "count", "default": 0, "help": "print more details"},
     "-q": {"dest": "quiet", "action": "store_true", "help": "print the headline only"},
     "--no-color": {"dest": "colour", "action": "store_false", "default": True, "help": "disable colour"},
     "--save": {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from halfopen.schema.report import Severity
@@ -38,7 +39,10 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class CheckPlan:
-    """What to compare: names of hosts by role, the server's ports, and what is tolerated. `settle` in seconds."""
+    """What to compare: names of hosts by role, the server's ports, and what is tolerated. `settle` in seconds.
+
+    `direct`: its author vouches that nothing between the hosts translates, or answers for one of them.
+    """
 
     name: str
     clients: tuple[str, ...]
@@ -50,13 +54,24 @@ class CheckPlan:
     allow: tuple[str, ...] = ()
     max: dict[str, int] = field(default_factory=dict)
     require_connections: int = 0
+    direct: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """All that a run may reach and check. `trusted` is False for a file that could set no more than a stranger may."""
+    """All that a run may reach and check.
+
+    `trusted` is False for a file that may be another person's. `given`: the names of hosts that only the
+    command line gives.
+    """
 
     hosts: dict[str, Host] = field(default_factory=dict)
     checks: dict[str, CheckPlan] = field(default_factory=dict)
     source: Path | None = None
     trusted: bool = True
+    given: frozenset[str] = frozenset()
+
+    def with_hosts(self, hosts: Iterable[Host]) -> Inventory:
+        """The same with the hosts of a command line, which are its own or such as only a word names."""
+        found = {host.name: host for host in hosts}
+        return replace(self, hosts={**self.hosts, **found}, given=self.given | (found.keys() - self.hosts.keys()))

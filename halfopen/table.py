@@ -1,4 +1,4 @@
-"""Sockets in columns: a hundred thousand rows without a Python object each.
+"""Sockets in columns, so that a hundred thousand rows need no Python object each.
 
 A row is a key (see `address`), a state byte (kernel number) and a mark byte. Marks are what a first look needs to know
 beyond the state: which timer runs, and whether there are retransmissions, queued bytes or no inode.
@@ -82,7 +82,7 @@ class Block:
         """The rows with one of these local addresses or one of these peer addresses."""
         wanted = [set(numbers(b"".join(some), self.width)) for some in (local, peer)]
         columns = zip(numbers(self.local, self.width), numbers(self.peer, self.width), strict=True)
-        return [row for row, (one, two) in enumerate(columns) if one in wanted[0] or two in wanted[1]]
+        return [row for row, (near, far) in enumerate(columns) if near in wanted[0] or far in wanted[1]]
 
     def from_ports(self, ports: Collection[int]) -> list[int]:
         """The rows with one of these local ports."""
@@ -105,8 +105,8 @@ class Block:
         width, found = self.width, set()
         # By both addresses, since all hosts of a run have one peer in common: the machine that reaches them.
         local, peer = self.locals(), self.peers()
-        same = (one for one in keys if len(one) == 2 * width + 4)
-        near = {one for one in same if one[:width] in local and one[width : 2 * width] in peer}
+        same = (key for key in keys if len(key) == 2 * width + 4)
+        near = {key for key in same if key[:width] in local and key[width : 2 * width] in peer}
         if near:
             ports = bytearray(4 * len(self))
             for byte, column in enumerate((self.local_ports, self.local_ports, self.peer_ports, self.peer_ports)):
@@ -133,7 +133,7 @@ class Block:
 
     def only(self, ports: Iterable[int]) -> Block:
         """The rows with one of these ports at either side."""
-        wanted = {struct.unpack("=H", struct.pack(">H", one))[0] for one in ports}
+        wanted = {struct.unpack("=H", struct.pack(">H", port))[0] for port in ports}
         columns = (memoryview(column).cast("H") for column in (self.local_ports, self.peer_ports))
         kept = [row for row, pair in enumerate(zip(*columns, strict=True)) if not wanted.isdisjoint(pair)]
 
@@ -170,7 +170,7 @@ def numbers(column: bytes, width: int) -> Iterable[int | tuple[int, int]]:
 def distinct(column: bytes, width: int) -> set[bytes]:
     """The different values of a column of 4 or 16 bytes a row."""
     found = set(numbers(column, width))
-    return {struct.pack("=I", one) if isinstance(one, int) else struct.pack("=QQ", *one) for one in found}
+    return {struct.pack("=I", number) if isinstance(number, int) else struct.pack("=QQ", *number) for number in found}
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,11 +189,11 @@ class Table:
 
     def has(self, key: bytes) -> bool:
         """Whether there is a row with this key."""
-        return any(one.with_key((key,)) for one in self.blocks)
+        return any(block.with_key((key,)) for block in self.blocks)
 
     def without(self, keys: Collection[bytes]) -> Table:
         """The rows but those with one of these keys."""
-        return Table(tuple(one.without(keys) for one in self.blocks))
+        return Table(tuple(block.without(keys) for block in self.blocks))
 
     def states(self) -> dict[int, int]:
         """State number -> rows in it."""

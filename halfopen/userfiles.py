@@ -79,8 +79,8 @@ def named_hosts(folder: Path, path: Path, seen: set[Path]) -> Iterator[str]:
             yield from (word for word in words if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", word))
         for word in words if option == "include" else ():
             found = Path(folder, word.replace("~", str(folder.parent), 1) if word.startswith("~/") else word)
-            for one in sorted(Path(found.anchor).glob(str(found.relative_to(found.anchor)))):
-                yield from named_hosts(folder, one, seen)
+            for included in sorted(Path(found.anchor).glob(str(found.relative_to(found.anchor)))):
+                yield from named_hosts(folder, included, seen)
 
 
 def ssh_line(line: str) -> tuple[str, list[str]]:

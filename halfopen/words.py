@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 def plural(count: int, noun: str) -> str:
     """`1 connection`, `2 connections`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def ranges(numbers: Iterable[int]) -> list[str]:
+    """Distinct numbers in rising order, those in a row as a range: `80`, `8000-8100`."""
+    found: list[tuple[int, int]] = []
+    for number in sorted(set(numbers)):
+        if found and found[-1][1] == number - 1:
+            found[-1] = found[-1][0], number
+        else:
+            found.append((number, number))
+    return [f"{first}" if first == last else f"{first}-{last}" for first, last in found]
 
 
 def duration(seconds: float) -> str:

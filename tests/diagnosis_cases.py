@@ -8,9 +8,9 @@ from typing import Any
 from evidence import info, key, sock
 
 from halfopen import address
-from halfopen.judge.confirm.bracket import Confirmed
+from halfopen.judge.assembly.advised import Advised, advised
+from halfopen.judge.confirm.rounds import Confirmed
 from halfopen.judge.diagnosis.case import Case, HostEvidence
-from halfopen.judge.diagnosis.diagnose import Diagnosis, diagnose
 from halfopen.judge.pairing.connection import EndQuery, Suspect
 from halfopen.model import Collector, HostFacts, ListenSocket, NetnsRef, Process, Socket
 from halfopen.schema.report import CauseCode, Confidence, Verdict
@@ -91,8 +91,8 @@ class Given:
             self.listener,
         )
 
-    def diagnosis(self) -> Diagnosis:
-        return diagnose(self.case())
+    def advised(self) -> Advised:
+        return advised(self.case())
 
     def without(self, **changes: Any) -> Given:
         return replace(self, **changes)

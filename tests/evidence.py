@@ -8,20 +8,26 @@ from typing import Any
 
 from halfopen import address
 from halfopen.judge.confirm.bracket import Bracket, Observations
+from halfopen.judge.confirm.way import Network, queries_of
 from halfopen.judge.pairing.connection import Suspect
 from halfopen.model import (
     Absence,
     Collector,
     HostFacts,
     InterfaceAddress,
+    Link,
     ListenSocket,
     Namespace,
     NetnsRef,
     Observation,
+    Route,
+    RouteQuery,
+    Routing,
     Snapshot,
     Socket,
     TcpInfo,
 )
+from halfopen.plan import CheckPlan
 from halfopen.table import NO_INODE, Table
 from halfopen.tcp import State, number_of
 
@@ -118,6 +124,29 @@ def sights(
 
 
 def bracket(*looks: Observations) -> Bracket:
-    """One look for all three, or three of them."""
+    """One look for all three, or three of them, after a pause as by default."""
     before, between, after = looks if len(looks) == 3 else looks * 3
-    return Bracket(before, between, after, {})
+    return Bracket(before, between, after, {}, 1.5)
+
+
+def one_link(
+    plan: CheckPlan, snapshots: Mapping[str, Snapshot], suspects: Sequence[Suspect]
+) -> Mapping[NetnsRef, Routing]:
+    """The routes of these suspects where all hosts are on one link and know each other there, by namespace."""
+    network = Network(plan, snapshots)
+    owners = {own.address: host for host, found in snapshots.items() for own in addresses_of(found)}
+    found: dict[NetnsRef, dict[RouteQuery, Route | None]] = {}
+    for query in queries_of(suspects, network):
+        owner = owners.get(query.peer)
+        found.setdefault(query.place, {})[query] = Route(2, None, owner.encode() if owner else None)
+    return {netns: Routing(routes, {2: Link(2, "eth0", netns.host.encode(), "")}) for netns, routes in found.items()}
+
+
+def addresses_of(snapshot: Snapshot) -> Sequence[InterfaceAddress]:
+    """The addresses of a host's own namespace."""
+    return snapshot.namespaces[0].addresses if snapshot.namespaces else ()
+
+
+def untranslated(snapshot: Snapshot) -> Snapshot:
+    """The host without connection tracking."""
+    return replace(snapshot, namespaces=tuple(replace(space, tracked=0) for space in snapshot.namespaces))

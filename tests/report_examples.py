@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 
-from evidence import CLIENT, SERVER, bracket, info, key, sights, snapshot, sock
+from evidence import CLIENT, SERVER, bracket, info, key, one_link, sights, snapshot, sock, untranslated
 
 from halfopen import address
 from halfopen.errors import ErrorCode, HostError
@@ -42,6 +42,7 @@ def check(
     if error:
         db = Snapshot("db", None, error=error)
     snapshots = {"web": web, "db": db}
+    snapshots = {name: untranslated(one) for name, one in snapshots.items()}
     matching = match(survey(list(snapshots.values()), plan.clients, plan.servers, plan.ports, {}))
     seen = bracket(sights([one for one in (web, db) if one.namespaces], {"web": near, "db": far}, matching.suspects))
     brackets = [seen, seen] if matching.suspects else []
@@ -54,9 +55,9 @@ def check(
         ),
     }
     used = hosts if matching.suspects else {}
-    return analyse(
-        plan, Evidence(snapshots, matching, brackets, used, elapsed_s=2.1), policy or Policy(Severity.CRITICAL)
-    )
+    routing = one_link(plan, snapshots, matching.suspects)
+    evidence = Evidence(snapshots, matching, brackets, used, elapsed_s=2.1, routing=routing)
+    return analyse(plan, evidence, policy or Policy(Severity.CRITICAL))
 
 
 @cache
@@ -116,10 +117,13 @@ def fleet(clients: int = 12) -> Check:
     error = HostError(ErrorCode.TIMEOUT, "10.213.0.50 port 22 did not answer", "is the host up, and port right?")
     snapshots[names[-1]] = Snapshot(names[-1], None, error=error)
     plan = CheckPlan("fleet", tuple(names), tuple(servers), (5432,))
+    snapshots = {name: untranslated(one) for name, one in snapshots.items()}
     matching = match(survey(list(snapshots.values()), plan.clients, plan.servers, plan.ports, {}))
     read = [one for one in snapshots.values() if one.namespaces]
     seen = bracket(sights(read, {one.host: sockets[one.host] for one in read}, matching.suspects))
-    return analyse(plan, Evidence(snapshots, matching, [seen, seen], elapsed_s=3.0), Policy(Severity.CRITICAL))
+    routing = one_link(plan, snapshots, matching.suspects)
+    evidence = Evidence(snapshots, matching, [seen, seen], elapsed_s=3.0, routing=routing)
+    return analyse(plan, evidence, Policy(Severity.CRITICAL))
 
 
 def report(*checks: Check) -> Report:

@@ -23,10 +23,14 @@ from halfopen.model import (
     Collector,
     HostFacts,
     InterfaceAddress,
+    Link,
     ListenSocket,
     Namespace,
     Observation,
     Rewrites,
+    Route,
+    RouteQuery,
+    Routing,
     Snapshot,
     Socket,
     TcpInfo,
@@ -271,7 +275,7 @@ class Machine:
             Table.of(rows),
             tuple(self.listener(port) for port in self.ports),
             wanted,
-            tracked=len(self.entries),
+            tracked=len(self.entries) + bool(self.redirects),  # the connection that asks is tracked too
             rewrites=Rewrites(b"".join(a + b for a, b in self.entries.items())) if translations else None,
         )
         return Snapshot(self.name, self.facts(), (space,))
@@ -289,6 +293,20 @@ class Machine:
         """The answer to an exact look-up."""
         found = self.ends.get(key)
         return found.socket(self.world.now) if found is not None else Absence.ABSENT
+
+    def routing(self, wanted: Iterable[RouteQuery]) -> Routing:
+        """The answer to queries of routes: all hosts are on one link, and know each other there."""
+        found: dict[RouteQuery, Route | None] = {}
+        for query in wanted:
+            owner = next((one for one in self.world.hosts.values() if query.peer in one.addresses()), None)
+            there = None if owner is None or owner is self else owner.link.address
+            found[query] = Route(self.link.index, None, there, is_local=owner is self)
+        return Routing(found, {self.link.index: self.link})
+
+    @property
+    def link(self) -> Link:
+        """Its one interface."""
+        return Link(2, "eth0", b"\2\0" + self.address[-4:], "")
 
     def counts(self, ports: Iterable[int] = ()) -> tuple[CountBlock, ...]:
         """Byte counters of all established sockets, limited to ports if there are any."""

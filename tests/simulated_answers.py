@@ -12,7 +12,9 @@ from simulated import BACKLOG, NETNS, Machine, World
 from halfopen.errors import ErrorCode, HostError
 from halfopen.judge.assembly.check import analyse
 from halfopen.judge.assembly.policy import Policy
-from halfopen.judge.inquiry import (
+from halfopen.judge.confirm.byte_counters import Counts, counts_in
+from halfopen.judge.inquiry import drive, inquire
+from halfopen.judge.questions import (
     Baseline,
     ByteCounts,
     Dump,
@@ -22,13 +24,11 @@ from halfopen.judge.inquiry import (
     LookUp,
     Pause,
     Question,
+    Routes,
     Snapshots,
     Translations,
-    drive,
-    inquire,
 )
-from halfopen.judge.pairing.byte_counters import Counts, counts_in
-from halfopen.model import Look, NetnsRef, Process, Snapshot
+from halfopen.model import Look, NetnsRef, Process, Routing, Snapshot
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Check
 from halfopen.table import CountBlock
@@ -143,6 +143,19 @@ class SimulatedHosts:
                     found.append(Look(name, {(one.place, one.key): host.sight(one.key) for one in wanted}))
             except HostError as error:
                 found.append(Look(name, {}, error))
+        return found
+
+    def routes(self, question: Routes) -> Mapping[str, tuple[Mapping[NetnsRef, Routing], HostError | None]]:
+        self.asked.append(question)
+        found: dict[str, tuple[Mapping[NetnsRef, Routing], HostError | None]] = {}
+        for name, wanted in question.wanted.items():
+            if name in self.over:
+                continue
+            try:
+                with self.talk(name, question) as host:
+                    found[name] = ({NetnsRef(name, NETNS): host.routing(wanted)}, None)
+            except HostError as error:
+                found[name] = ({}, error)
         return found
 
     def explain(self, question: Explain) -> Mapping[str, Explanation]:

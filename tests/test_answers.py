@@ -14,7 +14,8 @@ from halfopen.judge.assembly.check import analyse
 from halfopen.judge.assembly.policy import Policy
 from halfopen.judge.assembly.run_evidence import Evidence
 from halfopen.judge.confirm.answers import is_answered
-from halfopen.judge.confirm.bracket import Bracket, held
+from halfopen.judge.confirm.bracket import Bracket
+from halfopen.judge.confirm.rounds import held
 from halfopen.judge.pairing.addresses import survey
 from halfopen.judge.pairing.match import match
 from halfopen.model import Absence, Snapshot, Socket
@@ -113,7 +114,7 @@ def test_one_that_is_not_answered_is_proven_to_miss_its_peer() -> None:
     for fields in VAIN.values():
         check = checked(look(0), look(5), look(BETWEEN_MS, **fields), look(BETWEEN_MS + 5, **fields))
         assert [one.verdict for one in check.findings] == [Verdict.MISSING_ON_SERVER] and not check.unjudged
-        assert check.findings[0].confidence is Confidence.PROVEN
+        assert check.findings[0].confidence is Confidence.OBSERVED  # no route of it is known
 
 
 @pytest.mark.parametrize("state", [State.CLOSE_WAIT, State.FIN_WAIT2])
@@ -144,7 +145,7 @@ def test_the_survivor_may_be_the_end_that_is_looked_at_second() -> None:
     assert suspect.client_first
     moments = (look(0, one=far), look(BETWEEN_MS, one=far, bytes_received=200))
     looks = [bracket(sights([web, db], {"db": [one]}, [suspect])) for one in moments]
-    found, unjudged = held([suspect], looks)
+    found, unjudged, _ = held([suspect], looks)
     assert not found and unjudged[0].survivor is not None and unjudged[0].survivor.place.host == "db"
     assert [one.verdict for one in held([suspect], [looks[0], looks[0]])[0]] == [Verdict.MISSING_ON_CLIENT]
 
@@ -154,7 +155,7 @@ def test_where_the_other_host_could_not_look_nothing_is_said_of_who_answers() ->
     (suspect,) = match(survey([web, db], ["web"], ["db"], (5432,), {})).suspects
     looks = [sights([web, db], {"web": [one]}, [suspect]) for one in TALKS[1:3]]
     blind = {where: Absence.UNSEEN if where[0].host == "db" else sight for where, sight in looks[1].items()}
-    found, unjudged = held([suspect], [bracket(looks[0]), Bracket(looks[1], blind, looks[1], {})])
+    found, unjudged, _ = held([suspect], [bracket(looks[0]), Bracket(looks[1], blind, looks[1], {})])
     assert not found and [one.reason for one in unjudged] == [None]
 
 

@@ -37,11 +37,12 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from halfopen import address
+from halfopen.glossary.causes import ABOUT
+from halfopen.judge.assembly.advice.commands import end_now, see_program
+from halfopen.judge.assembly.advised import advised, causes_of_all, outlook_of, remedies_of_all
 from halfopen.judge.diagnosis.case import HostEvidence
-from halfopen.judge.diagnosis.diagnose import causes_of_all, diagnose, remedies_of_all
-from halfopen.judge.diagnosis.outlook import model_timeout, outlook_of
+from halfopen.judge.diagnosis.outlook import model_timeout
 from halfopen.judge.diagnosis.rules import RULES
-from halfopen.judge.diagnosis.rules.commands import end_now, see_program
 from halfopen.model import ListenSocket, Process, Socket, TcpInfo
 from halfopen.schema.report import CauseCode, Command, Confidence, OutlookCode, Verdict
 from halfopen.tcp import State, Timer
@@ -50,8 +51,8 @@ from halfopen.tcp import State, Timer
 @pytest.mark.parametrize("name", FIRES)
 def test_a_cause_is_named_where_its_evidence_is(name: str) -> None:
     one, expected = FIRES[name]
-    found = one.diagnosis()
-    assert set(found.codes) == expected
+    found = one.advised()
+    assert set(found.diagnosis.codes) == expected
     for cause in found.causes:
         assert cause.evidence and cause.summary
         assert all(fact.host in one.names and fact.fact for fact in cause.evidence)
@@ -67,7 +68,7 @@ def test_a_rule_without_its_evidence_stays_silent(name: str) -> None:
 
 def test_what_merely_fits_is_not_told_as_a_fact() -> None:
     """Counters are of a whole host, and a box between the hosts is seen by neither."""
-    fits = {name for name, (given, _) in FIRES.items() if not any(one.decisive for one in given.diagnosis().causes)}
+    fits = {name for name, (given, _) in FIRES.items() if not any(one.decisive for one in given.advised().causes)}
     assert fits == {
         "the queue was full once, and cookies were lost as well: both",
         "the port has room and the SYN is lost: both",
@@ -79,7 +80,7 @@ def test_what_merely_fits_is_not_told_as_a_fact() -> None:
         "silent beyond the host's own conntrack",
         "byte counts of two lives",
     }
-    told = {cause.summary for name in fits for cause in FIRES[name][0].diagnosis().causes if name.startswith("RST")}
+    told = {cause.summary for name in fits for cause in FIRES[name][0].advised().causes if name.startswith("RST")}
     assert told == {"db has sent RSTs and dropped connections: this one may be among them, and its RST lost"}
 
 
@@ -102,16 +103,16 @@ def test_without_evidence_no_rule_guesses(verdict: Verdict) -> None:
         server=HostEvidence("db"),
         listener=replace(LISTENER, queue=None, backlog=None),
     )
-    found = diagnose(bare)
-    assert found.codes == ("unknown",)
+    found = advised(bare)
+    assert found.diagnosis.codes == ("unknown",)
     assert "tell" in found.causes[0].summary
     assert found.outlook.code in (OutlookCode.UNKNOWN, OutlookCode.NEVER)
 
 
 def test_the_limit_of_the_queue_is_named() -> None:
-    own = " ".join(BY_COOKIE.diagnosis().remedies)
+    own = " ".join(BY_COOKIE.advised().remedies)
     assert "raise its listen() backlog: 128 now, somaxconn allows 4096" in own and "leave SYN cookies on" in own
-    capped = " ".join(BY_COOKIE.without(sysctls={"somaxconn": 128}).diagnosis().remedies)
+    capped = " ".join(BY_COOKIE.without(sysctls={"somaxconn": 128}).advised().remedies)
     assert "which caps the backlog at 128, to 4096" in capped
     (command,) = typed(BY_COOKIE.without(sysctls={"somaxconn": 128}), "sysctl")
     assert (command.host, command.root) == ("db", True)
@@ -119,20 +120,20 @@ def test_the_limit_of_the_queue_is_named() -> None:
 
 
 def test_keepalive_is_advised_below_the_limit_that_was_seen() -> None:
-    (text,) = [one for one in SILENT.diagnosis().remedies if "SO_KEEPALIVE on web" in one]
+    (text,) = [one for one in SILENT.advised().remedies if "SO_KEEPALIVE on web" in one]
     assert "TCP_KEEPIDLE=60" in text and "below the limit of 240 s" in text and "2h 11m" in text
 
 
 def test_where_several_fit_it_is_said_what_tells_them_apart() -> None:
-    several = GONE.without(counters={"EstabResets": 3, "OutRsts": 3, "TCPAbortOnTimeout": 3}).diagnosis()
-    assert several.codes == ("reset-lost", "path-dead")
+    several = GONE.without(counters={"EstabResets": 3, "OutRsts": 3, "TCPAbortOnTimeout": 3}).advised()
+    assert several.diagnosis.codes == ("reset-lost", "path-dead")
     assert several.remedies[0].startswith("to tell which: the log of the program on db when web last heard of it")
-    assert not [step for step in BY_COOKIE.diagnosis().remedies if "to tell which" in step]
+    assert not [step for step in BY_COOKIE.advised().remedies if "to tell which" in step]
 
 
 def test_what_two_causes_advise_is_said_once() -> None:
-    both = SILENT.without(counters={"EstabResets": 3, "OutRsts": 3}).diagnosis()
-    assert both.codes == ("reset-lost", "middlebox-forgot")
+    both = SILENT.without(counters={"EstabResets": 3, "OutRsts": 3}).advised()
+    assert both.diagnosis.codes == ("reset-lost", "middlebox-forgot")
     (keepalive,) = [step for step in both.remedies if "SO_KEEPALIVE" in step]
     assert "below the limit of 240 s" in keepalive
 
@@ -141,14 +142,14 @@ def test_the_end_that_waits_is_ended_and_never_a_request_socket() -> None:
     (command,) = typed(REPEATED, "-K")
     assert (command.host, command.root, command.why) == ("web", True, "end it now")
     assert shlex.join(command.argv) == "ss src 10.0.0.1:40000 dst 10.0.0.2:5432 -t -K"
-    assert any("leave the SYN_RECV on db alone" in one for one in REPEATED.diagnosis().remedies)
+    assert any("leave the SYN_RECV on db alone" in one for one in REPEATED.advised().remedies)
     for one in (QUEUED, CLOSED, SYN, Given(V.EMBRYONIC, None, request())):
         assert not typed(one, "-K")
 
 
 def typed(given: Given, word: str) -> list[Command]:
     """The commands of a finding that have a word in them."""
-    return [one for one in given.diagnosis().commands if word in " ".join(one.argv).split()]
+    return [one for one in given.advised().commands if word in " ".join(one.argv).split()]
 
 
 def test_a_link_local_connection_is_ended_on_its_link_or_not_at_all() -> None:
@@ -199,7 +200,7 @@ WORDS = (
 @pytest.mark.parametrize("name", FIRES)
 def test_remedies_are_prose_and_commands_are_harmless_wherever_they_are_cut(name: str) -> None:
     given_one, _ = FIRES[name]
-    found = given_one.diagnosis()
+    found = given_one.advised()
     told = [*found.remedies, *(one.summary for one in found.causes), found.outlook.summary]
     assert not [text for text in told if any(word in text for word in WORDS)]
     for command in found.commands:
@@ -213,15 +214,15 @@ def test_remedies_are_prose_and_commands_are_harmless_wherever_they_are_cut(name
             assert "-K" not in words and (words[:1] != ["sh"] or len(words) < 3)
 
 
-def test_what_a_rule_says_in_general_names_no_command_to_type() -> None:
-    assert not [rule for rule in RULES if any(word in str(rule.about) for word in WORDS)]
+def test_what_is_said_of_a_cause_in_general_names_no_command_to_type() -> None:
+    assert not [code for code, about in ABOUT.items() if any(word in str(about) for word in WORDS)]
 
 
 def test_many_findings_are_told_as_one() -> None:
-    every = [replace(BY_COOKIE, client=end(idle_ms=1000 * number)).diagnosis() for number in range(1, 400)]
+    every = [replace(BY_COOKIE, client=end(idle_ms=1000 * number)).advised() for number in range(1, 400)]
     (cause,) = causes_of_all(every)
     assert cause.code == "accept-queue-overflow" and len(cause.evidence) == len(every[0].causes[0].evidence)
-    found = [replace(SILENT, client=end(idle_ms=1000 * one, **TALKED)).diagnosis() for one in (360, 400, 5000)]
+    found = [replace(SILENT, client=end(idle_ms=1000 * one, **TALKED)).advised() for one in (360, 400, 5000)]
     (cause,) = causes_of_all(found)
     facts = [fact.fact for fact in cause.evidence]
     assert "was silent for 6m 00s to 1h 23m, with no keepalive timer" in facts
@@ -232,7 +233,7 @@ def test_many_findings_are_told_as_one() -> None:
 
 def test_outlooks_that_differ_are_counted() -> None:
     asks = replace(GONE, client=end(timer=Timer.KEEPALIVE, timer_expires_s=30.0, **TALKED))
-    told = outlook_of([one.diagnosis().prospect for one in (GONE, GONE, asks)])
+    told = outlook_of([one.advised().diagnosis.prospect for one in (GONE, GONE, asks)])
     assert told.code is OutlookCode.FAILS_ON_WRITE and told.within_s is None
     assert told.summary.startswith("2 of 3: ") and "1 of 3: ends by itself" in told.summary
 
@@ -291,7 +292,7 @@ OUTLOOKS: dict[str, tuple[Given, OutlookCode, float | None]] = {
 @pytest.mark.parametrize("name", OUTLOOKS)
 def test_outlooks(name: str) -> None:
     one, code, within = OUTLOOKS[name]
-    found = one.diagnosis().outlook
+    found = one.advised().outlook
     assert (found.code, found.within_s) == (code, pytest.approx(within) if within else None)
 
 
@@ -303,7 +304,7 @@ def test_retransmission_is_given_up_when_the_kernel_does() -> None:
         rto = 0.2 * 2**again
         one = end(timer=Timer.RETRANSMIT, retransmits=again, backoff=again, rto_us=int(rto * 1e6), **TALKED)
         given = Given(V.MISSING_ON_SERVER, replace(one, timer_expires_s=rto))
-        within = given.diagnosis().outlook.within_s
+        within = given.advised().outlook.within_s
         # Since the first repetition it is the same whenever we look: 0.4 + 0.8 + ... + 102.4 s, and then 120 s each.
         assert within is not None
         assert within + sum(0.2 * 2**i for i in range(1, again)) == pytest.approx(204.4 + 7 * 120, abs=1)
@@ -311,15 +312,13 @@ def test_retransmission_is_given_up_when_the_kernel_does() -> None:
 
 def test_an_orphan_is_given_up_sooner() -> None:
     alone = replace(RETRYING, state=State.FIN_WAIT1, send_q=1)
-    held, orphan = (
-        Given(V.CLOSING_ALONE, replace(alone, inode=inode)).diagnosis().outlook.within_s for inode in (77, 0)
-    )
+    held, orphan = (Given(V.CLOSING_ALONE, replace(alone, inode=inode)).advised().outlook.within_s for inode in (77, 0))
     assert held is not None and orphan is not None and orphan < 110 < 900 < held
 
 
 def test_settings_that_could_not_be_read_give_no_time() -> None:
     case = Given(V.EMBRYONIC, None, request()).case()
-    found = diagnose(replace(case, server=replace(case.server, sysctls={}))).outlook
+    found = advised(replace(case, server=replace(case.server, sysctls={}))).outlook
     assert (found.code, found.within_s) == (OutlookCode.UNKNOWN, None)
     assert found.summary.endswith("after a time that depends on sysctls of db, which could not be read")
 
@@ -328,12 +327,12 @@ def test_a_timer_that_could_not_be_read_is_not_said_to_be_absent() -> None:
     bare = replace(end(), info=None)
     silent, unread = (GONE.without(client=replace(bare, timer=timer)) for timer in (Timer.OFF, None))
     tail = "; what the program waits for cannot be determined"
-    assert silent.diagnosis().outlook.summary == f"web: no timer runs{tail}"
-    assert unread.diagnosis().outlook.summary == f"web: its timer could not be read{tail}"
+    assert silent.advised().outlook.summary == f"web: no timer runs{tail}"
+    assert unread.advised().outlook.summary == f"web: its timer could not be read{tail}"
 
 
 def test_keepalive_says_when_it_probes_and_what_an_answer_does() -> None:
-    probed = GONE.without(client=end(timer=Timer.KEEPALIVE, timer_expires_s=12.0, **TALKED)).diagnosis().outlook.summary
+    probed = GONE.without(client=end(timer=Timer.KEEPALIVE, timer_expires_s=12.0, **TALKED)).advised().outlook.summary
     assert "web sends a keepalive probe in 12 s; a RST ends it then, no answer ends it within " in probed
 
 
@@ -382,19 +381,19 @@ def test_whatever_a_kernel_shows_is_explained_or_unknown(
 ) -> None:
     """No evidence makes the report fail, and what it says holds no word of Python."""
     given_one = Given(verdict, client, far(server) if server else None, listener, counters, sysctls=sysctls)
-    found = replace(given_one, uptimes=uptimes).diagnosis()
-    assert found.codes and ("unknown" not in found.codes or found.codes == ("unknown",))
-    assert len(set(found.codes)) == len(found.codes)
+    found = replace(given_one, uptimes=uptimes).advised()
+    assert found.diagnosis.codes and ("unknown" not in found.diagnosis.codes or found.diagnosis.codes == ("unknown",))
+    assert len(set(found.diagnosis.codes)) == len(found.diagnosis.codes)
     told = [found.outlook.summary, *found.remedies, *(one.summary for one in found.causes)]
     told += [fact.fact for one in found.causes for fact in one.evidence]
     assert all(text and "None" not in text and "nan" not in text and len(text) < 300 for text in told), told
     assert found.outlook.within_s is None or 0 <= found.outlook.within_s < float("inf")
     assert (found.outlook.code is OutlookCode.HEALS) or found.outlook.within_s is None
-    assert causes_of_all([found, found]) and outlook_of([found.prospect] * 2).summary
+    assert causes_of_all([found, found]) and outlook_of([found.diagnosis.prospect] * 2).summary
 
 
 def test_nothing_is_ended_on_an_inference() -> None:
     case = GONE.case()
     inferred = replace(case, held=replace(case.held, confidence=Confidence.INFERRED))
-    ending = [[step for step in diagnose(one).commands if "-K" in step.argv] for one in (case, inferred)]
+    ending = [[step for step in advised(one).commands if "-K" in step.argv] for one in (case, inferred)]
     assert len(ending[0]) == 1 and not ending[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import signal
 import socket
@@ -46,6 +47,8 @@ USAGE = {
     ("check", "--prot", "80", "a", "b"): "did you mean --port?",
     ("check", "--port", "70000", "a", "b"): "'70000' is not a valid port",
     ("check", "--port", "80,nosuchservice", "a", "b"): "'nosuchservice' is not a valid port",
+    ("check", "--port", "99999", "local", "local"): "halfopen check --help",
+    ("check", "--transport", "paramkio", "a", "b"): "did you mean paramiko?",
     ("check", "--port", "9-3", "a", "b"): "'9-3' is not a valid port",
     ("check", "--port", "0-3", "a", "b"): "'0-3' is not a valid port",
     ("check", "--port", "1-99999", "a", "b"): "'1-99999' is not a valid port",
@@ -59,8 +62,9 @@ USAGE = {
     ("check", "--max", "half-open=1", "a", "b"): "did you mean 'half-closed'",
     ("check", "--allow", "halfclosed", "a", "b"): "did you mean 'half-closed'",
     ("check", "-oProxyCommand=id", "web1"): "names no format",
-    ("check", "--", "-oProxyCommand=id", "web1"): "is no host name",
+    ("check", "--", "-oProxyCommand=id", "web1"): "is not a valid host name",
     ("check", "a"): "two names",
+    ("check", "web1", "here", "web1"): "halfopen check CLIENT SERVER",
     ("check", "self", "web1"): "is a check and 'web1' is not",
     ("check", "--format", "yaml", "local", "local"): "is unknown",
     ("check", "-o", "x.pdf", "local", "local"): "names no format",
@@ -75,7 +79,7 @@ USAGE = {
     ("count", "web1", "--format", "junit"): "one of text, json",
     ("count", "web1", "-o", "x.md"): "names no format",
     ("doctor",): "required: HOST",
-    ("doctor", "--", "-oProxyCommand=id"): "is no host name",
+    ("doctor", "--", "-oProxyCommand=id"): "is not a valid host name",
 }
 
 
@@ -141,6 +145,63 @@ def test_all_ports_by_a_range_are_more_than_the_kernels_filter_takes(command: tu
     _, out, err = run(*command, "--port", "1-65535", "--json", folder=tmp_path)
     assert err == "" and json.loads(out)["schema"] == f"halfopen.{'report' if command[0] == 'check' else 'count'}/1"
     assert command[0] == "count" or json.loads(out)["checks"][0]["client"]["error"] is None
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "hint"),
+    [
+        (("count", "webb1"), 2, "did you mean 'web1'?"),
+        (("check", "web1", "lokal"), 2, "did you mean 'local'?"),
+        (("doctor", "ops@webb1:22"), 2, "did you mean 'web1'?"),
+        (("count", "webb1", "--jump", "web1"), 3, ""),  # where it leads is the jump host's to say
+        (("count", "web2x.example.net"), 3, "how it is spelled"),
+        (("count", "renamed1"), 3, "how it is spelled"),  # the inventory means it
+    ],
+)
+@pytest.mark.parametrize("transport", ["paramiko", "openssh"])
+def test_a_misspelt_host_is_wrong_usage_and_another_name_that_does_not_resolve_is_not(
+    argv: tuple[str, ...], code: int, hint: str, transport: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inventory = '[hosts.web1]\naddress = "127.0.0.1"\nport = 1\n[hosts.renamed1]\naddress = "renamed"\n'
+    (tmp_path / "inventory.toml").write_text(inventory)
+    unknown = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    ssh = tmp_path / "ssh"
+    ssh.write_text(
+        '#!/bin/sh\n[ "$1" = -G ] && exit 0\n'
+        'for name in "$@"; do [ "$before" = -- ] && break; before=$name; done\n'
+        'case "$*" in *ProxyCommand=*) exit 255;; esac\n'
+        'echo "ssh: Could not resolve hostname $name: Name or service not known" >&2\nexit 255\n'
+    )
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    def create_connection(target: tuple[str, int], *_: object) -> socket.socket:
+        raise ConnectionRefusedError if target[0] == "127.0.0.1" else unknown
+
+    monkeypatch.setattr("halfopen.reach.paramiko.socket.create_connection", create_connection)
+    found, out, err = run(*argv, "--transport", transport, folder=tmp_path, **TRUSTED)
+    assert (found, out) == (code, "") and hint in err
+
+
+def test_a_name_server_that_does_not_answer_says_nothing_of_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "inventory.toml").write_text(INVENTORY)
+
+    def create_connection(*_: object) -> socket.socket:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr("halfopen.reach.paramiko.socket.create_connection", create_connection)
+    code, _, err = run("count", "webb1", "--transport", "paramiko", folder=tmp_path, **TRUSTED)
+    assert code == 3 and "cannot be looked up: Temporary failure" in err
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="local hosts are read by the probe on Linux")
+def test_ports_of_a_range_are_told_as_a_range(tmp_path: Path) -> None:
+    _, out, _ = run("check", "local", "local", "--port", "1-3,7", folder=tmp_path)
+    assert "there is no connection to port 1-3, 7 from local to itself" in out
+    _, out, _ = run("count", "local", "--port", "1-3,7", folder=tmp_path)
+    assert out.startswith("local: 0 TCP sockets on :1-3 or :7\n") and "lsof -nP -iTCP:1-3,7 would" in out
 
 
 def test_every_word_of_a_report_is_explained(tmp_path: Path) -> None:

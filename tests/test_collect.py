@@ -102,7 +102,7 @@ def test_all_that_can_be_sent_is_printed_as_it_is_sent(tmp_path: Path) -> None:
 USAGE = {
     ("collect",): "halfopen collect --local",
     ("collect", "--local", "web1"): "this machine alone",
-    ("collect", "-oProxyCommand=id", "--", "-x"): "is no host name",
+    ("collect", "-oProxyCommand=id", "--", "-x"): "is not a valid host name",
     ("collect", "tag:web"): "selects no host",
     ("collect", "a", "b", "-o", "-"): "-o DIR",
     ("collect", "--local", "--redact-with", "missing"): "cannot be read",

@@ -17,7 +17,8 @@ from test_analyse_text import run
 from test_text_evidence import CASES, ELSEWHERE, shown
 
 from halfopen.errors import UsageError
-from halfopen.evidence.text.parsed import TAIL, ParsedText
+from halfopen.evidence.text.parsed import ParsedText
+from halfopen.evidence.text.patterns import TAIL
 from halfopen.evidence.text.recognise import recognise
 
 TEXTS = {path.stem: path.read_text() for path in sorted(CASES.glob("*.txt"))} | ELSEWHERE
@@ -226,7 +227,7 @@ def test_a_damaged_text_finds_no_more_in_a_broken_pair_than_the_whole_one(tmp_pa
         return {one["connection"]["client"] for one in check["findings"]}
 
     code, whole = run(tmp_path, "a.txt", "b.txt", a=client, b=server)
-    assert code == 1 and missing(whole) == {"10.0.1.5:40001"}
+    assert code == 3 and missing(whole) == {"10.0.1.5:40001"}
     for damaged in damages(server):
         try:
             code, check = run(tmp_path, "a.txt", "b.txt", a=client, b=damaged)
@@ -251,7 +252,7 @@ def test_a_damaged_line_is_named_however_much_prose_stands_above_it(tmp_path: Pa
     files = {"a": (PASTED / "35-client.txt").read_bytes(), "b": (PASTED / "37-prose-then-damaged.txt").read_bytes()}
     code, check = run(tmp_path, "a.txt", "b.txt", **files)
     assert (code, check["findings"]) == (3, [])
-    assert any("b.txt line 11: '4031x' is no port number" in note for note in check["notes"])
+    assert any("b.txt line 11: '4031x' is not a valid port number" in note for note in check["notes"])
 
 
 @pytest.mark.parametrize(("name", "line"), [("33-netstat-c", 6), ("11-wazuh-client", 6)])

@@ -193,8 +193,18 @@ def test_local_on_both_sides() -> None:
         ("web", "web", "ESTABLISHED", None, 1),
         ("web", "web", None, "ESTABLISHED", 1),
     }
-    assert check.headline.startswith("2 half-open connections web -> web:80, 1 missing on the")
-    assert re.search(r"web \(client\) +web \(server\)", rendered(check, "text"))
+    assert check.headline.startswith("2 half-open connections web (client) -> web:80 (server), 1 missing on the")
+    text, page = rendered(check, "text"), rendered(check, "markdown")
+    assert re.search(r"web \(client\) +web \(server\)", text)
+    assert "established on the client, unknown to the server" in text
+    assert (
+        {*re.findall(r"web \(\w+\): ESTABLISHED", text)}
+        == {*re.findall(r"web \(\w+\): ESTABLISHED", page)}
+        == {
+            "web (client): ESTABLISHED",
+            "web (server): ESTABLISHED",
+        }
+    )
 
 
 def test_loopback_of_hosts_with_both_roles_is_each_ones_own() -> None:

@@ -29,7 +29,9 @@ Fields = Mapping[str, bytes]
 """What a host answers of itself, beside GOOD."""
 
 GOOD = {
-    **dict.fromkeys(("sock_diag", "proc_net_tcp", "netstat", "somaxconn", "retries", "closed", "hidden"), b"0"),
+    **dict.fromkeys(
+        ("sock_diag", "proc_net_tcp", "routes", "netstat", "somaxconn", "retries", "closed", "hidden"), b"0"
+    ),
     "tcp_info": b"280",
     "cookies": b"1",
     "processes": b"90",
@@ -97,6 +99,7 @@ LACKS: dict[str, tuple[Fields, set[str]]] = {
     "counters": ({"netstat": b"2"}, {"counters"}),
     "conntrack": ({"ctnetlink": b"1", "proc_conntrack": b"13"}, {"connection tracking"}),
     "conntrack by proc": ({"ctnetlink": b"22", "proc_conntrack": b"0"}, set()),
+    "routes": ({"routes": b"97"}, {"routes"}),
     "no socket to try": ({"tcp_info": b"", "cookies": b""}, set()),
 }
 

@@ -138,6 +138,15 @@ def test_a_symlink_is_followed_and_stays(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "there" / "old.json").read_text())["outcome"] == "clean"
 
 
+def test_a_file_with_two_names_stays_one_file(tmp_path: Path) -> None:
+    old, other = tmp_path / "old.json", tmp_path / "other.json"
+    old.write_text("old" * 10_000)  # longer than what comes
+    other.hardlink_to(old)
+    assert run(*CHECK, "-o", "old.json", folder=tmp_path)[0] == 0
+    assert old.samefile(other) and json.loads(other.read_text())["outcome"] == "clean"
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["old.json", "other.json"]
+
+
 def test_the_mode_of_a_file_is_kept_and_a_new_one_is_private(tmp_path: Path) -> None:
     (tmp_path / "old.json").write_text("old")
     (tmp_path / "old.json").chmod(0o644)

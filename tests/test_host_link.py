@@ -9,7 +9,18 @@ from typing import Any
 import pytest
 
 from halfopen.errors import ErrorCode, HostError
-from halfopen.model import Absence, Collector, HostFacts, Look, Lookup, Namespace, NetnsRef, Snapshot
+from halfopen.model import (
+    Absence,
+    Collector,
+    HostFacts,
+    Look,
+    Lookup,
+    Namespace,
+    NetnsRef,
+    RouteQuery,
+    Routing,
+    Snapshot,
+)
 from halfopen.plan import CheckPlan, Host, Inventory
 from halfopen.reach.connect import ReachOptions
 from halfopen.reach.conversation import Conversation
@@ -23,6 +34,9 @@ from halfopen.table import Table
 FACTS = HostFacts("here", "6.1", None, None, False, Collector.NETLINK)
 SNAPSHOT = Snapshot("here", FACTS, (Namespace(None, (), Table(), ()),))
 ENDS = [Lookup(NetnsRef("here"), number.to_bytes(12, "big")) for number in range(5)]
+
+
+ROUTES = [RouteQuery(NetnsRef("here"), bytes(4), bytes(4))]
 
 
 class Answering(MachineAgent):
@@ -53,6 +67,9 @@ class Answering(MachineAgent):
     def counts(self, _: Sequence[int]) -> Sequence[Any]:
         found: Sequence[Any] = self.answer(())
         return found
+
+    def routes(self, wanted: Sequence[RouteQuery]) -> Any:
+        return self.answer({query.place: Routing({}, {}) for query in wanted})
 
     def evidence(self) -> tuple[dict[str, int], dict[str, int]]:
         found: tuple[dict[str, int], dict[str, int]] = self.answer(({"a": 1}, {"b": 2}))
@@ -91,6 +108,7 @@ QUESTIONS: dict[str, tuple[Callable[[HostLink], Any], Callable[[HostError], Any]
     ),
     "look": (lambda link: link.look(ENDS), lambda error: Look("here", {}, error)),
     "byte counters": (HostLink.byte_counters, lambda error: ({}, error)),
+    "routes": (lambda link: link.routes(ROUTES), lambda error: ({}, error)),
     "kernel numbers": (HostLink.kernel_numbers, lambda _: None),
     "owners": (lambda link: link.owners([7]), lambda _: {}),
 }
@@ -114,7 +132,7 @@ def test_every_error_is_a_value_and_the_host_is_asked_no_more(
         assert agent.asked == asked
 
 
-@pytest.mark.parametrize("question", ["translations", "look", "byte counters", "kernel numbers", "owners"])
+@pytest.mark.parametrize("question", ["translations", "look", "byte counters", "routes", "kernel numbers", "owners"])
 def test_a_question_that_is_refused_leaves_the_others(question: str, agent: Answering, link: HostLink) -> None:
     agent.error = HostError(ErrorCode.UNSUPPORTED, "no")
     QUESTIONS[question][0](link)
@@ -125,6 +143,12 @@ def test_a_question_that_is_refused_leaves_the_others(question: str, agent: Answ
 def test_byte_counters_that_a_kernel_refuses_are_none_and_no_error(agent: Answering, link: HostLink) -> None:
     agent.error = HostError(ErrorCode.NEEDS_PRIVILEGE, "no")
     assert link.byte_counters() == ({}, None)
+
+
+def test_routes_that_a_kernel_refuses_are_none_and_no_error(agent: Answering, link: HostLink) -> None:
+    assert link.routes(ROUTES) == ({NetnsRef("here"): Routing({}, {})}, None)
+    agent.error = HostError(ErrorCode.UNSUPPORTED, "no")
+    assert link.routes(ROUTES) == ({}, None)
 
 
 def test_what_failed_beside_the_sockets_is_a_note(agent: Answering, link: HostLink) -> None:
@@ -177,6 +201,7 @@ def test_a_host_that_is_late_is_given_up_and_its_look_is_an_error(agent: Answeri
 
 def test_what_an_agent_has_no_source_for_it_answers_with_nothing() -> None:
     machine: Conversation = MachineAgent("here")
-    machine.involve(machine.place)
+    machine.involve(machine.own_netns)
     assert machine.translated(SNAPSHOT) is SNAPSHOT and machine.counts(()) == ()
-    assert machine.place == NetnsRef("here") and machine.evidence() == ({}, {}) and machine.session is None
+    assert machine.routes(ROUTES) == {}
+    assert machine.own_netns == NetnsRef("here") and machine.evidence() == ({}, {}) and machine.session is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,19 @@ from simulated import RIPE, Connection, Machine
 from simulated_answers import SimulatedHosts, check
 
 from halfopen import address
-from halfopen.judge.inquiry import Baseline, ByteCounts, Dump, Explain, LookUp, Question, Translations
+from halfopen.judge.questions import (
+    Baseline,
+    ByteCounts,
+    Dump,
+    Explain,
+    LookUp,
+    Question,
+    Routes,
+    Translations,
+)
 from halfopen.model import Absence, Observation, Socket
 from halfopen.plan import CheckPlan
-from halfopen.schema.report import Check, Confidence, Finding, Outcome
+from halfopen.schema.report import Check, Confidence, Finding, Outcome, Reason
 from halfopen.tcp import State, Timer
 
 CRITICAL = {"missing-on-server", "missing-on-client", "handshake-stuck", "desynchronized", "stalled"}
@@ -71,7 +81,7 @@ def test_a_suspect_that_a_look_clears_costs_one_round() -> None:
 
     hosts.meanwhile = meanwhile
     found = check(hosts, ALL)
-    assert hosts.order == ["Dump", "Baseline", *ROUND, "ByteCounts"]
+    assert hosts.order == ["Dump", "Translations", "Baseline", *ROUND, "ByteCounts"]
     assert (found.outcome, found.exit_code) == (Outcome.CLEAN, 0)
 
 
@@ -80,9 +90,18 @@ def test_what_lasts_is_looked_at_twice_and_explained() -> None:
     happenings.server_vanishes(scene, 0)
     hosts = SimulatedHosts(scene.world)
     found = check(hosts, ALL)
-    assert hosts.order == ["Dump", "Baseline", *ROUND, "Dump", "ByteCounts", *ROUND, "Pause", *ROUND, "Explain"]
+    again = ["Dump", "Translations", "Routes", "ByteCounts"]
+    assert hosts.order == ["Dump", "Translations", "Baseline", *ROUND, *again, *ROUND, "Pause", *ROUND, "Explain"]
     assert verdicts(found) == ["missing-on-server"] and found.exit_code == 1
     assert found.findings[0].confidence is Confidence.PROVEN
+
+
+def test_a_way_that_the_plan_vouches_for_is_not_asked_about() -> None:
+    scene = scene_of(PLAIN, PLAIN)
+    happenings.server_vanishes(scene, 0)
+    hosts = SimulatedHosts(scene.world)
+    found = check(hosts, replace(ALL, direct=True))
+    assert verdicts(found) == ["missing-on-server"] and "Routes" not in hosts.order
 
 
 def test_other_lives_behind_equal_states_have_their_baseline_before_the_second_round() -> None:
@@ -141,7 +160,7 @@ def test_each_fault_is_found_by_itself(what: Callable[[Scene, int], None], way: 
     judge(scene, ALL, began, hosts, found, quiet=True)
 
 
-QUESTIONS: list[type[Question[Any]]] = [Dump, Translations, Baseline, ByteCounts, LookUp, Explain]
+QUESTIONS: list[type[Question[Any]]] = [Dump, Translations, Baseline, ByteCounts, LookUp, Routes, Explain]
 
 
 @pytest.mark.parametrize("who", ["web", "db", "other"])
@@ -164,7 +183,7 @@ def test_a_host_that_fails_is_a_value_and_the_others_report_stands(question: typ
     assert found.outcome is not Outcome.CLEAN and found.exit_code != 0
     if not isinstance(hosts.over.get(who), Explain | Baseline | None):
         assert [one.name for one in found.hosts if one.error is not None] == [who]
-    if who == "web" and question is not Explain and question is not Translations and who in hosts.over:
+    if who == "web" and question not in (Explain, Translations, Routes) and who in hosts.over:
         assert not found.findings and found.exit_code == 3
 
 
@@ -280,8 +299,9 @@ socket = sys.modules["socket"] = types.ModuleType("socket")  # addresses are rea
 for name in ("AF_INET", "AF_INET6", "inet_pton", "inet_ntop"):
     setattr(socket, name, getattr(_socket, name))
 
+import halfopen.judge.confirm.way
 import halfopen.judge.inquiry
-import halfopen.judge.diagnosis.diagnose, halfopen.judge.diagnosis.outlook
+import halfopen.judge.assembly.advised, halfopen.judge.assembly.confidence, halfopen.judge.confirm.doubt
 import halfopen.judge.pairing.guess, halfopen.judge.pairing.nat
 from happenings import FAULTS, Scene
 from simulated_answers import SimulatedHosts, check
@@ -399,6 +419,9 @@ def judge(scene: Scene, plan: CheckPlan, began: float, hosts: SimulatedHosts, fo
         assert found.exit_code == 1
     elif broke_off:
         assert (found.exit_code, found.outcome) == (3, Outcome.INCOMPLETE)
+    elif found.unjudged:
+        # What went from one verdict to another while it was looked at.
+        assert ill and found.exit_code == 3 and {row.reason for row in found.unjudged} == {Reason.CHANGING}
     elif quiet and not hosts.over:
         assert found.exit_code == 0 and (ill or found.outcome is Outcome.CLEAN)
     else:

@@ -124,7 +124,7 @@ def test_where_it_is_looked_for(tmp_path: Path) -> None:
     assert find(None, {"XDG_CONFIG_HOME": str(home / ".config")}, here)[0] == own / "inventory.toml"
     assert read(None, variables, here).trusted
     (here / "inventory.toml").write_text("")
-    assert find(None, variables, here) == (here / "inventory.toml", Origin.LYING)
+    assert find(None, variables, here) == (here / "inventory.toml", Origin.FOUND)
     assert find("inventory.toml", variables, here) == (here / "inventory.toml", Origin.NAMED)
     assert not read(None, variables, here).trusted and read("inventory.toml", variables, here).trusted
     with pytest.raises(UsageError, match="there is no inventory"):
@@ -188,11 +188,13 @@ HOST_VALUES: dict[str, list[tuple[str, bool]]] = {
         *((f'"{name}"', False) for name in ("gone", "comment", "stranger.example", "docker://gate", "unowned")),
     ],
 }
+REFUSED_OF_CHECKS = {"direct"}
 CHECK_VALUES = {
     "client": '"own"',
     "server": '["o*"]',
     "ports": "[5432]",
     "nat": '"own"',
+    "direct": "true",
     "settle": "0",
     "rounds": "3",
     "allow": '["half-closed"]',
@@ -265,7 +267,11 @@ def test_which_keys_of_a_host_a_strangers_file_may_set(
 def test_which_keys_of_a_check_a_strangers_file_may_set(key: str, home: Path, tmp_path: Path) -> None:
     lines = {"client": '"own"', "server": '"own"'} | {key: CHECK_VALUES[key]}
     text = '[hosts.own]\naddress = "x"\n[checks.c]\n' + "".join(f"{one} = {lines[one]}\n" for one in lines)
-    assert set(from_everywhere(text, home, tmp_path).values()) == {None}
+    said = from_everywhere(text, home, tmp_path)
+    refused = {origin: why for origin, why in said.items() if why}
+    strange = said.keys() - {"named", "own"} if key in REFUSED_OF_CHECKS else set()
+    assert refused.keys() == strange
+    assert all(f"checks.c.{key} is not taken from an inventory that " in why for why in refused.values())
 
 
 def test_the_tables_of_what_a_stranger_may_set_have_every_key() -> None:

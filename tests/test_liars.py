@@ -17,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_hanging import ROOT, half_closed
 
-from halfopen.errors import HostError
-from halfopen.evidence.probe import census, examination, frames, kernel, wire
+from halfopen.errors import ErrorCode, HostError
+from halfopen.evidence.probe import census, examination, frames, hello, kernel, lookups, proc, reach, tables
+from halfopen.evidence.probe import routes as sent_routes
 from halfopen.evidence.text import shell
-from halfopen.model import Collector, HostFacts
+from halfopen.model import Collector, HostFacts, NetnsRef, RouteQuery
 from halfopen.reach.agent import BOOTSTRAP
 
 __all__ = ["half_closed"]
@@ -51,7 +52,7 @@ exec(sys.argv[-1].replace({call!r}, "exec(lie);" + {call!r}))
 HELLO_HAS, EVIDENCE_HAS = "hostname", "/proc/net/netstat"
 """A field of that answer and of no other."""
 
-NO_NUMBER, NO_COUNTER = "a number that is none", "a counter that is none of Linux"
+NO_NUMBER, NO_COUNTER = "a field that should be a number is not one", "a counter that is none of Linux"
 LONG_PREFIX, WRONG_SIZE = "a prefix longer than its address", "an address of the wrong size"
 
 LIES: dict[str, tuple[str, dict[str, bytes], str]] = {
@@ -140,13 +141,19 @@ NAMES += [
     "a/b",
 ]
 PACKED = {
+    "nowhere": st.binary(max_size=17),
     "address": st.binary(max_size=24)
     | st.builds(bytes.__add__, st.sampled_from([b"\4", b"\20"]), st.binary(max_size=21)),
     "owner": st.binary(max_size=40) | st.binary(min_size=12, max_size=12).map(lambda raw: raw + bytes(6)),
     "listener": st.binary(max_size=100) | st.binary(min_size=74, max_size=74).map(lambda raw: b"\2\12" + raw),
     "group": st.binary(max_size=60) | st.binary(min_size=18, max_size=18).map(lambda raw: b"\1" + raw + bytes(4)),
-    "link": st.binary(max_size=60) | st.binary(min_size=20, max_size=20).map(lambda raw: raw + b"\1a\6abcdef\4veth"),
-    "route": st.binary(max_size=20) | st.binary(min_size=8, max_size=8),
+    "route": st.binary(max_size=30)
+    | st.binary(max_size=5).map(lambda raw: bytes(6) + raw)
+    | st.binary(min_size=8, max_size=8),
+    "neighbour": st.binary(max_size=60) | st.binary(max_size=40).map(lambda raw: b"\0\0\0\2\0\2\4" + raw),
+    "link": st.binary(max_size=60)
+    | st.binary(max_size=40).map(lambda raw: bytes(20) + raw)
+    | st.binary(min_size=20, max_size=20).map(lambda raw: raw + b"\1a\6abcdef\4veth"),
     "local": st.binary(max_size=20) | st.binary(min_size=4, max_size=4).map(lambda raw: b"\30" + raw),
     "process": st.binary(max_size=30) | st.binary(max_size=4).map(lambda raw: raw.ljust(10, b"\0")),
 }
@@ -161,14 +168,16 @@ FIELD = st.one_of(
     ),
 )
 HELLO = [("schema", b"1"), ("byteorder", b"little"), ("collector", b"netlink"), ("euid", b"0"), ("netns", b"4")]
+ASKED = [RouteQuery(NetnsRef("h", number), bytes(4), bytes(4)) for number in (1, 1, 2)]
 DECODERS: dict[str, Callable[[Iterable[tuple[str, bytes]]], Any]] = {
-    "hello": lambda fields: wire.decode_hello([*HELLO, *fields]),
-    "evidence": lambda fields: wire.decode_evidence(list(fields)),
-    "owners": lambda fields: wire.decode_owners(list(fields)),
+    "hello": lambda fields: hello.decode_hello([*HELLO, *fields]),
+    "evidence": lambda fields: proc.decode_evidence(list(fields)),
+    "owners": lambda fields: proc.decode_owners(list(fields)),
     "census": lambda fields: census.decode([packed(fields)], 0, ()),
     "processes": lambda fields: census.decode_processes([packed(fields)], 0),
     "examination": lambda fields: list(examination.decode(list(fields), FACTS).numbers.values()),
     "translations": lambda fields: translations(list(fields)),
+    "routes": lambda fields: list(sent_routes.decode_routes(list(fields), ASKED).values()),
     "dump": lambda fields: dump(list(fields)),
 }
 
@@ -180,12 +189,12 @@ def packed(fields: Iterable[tuple[str, bytes]]) -> frames.Frame:
 
 
 def translations(fields: list[tuple[str, bytes]]) -> Any:
-    found, refused = wire.decode_translations([packed(fields)], 0)
+    found, refused = lookups.decode_translations([packed(fields)], 0)
     return found, sorted(refused)
 
 
 def dump(fields: list[tuple[str, bytes]]) -> Any:
-    decoder = wire.DumpDecoder(frozenset())
+    decoder = tables.DumpDecoder(frozenset())
     decoder.add(packed(fields))
     own = decoder.end(0, 1, ())
     return own, decoder.others
@@ -199,6 +208,56 @@ def test_any_field_is_a_value_or_an_error_of_the_host(decoder: str, fields: list
     except HostError:
         return
     sound(msgspec.to_builtins(found, builtin_types=(bytes,), str_keys=False))
+
+
+ROUTE = struct.pack(">IHBI", 0, 0, 1, 2)
+"""The first query leaves by interface 2, without a gateway."""
+
+
+def neighbour(state: int = 2, hop: bytes = bytes(4), address: bytes = b"\2\0\0\0\0\1") -> bytes:
+    return struct.pack(">IHB", 2, state, len(hop)) + hop + address
+
+
+def link(*texts: bytes) -> bytes:
+    return struct.pack(">IIIQ", 2, 0, 0, 0) + b"".join(struct.pack(">B", len(text)) + text for text in texts)
+
+
+NONE_OF_ROUTES: dict[str, list[tuple[str, bytes]]] = {
+    "a number that nobody asked for": [("route", struct.pack(">IHBI", 3, 0, 1, 2))],
+    "a route that is cut": [("route", ROUTE[:-1])],
+    "a gateway of 255 bytes": [("route", ROUTE + bytes(255))],
+    "routes of two namespaces": [("route", ROUTE), ("route", struct.pack(">IHBI", 2, 0, 1, 2))],
+    "an address of 255 bytes that are not there": [("neighbour", struct.pack(">IHB", 2, 2, 255) + bytes(9))],
+    "a link-layer address of 33 bytes": [("neighbour", neighbour(address=bytes(33)))],
+    "a link's address of 33 bytes": [("link", link(b"eth0", bytes(33), b""))],
+    "a link that is cut": [("link", link(b"eth0", bytes(6), b"")[:-1])],
+    "a link with more behind it": [("link", link(b"eth0", bytes(6), b"") + b"\0")],
+    "a name longer than its field": [("link", struct.pack(">IIIQ", 2, 0, 0, 0) + b"\xff")],
+    "a million rows": [("route", ROUTE)] * 1_000_000,
+}
+
+
+@pytest.mark.parametrize("name", NONE_OF_ROUTES)
+def test_what_is_no_answer_about_routes_is_an_error_of_the_host(name: str) -> None:
+    with pytest.raises(HostError) as caught:
+        sent_routes.decode_routes([("netns", b"0"), *NONE_OF_ROUTES[name]], ASKED)
+    assert caught.value.code is ErrorCode.PROTOCOL_ERROR
+
+
+def test_a_route_before_any_namespace_is_an_error_of_the_host() -> None:
+    with pytest.raises(HostError):
+        sent_routes.decode_routes([("route", ROUTE)], ASKED)
+
+
+@pytest.mark.parametrize("state", [0x00, 0x01, 0x20])
+def test_a_neighbour_that_is_not_known_is_none(state: int) -> None:
+    """NUD_NONE, NUD_INCOMPLETE, NUD_FAILED, whatever address stands there."""
+    for known, expected in ((neighbour(), b"\2\0\0\0\0\1"), (neighbour(state), None), (neighbour(address=b""), None)):
+        fields = [("netns", b"0"), ("route", ROUTE), ("neighbour", known), ("link", link(b"x" * 200, b"", b"veth\0"))]
+        told = sent_routes.decode_routes(fields, ASKED)[NetnsRef("h", 1)]
+        route = told.routes[ASKED[0]]
+        assert route is not None and route.neighbour == expected
+        assert len(told.links[2].name) == reach.NAME_LIMIT and told.links[2].kind == "veth"
 
 
 def sound(value: Any) -> None:
@@ -220,13 +279,13 @@ def sound(value: Any) -> None:
 
 def columns(raw: bytes) -> object:
     """A frame of sockets without further columns."""
-    return wire.decode_columns(raw, ())
+    return tables.decode_columns(raw, ())
 
 
 @given(st.binary(max_size=300))
 def test_any_socket_is_a_value_or_an_error_of_the_host(message: bytes) -> None:
     for raw in (message, b"\2\1" + message, b"\n\1" + message):
-        for decode in (kernel.decode_socket, lambda raw: wire.decode_sight(1, raw, bytes(12)), columns):
+        for decode in (kernel.decode_socket, lambda raw: lookups.decode_observation(1, raw, bytes(12)), columns):
             try:
                 decode(raw)
             except HostError:

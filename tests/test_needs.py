@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,9 @@ from diagnosis_cases import (
     BY_COOKIE,
     COOKIE_LOST,
     FIRES,
+    FULL,
     FULL_WINDOW,
+    QUEUED,
     REBOOTED,
     REPEATED,
     RETRYING,
@@ -23,15 +25,18 @@ from diagnosis_cases import (
 )
 
 from halfopen.evidence.probe.wire import SYSCTLS, encode_evidence
+from halfopen.judge.assembly.advice import ADVICE
+from halfopen.judge.assembly.advised import advised
 from halfopen.judge.assembly.sections import COUNTERS
 from halfopen.judge.diagnosis import outlook
 from halfopen.judge.diagnosis.case import Case, HostEvidence
 from halfopen.judge.diagnosis.diagnose import diagnose
 from halfopen.judge.diagnosis.outlook import prospect_of
 from halfopen.judge.diagnosis.rules import RULES
-from halfopen.judge.diagnosis.rules.rule import Reason, Rule, Source, Step
+from halfopen.judge.diagnosis.rules.rule import Rule, Source
 from halfopen.model import Collector, Socket
 from halfopen.reach import shell
+from halfopen.schema.report import CauseCode
 from halfopen.tcp import State, Timer
 
 MORE: dict[str, Given] = {
@@ -47,6 +52,7 @@ MORE: dict[str, Given] = {
     "silent for long before a reboot": SILENT.without(uptimes=(86400.0, 60.0)),
     "a listener of its own limit": BY_COOKIE.without(sysctls={"somaxconn": 128}),
     "nobody reads, and the program is known": FULL_WINDOW.without(server=far(end(recv_q=65000, inode=500))),
+    "nobody accepts, and the queue is full": QUEUED.without(listener=FULL),
     "an orphan sends its FIN again": FULL_WINDOW.without(
         client=replace(RETRYING, state=State.FIN_WAIT1, send_q=1, inode=0)
     ),
@@ -90,16 +96,10 @@ REMOVED: dict[Source, Callable[[Case], Case]] = {
 """A case as it is where no host gives this source."""
 
 
-def outcome(rule: Rule, case: Case) -> tuple[Reason | None, tuple[Step, ...]]:
-    """All that a rule says of a case."""
-    reason = rule.find(case)
-    return reason, tuple(rule.remedies(case)) if reason else ()
-
-
 def both(rule: Rule, source: Source) -> Iterator[tuple[object, object]]:
     """What a rule says of each case, with a source and without it."""
     for one in CASES.values():
-        yield outcome(rule, one.case()), outcome(rule, REMOVED[source](one.case()))
+        yield rule.find(one.case()), rule.find(REMOVED[source](one.case()))
 
 
 RULE_AND_SOURCE = [(rule, source) for rule in RULES for source in Source]
@@ -160,10 +160,10 @@ def recorded(case: Case, names: str) -> tuple[Case, list[Recorder]]:
     return of_hosts(case, change), kept
 
 
-def asked(read: Callable[[Case], object], names: str) -> set[str]:
+def asked(read: Callable[[Case], object], names: str, cases: Iterable[Given] = CASES.values()) -> set[str]:
     """What is asked for in any of the cases."""
     found: set[str] = set()
-    for one in CASES.values():
+    for one in cases:
         case, recorders = recorded(one.case(), names)
         read(case)
         found.update(*(recorder.asked for recorder in recorders))
@@ -172,8 +172,15 @@ def asked(read: Callable[[Case], object], names: str) -> set[str]:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
 def test_a_rule_reads_the_counters_and_settings_that_it_names(rule: Rule) -> None:
-    assert asked(lambda case: outcome(rule, case), "before after") == {*rule.needs.counters}
-    assert asked(lambda case: outcome(rule, case), "sysctls") == {*rule.needs.sysctls}
+    assert asked(rule.find, "before after") == {*rule.needs.counters}
+    assert asked(rule.find, "sysctls") == {*rule.needs.sysctls}
+
+
+@pytest.mark.parametrize("code", ADVICE)
+def test_advice_reads_the_counters_and_settings_that_it_names(code: CauseCode) -> None:
+    advice, found = ADVICE[code], [one for one in CASES.values() if code in diagnose(one.case()).codes]
+    assert asked(lambda case: [*advice.remedies(case)], "before after", found) == {*advice.counters}
+    assert asked(lambda case: [*advice.remedies(case)], "sysctls", found) == {*advice.sysctls}
 
 
 def test_the_outlook_reads_the_settings_that_it_names() -> None:
@@ -184,12 +191,14 @@ def test_the_outlook_reads_the_settings_that_it_names() -> None:
 def test_hosts_are_asked_for_the_settings_that_are_read_and_no_others() -> None:
     """The probe and the shell collector both take SYSCTLS."""
     read = {name for rule in RULES for name in rule.needs.sysctls} | {*outlook.SYSCTLS_READ}
+    read |= {name for advice in ADVICE.values() for name in advice.sysctls}
     assert {path.rpartition("/")[2] for path in SYSCTLS} == read
-    assert asked(diagnose, "sysctls") <= read
+    assert asked(advised, "sysctls") <= read
     assert encode_evidence([0]).endswith("\n".join(SYSCTLS).encode()) and " ".join(SYSCTLS).encode() in shell.script()
 
 
-def test_a_report_has_every_counter_that_a_rule_reads() -> None:
+def test_a_report_has_every_counter_that_a_rule_or_its_advice_reads() -> None:
     read = {name for rule in RULES for name in rule.needs.counters}
+    read |= {name for advice in ADVICE.values() for name in advice.counters}
     assert read <= {*COUNTERS}
-    assert asked(diagnose, "before after") <= read
+    assert asked(advised, "before after") <= read

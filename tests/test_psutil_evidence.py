@@ -48,4 +48,4 @@ def test_what_no_process_holds_is_unseen_on_macos() -> None:
 
 def test_a_row_that_is_not_understood_takes_away_the_word_of_what_is_absent() -> None:
     told = decode([*ROWS, Sconn(2, ("10.0.0.1", 1), ("10.0.0.2", 2), "STRANGE", 1)], {}, "Windows")
-    assert not told.whole and "is no state" in told.problems[0].why and len(told.sockets) == 3
+    assert not told.whole and "is not a valid TCP state" in told.problems[0].why and len(told.sockets) == 3

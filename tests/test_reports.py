@@ -388,6 +388,16 @@ def test_a_pair_with_a_finding_is_established_all_the_same() -> None:
     assert len(made.findings) == 1 and made.exit_code == 0
 
 
+@pytest.mark.parametrize("form", ["text", "markdown"])
+def test_a_way_that_the_inventory_vouches_for_is_said_beside_the_findings(form: str) -> None:
+    said = "direct: you vouch that nothing between the two translates or answers"
+    for near, shown in ([sock(key(1))], True), ([], False):
+        made = check(near, [], replace(PLAN, direct=True))
+        assert made.direct and bool(made.findings) is shown
+        assert (said in FORMATS[form].render(report(made), View())) is shown
+    assert not check([sock(key(1))], []).direct
+
+
 def test_formats_are_found_by_suffix_or_name() -> None:
     assert format_for("x.md", None) is FORMATS["markdown"]
     assert format_for("x.json", "text") is FORMATS["json"]

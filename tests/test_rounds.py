@@ -8,7 +8,8 @@ import pytest
 from evidence import CLIENT, SERVER, bracket, end, key, sights, snapshot, sock
 
 from halfopen import address
-from halfopen.judge.confirm.bracket import Bracket, Confirmed, held, lasting, questions
+from halfopen.judge.confirm.bracket import Bracket, lasting, questions
+from halfopen.judge.confirm.rounds import Confirmed, held
 from halfopen.judge.pairing.addresses import survey
 from halfopen.judge.pairing.connection import Suspect
 from halfopen.judge.pairing.match import match
@@ -63,13 +64,13 @@ def test_a_survivor_that_changes_while_we_look_is_no_finding() -> None:
     there, gone = (
         sights(hosts, {"web": [sock(ONE, state)]}, suspects) for state in (State.ESTABLISHED, State.FIN_WAIT1)
     )
-    assert held(suspects, [bracket(there, there, gone)] * 2) == ([], [])
+    assert held(suspects, [bracket(there, there, gone)] * 2) == ([], [], [])
 
 
 def test_a_survivor_whose_socket_is_replaced_while_we_look_is_no_finding() -> None:
     suspects, hosts = suspect_of([sock(ONE)], [])
     one, two = (sights(hosts, {"web": [sock(ONE, cookie=cookie)]}, suspects) for cookie in (1, 2))
-    assert held(suspects, [bracket(one, one, two)] * 2) == ([], [])
+    assert held(suspects, [bracket(one, one, two)] * 2) == ([], [], [])
 
 
 @pytest.mark.parametrize("blind", ["web", "db"])
@@ -83,7 +84,7 @@ def test_where_somebody_could_not_look_nothing_is_said(blind: str) -> None:
 
 
 def nothing_said(suspects: list[Suspect], looks: list[Bracket]) -> bool:
-    found, unjudged = held(suspects, looks)
+    found, unjudged, _ = held(suspects, looks)
     return not found and [one.suspect for one in unjudged] == suspects
 
 
@@ -128,7 +129,7 @@ def test_what_changes_from_one_verdict_to_another_is_not_dropped() -> None:
 
     def judged(*pairs: tuple[list[Socket], list[Socket]]) -> list[tuple[str, NetnsRef, State]]:
         looks = [bracket(sights(hosts, {"web": one, "db": two}, suspects)) for one, two in pairs]
-        found, unjudged = held(suspects, looks)
+        found, unjudged, _ = held(suspects, looks)
         assert not found
         return [(one.reason, one.survivor.place, one.survivor.looks[-1].state) for one in unjudged]  # type: ignore
 
@@ -155,7 +156,7 @@ def test_two_sockets_that_claim_one_end_are_ambiguous() -> None:
     twin = NetnsRef("db2", 1)
     twins = replace(suspect, server=replace(suspect.server, places=(*suspect.server.places, twin)))
     seen = {(NetnsRef("web", 1), ONE): sock(ONE), (NetnsRef("db", 1), OTHER): sock(OTHER), (twin, OTHER): sock(OTHER)}
-    ((found,), _) = held([twins], [bracket(seen)] * 2)
+    ((found,), _, _) = held([twins], [bracket(seen)] * 2)
     assert found.verdict is Verdict.AMBIGUOUS
 
 
@@ -170,11 +171,11 @@ def trying(times: int, acked: int = 1) -> Socket:
 def test_a_stall_lasts_without_progress() -> None:
     suspects, hosts = suspect_of([sock(ONE)], [])
     looks = [bracket(sights(hosts, {"web": [trying(times)], "db": [sock(OTHER)]}, suspects)) for times in (2, 3)]
-    ((found,), _) = held(suspects, looks)
+    ((found,), _, _) = held(suspects, looks)
     assert (found.verdict, found.confidence) == (Verdict.STALLED, Confidence.PROVEN)
     assert lasting(suspects, looks[0]) == suspects
     moved = bracket(sights(hosts, {"web": [trying(3, acked=5)], "db": [sock(OTHER)]}, suspects))
-    assert held(suspects, [looks[0], moved]) == ([], [])
+    assert held(suspects, [looks[0], moved]) == ([], [], [])
 
 
 def test_a_loss_that_heals_does_not_hide_what_lasts() -> None:
@@ -182,7 +183,7 @@ def test_a_loss_that_heals_does_not_hide_what_lasts() -> None:
     suspects, hosts = suspect_of([sock(ONE)], [])
     looks = [bracket(sights(hosts, {"web": [one], "db": [QUEUED]}, suspects)) for one in (trying(3), sock(ONE))]
     for order in (looks, looks[::-1]):
-        ((found,), _) = held(suspects, order)
+        ((found,), _, _) = held(suspects, order)
         assert found.verdict is Verdict.NEVER_ACCEPTED
 
 

@@ -46,7 +46,11 @@ def test_the_same_evidence_gives_the_same_bytes() -> None:
 
 @pytest.mark.parametrize("name", sorted(path.name for path in KEPT.glob("*.json")))
 def test_files_of_earlier_versions_are_judged_as_ever(name: str) -> None:
-    """Each case is the truth of how the evidence was made, beside the files that its version wrote."""
+    """Each case is the truth of how the evidence was made, beside the files that its version wrote.
+
+    too_early: what was made too, but a try was due on it in the evidence, and no look saw that fail.
+    without_routes: the confidence of what lacks an end, where the way to it was not saved.
+    """
     case = json.loads((KEPT / name).read_text())
     out, err = io.StringIO(), io.StringIO()
     code = main(["analyse", *case["files"], "--format", "json"], Environment({}, KEPT, io.StringIO(), out, err))
@@ -57,7 +61,8 @@ def test_files_of_earlier_versions_are_judged_as_ever(name: str) -> None:
     if case["redacted"]:  # the ports are left
         found, truth = ([[one.rpartition(":")[2] for one in ends] for ends in some] for some in (found, truth))
     assert sorted(found) == sorted(truth)
-    assert {one["confidence"] for one in check["findings"]} == {case["confidence"]}
+    assert any("too early to say" in note for note in check["notes"]) == ("too_early" in case)
+    assert {one["confidence"] for one in check["findings"]} <= {case["confidence"], case.get("without_routes")}
 
 
 def test_damaged_and_foreign_files_are_refused_in_a_sentence() -> None:
@@ -65,8 +70,8 @@ def test_damaged_and_foreign_files_are_refused_in_a_sentence() -> None:
     text = json.loads(gzip.decompress(whole))
     bad = {
         "cut off": whole[:-9],
-        "more stands behind": whole + whole,
-        "is no snapshot": b"tcp ESTAB 0 0 10.0.0.1:22 10.0.0.2:40000",
+        "more data after": whole + whole,
+        "is not a valid snapshot": b"tcp ESTAB 0 0 10.0.0.1:22 10.0.0.2:40000",
         "Invalid enum value": gzip.compress(json.dumps({**text, "error": {**SAID, "code": "moon"}}).encode()),
         "missing required field": gzip.compress(b"{}"),
         "Expected `object`": gzip.compress(b"[" * 100_000),

@@ -27,7 +27,7 @@ from report_examples import EXAMPLES
 
 from halfopen.errors import ErrorCode
 from halfopen.evidence.saved import decode, to_json
-from halfopen.inventory import WAYS
+from halfopen.inventory import TRANSPORTS
 from halfopen.model import Collector
 from halfopen.report.schema import SCHEMAS
 from halfopen.schema.report import CauseCode, Report, Transport
@@ -222,5 +222,5 @@ def test_schemas_enumerate_the_words_of_the_types_and_mark_times() -> None:
     assert words["ErrorCode"] == set(ErrorCode) and words["Collector"] == set(Collector)
     assert words["State"] == set(State) and words["CauseCode"] == set(CauseCode)
     host = HOST(SCHEMAS["report"]())["properties"]
-    assert set(host["transport"]["enum"]) == set(Transport) == {*WAYS, "file"}
+    assert set(host["transport"]["enum"]) == set(Transport) == {*TRANSPORTS, "file"}
     assert host["states"]["propertyNames"]["anyOf"][0]["enum"] == sorted(State)

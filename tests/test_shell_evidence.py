@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from halfopen import address
 from halfopen.errors import ErrorCode, HostError
+from halfopen.evidence.probe.hello import NO_IPV4
 from halfopen.evidence.probe.wire import SYSCTLS
 from halfopen.evidence.text import shell
 from halfopen.model import Absence, Collector, Lookup, NetnsRef
@@ -120,6 +121,18 @@ def test_addresses_by_whatever_tells_them(source: str) -> None:
     assert set(found) == {"127.0.0.1", "10.0.0.5", "fe80::5"}
     if source == "ip":
         assert found["10.0.0.5"] == (7,)
+
+
+@pytest.mark.parametrize(("status", "text"), [(0, ""), (1, ""), (1, ADDRESSES["fib_trie"][:90])])
+def test_addresses_that_could_not_be_read_are_a_gap(status: int, text: str) -> None:
+    """Those of IPv6 were read; of IPv4 those that the sockets have are known, and that there may be more is said."""
+    inet6 = "fe800000000000000000000000000005 07 40 20 80     eth0\n"
+    told = shell.table_of(read(answer(ss="ESTAB 0 0 10.0.0.9:22 10.0.0.2:40000 ino:1 sk:1\n")))
+    facts, found, _ = shell.facts_of(
+        [shell.Section("fib_trie", status, text), shell.Section("if_inet6", 0, inet6)], told
+    )
+    assert NO_IPV4 in facts.gaps
+    assert {address.show(interface.address) for interface in found} == {"fe80::5", "10.0.0.9"}
 
 
 @dataclass

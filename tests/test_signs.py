@@ -9,7 +9,7 @@ import pytest
 from evidence import facts, info, key, sock
 
 from halfopen import address
-from halfopen.judge.confirm.bracket import Confirmed
+from halfopen.judge.confirm.rounds import Confirmed
 from halfopen.judge.diagnosis.case import Case, HostEvidence
 from halfopen.judge.diagnosis.diagnose import diagnose
 from halfopen.judge.diagnosis.outlook import prospect_of
@@ -99,8 +99,8 @@ def test_where_the_client_is_missing_its_own_host_says_why(web: dict[str, int], 
     server = far(end(**TALKED))
     found = diagnose(case(Verdict.MISSING_ON_CLIENT, None, server, web=web))
     assert expected in found.codes
-    (cause,) = [cause for cause in found.causes if cause.code is expected]
-    assert "web" in {fact.host for fact in cause.evidence}
+    (reason,) = [reason for reason in found.reasons if reason.code is expected]
+    assert "web" in {fact.host for fact in reason.facts}
     # The counters of the server's host say nothing of the client.
     assert expected not in diagnose(case(Verdict.MISSING_ON_CLIENT, None, server, db=web)).codes
 

@@ -17,8 +17,10 @@ from strategies import KEYS, PORTS, V4
 
 from halfopen import address
 from halfopen.errors import UsageError
-from halfopen.evidence.text.parsed import ParsedText, endpoint, read
+from halfopen.evidence.text.parsed import ParsedText
+from halfopen.evidence.text.reading import read
 from halfopen.evidence.text.recognise import FORMS, recognise
+from halfopen.evidence.text.rows import endpoint
 from halfopen.evidence.text.ss import SS
 from halfopen.model import Collector, Socket
 from halfopen.tcp import State, Timer
@@ -251,14 +253,14 @@ def test_what_nobody_claims_is_refused_with_what_is_understood(text: str) -> Non
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ("ESTAB 0 0 10.0.0.1:ssh 10.0.0.2:40000", "no port number"),
-        ("ESTAB 0 0 db.example.net:22 10.0.0.2:40000", "no address"),
-        ("ESTAB 0 0 10.0.0.1:22", "no line of ss"),
-        ("ESTAB 0 0 10.0.0.1:99999 10.0.0.2:40000", "no port number"),
+        ("ESTAB 0 0 10.0.0.1:ssh 10.0.0.2:40000", "not a valid port number"),
+        ("ESTAB 0 0 db.example.net:22 10.0.0.2:40000", "not a valid address"),
+        ("ESTAB 0 0 10.0.0.1:22", "not a line of ss"),
+        ("ESTAB 0 0 10.0.0.1:99999 10.0.0.2:40000", "not a valid port number"),
         ("ESTAB 0 0 10.0.0.1:22 [2001:db8::1]:40000", "two families"),
-        ("ESTAB 0 0 10.0.0.256:22 10.0.0.2:40000", "no address"),
+        ("ESTAB 0 0 10.0.0.256:22 10.0.0.2:40000", "not a valid address"),
         ("0 0 10.0.0.1:22 10.0.0.2:40000", "no State column"),
-        ("ESTABLISHED? 10.0.0.1:22 10.0.0.2:40000", "no line of ss"),
+        ("ESTABLISHED? 10.0.0.1:22 10.0.0.2:40000", "not a line of ss"),
     ],
 )
 def test_a_malformed_line_is_told_with_its_number_and_takes_away_the_word_of_what_is_absent(

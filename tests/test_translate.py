@@ -12,9 +12,10 @@ from strategies import PORTS, V4, V6
 
 from halfopen import address
 from halfopen.judge.pairing.addresses import survey
+from halfopen.judge.pairing.connection import Loss
 from halfopen.judge.pairing.match import Matching
 from halfopen.judge.pairing.nat import names_of, tables_of
-from halfopen.judge.pairing.pair import join, prepare
+from halfopen.judge.pairing.pair import join, may_translate, prepare
 from halfopen.model import Namespace, NetnsRef, Rewrites, Snapshot, Socket
 from halfopen.plan import CheckPlan
 from halfopen.tcp import State
@@ -111,6 +112,18 @@ def test_what_a_published_port_hands_on_leads_elsewhere() -> None:
     assert not found.suspects and found.external == {("web", "192.0.2.1:80"): 1}
 
 
+def test_what_no_route_leads_to_is_gone() -> None:
+    """A pod with a route of its own is no machine elsewhere: its entry stays, its route and its sockets do not."""
+    web = host("web", space(1, [CLIENT], [sock(DIALLED)]))
+    here = space(1, [SERVER], [], (DIALLED, PUBLISHED))
+    assert here.rewrites
+    assert joined(web, host("db", here)).external == {("web", "172.17.0.2:80"): 1}
+    found = joined(web, host("db", replace(here, rewrites=replace(here.rewrites, nowhere=(PRIVATE,)))))
+    (suspect,) = found.suspects
+    assert not found.external and found.gone == {"db"} and suspect.loss is Loss.PLACE_GONE
+    assert suspect.server.places == (NetnsRef("db", 1),) and suspect.server.key == address.mirror(PUBLISHED)
+
+
 def test_whom_a_host_masquerades_is_not_its_own() -> None:
     outside = make(CLIENT, 50000, SERVER, 8080)
     web = host("web", space(1, [CLIENT], [], (make(ROUTER, 40000, SERVER, 8080), outside)))
@@ -167,6 +180,18 @@ def test_the_port_of_a_check_may_be_the_published_one_or_the_one_behind() -> Non
     for port in (80, 8080):
         assert joined(web, db, plan=replace(PLAN, ports=(port,))).agreeing == {(EST, EST): 1}
     assert not joined(web, db, plan=replace(PLAN, ports=(81,))).agreeing
+
+
+def test_tables_are_asked_for_where_something_is_left_or_redirected() -> None:
+    """Of a check of one port, whose dumps show nothing of what was dialled at another."""
+    web, db = host("web", space(1, [CLIENT], [])), host("db", space(1, [SERVER], []))
+    for redirects, asked in (False, []), (True, ["web", "db"]):
+        hosts = [
+            replace(one, namespaces=(replace(one.namespaces[0], tracked=3, redirects=redirects and one is db),))
+            for one in (web, db)
+        ]
+        check = prepare(replace(PLAN, ports=(80,)), {one.host: one for one in hosts}, {})
+        assert may_translate(check, join(check)) == asked
 
 
 def test_one_tuple_on_two_hosts_of_overlapping_networks_is_two_connections() -> None:

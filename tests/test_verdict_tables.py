@@ -1,4 +1,4 @@
-"""Each verdict has a row in every table that speaks of verdicts: one that is forgotten fails here, by name."""
+"""Verdicts and causes have a row in each table that speaks of them: one that is forgotten fails here, by name."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from collections.abc import Collection, Mapping
 import pytest
 
 from halfopen.glossary import CONFIDENCES, MEANINGS
-from halfopen.judge.diagnosis.outlook import GRAVITY, LEADS, OUTLOOKS
-from halfopen.judge.diagnosis.verdict_traits import TRAITS
+from halfopen.glossary.causes import ABOUT, OUTLOOKS
+from halfopen.judge.assembly.advice import ADVICE
+from halfopen.judge.diagnosis.outlook import GRAVITY, LEADS
+from halfopen.judge.diagnosis.rules import RULES
 from halfopen.judge.verdict.table import SEVERITY
-from halfopen.schema.report import Confidence, OutlookCode, Verdict
+from halfopen.judge.verdict.traits import TRAITS
+from halfopen.schema.report import CauseCode, Confidence, OutlookCode, Verdict
 
 OF_VERDICTS: Mapping[str, Collection[Verdict]] = {
     "glossary": MEANINGS,
@@ -23,6 +26,12 @@ OF_VERDICTS: Mapping[str, Collection[Verdict]] = {
 @pytest.mark.parametrize("table", OF_VERDICTS)
 def test_every_verdict_has_its_row(table: str, verdict: Verdict) -> None:
     assert verdict in OF_VERDICTS[table]
+
+
+@pytest.mark.parametrize("code", CauseCode)
+def test_every_cause_has_its_rule_its_advice_and_its_words(code: CauseCode) -> None:
+    rules = [rule.code for rule in RULES if rule.code is code]
+    assert rules == ([] if code is CauseCode.UNKNOWN else [code]) and code in ADVICE and code in ABOUT
 
 
 @pytest.mark.parametrize("code", OutlookCode)

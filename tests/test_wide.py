@@ -14,10 +14,10 @@ from strategies import KEYS, U32
 
 from halfopen import address
 from halfopen.errors import HostError
-from halfopen.evidence.probe import frames, wire
+from halfopen.evidence.probe import frames, tables
+from halfopen.judge.confirm.byte_counters import CountQuery, asks, counts_in, widened
 from halfopen.judge.pairing.addresses import AddressMap, survey
-from halfopen.judge.pairing.byte_counters import CountQuery, asks, counts_in, widened
-from halfopen.judge.pairing.connection import BOTH_ESTABLISHED
+from halfopen.judge.pairing.connection import BOTH_ESTABLISHED, EndQuery, Suspect
 from halfopen.judge.pairing.match import Matching, match
 from halfopen.model import Absence, NetnsRef, Observation, Snapshot, Socket
 from halfopen.table import Count, CountBlock
@@ -104,6 +104,21 @@ def test_a_pair_that_the_wide_look_did_not_see_is_looked_at_again() -> None:
     assert suspects(FITTING[0], gone) == {key(40003)}
 
 
+def test_a_pair_behind_a_translation_is_compared_by_the_tuples_of_its_ends() -> None:
+    inside = address.parse("172.17.0.2")
+    behind = address.make_key(inside, 5000, CLIENT, 40000)
+    pair = Suspect(
+        EndQuery((WEB,), key(40000)), EndQuery((DB,), behind), True, BOTH_ESTABLISHED, translation="as it is"
+    )
+    matching = replace(match(ground(100), None), established=frozenset(), translated=(pair,))
+    asked = asks([(ground(100), matching)], {"web", "db"})
+    assert [(one.place, one.key) for one in asked["web"].single] == [(WEB, key(40000))] and asked["db"] == DUMP
+    near = {WEB: CountBlock.of([(2, 0, key(40000), 1, (1, 0, 0))])}
+    for received, doubtful in (0, ()), (3000, (pair,)):
+        far = {DB: CountBlock.of([(2, 0, behind, 1, (0, received, 0))])}
+        assert widened(ground(100), matching, near | far).suspects == doubtful
+
+
 def test_a_pair_that_is_odd_is_not_asked_for_again() -> None:
     one = key(40000)
     queued = replace(sock(address.mirror(one)), inode=0)
@@ -162,7 +177,7 @@ def frames_of(blocks: tuple[CountBlock, ...]) -> list[frames.Frame]:
 @given(ROWS, st.booleans())
 def test_counters_survive_the_wire(rows: list[tuple[bytes, Count]], mirrored: bool) -> None:
     made = CountBlock.of((2 if len(one) == 12 else 10, 0, one, 1, count) for one, count in rows)
-    read = wire.decode_counts(frames_of(made), len(rows))
+    read = tables.decode_counts(frames_of(made), len(rows))
     assert read == made
     expected = [(address.mirror(one) if mirrored else one, count) for one, count in rows]
     assert sorted(pair for block in read for pair in block.counts(mirrored)) == sorted(expected)
@@ -171,13 +186,13 @@ def test_counters_survive_the_wire(rows: list[tuple[bytes, Count]], mirrored: bo
 def test_counters_that_are_cut_are_an_error() -> None:
     (one,) = frames_of(CountBlock.of([(2, 0, key(40000), 1, (1, 2, 3))]))
     with pytest.raises(HostError):
-        wire.decode_counts([one], 2)
+        tables.decode_counts([one], 2)
     with pytest.raises(HostError):
-        wire.decode_counts([frames.Frame(frames.ROWS, one.payload)], 1)
+        tables.decode_counts([frames.Frame(frames.ROWS, one.payload)], 1)
     data = zlib.decompress(one.payload[10:])
     for size in range(len(data)):
         with pytest.raises(HostError):
-            wire.decode_counts([frames.Frame(frames.BLOCK, one.payload[:10] + zlib.compress(data[:size]))], 1)
+            tables.decode_counts([frames.Frame(frames.BLOCK, one.payload[:10] + zlib.compress(data[:size]))], 1)
 
 
 def test_matching_says_nothing_of_other_states() -> None:

@@ -15,8 +15,8 @@ from strategies import encode_socket, frame, sockets
 
 from halfopen import address
 from halfopen.errors import ErrorCode, HostError
-from halfopen.evidence.probe import frames, kernel, wire
-from halfopen.evidence.text import parsed
+from halfopen.evidence.probe import frames, hello, kernel, lookups, proc, tables, wire
+from halfopen.evidence.text import reading
 from halfopen.model import Absence, Socket
 from halfopen.probe import dump, interfaces, procfs
 from halfopen.probe.head import Refused
@@ -51,11 +51,11 @@ def stream(rows: list[Socket], noise: bytes = b"") -> bytes:
 
 def read(data: bytes, step: int = 0, ports: frozenset[int] = frozenset()) -> list[bytes]:
     """What a reader makes of a stream: the keys, or HostError. An end that never comes is truncation."""
-    reader, decoder = frames.FrameReader(NONCE), wire.DumpDecoder(ports)
+    reader, decoder = frames.FrameReader(NONCE), tables.DumpDecoder(ports)
     parts = [data[at : at + step] for at in range(0, len(data), step)] if step else [data]
     for part in parts:
         for one in reader.feed(part):
-            if one.kind in (frames.END, frames.ERROR):
+            if one.type in (frames.END, frames.ERROR):
                 space = decoder.end(frames.end_of(one, wire.DUMP), 1, ())
                 return [key for key, _, _ in space.table.rows()]
             decoder.add(one)
@@ -144,27 +144,27 @@ def test_the_socket_of_another_tuple_means_absent(one: Socket, other: Socket) ->
     """An exact look-up returns the LISTEN socket when the tuple is absent."""
     if one.key == other.key:
         return
-    assert wire.decode_sight(1, encode_socket(one), other.key) is Absence.ABSENT
-    assert wire.decode_sight(1, encode_socket(one), one.key) == one
-    assert wire.decode_sight(2, b"", one.key) is Absence.UNSEEN
+    assert lookups.decode_observation(1, encode_socket(one), other.key) is Absence.ABSENT
+    assert lookups.decode_observation(1, encode_socket(one), one.key) == one
+    assert lookups.decode_observation(2, b"", one.key) is Absence.UNSEEN
 
 
 def test_a_listener_in_a_look_up_means_absent() -> None:
     key = b"\x0a\0\0\1\x0a\0\0\2\0\1\0\2"
     listener = kernel.MESSAGE.pack(2, 10, 0, 0, key[-4:-2], key[-2:], key[:4], key[4:8], 0, bytes(8), 0, 0, 0, 0, 0)
-    assert wire.decode_sight(1, listener, key) is Absence.ABSENT
+    assert lookups.decode_observation(1, listener, key) is Absence.ABSENT
 
 
 def test_hello_of_another_schema_is_refused() -> None:
     with pytest.raises(HostError):
-        wire.decode_hello([("schema", b"99"), ("byteorder", b"little")])
+        hello.decode_hello([("schema", b"99"), ("byteorder", b"little")])
 
 
 def test_the_session_of_a_login_is_told_by_its_sshd() -> None:
     here = address.make_key(address.parse("10.0.0.2"), 22, address.parse("10.0.0.1"), 40000)
-    assert wire.session_key("10.0.0.1 40000 10.0.0.2 22") == here
-    assert wire.session_key("::ffff:10.0.0.1 40000 10.0.0.2 22") == here
-    linked = wire.session_key("fe80::1%eth0 40000 fe80::2%eth0 22")
+    assert hello.session_key("10.0.0.1 40000 10.0.0.2 22") == here
+    assert hello.session_key("::ffff:10.0.0.1 40000 10.0.0.2 22") == here
+    linked = hello.session_key("fe80::1%eth0 40000 fe80::2%eth0 22")
     assert linked is not None and len(linked) == address.V6_KEY
 
 
@@ -172,20 +172,20 @@ def test_the_session_of_a_login_is_told_by_its_sshd() -> None:
     st.text(max_size=40) | st.lists(st.sampled_from(["10.0.0.1", "::1", "22", "70000", "-1", "x", "%"])).map(" ".join)
 )
 def test_what_names_no_session_is_none(said: str) -> None:
-    found = wire.session_key(said)
+    found = hello.session_key(said)
     assert found is None or len(said.split()) == 4
 
 
 def test_units_and_containers_are_named() -> None:
-    assert wire.unit_of("0::/system.slice/postgresql@15-main.service\n") == "postgresql@15-main.service"
+    assert proc.unit_of("0::/system.slice/postgresql@15-main.service\n") == "postgresql@15-main.service"
     digest = "ab" * 32
-    assert wire.unit_of(f"0::/system.slice/docker-{digest}.scope\n") == f"container {digest[:12]}"
-    assert wire.unit_of("0::/\n") is None
+    assert proc.unit_of(f"0::/system.slice/docker-{digest}.scope\n") == f"container {digest[:12]}"
+    assert proc.unit_of("0::/\n") is None
 
 
 def test_counters_come_by_name() -> None:
     table = b"TcpExt: SyncookiesSent ListenDrops\nTcpExt: 3 9\nIpExt: InOctets\nIpExt: 5\n"
-    assert wire.decode_counters(table) == {"SyncookiesSent": 3, "ListenDrops": 9}
+    assert proc.decode_counters(table) == {"SyncookiesSent": 3, "ListenDrops": 9}
 
 
 HEADING = b"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
@@ -204,7 +204,7 @@ def test_text_of_proc_is_read_here_and_cut_lines_are_missed() -> None:
         table_text(2, whole[130:]),
         table_text(10, HEADING.replace(b"rem_", b"remote_")),
     ]
-    told = wire.decode_table(parts, 3)
+    told = tables.decode_table(parts, 3)
     assert told is not None and told.whole
     assert list(told.sockets.values()) == [
         Socket(
@@ -222,14 +222,14 @@ def test_text_of_proc_is_read_here_and_cut_lines_are_missed() -> None:
     ]
     for damaged, count in ((parts[:1], 3), (parts[:2], 3), ([table_text(2, whole[:130])], 1), ([*parts, parts[2]], 3)):
         with pytest.raises(HostError):
-            wire.decode_table(damaged, count)
+            tables.decode_table(damaged, count)
     with pytest.raises(HostError):
-        wire.decode_table([table_text(3, whole)], 2)
+        tables.decode_table([table_text(3, whole)], 2)
 
 
 def test_text_is_bounded_over_all_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "TEXT_LIMIT", 2 * len(HEADING))
-    decoder = wire.DumpDecoder(frozenset())
+    monkeypatch.setattr(tables, "TEXT_LIMIT", 2 * len(HEADING))
+    decoder = tables.DumpDecoder(frozenset())
     space = frames.Frame(frames.FIELDS, zlib.compress(b""))
     for one in (table_text(2, HEADING), space, table_text(2, HEADING), space):
         decoder.add(one)
@@ -239,22 +239,44 @@ def test_text_is_bounded_over_all_namespaces(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_kernel_without_ipv6_has_no_table_of_it_and_that_is_no_hole() -> None:
-    told = wire.decode_table([table_text(2, HEADING + LINE)], 2)
+    told = tables.decode_table([table_text(2, HEADING + LINE)], 2)
     assert told is not None and told.whole and len(told.sockets) == 1
     refused = frames.Frame(frames.FIELDS, zlib.compress(struct.pack(">BI", 7, 1) + b"refused2"))
-    assert wire.decode_table([refused], 0) is None
+    assert tables.decode_table([refused], 0) is None
 
 
 def test_addresses_come_by_netlink_or_by_text_of_proc() -> None:
     trie = b"Main:\n  |-- 10.0.0.7\n     /32 host LOCAL\n  |-- 10.0.0.0\n     /24 link UNICAST\n"
     inet6 = b"fd000000000000000000000000000007 02 40 00 80     eth0\n"
-    found, tracked, forwards = wire.decode_ground([("fib_trie", trie), ("if_inet6", inet6), ("tracked", b"")])
+    found, tracked, forwards = hello.decode_namespace([("fib_trie", trie), ("if_inet6", inet6), ("tracked", b"")])
     assert [(address.show(one.address), one.links, one.prefix) for one in found] == [
         ("10.0.0.7", (), 32),
         ("fd00::7", (2,), 64),
     ]
     assert (tracked, forwards) == (0, False)
-    assert wire.decode_ground([("fib_trie", b"|-- 999.0.0.1\n  /32 host LOCAL\n"), ("if_inet6", b"zz\n\xff")])[0] == ()
+    assert (
+        hello.decode_namespace([("fib_trie", b"|-- 999.0.0.1\n  /32 host LOCAL\n"), ("if_inet6", b"zz\n\xff")])[0] == ()
+    )
+
+
+def test_addresses_that_could_not_be_read_are_a_gap_and_those_of_the_sockets_are_known() -> None:
+    """Netlink refused, and an fib_trie that cannot be read: the probe sends an empty text, and a host has no such."""
+    said = [
+        *(("schema", b"2"), ("byteorder", b"little"), ("collector", b"netlink"), ("euid", b"0"), ("netns", b"1")),
+        *(("fib_trie", b""), ("if_inet6", b"fd000000000000000000000000000007 02 40 00 80     eth0\n")),
+    ]
+    facts, addresses, _ = hello.decode_hello(said)
+    assert hello.NO_IPV4 in facts.gaps
+    trie = b"  |-- 10.0.0.7\n     /32 host LOCAL\n"
+    assert hello.NO_IPV4 not in hello.decode_hello([*said, ("fib_trie", trie)])[0].gaps
+    row = Socket(address.make_key(bytes([10, 0, 0, 7]), 1, bytes([10, 0, 0, 8]), 2), State.ESTABLISHED, 2)
+    line = LINE.replace(b"0100007F", b"0700000A").replace(b"0200007F", b"0800000A")
+    for part in (frames.Frame(*block([row])[0]), table_text(2, HEADING + line)):
+        decoder = tables.DumpDecoder(frozenset())
+        count = decoder.spaces[-1].add(part)
+        decoder.rows = count
+        found = decoder.end(count, 1, addresses).addresses
+        assert {address.show(interface.address) for interface in found} == {"fd00::7", "10.0.0.7"}
 
 
 def fields(**values: bytes) -> tuple[int, bytes]:
@@ -266,7 +288,7 @@ def fields(**values: bytes) -> tuple[int, bytes]:
 def test_a_namespace_that_is_refused_after_it_was_begun_is_not_whole() -> None:
     """It was entered, and told its addresses; then its sockets were refused: nothing says that there are none."""
     kinds = [fields(netns=b"7"), fields(netns=b"8"), fields(netns=b"8", refused=b"1"), fields(netns=b"9", refused=b"1")]
-    decoder = wire.DumpDecoder(frozenset())
+    decoder = tables.DumpDecoder(frozenset())
     for kind, payload in kinds:
         decoder.add(frames.Frame(kind, payload))
     decoder.end(0, 1, ())
@@ -342,9 +364,9 @@ def test_a_text_of_addresses_that_is_too_large_is_refused_and_not_cut(
 
 def test_too_many_sockets_as_text_are_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     text = (Path(__file__).parent / "cases/text/linux-6.18-proc-net-tcp.txt").read_bytes()
-    found = wire.Sockets()
+    found = tables.Sockets()
     found.add(frames.Frame(frames.TEXT, b"\x02" + zlib.compress(text)))
-    monkeypatch.setattr(parsed, "ROW_LIMIT", 2)
+    monkeypatch.setattr(reading, "ROW_LIMIT", 2)
     with pytest.raises(HostError, match="more than 2 sockets") as caught:
-        found.told()
+        found.parsed_text()
     assert caught.value.code is ErrorCode.TOO_LARGE

@@ -24,13 +24,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="the client's, then the server's: snapshots, or text of ss, netstat, lsof or /proc/net/tcp; - is stdin",
     )
     for role in ("client", "server"):
-        told = f"evidence of a {role} host; give two files of one host, taken at different times, to confirm findings"
-        add(f"--{role}", metavar="FILE", action="append", default=[], help=told)
+        text = f"evidence of a {role} host; give two files of one host, taken at different times, to confirm findings"
+        add(f"--{role}", metavar="FILE", action="append", default=[], help=text)
     add("--nat", metavar="FILE", action="append", default=[], help="snapshot of a NAT gateway between them")
 
 
 def run(args: argparse.Namespace, environment: Environment) -> int:
-    """The report that the run gave from which the files came, or what the texts allow to be said."""
+    """Analyses the files and writes the report; its exit code. UsageError for a file that cannot be read."""
     out = outlets(args, environment, inputs=(*args.files, *args.client, *args.server, *args.nat))
     report = api.report_of_files(
         args.files,

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
         if args.save:
             prepare_folder(environment.folder / args.save, hosts.ports)
         hosts.begin()
-        # While they answer, because the judgement takes as long to import as a host takes to be reached.
+        # Imported while the hosts answer: the import takes as long as it takes to reach a host.
         from halfopen.run.live import report_of_run, run_checks
 
         checked = run_checks(hosts, args.deep)
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
     code = report.exit_code
     try:
         code = out.deliver(report, code)
-    finally:  # evidence is taken once, so it is kept where stdout has failed too
+    finally:  # evidence cannot be taken again, so it is saved even where stdout has failed
         if args.save:
             from halfopen.run.save import saved
 

@@ -50,13 +50,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="folder for the files, FILE.halfopen, or - for stdout (default: here)",
     )
     add("--local", action="store_true", help="this machine, without an inventory and without SSH")
-    add("--redact", action="store_true", help="replace addresses and names, alike in all files of this run")
-    add("--redact-with", metavar="FILE", help="the same by the secret in FILE, so that files of several runs fit")
+    add("--redact", action="store_true", help="replace addresses and names, consistently in all files of this run")
+    add("--redact-with", metavar="FILE", help="as --redact, by the secret in FILE: consistently over several runs")
     add("--print-probe", action="store_true", help="print all that can be sent to a host, and nothing else")
 
 
 def run(args: argparse.Namespace, environment: Environment) -> int:
-    """0 if every host was read completely, else 3; a host that was not has a file that says why."""
+    """Reads the hosts and writes their files. Exit 0 if every host was read, else 3; the file of a host that was not
+    read says why."""
     if args.print_probe:
         environment.stdout.write(printed())
         return Exit.CLEAN
@@ -67,16 +68,16 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
     target = target_of(args, environment, names)
     found = take(args, environment, inventory, names)
     if args.local:
-        found = {one.facts.hostname if one.facts else name: named_by_itself(one) for name, one in found.items()}
-    unread = [(one, one.error) for one in found.values() if one.error is not None]
+        found = {saved.facts.hostname if saved.facts else name: named_by_itself(saved) for name, saved in found.items()}
+    unread = [(saved, saved.error) for saved in found.values() if saved.error is not None]
     if secret is not None:
         hidden = redacted(list(found.values()), secret)
         for before, after in zip(found, hidden, strict=True):
             print(f"{terminal(before)} is {after.host} in its file", file=environment.stderr)
-        found = {one.host: one for one in hidden}
+        found = {saved.host: saved for saved in hidden}
     code = deliver(found, target, args, environment)
-    for one, error in unread:
-        print(complaint(f"{one.host}: {error.code}: {error.message}", error.hint), file=environment.stderr)
+    for saved, error in unread:
+        print(complaint(f"{saved.host}: {error.code}: {error.message}", error.hint), file=environment.stderr)
     return Exit.INCOMPLETE if unread else code
 
 
@@ -95,7 +96,7 @@ def printed() -> str:
 
 
 def secret_of(args: argparse.Namespace, environment: Environment) -> bytes | None:
-    """What addresses and names are replaced by, None if they are not."""
+    """The secret from which the replacements of --redact are made; None without it. UsageError for a bad file."""
     if args.redact_with is None:
         return secrets.token_bytes(32) if args.redact else None
     try:
@@ -115,16 +116,16 @@ def chosen(args: argparse.Namespace, environment: Environment) -> tuple[Inventor
         here = Host("local", "local", transport="local")
         return Inventory({here.name: here}), (here.name,)
     inventory = read(args.inventory, environment.variables, environment.folder)
-    found = {host.name: host for word in args.hosts for host in hosts_named(word, inventory)}
+    found = list(dict.fromkeys(host for word in args.hosts for host in hosts_named(word, inventory)))
     if not found:
         raise UsageError("there is nothing to collect", "halfopen collect HOST..., or halfopen collect --local")
-    return replace(inventory, hosts={**inventory.hosts, **found}), tuple(found)
+    return inventory.with_hosts(found), tuple(host.name for host in found)
 
 
 def take(
     args: argparse.Namespace, environment: Environment, inventory: Inventory, names: tuple[str, ...]
 ) -> dict[str, Saved]:
-    """Reads the hosts, over and over if asked."""
+    """Reads the hosts: host -> its snapshot, with the later dumps of --rounds."""
     from halfopen.run.fleet import Fleet
 
     plan = CheckPlan("collect", names, names, tuple(dict.fromkeys(args.port)))
@@ -133,12 +134,15 @@ def take(
 
 
 def looks(hosts: Fleet, rounds: int, settle: float) -> dict[str, Saved]:
-    """Whole dumps of all hosts, each begun when all have ended the one before, and what is known beside them."""
+    """Host -> whole dumps and what is known beside them. Each dump begins when every host has ended the one before.
+
+    `settle`: seconds between two dumps.
+    """
     from halfopen.run.save import new_id, saved_look
 
     began = datetime.now(UTC)
     first = hosts.first_look()
-    tracking = {name: one for name, one in first.items() if any(space.tracked for space in one.namespaces)}
+    tracking = {name: found for name, found in first.items() if any(space.tracked for space in found.namespaces)}
     first |= hosts.translated(tracking)
     before = hosts.counters(first)
     later: dict[str, list[Snapshot]] = {name: [] for name in first}
@@ -148,7 +152,7 @@ def looks(hosts: Fleet, rounds: int, settle: float) -> dict[str, Saved]:
         for name, snapshot in hosts.first_look().items():
             later[name].append(snapshot)
     after = hosts.counters(first) if rounds > 1 else {}
-    owners = hosts.owners({name: listening(one) for name, one in first.items()})
+    owners = hosts.owners({name: listening(snapshot) for name, snapshot in first.items()})
     now = stamp(datetime.now(UTC))
     run = Run(id=new_id(), started_at=stamp(began), finished_at=now)
     found = {}
@@ -161,7 +165,7 @@ def looks(hosts: Fleet, rounds: int, settle: float) -> dict[str, Saved]:
             before[name][1] if name in before else {},
             owners.get(name) or {},
         )
-        failed = next((one for one in (snapshot, *later[name]) if one.error is not None), snapshot)
+        failed = next((look for look in (snapshot, *later[name]) if look.error is not None), snapshot)
         found[name] = structs.replace(
             saved_look(hosts, replace(snapshot, error=failed.error), host, run), later=whole(later[name])
         )
@@ -170,12 +174,12 @@ def looks(hosts: Fleet, rounds: int, settle: float) -> dict[str, Saved]:
 
 def whole(later: list[Snapshot]) -> tuple[tuple[Namespace, ...], ...]:
     """The dumps that succeeded."""
-    return tuple(one.namespaces for one in later if one.error is None)
+    return tuple(look.namespaces for look in later if look.error is None)
 
 
 def listening(snapshot: Snapshot) -> list[int]:
-    """Inodes of the LISTEN sockets: their programs are worth a name whatever will be found."""
-    return sorted({one.inode for space in snapshot.namespaces for one in space.listeners if one.inode})
+    """Inodes of the LISTEN sockets: an analysis names their programs whatever it finds."""
+    return sorted({listener.inode for space in snapshot.namespaces for listener in space.listeners if listener.inode})
 
 
 def named_by_itself(saved: Saved) -> Saved:
@@ -203,7 +207,7 @@ def deliver(
     found: Mapping[str, Saved], target: Target | Path | None, args: argparse.Namespace, environment: Environment
 ) -> int:
     """The files, and their names on stdout; or the one snapshot itself. 0, or 3 where that failed."""
-    files = {name: encode(one) for name, one in found.items()}
+    files = {name: encode(saved) for name, saved in found.items()}
     if target is None:
         environment.stdout.flush()
         environment.stdout.buffer.write(*files.values())

@@ -14,7 +14,7 @@ from halfopen.options import add_options
 def arguments(parser: argparse.ArgumentParser) -> None:
     """show | validate."""
     parser.add_argument(
-        "action", choices=("show", "validate"), help="print what it says after defaults, or only test it"
+        "action", choices=("show", "validate"), help="print the inventory with its defaults applied, or only test it"
     )
     add_options(parser, "--inventory")
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """HOST, and what of it to count."""
+    """HOST, and which of its sockets to count."""
     add_options(
         parser,
         *REACH,
@@ -35,18 +35,23 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         },
     )
     parser.add_argument("host", metavar="HOST", help="a name of the inventory, [user@]host[:port], or local")
-    parser.add_argument("--pid", metavar="N", type=positive, help="what this process holds, and what waits for it")
+    parser.add_argument(
+        "--pid",
+        metavar="N",
+        type=positive,
+        help="count only what this process holds, and what waits in its accept queues",
+    )
 
 
 def run(args: argparse.Namespace, environment: Environment) -> int:
-    """Asks the host once: 0, or HostError (exit 3) where it cannot be read."""
+    """Counts the sockets of the host and writes the report. Exit 0; HostError (exit 3) where it cannot be read."""
     from halfopen.commands.reaching import visit
     from halfopen.onehost.count import Asked, refuse, tally_of
 
     out = outlets(args, environment, COUNT_FORMATS)
     inventory = read(args.inventory, environment.variables, environment.folder)
     host, ports = host_of(args.host, inventory), tuple(dict.fromkeys(args.port))
-    with visit(inventory, args, environment) as visited:
+    with visit(inventory.with_hosts([host]), args, environment) as visited:
 
         def count(host: Host) -> tuple[Agent, HostFacts, census.Census]:
             agent = visited.open(host)

@@ -1,4 +1,4 @@
-"""A report to where the user wants it: stdout, and any number of files that were tried before the run."""
+"""Writes a report to stdout and to any number of files, all of which were tried before the run."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ def taken(environment: Environment, inputs: Iterable[str]) -> dict[object, str]:
     """Device and inode of each regular file that is read, and of stdout where it is one -> what to call it."""
     found: dict[object, str] = {}
     for name, file in [(name, environment.folder / name) for name in inputs if name != "-"]:
-        with suppress(OSError):  # whoever reads it says why that fails
+        with suppress(OSError):  # reading it fails later, with the reason
             found[identity(file.stat())] = f"the evidence in {name}"
-    with suppress(OSError, ValueError):  # what is no file of the system has no descriptor
+    with suppress(OSError, ValueError):  # in tests stdout may have no descriptor
         status = os.fstat(environment.stdout.fileno())
         if stat.S_ISREG(status.st_mode):
             found[identity(status)] = "stdout"
@@ -91,7 +91,7 @@ def refuse_twice(targets: Iterable[Target], known: Mapping[object, str]) -> None
     """UsageError where two names lead to one file, or one to what is in use: writing it would destroy the other."""
     seen: dict[object, str] = {}
     for target in targets:
-        # What is open is written on where it is; only a file that is replaced takes another's place.
+        # An open target (a device, a pipe) destroys nothing; only writing a regular file does.
         other = seen.get(target.identity) or (known.get(target.identity) if target.path is not None else None)
         if other is not None:
             raise UsageError(f"{other} and -o {target.name} are one file", "another name for the output")
@@ -108,6 +108,6 @@ def save(folder: Path, files: Mapping[str, bytes], code: int, environment: Envir
 
 
 def failed(name: str, error: OSError, code: int, environment: Environment) -> int:
-    """Says that something could not be written after the run; its exit code is not 0 then."""
+    """Says on stderr that something could not be written after the run. The exit code: 3 in place of 0."""
     print(complaint(f"{error.strerror}: {name} could not be written"), file=environment.stderr)
     return code or Exit.INCOMPLETE

@@ -81,9 +81,9 @@ def examine(args: argparse.Namespace, environment: Environment, stage: Stage, ou
                     identity_file=str(folder / "key"),
                     known_hosts=str(folder / "known_hosts"),
                     transport="paramiko",
-                    addresses=(home,),
+                    addresses=(own_address,),
                 )
-                for host, (server, home) in servers.items()
+                for host, (server, own_address) in servers.items()
             }
             plan = CheckPlan("demo", ("app1",), ("db1",), tuple(stage.ports))
             tell(environment, "Looking from both sides, through an SSH server for each.\n")
@@ -100,9 +100,9 @@ def examine(args: argparse.Namespace, environment: Environment, stage: Stage, ou
         if args.save:
             code = save(environment.folder / args.save, saved(checked), code, environment)
     (check,) = report.checks
-    found = found_of(Counter(one.verdict for one in check.findings), check.agreeing)
+    found = found_of(Counter(finding.verdict for finding in check.findings), check.agreeing)
     tell(environment, f"\nmade:  {words(stage.made)}\nfound: {words(found)}")
-    right = +stage.made == found and all(one.confidence == "proven" for one in check.findings)
+    right = +stage.made == found and all(finding.confidence == "proven" for finding in check.findings)
     tell(environment, "The report found exactly what was made." if right else "These differ, and should not.")
     return code if right else Exit.FINDINGS
 

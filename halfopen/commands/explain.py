@@ -10,12 +10,11 @@ from collections.abc import Iterable
 from halfopen.environment import Environment
 from halfopen.errors import UsageError
 from halfopen.glossary import CONFIDENCES, MEANINGS, REASONS
-from halfopen.inventory import did_you_mean
+from halfopen.glossary.causes import ABOUT, OUTLOOKS
 from halfopen.judge.assembly.headline import meaning
-from halfopen.judge.diagnosis.outlook import OUTLOOKS
-from halfopen.judge.diagnosis.rules import ABOUT
 from halfopen.judge.verdict.table import SEVERITY
 from halfopen.schema.report import CauseCode, Confidence, OutlookCode, Reason, Verdict
+from halfopen.values import did_you_mean
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +32,7 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
 
 
 def everything(width: int) -> list[str]:
-    """All words by kind, each with what it means in one line."""
+    """All words by title, each with what it means in one line."""
     lines: list[str] = []
     for title, words in lists().items():
         size = max(map(len, words)) + 2
@@ -44,13 +43,13 @@ def everything(width: int) -> list[str]:
 
 
 def lists() -> dict[str, dict[str, str]]:
-    """Kind -> word -> what it means, shortly."""
+    """Title -> word -> what it means in one sentence."""
     return {
-        "verdicts": {one: f"{SEVERITY[one]}: {meaning(one, None, None)}" for one in Verdict},
-        "causes": {one: ABOUT[one].meaning for one in CauseCode},
-        "outlooks": {one: OUTLOOKS[one] for one in OutlookCode},
-        "confidence": {one: first_sentence(text) for one, text in CONFIDENCES.items()},
-        "reasons why a connection is not judged": {one: first_sentence(text) for one, text in REASONS.items()},
+        "verdicts": {verdict: f"{SEVERITY[verdict]}: {meaning(verdict, None, None)}" for verdict in Verdict},
+        "causes": {code: ABOUT[code].meaning for code in CauseCode},
+        "outlooks": {code: OUTLOOKS[code] for code in OutlookCode},
+        "confidence": {confidence: first_sentence(text) for confidence, text in CONFIDENCES.items()},
+        "reasons why a connection is not judged": {reason: first_sentence(text) for reason, text in REASONS.items()},
     }
 
 
@@ -58,9 +57,9 @@ def explained(code: str, width: int) -> list[str]:
     """One word at length; `unknown` is both a cause and an outlook. UsageError for a word that no report has."""
     found: list[list[str]] = []
     if code in set(Verdict):
-        found.append(verdict(Verdict(code), width))
+        found.append(verdict_lines(Verdict(code), width))
     if code in set(CauseCode):
-        found.append(cause(CauseCode(code), width))
+        found.append(cause_lines(CauseCode(code), width))
     if code in set(OutlookCode):
         found.append([f"{code}  (outlook)", "", *wrapped(OUTLOOKS[OutlookCode(code)], width)])
     if code in set(Confidence):
@@ -76,30 +75,37 @@ def explained(code: str, width: int) -> list[str]:
     return [line for at, lines in enumerate(found) for line in (["", *lines] if at else lines)]
 
 
-def verdict(one: Verdict, width: int) -> list[str]:
+def verdict_lines(verdict: Verdict, width: int) -> list[str]:
     """A verdict: what it says, how it comes about, what to look at."""
-    told = MEANINGS[one]
-    lines = [f"{one}  (verdict, {SEVERITY[one]})", "", *wrapped(told.says, width)]
-    lines += ["", *wrapped(told.beside, width)] if told.beside else []
-    return [*lines, "", "How it comes about", *bullets(told.arises, width), "", "Look at", *bullets(told.next, width)]
+    about = MEANINGS[verdict]
+    lines = [f"{verdict}  (verdict, {SEVERITY[verdict]})", "", *wrapped(about.says, width)]
+    lines += ["", *wrapped(about.beside, width)] if about.beside else []
+    return [*lines, "", "How it comes about", *bullets(about.arises, width), "", "Look at", *bullets(about.next, width)]
 
 
-def cause(one: CauseCode, width: int) -> list[str]:
-    """A cause: what it is, how it comes about, what it is told by, what to do."""
-    told = ABOUT[one]
-    lines = [f"{one}  (cause)", "", *wrapped(told.meaning, width)]
-    for title, text in (("How it comes about", told.story), ("Told by", told.evidence), ("What to do", told.remedy)):
+def cause_lines(cause: CauseCode, width: int) -> list[str]:
+    """A cause: what it is, how it comes about, what shows it, what to do."""
+    about = ABOUT[cause]
+    lines = [f"{cause}  (cause)", "", *wrapped(about.meaning, width)]
+    for title, text in (
+        ("How it comes about", about.story),
+        ("Shown by", about.evidence),
+        ("What to do", about.remedy),
+    ):
         lines += ["", title, *wrapped(text, width, "  ")]
     return lines
 
 
 def bullets(sentences: Iterable[str], width: int) -> list[str]:
     """A list."""
-    return [line for one in sentences for line in wrapped(one, width, "  - ", "    ")]
+    return [line for sentence in sentences for line in wrapped(sentence, width, "  - ", "    ")]
 
 
 def wrapped(text: str, width: int, first: str = "", rest: str | None = None) -> list[str]:
-    """Prose; what stands in backquotes for the documentation stands as it is here, whole on one line."""
+    """Text in lines of at most `width` columns. What stands in backquotes stays on one line, without the backquotes.
+
+    `first` starts the first line and `rest` the others; without `rest`, `first` starts all of them.
+    """
     lines = textwrap.wrap(
         QUOTED.sub(lambda found: found[1].replace(" ", UNBROKEN), text),
         width,
@@ -117,4 +123,4 @@ def first_sentence(text: str) -> str:
 
 
 QUOTED = re.compile("`([^`]*)`")
-UNBROKEN = "\0"  # for a blank that no line may end at
+UNBROKEN = "\0"  # stands for a blank at which no line may break

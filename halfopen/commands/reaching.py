@@ -1,4 +1,4 @@
-"""How the options of a command say that hosts are reached, for commands that ask each host once."""
+"""From the options of a command to hosts that can be asked, for commands that ask each host once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from halfopen.reach.opening import Visit
 
 
 def visit(inventory: Inventory, args: argparse.Namespace, environment: Environment, forks: int = 1) -> Visit:
-    """The hosts of the inventory within reach; the time that the user gave begins now."""
+    """A visit to hosts of the inventory, by the options REACH. The time of --timeout begins now."""
     options = ReachOptions(
         connect_timeout=args.connect_timeout,
         deadline=time.monotonic() + args.timeout,

@@ -1,4 +1,4 @@
-"""`halfopen schema`: what other people's programs can hold us to."""
+"""`halfopen schema`: the JSON Schemas that other programs can rely on."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ ESTABLISHED, SYN_SENT = 1, 2
 
 @dataclass
 class Stage:
-    """Sockets that must stay open while somebody looks, and what they are by the way they were made.
+    """Sockets that must stay open while somebody looks, and what they must be, given how they were made.
 
     made: "half-open" -> connections that the client has and the server does not; the others by verdict.
     """
@@ -42,7 +42,7 @@ class Stage:
                 listener.bind((SERVER, port))
                 break
             except OSError:
-                continue  # somebody has it
+                continue  # another program uses it
         listener.listen(backlog)
         self.ports.append(listener.getsockname()[1])
         self.sockets.append(listener)
@@ -52,11 +52,11 @@ class Stage:
         """Clients that have sent their SYN."""
         found = []
         for _ in range(count):
-            one = socket.socket()
-            one.setblocking(False)
-            one.bind((CLIENT, 0))
-            one.connect_ex(listener.getsockname())
-            found.append(one)
+            client = socket.socket()
+            client.setblocking(False)
+            client.bind((CLIENT, 0))
+            client.connect_ex(listener.getsockname())
+            found.append(client)
         self.sockets += found
         return found
 
@@ -68,9 +68,9 @@ class Stage:
 
     def close(self) -> None:
         """Ends all of it by reset, so that nothing lingers in TIME_WAIT."""
-        for one in self.sockets:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            one.close()
+        for end in self.sockets:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            end.close()
 
 
 def build() -> Stage:
@@ -84,32 +84,32 @@ def build() -> Stage:
     closed = stage.listen(8)
     leaving = stage.connect(closed, 3)
     stage.accept(closed, 3)
-    for one in leaving:
-        one.shutdown(socket.SHUT_WR)
+    for client in leaving:
+        client.shutdown(socket.SHUT_WR)
     stage.made[Verdict.HALF_CLOSED] = 3
 
-    # Room is made in a full queue, and the SYNs that come back meet in it: more than fit.
+    # Accepting some makes room in a full queue; then all SYNs are retransmitted at once, and they are more than fit.
     recipes: list[tuple[socket.socket, list[socket.socket], int]] = []
     for backlog, dialled, taken in ((1, 6, 2), (4, 9, 1)):
         listener = stage.listen(backlog)
         recipes.append((listener, stage.connect(listener, dialled), len(stage.accept(listener, taken))))
-    waiting = [one for _, clients, _ in recipes for one in clients]
+    waiting = [client for _, clients, _ in recipes for client in clients]
     deadline = time.monotonic() + 3
-    while time.monotonic() < deadline and any(state(one) == SYN_SENT for one in waiting):
+    while time.monotonic() < deadline and any(state(client) == SYN_SENT for client in waiting):
         time.sleep(0.02)
     for listener, clients, done in recipes:
-        established = sum(state(one) == ESTABLISHED for one in clients)
+        established = sum(state(client) == ESTABLISHED for client in clients)
         queued = accept_queue(listener)
         stage.made["half-open"] += established - done - queued
         stage.made[Verdict.NEVER_ACCEPTED] += queued
-        stage.made[Verdict.CONNECT_UNANSWERED] += sum(state(one) == SYN_SENT for one in clients)
+        stage.made[Verdict.CONNECT_UNANSWERED] += sum(state(client) == SYN_SENT for client in clients)
         stage.made["healthy"] += done
     return stage
 
 
-def state(one: socket.socket) -> int:
+def state(end: socket.socket) -> int:
     """The kernel's number of a socket's state (struct tcp_info)."""
-    return one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+    return end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
 
 
 def accept_queue(listener: socket.socket) -> int:
@@ -120,7 +120,7 @@ def accept_queue(listener: socket.socket) -> int:
 
 def found_of(counts: Counter[Verdict], agreeing: int) -> Counter[str]:
     """What a report counts, in the words of what was made."""
-    found: Counter[str] = Counter({"healthy": agreeing, "half-open": sum(counts[one] for one in HALF_OPEN)})
+    found: Counter[str] = Counter({"healthy": agreeing, "half-open": sum(counts[verdict] for verdict in HALF_OPEN)})
     for verdict, count in counts.items():
         if verdict not in HALF_OPEN:
             found[verdict] = count

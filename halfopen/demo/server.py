@@ -1,4 +1,4 @@
-"""A small SSH server on loopback for one key, that runs what it is told by /bin/sh, as sshd would."""
+"""A small SSH server on loopback for one key, that runs commands by /bin/sh, as sshd does."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class EmbeddedServer:
         return f"{self.host_key.get_name()} {self.host_key.get_base64()}"
 
     def close(self) -> None:
-        """No more connections, and those that are end."""
+        """Stops listening and ends the connections that are open."""
         with contextlib.suppress(OSError):
-            self.listener.shutdown(socket.SHUT_RDWR)  # wakes the thread, whose socket must not be another's by then
+            self.listener.shutdown(socket.SHUT_RDWR)  # wakes the thread before its descriptor can be reused
         self.thread.join(1)
         self.listener.close()
-        for one in self.transports:
-            one.close()
+        for transport in self.transports:
+            transport.close()
 
     def interface(self) -> Any:
         """What one connection is allowed."""
@@ -110,7 +110,7 @@ def execute(channel: Any, command: bytes) -> None:
                     break
                 channel.sendall(data)
     except OSError:
-        pass  # one of the two has gone, which ends the other
+        pass  # the command or the channel has ended, which ends the other
     finally:
         process.stdin.close()
         process.stdout.close()

@@ -31,7 +31,7 @@ ROUNDS = 8
 def redacted(files: Sequence[Saved], secret: bytes) -> list[Saved]:
     """The same evidence without the names and addresses."""
     cipher = Cipher(secret)
-    return [msgspec.structs.replace(walk(one, cipher), redacted=True) for one in files]
+    return [msgspec.structs.replace(walk(file, cipher), redacted=True) for file in files]
 
 
 class Cipher:
@@ -45,9 +45,9 @@ class Cipher:
         """A keyed hash of some bytes."""
         return blake2b(data, digest_size=size, key=self.key, person=purpose.encode()).digest()
 
-    def word(self, kind: str, text: str) -> str:
-        """`host-3fa29c01d27e` for a name; the same name of the same kind is always the same."""
-        return f"{kind}-{self.digest(kind, text.encode('utf-8', 'surrogateescape'), 6).hex()}"
+    def word(self, prefix: str, text: str) -> str:
+        """`host-3fa29c01d27e` for a name; the same name with the same prefix always gives the same."""
+        return f"{prefix}-{self.digest(prefix, text.encode('utf-8', 'surrogateescape'), 6).hex()}"
 
     def address(self, packed: bytes) -> bytes:
         """4 or 16 packed bytes -> others of the same family and class."""
@@ -96,47 +96,47 @@ def is_in(number: int, network: IPv4Network) -> bool:
 
 
 def walk(value: Any, cipher: Cipher) -> Any:
-    """Any part of the evidence, redacted. Text and bytes that no row of HOW speaks for are hidden."""
+    """Any part of the evidence, redacted. Text and bytes without a row in HOW are hidden."""
     if isinstance(value, Block):
-        return block(value, cipher)
+        return redacted_block(value, cipher)
     if isinstance(value, msgspec.Struct):
         names = value.__struct_fields__
         return msgspec.structs.replace(value, **{name: treated(value, name, cipher) for name in names})
     if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{one.name: treated(value, one.name, cipher) for one in fields(value)})
+        return replace(value, **{field.name: treated(value, field.name, cipher) for field in fields(value)})
     if isinstance(value, dict):
-        return {walk(key, cipher): walk(one, cipher) for key, one in value.items()}
+        return {walk(key, cipher): walk(item, cipher) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return tuple(walk(one, cipher) for one in value)
+        return tuple(walk(item, cipher) for item in value)
     if isinstance(value, str) and not isinstance(value, Enum):
         return cipher.word("text", value)
     return b"" if isinstance(value, bytes) else value
 
 
 def treated(owner: Any, name: str, cipher: Cipher) -> Any:
-    """One field, by its row."""
+    """One field, redacted by its row of HOW."""
     value = getattr(owner, name)
     how = HOW.get((type(owner).__name__, name), walk)
     return None if value is None else how(value, cipher)
 
 
-def block(one: Block, cipher: Cipher) -> Block:
-    """The columns of a table."""
+def redacted_block(block: Block, cipher: Cipher) -> Block:
+    """A block with every address of its two address columns replaced."""
 
     def column(packed: bytes) -> bytes:
-        rows = (packed[at : at + one.width] for at in range(0, len(packed), one.width))
+        rows = (packed[at : at + block.width] for at in range(0, len(packed), block.width))
         return b"".join(map(cipher.address, rows))
 
-    return replace(one, local=column(one.local), peer=column(one.peer))
+    return replace(block, local=column(block.local), peer=column(block.peer))
 
 
 def keep(value: Any, _: Cipher) -> Any:
-    """Says nothing about whose host it is."""
+    """The value as it is: it does not say whose host it is."""
     return value
 
 
 def packed_address(value: bytes, cipher: Cipher) -> bytes:
-    """4 or 16 bytes."""
+    """A packed address of 4 or 16 bytes -> another."""
     return cipher.address(value)
 
 
@@ -145,35 +145,40 @@ def link_address(value: bytes, cipher: Cipher) -> bytes:
     return cipher.digest("link", value, len(value)) if value else b""
 
 
+def packed_addresses(value: Sequence[bytes], cipher: Cipher) -> tuple[bytes, ...]:
+    """Packed addresses -> others."""
+    return tuple(map(cipher.address, value))
+
+
 def key(value: bytes, cipher: Cipher) -> bytes:
-    """A 4-tuple."""
+    """A key with both addresses replaced; the ports stay."""
     local, local_port, peer, peer_port = address.split_key(value)
     return address.make_key(cipher.address(local), local_port, cipher.address(peer), peer_port)
 
 
 def keys_of(width: int) -> Callable[[bytes, Cipher], bytes]:
-    """Keys of one width, one after the other."""
+    """How bytes are redacted that are keys of `width` bytes each, one after the other."""
     return lambda value, cipher: b"".join(key(value[at : at + width], cipher) for at in range(0, len(value), width))
 
 
 def shown_addresses(value: Sequence[str], cipher: Cipher) -> tuple[str, ...]:
-    """Addresses as text."""
-    return tuple(address.show(cipher.address(address.parse(one))) for one in value)
+    """Addresses as text -> others as text."""
+    return tuple(address.show(cipher.address(address.parse(shown))) for shown in value)
 
 
 def host(value: str, cipher: Cipher) -> str:
-    """A name of a host, in the inventory or its own."""
+    """The name of a host, in the inventory or its own -> `host-...`."""
     return cipher.word("host", value)
 
 
 def hosts(value: Sequence[str], cipher: Cipher) -> tuple[str, ...]:
-    """Names of hosts."""
-    return tuple(host(one, cipher) for one in value)
+    """Names of hosts -> `host-...` each."""
+    return tuple(host(name, cipher) for name in value)
 
 
-def named(kind: str) -> Callable[[str, Cipher], str]:
-    """Names of another kind."""
-    return lambda value, cipher: cipher.word(kind, value)
+def named(prefix: str) -> Callable[[str, Cipher], str]:
+    """How a name is redacted that becomes `PREFIX-...`."""
+    return lambda value, cipher: cipher.word(prefix, value)
 
 
 def version(value: str, _: Cipher) -> str:
@@ -183,7 +188,7 @@ def version(value: str, _: Cipher) -> str:
 
 
 def boot(value: str, cipher: Cipher) -> str:
-    """A boot id."""
+    """A boot id -> another UUID."""
     return str(uuid.UUID(bytes=cipher.digest("boot", value.encode("utf-8", "surrogateescape"), 16)))
 
 
@@ -193,23 +198,24 @@ def user(value: int, cipher: Cipher) -> int:
 
 
 def sentences(value: Sequence[str], _: Cipher) -> tuple[str, ...]:
-    """Prose may name anything: only that it was there is kept."""
+    """Sentences may name anything: only how many there were is kept."""
     return (HIDDEN,) * len(value)
 
 
 def sentence(_: str, __: Cipher) -> str:
-    """The same for one."""
+    """A sentence may name anything: only that there was one is kept."""
     return HIDDEN
 
 
 def nothing(_: Any, __: Cipher) -> None:
-    """Left out."""
+    """None: the value is left out."""
 
 
 HIDDEN = "(redacted)"
-KEPT = tuple(IPv4Network(one) for one in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3"))
+KEPT = tuple(IPv4Network(network) for network in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3"))
 PRIVATE = tuple(
-    IPv4Network(one) for one in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16")
+    IPv4Network(network)
+    for network in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16")
 )
 
 HOW: dict[tuple[str, str], Callable[[Any, Cipher], Any]] = {
@@ -253,10 +259,11 @@ HOW: dict[tuple[str, str], Callable[[Any, Cipher], Any]] = {
     ("Socket", "uid"): user,
     ("Rewrites", "narrow"): keys_of(address.V4_KEY),
     ("Rewrites", "wide"): keys_of(address.V6_KEY),
+    ("Rewrites", "nowhere"): packed_addresses,
     ("Process", "name"): named("process"),
     ("Process", "command"): nothing,
     ("Process", "unit"): named("unit"),
-    ("Block", "local"): keep,  # by `block`, which knows its width
+    ("Block", "local"): keep,  # by `redacted_block`, which knows its width
     ("Block", "peer"): keep,
     ("Block", "local_ports"): keep,
     ("Block", "peer_ports"): keep,

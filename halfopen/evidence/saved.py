@@ -2,12 +2,12 @@
 
 `halfopen.snapshot/1` is gzip over JSON. Addresses and keys are base64 of their packed bytes, columns of a table are
 base64 of their bytes. A file holds what one host said: its first dump, and its answers in every look of every bracket.
-`addresses` are those that the inventory said lead to it. Bytes of a host that are no UTF-8 travel as private-use
+`addresses` are those that the inventory said lead to it. Bytes of a host that are not UTF-8 are stored as private-use
 characters (see `CARRIED`), because JSON cannot hold them.
 
 Fields may be added, each with a default, so that a file of any version of this schema can be read for ever. Fields
 that this version does not know are left out. A word that it does not know (a state, an error code, a collector) is
-refused with its place: what the evidence says there would otherwise be guessed, and a guess be judged.
+refused, and the error names its path: otherwise its meaning would be guessed, and a guess be judged.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LIMIT = 1 << 30  # bytes after decompression
 
 
 class SavedObservation(msgspec.Struct, frozen=True, array_like=True):
-    """What one look found at one place: a socket, or why there is none."""
+    """The answer to one look-up: a network namespace, the key that was asked for, and a socket or why there is none."""
 
     netns: int | None
     key: bytes
@@ -44,7 +44,7 @@ SavedRound = tuple[SavedObservations, SavedObservations, SavedObservations]
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):
-    """What a host failed with."""
+    """The error that kept a host from answering."""
 
     code: ErrorCode
     message: str
@@ -72,7 +72,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, rename={"schema_": "schema
 
 
 class Saved(Head, frozen=True, kw_only=True):
-    """One host's evidence. `looks`: for each bracket, the sights of its first, second and third look.
+    """One host's evidence. `looks`: for each bracket, the observations of its first, second and third look.
 
     `counts`: byte counters of the wide look, for each network namespace that gave them.
     `later`: whole dumps after the first, each begun when every host of the run had ended the one before.
@@ -98,33 +98,35 @@ class Saved(Head, frozen=True, kw_only=True):
     redacted: bool = False
 
 
-def pack_sights(host: str, sights: Mapping[tuple[NetnsRef, bytes], Observation]) -> SavedObservations:
-    """The sights of one host out of a look at many."""
+def pack_observations(host: str, observations: Mapping[tuple[NetnsRef, bytes], Observation]) -> SavedObservations:
+    """The observations of one host, out of those of all hosts."""
     return tuple(
         SavedObservation(
-            place.netns,
+            namespace.netns,
             key,
-            sight if isinstance(sight, Absence) else None,
-            sight if isinstance(sight, Socket) else None,
+            found if isinstance(found, Absence) else None,
+            found if isinstance(found, Socket) else None,
         )
-        for (place, key), sight in sights.items()
-        if place.host == host
+        for (namespace, key), found in observations.items()
+        if namespace.host == host
     )
 
 
-def unpack_sights(host: str, sightings: SavedObservations) -> dict[tuple[NetnsRef, bytes], Observation]:
-    """The inverse. A sighting that is neither a socket nor an absence could not be looked at."""
+def unpack_observations(host: str, saved: SavedObservations) -> dict[tuple[NetnsRef, bytes], Observation]:
+    """The inverse. Neither a socket nor an absence: the look-up was refused, so the socket is unseen."""
     return {
-        (NetnsRef(host, one.netns), one.key): one.socket if one.socket is not None else one.absence or Absence.UNSEEN
-        for one in sightings
+        (NetnsRef(host, found.netns), found.key): (
+            found.socket if found.socket is not None else found.absence or Absence.UNSEEN
+        )
+        for found in saved
     }
 
 
 def pack_counts(
     host: str, counts: Mapping[NetnsRef, Sequence[CountBlock]]
 ) -> tuple[tuple[int | None, tuple[CountBlock, ...]], ...]:
-    """What the wide look found at one host."""
-    return tuple((place.netns, tuple(blocks)) for place, blocks in counts.items() if place.host == host)
+    """The byte counters of one host, by the inode of their network namespace (None: the only one known)."""
+    return tuple((namespace.netns, tuple(blocks)) for namespace, blocks in counts.items() if namespace.host == host)
 
 
 def unpack_counts(saved: Saved) -> dict[NetnsRef, tuple[CountBlock, ...]]:
@@ -138,15 +140,15 @@ def encode(saved: Saved) -> bytes:
 
 
 def to_json(saved: Saved) -> bytes:
-    """The text of a file."""
+    """The JSON text of a file."""
     try:
         return msgspec.json.encode(saved)
-    except UnicodeEncodeError:  # bytes of a host that are no text
+    except UnicodeEncodeError:  # bytes of a host that are not UTF-8
         return msgspec.json.encode(translated(msgspec.to_builtins(saved, builtin_types=(bytes,)), CARRIED))
 
 
 def from_json(text: bytes) -> Saved:
-    """The inverse."""
+    """JSON text -> the evidence. DecodeError of msgspec for what is not such a text."""
     saved = msgspec.json.decode(text, type=Saved)
     if not any(sign in text for sign in CARRIED_UTF8):
         return saved
@@ -157,13 +159,13 @@ def from_json(text: bytes) -> Saved:
 
 
 def translated(value: Any, table: Mapping[int, int]) -> Any:
-    """The same with the characters of every string replaced by a table."""
+    """A value with the characters of every string in it replaced by a table, as str.translate does."""
     if isinstance(value, str):
         return value.translate(table)
     if isinstance(value, dict):
-        return {translated(key, table): translated(one, table) for key, one in value.items()}
+        return {translated(key, table): translated(item, table) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [translated(one, table) for one in value]
+        return [translated(item, table) for item in value]
     return value
 
 
@@ -178,28 +180,30 @@ def decode(data: bytes, name: str) -> Saved:
         if not unpacker.eof:
             raise UsageError(f"{name}: the file is cut off", "copy it again")
         if unpacker.unused_data:
-            raise UsageError(f"{name}: more stands behind the snapshot in it", "each snapshot needs a file of its own")
+            raise UsageError(f"{name}: there is more data after the snapshot", "each snapshot needs a file of its own")
         head = check_schema(msgspec.json.decode(text, type=Head), name)
         hint = f"halfopen {head.version} wrote it and reads it; this is {__version__}"
         return from_json(text)
     except zlib.error as error:
-        raise UsageError(f"{name} is no snapshot: {error}", "snapshots are written by halfopen collect") from error
+        raise UsageError(
+            f"{name} is not a valid snapshot: {error}", "snapshots are written by halfopen collect"
+        ) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{name}: {error}", hint) from error
 
 
 def snapshot_of(saved: Saved) -> Snapshot:
-    """The first look at the host."""
+    """A file -> the first dump of its host, or the error that kept it from answering."""
     error = HostError(saved.error.code, saved.error.message, saved.error.hint) if saved.error else None
     return Snapshot(saved.host, saved.facts, saved.namespaces, error=error, transport=saved.transport)
 
 
 def run_of(files: Sequence[Saved | None]) -> Run | None:
     """The run that all these files come from (None: a file of another kind), if they are all that its checks need."""
-    runs = [one.run for one in files if one is not None and one.run is not None]
-    if len(runs) < len(files) or len({one.id for one in runs}) != 1 or not runs[0].checks:
+    runs = [file.run for file in files if file is not None and file.run is not None]
+    if len(runs) < len(files) or len({run.id for run in runs}) != 1 or not runs[0].checks:
         return None
-    here = {one.host for one in files if one is not None}
+    here = {file.host for file in files if file is not None}
     needed = {name for plan in runs[0].checks for name in (*plan.clients, *plan.servers, *plan.nat)}
     return runs[0] if here >= needed else None
 
@@ -208,7 +212,7 @@ AnyHead = TypeVar("AnyHead", bound=Head)
 
 
 def check_schema(head: AnyHead, name: str) -> AnyHead:
-    """Refuses a file of another major version."""
+    """The head, if this version can read its schema; else UsageError."""
     if head.schema_ != SCHEMA:
         raise UsageError(
             f"{name} is {head.schema_!r}, this halfopen reads {SCHEMA}",
@@ -218,5 +222,5 @@ def check_schema(head: AnyHead, name: str) -> AnyHead:
 
 
 CARRIED = {0xDC00 + byte: 0x10FF00 + byte for byte in range(0x80, 0x100)}
-"""Lone surrogates, which stand for bytes that are no UTF-8 (surrogateescape) -> the last private-use characters."""
+"""Lone surrogates, which stand for bytes that are not UTF-8 (surrogateescape) -> the last private-use characters."""
 CARRIED_UTF8 = (b"\xf4\x8f\xbe", b"\xf4\x8f\xbf", b"\\udbff", b"\\uDBFF")

@@ -10,7 +10,7 @@ only then are kernel counters and processes read:
     Dump, Translations, and both again where needed   which connections are there, and which of them are suspect
     Baseline                                          kernel counters before the looks, if anything is suspect
     Look, Look, Look                                  which suspects were but opened or closed between two dumps
-    Dump, Translations                                again, if a lone end is left: where is its other end by now
+    Dump, Translations, Routes                        if a lone end is left: where its other end would be by now
     ByteCounts                                        do the byte counters of the others contradict each other
     Look, Look, Look; Pause; Look, Look, Look; ...    what lasts: first ends, second ends, first ends
     Explain                                           kernel counters after the looks, and processes
@@ -19,157 +19,40 @@ only then are kernel counters and processes read:
 from __future__ import annotations
 
 from collections.abc import Container, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from enum import IntEnum
-from typing import Any, Generic, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from halfopen.errors import HostError
 from halfopen.judge.assembly.run_evidence import Evidence, involved, wanted_inodes
 from halfopen.judge.confirm.bracket import Bracket, is_lone, lasting, merge, questions, through
+from halfopen.judge.confirm.byte_counters import Counts, asks, widened
+from halfopen.judge.confirm.conclude import conclude
+from halfopen.judge.confirm.rounds import is_open, settle_for
+from halfopen.judge.confirm.timing import LEAST_EXTRA_S, LONGEST_S
 from halfopen.judge.diagnosis.case import HostEvidence
-from halfopen.judge.pairing.byte_counters import CountQuery, Counts, asks, widened
 from halfopen.judge.pairing.connection import Suspect
 from halfopen.judge.pairing.match import Matching
-from halfopen.judge.pairing.pair import Extra, Prepared, conclude, join, may_translate, prepare, wider_ports
-from halfopen.model import Collector, Look, Lookup, NetnsRef, Process, Snapshot
+from halfopen.judge.pairing.pair import Extra, Prepared, join, may_translate, prepare, wider_ports
+from halfopen.judge.questions import (
+    Answerer,
+    Baseline,
+    ByteCounts,
+    Dump,
+    Explain,
+    Explanation,
+    KernelState,
+    LookUp,
+    Pause,
+    Position,
+    Question,
+    Routes,
+    Snapshots,
+    Translations,
+)
+from halfopen.model import Collector, NetnsRef, RouteQuery, Routing
 from halfopen.plan import CheckPlan
 
 T = TypeVar("T")
-Snapshots = Mapping[str, Snapshot]
-
-
-@dataclass(frozen=True, slots=True)
-class KernelState:
-    """Counters of /proc/net/{netstat,snmp} and sysctls of one host at one moment, by name (see `HostEvidence`)."""
-
-    counters: Mapping[str, int] = field(default_factory=dict)
-    sysctls: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """One host after the looks. `holders` and `owners` as in `HostEvidence`."""
-
-    kernel: KernelState | None = None
-    owners: Mapping[int, Process] = field(default_factory=dict)
-    holders: Mapping[bytes, Process] = field(default_factory=dict)
-
-
-class Answerer(Protocol):
-    """What answers the questions of an inquiry. A host that fails is a value in the answer, never an exception."""
-
-    def dump(self, question: Dump) -> Snapshots: ...
-    def translations(self, question: Translations) -> Snapshots: ...
-    def baseline(self, question: Baseline) -> Mapping[str, KernelState]: ...
-    def byte_counts(self, question: ByteCounts) -> Mapping[str, tuple[Counts, HostError | None]]: ...
-    def pause(self, question: Pause) -> bool: ...
-    def look(self, question: LookUp) -> Sequence[Look]: ...
-    def explain(self, question: Explain) -> Mapping[str, Explanation]: ...
-
-
-class Question(Generic[T]):
-    """A question whose answer is a T."""
-
-    __slots__ = ()
-
-    def put(self, answerer: Answerer) -> T:
-        """Calls the method of the answerer for this question, and returns its answer."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True, slots=True)
-class Dump(Question[Snapshots]):
-    """Every socket of these hosts. `ports`: host -> what its dump is limited to, on either side; empty for all.
-
-    `known`: what was read of a host before, so that what translates there need not be read again.
-    """
-
-    ports: Mapping[str, tuple[int, ...]]
-    known: Snapshots = field(default_factory=dict)
-
-    def put(self, answerer: Answerer) -> Snapshots:
-        return answerer.dump(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Translations(Question[Snapshots]):
-    """The same snapshots with what the connection tracking of each namespace translates (`Namespace.rewrites`)."""
-
-    snapshots: Snapshots
-
-    def put(self, answerer: Answerer) -> Snapshots:
-        return answerer.translations(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Baseline(Question[Mapping[str, KernelState]]):
-    """Kernel counters and sysctls of these hosts before the looks; `places`: the namespaces with a suspect end."""
-
-    hosts: tuple[str, ...]
-    places: frozenset[NetnsRef]
-
-    def put(self, answerer: Answerer) -> Mapping[str, KernelState]:
-        return answerer.baseline(self)
-
-
-@dataclass(frozen=True, slots=True)
-class ByteCounts(Question[Mapping[str, tuple[Counts, HostError | None]]]):
-    """Byte counters of established pairs, host by host. A host without counters is not in the answer.
-
-    asks: host -> what it is asked for. ports: host -> what its dump is limited to; empty for all.
-    """
-
-    asks: Mapping[str, CountQuery]
-    ports: Mapping[str, tuple[int, ...]]
-
-    def put(self, answerer: Answerer) -> Mapping[str, tuple[Counts, HostError | None]]:
-        return answerer.byte_counts(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Pause(Question[bool]):
-    """Seconds to wait before round `number` (from 0), with so many suspects left. False: there is no later moment."""
-
-    seconds: float
-    suspects: int
-    number: int
-
-    def put(self, answerer: Answerer) -> bool:
-        return answerer.pause(self)
-
-
-class Position(IntEnum):
-    """Which look of a round it is: the first ends, the second ends, the first ends again."""
-
-    BEFORE = 0
-    BETWEEN = 1
-    AFTER = 2
-
-
-@dataclass(frozen=True, slots=True)
-class LookUp(Question[Sequence[Look]]):
-    """Exact look-ups, host by host, all hosts at once. `number`: the round, from 0."""
-
-    number: int
-    position: Position
-    wanted: Mapping[str, Sequence[Lookup]]
-
-    def put(self, answerer: Answerer) -> Sequence[Look]:
-        return answerer.look(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Explain(Question[Mapping[str, Explanation]]):
-    """Kernel counters after the looks, and the processes that hold these inodes, host by host.
-
-    inodes: host -> socket inodes, empty if only its counters are wanted. places: as in `Baseline`.
-    """
-
-    inodes: Mapping[str, tuple[int, ...]]
-    places: frozenset[NetnsRef]
-
-    def put(self, answerer: Answerer) -> Mapping[str, Explanation]:
-        return answerer.explain(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,27 +90,26 @@ def inquire(
     snapshots = yield from put(Dump(ports))
     found = yield from matched(plans, snapshots, dict(ports), extra, counted)
     before: Mapping[str, KernelState] = {}
+    routing: Mapping[NetnsRef, Routing] = {}
     if any(matching.suspects for matching in found.matchings):
         before = yield from put(Baseline(tuple(found.snapshots), places_of(found.matchings)))
-        found = yield from sifted(plans, found, extra, counted)
+        found, lone = yield from sifted(plans, found, extra, counted)
+        if lone:
+            found, routing = yield from located(found, lone)
     matchings, snapshots = found.matchings, found.snapshots
     counts: Counts = {}
     if counted != 0:
         matchings, snapshots, counts = yield from compared(found)
-    matchings = [conclude(check, matching) for check, matching in zip(found.checks, matchings, strict=True)]
-    brackets: list[Bracket] = []
-    while left := unresolved(plans, matchings, brackets):
-        if brackets:
-            before = before or (yield from put(Baseline(tuple(snapshots), places_of(matchings))))
-            if not (yield from put(Pause(max(plan.settle for plan in plans), len(left), len(brackets)))):
-                break
-        brackets.append((yield from bracket(left, len(brackets))))
+    matchings = [conclude(check, matching, routing) for check, matching in zip(found.checks, matchings, strict=True)]
+    looked = yield from rounds(plans, matchings, tuple(snapshots), before)
     evidence = []
-    for plan, matching in zip(plans, matchings, strict=True):
-        suspects, used = through(matching.suspects, brackets[: plan.rounds])
+    for matching, brackets in zip(matchings, looked.brackets, strict=True):
+        suspects, used = through(matching.suspects, brackets)
         left_over = replace(matching, suspects=tuple(suspects))
-        evidence.append(Evidence(snapshots, left_over, used, counts=counts, suspected=len(matching.suspects)))
-    hosts = yield from explained(evidence, snapshots, before, places_of(matchings))
+        evidence.append(
+            Evidence(snapshots, left_over, used, counts=counts, suspected=len(matching.suspects), routing=routing)
+        )
+    hosts = yield from explained(evidence, snapshots, looked.baseline, places_of(matchings))
     return Inquired(tuple(replace(check, hosts=of_check(hosts, check)) for check in evidence), hosts)
 
 
@@ -293,17 +175,19 @@ def matched(
     return Matched(checks, matchings, snapshots, ports)
 
 
-def sifted(plans: Sequence[CheckPlan], found: Matched, extra: Extra, counted: int | None) -> Asking[Matched]:
+def sifted(
+    plans: Sequence[CheckPlan], found: Matched, extra: Extra, counted: int | None
+) -> Asking[tuple[Matched, frozenset[bytes]]]:
     """The matching once more, from new dumps of the hosts with a lone end that a look found still there, and alone.
 
     Its other end may have been opened, or its translation made, since its host was read; so where it would be, and what
     else could be it, is told by dumps and tables that are younger than the lone end. A look comes first, because most
-    lone ends under churn are those of connections that were opened or closed between the dumps of two hosts.
+    lone ends under churn are those of connections that were opened or closed between the dumps of two hosts. Also the
+    keys of these lone ends.
     """
     suspects = list(dict.fromkeys(suspect for matching in found.matchings for suspect in matching.suspects))
     look = yield from bracket(suspects, 0)
-    failed = {name: replace(found.snapshots[name], error=error) for name, error in look.errors.items()}
-    found = replace(found, snapshots={**found.snapshots, **failed})
+    found = replace(found, snapshots=with_errors(found.snapshots, look.errors))
     left = set(lasting(suspects, look))
     lone = {suspect for suspect in left if is_lone(suspect, look)}
     hosts = {
@@ -314,9 +198,10 @@ def sifted(plans: Sequence[CheckPlan], found: Matched, extra: Extra, counted: in
         if found.snapshots[name].error is None
     }
     if not hosts:
-        return replace(found, matchings=[only(matching, left) for matching in found.matchings])
+        return replace(found, matchings=[only(matching, left) for matching in found.matchings]), frozenset()
     read = yield from put(Dump({name: found.ports[name] for name in sorted(hosts)}, found.snapshots))
-    return (yield from matched(plans, {**found.snapshots, **read}, dict(found.ports), extra, counted))
+    keys = frozenset(key for suspect in lone for key in (suspect.client.key, suspect.server.key))
+    return (yield from matched(plans, {**found.snapshots, **read}, dict(found.ports), extra, counted)), keys
 
 
 def only(matching: Matching, left: Container[Suspect]) -> Matching:
@@ -350,26 +235,80 @@ def compared(found: Matched) -> Asking[tuple[list[Matching], Snapshots, Counts]]
     checks = [(check.address_map(), matching) for check, matching in zip(found.checks, found.matchings, strict=True)]
     asked = asks(checks, able)
     counts: dict[NetnsRef, Any] = {}
-    failed: dict[str, Snapshot] = {}
     answers = (yield from put(ByteCounts(asked, found.ports))) if asked else {}
-    for name, (read, error) in answers.items():
-        snapshot = found.snapshots[name]
-        if error is not None:
-            failed[name] = replace(snapshot, error=error)
-        namespaces = [NetnsRef(name, namespace.netns) for namespace in snapshot.namespaces]
+    errors = {name: error for name, (_, error) in answers.items() if error is not None}
+    for name, (read, _) in answers.items():
+        namespaces = [NetnsRef(name, namespace.netns) for namespace in found.snapshots[name].namespaces]
         counts.update({netns: () for netns in namespaces if asked[name].answered(netns, namespaces[0])})
         counts.update(read)
     matchings = [widened(addresses, matching, counts) for addresses, matching in checks]
-    return matchings, {**found.snapshots, **failed}, counts
+    return matchings, with_errors(found.snapshots, errors), counts
 
 
-def unresolved(plans: Sequence[CheckPlan], matchings: Sequence[Matching], brackets: Sequence[Bracket]) -> list[Suspect]:
-    """The suspects of all checks that need another round, each once."""
-    asked = [
-        through(matching.suspects, brackets)[0] if len(brackets) < plan.rounds else ()
-        for plan, matching in zip(plans, matchings, strict=True)
-    ]
-    return list(dict.fromkeys(suspect for suspects in asked for suspect in suspects))
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """The brackets of each plan, and kernel counters before them by host; empty if nothing was suspect."""
+
+    brackets: Sequence[Sequence[Bracket]]
+    baseline: Mapping[str, KernelState]
+
+
+def rounds(
+    plans: Sequence[CheckPlan],
+    matchings: Sequence[Matching],
+    hosts: tuple[str, ...],
+    baseline: Mapping[str, KernelState],
+) -> Asking[Looked]:
+    """As many rounds as each plan wants, and while a try of a suspect is due, up to LONGEST_S of waiting, a few more.
+
+    hosts: those of the run. baseline: their kernel counters before the looks, empty if they were not read yet.
+    """
+    looked: list[list[Bracket]] = [[] for _ in plans]
+    number, waited = 0, 0.0
+    while True:
+        asked = [
+            unresolved(plan, matching.suspects, brackets, waited)
+            for plan, matching, brackets in zip(plans, matchings, looked, strict=True)
+        ]
+        left = list(dict.fromkeys(suspect for suspects in asked for suspect in suspects))
+        if not left:
+            return Looked(looked, baseline)
+        seconds = 0.0
+        if number:
+            baseline = baseline or (yield from put(Baseline(hosts, places_of(matchings))))
+            seconds = max(pause_of(*parts, waited) for parts in zip(plans, asked, looked, strict=True))
+            if not (yield from put(Pause(seconds, len(left), number))):
+                return Looked(looked, baseline)
+        found = replace((yield from bracket(left, number)), paused_s=seconds)
+        for suspects, brackets in zip(asked, looked, strict=True):
+            if suspects:
+                brackets.append(found)
+        number, waited = number + 1, waited + seconds
+
+
+def unresolved(
+    plan: CheckPlan, suspects: Sequence[Suspect], brackets: Sequence[Bracket], waited: float
+) -> Sequence[Suspect]:
+    """The suspects of a check that need another round; none if all is said. `waited`: so far, in seconds."""
+    left, _ = through(suspects, brackets)
+    if len(brackets) < plan.rounds:
+        return left
+    if plan.rounds < 2 or waited >= LONGEST_S or not any(is_open(suspect, brackets) for suspect in left):
+        return ()
+    return left
+
+
+def pause_of(plan: CheckPlan, suspects: Sequence[Suspect], brackets: Sequence[Bracket], waited: float) -> float:
+    """Seconds to wait before the next round of a check: what its slowest suspect needs, and at least its `settle`.
+
+    Rounds beyond those that it wants are only for suspects of which something is due, so they wait for that alone.
+    """
+    if not suspects:
+        return 0.0
+    extra = len(brackets) >= plan.rounds
+    needed = settle_for([suspect for suspect in suspects if not extra or is_open(suspect, brackets)], brackets[-1])
+    least = LEAST_EXTRA_S if extra else plan.settle
+    return max(least, min(needed, LONGEST_S - waited))
 
 
 def bracket(suspects: Sequence[Suspect], number: int) -> Asking[Bracket]:
@@ -379,6 +318,31 @@ def bracket(suspects: Sequence[Suspect], number: int) -> Asking[Bracket]:
     between, errors_between = merge((yield from put(LookUp(number, Position.BETWEEN, second))))
     after, errors_after = merge((yield from put(LookUp(number, Position.AFTER, first))))
     return Bracket(before, between, after, {**errors, **errors_between, **errors_after})
+
+
+def located(found: Matched, lone: Container[bytes]) -> Asking[tuple[Matched, Mapping[NetnsRef, Routing]]]:
+    """The routes between the ends of suspects that lack one, by namespace, unless their check vouches for the way.
+
+    lone: the keys of such suspects. A host that fails here keeps its snapshot, with the error.
+    """
+    from halfopen.judge.confirm.way import Network, queries_of
+
+    wanted: dict[str, dict[RouteQuery, None]] = {}
+    for check, matching in zip(found.checks, found.matchings, strict=True):
+        suspects = [] if check.plan.direct else [suspect for suspect in matching.suspects if suspect.client.key in lone]
+        for query in queries_of(suspects, Network(check.plan, check.snapshots)):
+            wanted.setdefault(query.place.host, {})[query] = None
+    if not wanted:
+        return found, {}
+    answers = yield from put(Routes({name: tuple(queries) for name, queries in wanted.items()}))
+    errors = {name: error for name, (_, error) in answers.items() if error is not None}
+    routing = {netns: routes for of_host, _ in answers.values() for netns, routes in of_host.items()}
+    return replace(found, snapshots=with_errors(found.snapshots, errors)), routing
+
+
+def with_errors(snapshots: Snapshots, errors: Mapping[str, HostError]) -> Snapshots:
+    """The snapshots with the errors of hosts that failed after their dumps."""
+    return {**snapshots, **{name: replace(snapshots[name], error=error) for name, error in errors.items()}}
 
 
 def explained(

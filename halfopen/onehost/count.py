@@ -20,7 +20,7 @@ from halfopen.model import HostFacts, Process
 from halfopen.schema.count import SCHEMA, AcceptQueue, CountReport, Direction, Holder, HolderKind, Lsof, Row
 from halfopen.schema.report import Tool
 from halfopen.tcp import State
-from halfopen.words import plural
+from halfopen.words import plural, ranges
 
 MANY_PORTS, FEW_SOCKETS = 8, 3
 
@@ -227,7 +227,7 @@ def fullest(queue: AcceptQueue) -> tuple[bool, int, int, str]:
 
 def headline(asked: Asked, sockets: int, queued: int) -> str:
     """The answer in one line."""
-    where = " or ".join(f":{port}" for port in asked.ports)
+    where = " or ".join(f":{port}" for port in ranges(asked.ports))
     of = (f" of pid {asked.pid}" if asked.pid is not None else "") + (f" on {where}" if where else "")
     waiting = f", {queued} of them in an accept queue, where no lsof sees them" if queued else ""
     return f"{asked.host}: {plural(sockets, 'TCP socket')}{of}{waiting}"
@@ -235,7 +235,7 @@ def headline(asked: Asked, sockets: int, queued: int) -> str:
 
 def lsof(asked: Asked, rows: Iterable[Row]) -> Lsof:
     """What `lsof` shows to the same user: a line for each descriptor that it may see, and no socket without one."""
-    ports = f":{','.join(map(str, asked.ports))}" if asked.ports else ""
+    ports = f":{','.join(ranges(asked.ports))}" if asked.ports else ""
     who = f" -a -p {asked.pid}" if asked.pid is not None else ""
     hidden: Counter[str] = Counter()
     shown = lines = 0
@@ -259,15 +259,15 @@ def notes(
     """What a reader must know to read the numbers right."""
     found = [f"{asked.host}: {asked.note}"] if asked.note else []
     found += facts.gaps
-    kinds = Counter[HolderKind]()
+    by_holder = Counter[HolderKind]()
     for row in rows:
-        kinds[row.holder_kind] += row.sockets
-    if others := kinds[HolderKind.OTHER_USERS]:
+        by_holder[row.holder_kind] += row.sockets
+    if others := by_holder[HolderKind.OTHER_USERS]:
         found.append(
             f"{plural(others, 'socket')} of other users: their processes are named only to root (sudo = true for this "
             "host in the inventory, or sudo halfopen for local)"
         )
-    if lost := kinds[HolderKind.NOT_FOUND]:
+    if lost := by_holder[HolderKind.NOT_FOUND]:
         found.append(
             f"{plural(lost, 'socket')} with a descriptor but no visible process: held by the kernel or in "
             "another PID namespace, or opened while the processes were read"
@@ -276,7 +276,7 @@ def notes(
     shared = sorted({listener.socket.port for listener in listeners if len(siblings(listener, census)) > 1})
     if shared and any(row.accept_queue for row in rows if row.port in shared):
         found.append(
-            f"several listeners share port {', '.join(map(str, shared))} (SO_REUSEPORT): the kernel does not say in "
+            f"several listeners share port {', '.join(ranges(shared))} (SO_REUSEPORT): the kernel does not say in "
             "whose queue a socket waits; the length of each queue is exact"
         )
     if census.elsewhere:

@@ -1,6 +1,6 @@
 """What a host offers as evidence -> what a check of it can conclude, and how to get the rest. Pure.
 
-The kinds of evidence stand in `evidence_kinds`; here are the steps on the way to a host, and the report of both.
+The kinds of evidence stand in `evidence_kinds`; here are the steps to its first answer, and the report of both.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from halfopen.words import plural
 
 @dataclass(frozen=True, slots=True)
 class Visited:
-    """One host that was tried: what it said, or the error that kept it from it. `way` is its transport; `talking`:
-    it was reached before the error came."""
+    """One host that was tried: what it said, or the error that kept it from answering.
+
+    `talking`: it was reached before the error came. `note`: why it was reached by this transport.
+    """
 
     name: str
-    way: str
+    transport: str
     examination: Examination | None
     error: HostError | None = None
     talking: bool = True
@@ -35,12 +37,12 @@ class Visited:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A step on the way to the first answer, whether a host has it, and the errors that mean that it failed."""
+    """A step towards the first answer: whether a host has it, its errors, and what to say where it succeeded."""
 
     evidence: str
     codes: frozenset[ErrorCode]
     applies: Callable[[Visited], bool]
-    told: Callable[[Visited], str]
+    detail: Callable[[Visited], str]
 
 
 def checkup_of(visited: Sequence[Visited], taken_at: datetime) -> DoctorReport:
@@ -65,7 +67,7 @@ def patient_of(visit: Visited) -> Patient:
         name=visit.name,
         hostname=found.facts.hostname if found else None,
         kernel=found.facts.kernel if found else None,
-        transport=visit.way,
+        transport=visit.transport,
         complete=complete,
         headline=headline(visit.name, complete, gaps),
         error=Failure(code=error.code, message=error.message, hint=error.hint) if error else None,
@@ -83,11 +85,11 @@ def headline(name: str, complete: bool, gaps: int) -> str:
 
 
 def steps(visit: Visited) -> list[Item]:
-    """The way to the first answer: what was passed, what failed, and what was not tried."""
+    """The steps to the first answer: what was passed, what failed, and what was not tried."""
     failed = stage_of(visit.error, visit.talking) if visit.error else None
     stages = [stage for stage in STAGES if stage.applies(visit) or stage is failed]
     if visit.error is None:
-        return [Item(evidence=stage.evidence, status=Status.OK, detail=stage.told(visit)) for stage in stages]
+        return [Item(evidence=stage.evidence, status=Status.OK, detail=stage.detail(visit)) for stage in stages]
     items, status = [], Status.OK
     for stage in stages:
         if stage is failed:
@@ -107,7 +109,7 @@ def steps(visit: Visited) -> list[Item]:
 
 
 def stage_of(error: HostError, talking: bool) -> Stage:
-    """The step that an error belongs to; what none claims failed where the host was: on the way, or in its answer."""
+    """The step that an error belongs to; one that no step claims: the answer if the host was reached, else reach."""
     named = [stage for stage in STAGES if error.code in stage.codes]
     if error.code is ErrorCode.TIMEOUT and talking:
         return STAGES[-1]
@@ -121,8 +123,8 @@ def item_of(kind: Kind, visit: Visited) -> Item:
     status, detail = kind.look(visit.examination)
     if status in (Status.OK, Status.UNKNOWN):
         return Item(evidence=kind.evidence, status=status, detail=detail)
-    way = "rooted" if visit.examination.facts.privileged else visit.way
-    root = ROOT.get(way, ROOT["ssh"]).format(name=visit.name)
+    case = "rooted" if visit.examination.facts.privileged else visit.transport
+    root = ROOT.get(case, ROOT["ssh"]).format(name=visit.name)
     return Item(
         evidence=kind.evidence,
         status=status,
@@ -139,8 +141,8 @@ def always(_: Visited) -> bool:
 
 
 def by_ssh(visit: Visited) -> bool:
-    """Whether SSH leads there."""
-    return visit.way not in ("local", "exec")
+    """Whether it is reached by SSH."""
+    return visit.transport not in ("local", "exec")
 
 
 def as_whom(visit: Visited) -> str:
@@ -149,9 +151,9 @@ def as_whom(visit: Visited) -> str:
     return "" if facts is None or facts.uid is None else f"uid {facts.uid}"
 
 
-def by_which_way(visit: Visited) -> str:
+def by_transport(visit: Visited) -> str:
     """The transport, and why that one."""
-    return visit.way + (f", {visit.note}" if visit.note else "")
+    return visit.transport + (f", {visit.note}" if visit.note else "")
 
 
 def interpreter(visit: Visited) -> str:
@@ -164,7 +166,7 @@ STAGES: tuple[Stage, ...] = (
         "reach",
         frozenset({ErrorCode.UNREACHABLE, ErrorCode.CONNECTION_REFUSED, ErrorCode.TIMEOUT, ErrorCode.THROTTLED}),
         always,
-        by_which_way,
+        by_transport,
     ),
     Stage(
         "host key",

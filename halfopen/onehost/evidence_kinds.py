@@ -136,6 +136,13 @@ def conntrack(found: Examination) -> Answer:
     return Status.MISSING, refused(found.number("ctnetlink"))
 
 
+def routes(found: Examination) -> Answer:
+    """Routes and neighbours, by netlink."""
+    if found.number("routes") is None:
+        return Status.UNKNOWN, refused(None)
+    return (Status.OK, "by netlink") if found.may("routes") else (Status.MISSING, refused(found.number("routes")))
+
+
 def namespaces(found: Examination) -> Answer:
     """Whether the network namespaces of containers can be seen and entered."""
     spaces, hidden = found.number("spaces") or 0, found.number("hidden") or 0
@@ -155,7 +162,7 @@ def namespaces(found: Examination) -> Answer:
     return Status.OK, plural(spaces, "network namespace")
 
 
-def life(found: Examination) -> Answer:
+def uptime_and_boot(found: Examination) -> Answer:
     """Since when the host has been up, and which boot it is."""
     facts = found.facts
     lacking = [name for name, value in (("uptime", facts.uptime_s), ("boot id", facts.boot_id)) if value is None]
@@ -238,6 +245,13 @@ KINDS: tuple[Kind, ...] = (
         "{root}",
     ),
     Kind(
+        "routes",
+        routes,
+        "that an absent end was looked for where the connection leads is not shown: `direct` in the inventory vouches "
+        "for it",
+        "allow AF_NETLINK to the probe (seccomp, SELinux, AppArmor)",
+    ),
+    Kind(
         "network namespaces",
         namespaces,
         "sockets of containers on this host are not seen, so connections that end in one are not judged",
@@ -245,7 +259,7 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         "uptime and boot",
-        life,
+        uptime_and_boot,
         "a restart of this host cannot be shown as the cause",
         "{root}, and a /proc with uptime and sys/kernel in it",
         (Source.UPTIME,),

@@ -21,9 +21,10 @@ PARTS = (
     "links",
     "host",
     "columns",
+    "routes",
+    "tracking",
     "dump",
     "look",
-    "tracking",
     "processes",
     "serve",
 )

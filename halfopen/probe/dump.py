@@ -11,6 +11,7 @@ from halfopen.probe.links import reach, route_socket
 from halfopen.probe.netlink import SOCK_DIAG_BY_FAMILY, TCPDIAG_GETSOCK, Netlink
 from halfopen.probe.procfs import has_sockets, tables
 from halfopen.probe.session import Session
+from halfopen.probe.tracking import redirects
 
 BLOCK_ROWS = 16384
 ALL_STATES = 0x1FFE  # bits 1 to 12: everything but TCP_BOUND_INACTIVE, which is no connection
@@ -117,7 +118,9 @@ def dump(session: Session, payload: bytes) -> int:
     """The answer to DUMP: every TCP socket with one of the ports (all, if none), of our namespace, then of each other.
 
     Of another namespace, a FIELDS frame comes first: its inode, ground and reach, or `refused` with an errno, which may
-    also follow what was sent of it. Last, as namespace 0, what leads out of our own. Text of /proc has all ports.
+    also follow what was sent of it. A FIELDS frame without `netns` is of the one under way: `redirects` if connection
+    tracking leads from one of the ports to another. Last, as namespace 0, what leads out of our own. Text of /proc has
+    all ports.
     """
     ports = struct.unpack(f">{len(payload) // 2}H", payload)
     total, routing = 0, None
@@ -137,6 +140,8 @@ def dump(session: Session, payload: bytes) -> int:
                         total += send_blocks(session, diag_dumps(netlink, ports), False)
                     else:
                         total += send_tables(session)
+                if redirects(ports):
+                    session.fields([("redirects", b"1")])
         except Refused as refusal:
             if netns == 0:
                 raise

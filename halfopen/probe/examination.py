@@ -9,11 +9,12 @@ from halfopen.probe.columns import INFO, ROW
 from halfopen.probe.dump import ALL_STATES
 from halfopen.probe.head import AF_INET, AF_INET6, Refused
 from halfopen.probe.interfaces import TRACKED
-from halfopen.probe.links import joined_links
+from halfopen.probe.links import joined_links, route_of
 from halfopen.probe.look import NO_COOKIE
 from halfopen.probe.namespaces import namespaces
 from halfopen.probe.netlink import (
     NETLINK_NETFILTER,
+    NETLINK_ROUTE,
     NETLINK_SOCK_DIAG,
     NLM_F_REQUEST,
     NLMSG_ERROR,
@@ -38,6 +39,7 @@ def examine(session: Session, _: bytes) -> int:
     found = [
         ("sock_diag", b"0" if session.netlink else refusal(first_info)),
         ("proc_net_tcp", refusal(lambda: read_a_byte("/proc/net/tcp"))),
+        ("routes", refusal(route_to_loopback)),
         ("netstat", refusal(lambda: read_a_byte("/proc/net/netstat"))),
         ("somaxconn", refusal(lambda: read_a_byte("/proc/sys/net/core/somaxconn"))),
         ("retries", refusal(lambda: read_a_byte("/proc/sys/net/ipv4/tcp_retries2"))),
@@ -109,6 +111,14 @@ def conntrack_stats() -> None:
     data = netlink.receive()
     if struct.unpack_from("=IH", data)[1] == NLMSG_ERROR:
         raise Refused(-struct.unpack_from("=i", data, 16)[0], "conntrack")
+
+
+def route_to_loopback() -> None:
+    """Asks for a route that every host has, or raises."""
+    loopback = bytes([127, 0, 0, 1])
+    code = route_of(Netlink(NETLINK_ROUTE), loopback, loopback, 0)[0]
+    if code:
+        raise Refused(code, "routes")
 
 
 ANSWERS.update({EXAMINE: examine})

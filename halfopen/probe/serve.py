@@ -16,6 +16,7 @@ from halfopen.probe.head import (
     HELLO,
     LOOK,
     OWNERS,
+    ROUTES,
     TABLE,
     TRANSLATIONS,
     Refused,
@@ -23,6 +24,7 @@ from halfopen.probe.head import (
 from halfopen.probe.host import evidence, hello
 from halfopen.probe.look import look
 from halfopen.probe.processes import owners
+from halfopen.probe.routes import routes
 from halfopen.probe.session import Session
 from halfopen.probe.tracking import translations
 
@@ -39,6 +41,7 @@ ANSWERS: "dict[int, Callable[[Session, bytes], int]]" = {
     TRANSLATIONS: translations,
     TABLE: table,
     COUNT: count,
+    ROUTES: routes,
 }
 
 

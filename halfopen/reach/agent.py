@@ -1,4 +1,4 @@
-"""Talks to the probe on one host: starts it, asks, and gives the answers as values.
+"""Starts the probe on one host, asks it, and returns the answers as values.
 
 The remote command is one constant, with code and questions on its stdin, so that nothing shows in a process list and
 nothing touches the host's disk. It is quoted for every login shell, csh included: single quotes outside, and within
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from halfopen import probe
 from halfopen.errors import ErrorCode, HostError, UsageError
-from halfopen.evidence.probe import frames, wire
+from halfopen.evidence.probe import frames, hello, lookups, proc, tables, wire
 from halfopen.model import (
     Collector,
     HostFacts,
@@ -31,6 +31,8 @@ from halfopen.model import (
     Observation,
     Process,
     Rewrites,
+    RouteQuery,
+    Routing,
     Snapshot,
 )
 from halfopen.reach.channel import Channel, Connection
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
 
 
 def remote_command(python: str | None) -> str:
-    """The command that finds an interpreter and runs what its stdin brings. Exit 127: none; 98: too old."""
+    """The remote command: it finds a Python and runs the program on its stdin. Exit 127: no Python; 98: too old."""
     if python is not None and not re.fullmatch(r"[A-Za-z0-9_./+-]+", python):
         raise UsageError(
             f"python = {python!r} is not a plain path or program name", "for example python3 or /usr/bin/python3"
@@ -106,24 +108,24 @@ class Agent:
 
     def look(self, wanted: Sequence[Lookup]) -> Look:
         """Exact look-ups, answered in order by the kernel itself; where it answers none, out of whole tables."""
-        wanted = sorted(wanted, key=lambda lookup: self._netns(lookup.place))  # the probe enters each namespace once
+        wanted = sorted(wanted, key=lambda lookup: self._inode(lookup.place))  # the probe enters each namespace once
         if self.facts is not None and self.facts.collector is Collector.PROCFS:
-            sights: dict[tuple[NetnsRef, bytes], Observation] = {}
-            for netns, group in groupby(wanted, key=lambda lookup: self._netns(lookup.place)):
-                sights.update(look_in(self.host, list(group), partial(self._table, netns)).sights)
-            return Look(self.host, sights)
-        asked = (wire.encode_look(lookup.key, lookup.scope, self._netns(lookup.place)) for lookup in wanted)
+            observed: dict[tuple[NetnsRef, bytes], Observation] = {}
+            for inode, group in groupby(wanted, key=lambda lookup: self._inode(lookup.place)):
+                observed.update(look_in(self.host, list(group), partial(self._table, inode)).sights)
+            return Look(self.host, observed)
+        asked = (wire.encode_look(lookup.key, lookup.scope, self._inode(lookup.place)) for lookup in wanted)
         self._ask(wire.LOOK, b"".join(asked))
         parts, count = self._answer(wire.LOOK)
-        found = wire.decode_looks(parts, count, [lookup.key for lookup in wanted])
-        sights = {(lookup.place, lookup.key): sight for lookup, sight in zip(wanted, found, strict=True)}
-        return Look(self.host, sights)
+        found = lookups.decode_looks(parts, count, [lookup.key for lookup in wanted])
+        ends = ((lookup.place, lookup.key) for lookup in wanted)
+        return Look(self.host, dict(zip(ends, found, strict=True)))
 
     def counts(self, ports: Sequence[int]) -> tuple[CountBlock, ...]:
         """Byte counters of all established sockets, by one wider dump."""
         self._ask(wire.COUNT, pack_ports(ports))
         parts, count = self._answer(wire.COUNT)
-        return wire.decode_counts(parts, count)
+        return tables.decode_counts(parts, count)
 
     def evidence(self) -> KernelNumbers:
         """Counters and sysctls of the host's network namespace, now; also of the others that are `involved`.
@@ -132,32 +134,41 @@ class Agent:
         """
         self._ask(wire.EVIDENCE, wire.encode_evidence([0, *sorted(self.involved - {0})]))
         parts, count = self._answer(wire.EVIDENCE)
-        return wire.decode_evidence(frames.decode_fields(parts, count))
+        return proc.decode_evidence(frames.decode_fields(parts, count))
 
-    def involve(self, place: NetnsRef) -> None:
+    def involve(self, netns: NetnsRef) -> None:
         """`evidence` is of this namespace too: there is something to explain in it."""
-        self.involved.add(self._netns(place))
+        self.involved.add(self._inode(netns))
 
     def translated(self, snapshot: Snapshot) -> Snapshot:
         """The snapshot with what the connection tracking of each of its namespaces translates, now."""
         self._ask(wire.TRANSLATIONS)
         parts, count = self._answer(wire.TRANSLATIONS)
-        found, refused = wire.decode_translations(parts, count)
+        found, refused = lookups.decode_translations(parts, count)
         spaces = tuple(
             replace(space, rewrites=None if netns in refused else found.get(netns, Rewrites()))
             for space in snapshot.namespaces
-            for netns in (self._netns(NetnsRef(self.host, space.netns)),)
+            for netns in (self._inode(NetnsRef(self.host, space.netns)),)
         )
         return replace(snapshot, namespaces=spaces)
+
+    def routes(self, wanted: Sequence[RouteQuery]) -> dict[NetnsRef, Routing]:
+        """Routes and links of the namespaces that are asked for, of those that the probe can enter and ask."""
+        from halfopen.evidence.probe.routes import decode_routes, encode_route_query  # where nothing is wrong, not used
+
+        wanted = sorted(wanted, key=lambda query: self._inode(query.place))
+        self._ask(wire.ROUTES, b"".join(encode_route_query(query, self._inode(query.place)) for query in wanted))
+        parts, count = self._answer(wire.ROUTES)
+        return decode_routes(frames.decode_fields(parts, count), wanted)
 
     def owners(self, inodes: Sequence[int]) -> tuple[dict[int, Process], int]:
         """Inode -> process that holds it, and how many processes could not be read."""
         self._ask(wire.OWNERS, struct.pack(f">{len(inodes)}Q", *inodes))
         parts, count = self._answer(wire.OWNERS)
-        return wire.decode_owners(frames.decode_fields(parts, count))
+        return proc.decode_owners(frames.decode_fields(parts, count))
 
     def ask_survey(self, verb: int, payload: bytes = b"", wait: bool = False) -> tuple[list[frames.Frame], int]:
-        """In place of `start` and `first_look`: HELLO and one question of the survey, and its answer undecoded."""
+        """Instead of `start` and `first_look`: HELLO and one question of the survey, and its answer undecoded."""
         self.begin(request(verb, payload), wait, survey=True)
         self._greet()
         return self._answer(verb)
@@ -172,20 +183,20 @@ class Agent:
         self.channel.close()
 
     @property
-    def place(self) -> NetnsRef:
+    def own_netns(self) -> NetnsRef:
         """The namespace that the probe runs in."""
         return NetnsRef(self.host, self.netns)
 
-    def _netns(self, place: NetnsRef) -> int:
+    def _inode(self, netns: NetnsRef) -> int:
         """A namespace as the probe names it: its inode, 0 for the probe's own."""
-        return 0 if place.netns is None or place.netns == self.netns else place.netns
+        return 0 if netns.netns is None or netns.netns == self.netns else netns.netns
 
     def _greet(self) -> None:
         parts, count = self._answer(wire.HELLO)
         fields = frames.decode_fields(parts, count)
-        self.facts, self.addresses, self.netns = wire.decode_hello(fields)
-        _, self.tracked, self.forwards = wire.decode_ground(fields)
-        self.session = wire.session_key(frames.text(dict(fields).get("session", b""), wire.NAME_LIMIT))
+        self.facts, self.addresses, self.netns = hello.decode_hello(fields)
+        _, self.tracked, self.forwards = hello.decode_namespace(fields)
+        self.session = hello.session_key(frames.text(dict(fields).get("session", b""), wire.NAME_LIMIT))
 
     def _snapshot(self, namespaces: tuple[Namespace, ...]) -> Snapshot:
         return Snapshot(self.host, self.facts, namespaces, transport=self.transport)
@@ -194,13 +205,13 @@ class Agent:
         """The sockets of one namespace as /proc shows them, None where it refused, or is gone."""
         self._ask(wire.TABLE, struct.pack(">Q", netns))
         parts, count = self._answer(wire.TABLE)
-        return wire.decode_table(parts, count)
+        return tables.decode_table(parts, count)
 
     def _read_dump(self, ports: Sequence[int]) -> tuple[Namespace, ...]:
         assert self.facts is not None
-        decoder = wire.DumpDecoder(frozenset(ports))
+        decoder = tables.DumpDecoder(frozenset(ports))
         for frame in self._frames():
-            if frame.kind in (frames.END, frames.ERROR):
+            if frame.type in (frames.END, frames.ERROR):
                 count = frames.end_of(frame, wire.DUMP)
                 own = decoder.end(count, self.netns, self.addresses)
                 own = replace(own, tracked=self.tracked, forwards=self.forwards)
@@ -219,7 +230,7 @@ class Agent:
         parts: list[frames.Frame] = []
         size = 0
         for frame in self._frames():
-            if frame.kind in (frames.END, frames.ERROR):
+            if frame.type in (frames.END, frames.ERROR):
                 return parts, frames.end_of(frame, verb)
             size += len(frame.payload)
             if size > frames.ANSWER_LIMIT:

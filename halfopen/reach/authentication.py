@@ -1,4 +1,4 @@
-"""Public keys in turn: of the agent, of files, those that the user named first. Nothing is asked without a terminal."""
+"""Public-key authentication: keys of the agent and of files in turn. A passphrase is only asked for on a terminal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ASKED_TIMES = 3
 
 
 def authenticate(paramiko: Any, transport: Any, hop: Settings, patience: Patience, interactive: bool) -> None:
-    """Public keys in turn, those that the user named first. HostError lists what was tried."""
+    """Tries public keys in turn until the server accepts one. HostError lists what was tried."""
     tried: list[str] = []
     for name, load in keys(paramiko, hop, patience, interactive, tried):
         key = load()
@@ -139,9 +139,9 @@ def load_key(paramiko: Any, path: Path, patience: Patience, interactive: bool, t
 
 def parse_key(paramiko: Any, text: str, passphrase: bytes | None) -> Any:
     """A private key of whatever type, None if this is none, or is locked with another passphrase."""
-    for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
+    for key_type in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
         try:
-            return kind.from_private_key(io.StringIO(text), passphrase)
+            return key_type.from_private_key(io.StringIO(text), passphrase)
         except paramiko.PasswordRequiredException:
             raise
         except (paramiko.SSHException, ValueError, IndexError):
@@ -150,9 +150,9 @@ def parse_key(paramiko: Any, text: str, passphrase: bytes | None) -> Any:
 
 
 def unlocked(paramiko: Any, path: Path, text: str, patience: Patience) -> Any:
-    """A locked key, asked for once, however many hosts take it: up to three times, and no further if nothing is typed.
+    """An encrypted key, None if no passphrase fits. The user is asked once for all hosts, up to three times.
 
-    Whoever needs it meanwhile, or another one, waits until that is answered.
+    Other threads that need a passphrase wait meanwhile. HostError where nobody answers before the deadline.
     """
     late = HostError(
         ErrorCode.TIMEOUT, f"nobody gave the passphrase of {path} in time", f"ssh-add {path}, or a longer --timeout"
@@ -171,7 +171,7 @@ def unlocked(paramiko: Any, path: Path, text: str, patience: Patience) -> Any:
 
 
 def asked_for(paramiko: Any, path: Path, text: str, patience: Patience) -> Any:
-    """What the passphrases that are typed make of a locked key, None if none fits."""
+    """An encrypted key, opened by a passphrase that is typed; None if none fits."""
     with contextlib.suppress(OSError), secrets_asked(patience.deadline) as ask:
         for attempt in range(ASKED_TIMES):
             passphrase = ask(f"{'that was wrong; ' if attempt else ''}passphrase of {path}: ")

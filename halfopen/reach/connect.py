@@ -1,4 +1,4 @@
-"""How a host is reached: the table of transports, and what `auto` means."""
+"""How a host is reached: the table of transports, jump hosts, and how `auto` chooses."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class Sudo:
 
     def run(self, command: str) -> Channel:
         """Start `command` under sudo -n, which drops the variable that names our own connection."""
-        told = shlex.quote(f"SSH_CONNECTION=$1; export SSH_CONNECTION; {command}")
-        asked = f'exec sudo -n /bin/sh -c {told} sh "$SSH_CONNECTION"'
+        inner = shlex.quote(f"SSH_CONNECTION=$1; export SSH_CONNECTION; {command}")
+        asked = f'exec sudo -n /bin/sh -c {inner} sh "$SSH_CONNECTION"'
         return self.inner.run(f"exec /bin/sh -c {shlex.quote(asked)}")
 
     def sockets(self, near: bool) -> list[bytes]:
@@ -193,7 +193,7 @@ def target(host: Host | str) -> str:
 def jump_targets(host: Host, inventory: Inventory, options: ReachOptions) -> list[Host | str]:
     """The jump hosts that the user or the inventory names, in order; a jump host's own jumps come before it.
 
-    A name is an entry of the inventory only where that is the user's own: a stranger's would choose the way.
+    A name is an entry of the inventory only where that is the user's own: an untrusted file would choose the route.
     """
     text = options.jump or host.jump
     found: list[Host | str] = []

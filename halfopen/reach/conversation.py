@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from halfopen.model import HostFacts, Look, Lookup, NetnsRef, Process, Snapshot
+from halfopen.model import HostFacts, Look, Lookup, NetnsRef, Process, RouteQuery, Routing, Snapshot
 from halfopen.reach.tables import look_in
 from halfopen.table import CountBlock
 
@@ -37,7 +37,7 @@ class Conversation(Protocol):
         """The key of the SSH connection, None where there is none or it is not known."""
 
     @property
-    def place(self) -> NetnsRef:
+    def own_netns(self) -> NetnsRef:
         """The network namespace that the agent runs in."""
 
     def first_look(self, ports: Sequence[int]) -> Snapshot:
@@ -52,10 +52,13 @@ class Conversation(Protocol):
     def translated(self, snapshot: Snapshot) -> Snapshot:
         """The snapshot with the translations of each namespace's connection tracking; unchanged if none can be read."""
 
-    def counts(self, ports: Sequence[int]) -> Sequence[CountBlock]:
-        """Byte counters of the established sockets of `place`; empty if none can be read."""
+    def routes(self, wanted: Sequence[RouteQuery]) -> Mapping[NetnsRef, Routing]:
+        """Routes and links of the namespaces that are asked for; one that cannot tell them is not there."""
 
-    def involve(self, place: NetnsRef) -> None:
+    def counts(self, ports: Sequence[int]) -> Sequence[CountBlock]:
+        """Byte counters of the established sockets of `own_netns`; empty if none can be read."""
+
+    def involve(self, netns: NetnsRef) -> None:
         """From now on `evidence` is of this namespace too, if the agent can enter it."""
 
     def evidence(self) -> KernelNumbers:
@@ -75,7 +78,7 @@ class TableReader(ABC):
     netns: int | None = None
 
     @property
-    def place(self) -> NetnsRef:
+    def own_netns(self) -> NetnsRef:
         """The only namespace that is read."""
         return NetnsRef(self.host, self.netns)
 
@@ -86,6 +89,10 @@ class TableReader(ABC):
     def translated(self, snapshot: Snapshot) -> Snapshot:
         """Unchanged."""
         return snapshot
+
+    def routes(self, _: Sequence[RouteQuery]) -> Mapping[NetnsRef, Routing]:
+        """None."""
+        return {}
 
     def counts(self, _: Sequence[int]) -> Sequence[CountBlock]:
         """None."""

@@ -1,4 +1,4 @@
-"""Why a probe's channel ended before the answer did: what sudo, the shell and Python say where they cannot start it."""
+"""Why the channel of a probe ended early: what sudo, the shell and Python print where they cannot start it."""
 
 from __future__ import annotations
 

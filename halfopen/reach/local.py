@@ -1,4 +1,4 @@
-"""This machine, and any place that an argv of the user's starts a shell in."""
+"""This machine, and whatever an argv of the user starts a shell in (a container, a network namespace)."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class ExecConnection:
         return channel
 
     def sockets(self, _: bool) -> list[bytes]:
-        """What `argv` opens is its own business."""
+        """None: what `argv` opens is not known."""
         return []
 
     def explain(self, said: str, status: int | None) -> HostError | None:
-        """There was no shell: what the argv's own program says of it."""
+        """The error of an argv that started no shell, with the last line that it wrote to stderr."""
         if not status:
             return None
         lines = said.strip().splitlines()
@@ -66,5 +66,5 @@ class ExecConnection:
 
 
 def without_session() -> dict[str, str]:
-    """The environment without what sshd says of the login that we were started in: that is no connection of ours."""
+    """The environment without SSH_CONNECTION, which names the SSH login of the user and no connection of this run."""
     return {name: value for name, value in os.environ.items() if name != "SSH_CONNECTION"}

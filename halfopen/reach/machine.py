@@ -31,7 +31,7 @@ class MachineAgent(TableReader):
 
     def snapshot(self, ports: Sequence[int]) -> Snapshot:
         """One table."""
-        told = self._table()
+        parsed = self._table()
         name = platform.uname()
         uid = os.getuid() if hasattr(os, "getuid") else None
         self.facts = HostFacts(
@@ -40,12 +40,12 @@ class MachineAgent(TableReader):
             boot_id=None,
             uptime_s=uptime(),
             privileged=None if uid is None else uid == 0,
-            collector=told.collector,
+            collector=parsed.collector,
             uid=uid,
             python=platform.python_version(),
-            gaps=told.gaps,
+            gaps=parsed.gaps,
         )
-        return Snapshot(self.host, self.facts, (told.namespace(addresses(), frozenset(ports)),), transport="local")
+        return Snapshot(self.host, self.facts, (parsed.namespace(addresses(), frozenset(ports)),), transport="local")
 
     def evidence(self) -> KernelNumbers:
         """psutil has no counters of TCP."""

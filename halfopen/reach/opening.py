@@ -15,6 +15,7 @@ from halfopen.reach.agent import Agent, remote_command
 from halfopen.reach.barrier import attempt, gather
 from halfopen.reach.channel import Connection
 from halfopen.reach.connect import ReachOptions, connect
+from halfopen.reach.names import UnresolvedError, misspelt
 
 if TYPE_CHECKING:
     from halfopen.reach.shell import ShellAgent
@@ -29,13 +30,13 @@ class Closing(Protocol):
 
 
 class Opened:
-    """All that must be closed in the end, by whichever thread it was opened and however late."""
+    """All connections and conversations of a run, from any thread, to be closed together at its end."""
 
     def __init__(self) -> None:
         self.lock, self.found, self.over = threading.Lock(), list[Closing](), False
 
     def keep(self, opened: Closing) -> None:
-        """Closes it with all others, or at once if they have been closed already."""
+        """Registers one, to be closed with the others; closes it now if they have been closed already."""
         with self.lock:
             if not self.over:
                 self.found.append(opened)
@@ -58,10 +59,14 @@ def open_agent(host: Host, inventory: Inventory, options: ReachOptions, opened: 
     """Reaches a host and starts an interpreter there that waits for the probe. HostError where that fails.
 
     What must be closed goes to `opened` as soon as it exists, so that nothing stays open however this ends.
+    UsageError for a name of the command line that is misspelt.
     """
-    connection = connect(host, inventory, options)
-    opened.keep(connection)
-    channel = connection.run(remote_command(host.python))
+    try:
+        connection = connect(host, inventory, options)
+        opened.keep(connection)
+        channel = connection.run(remote_command(host.python))
+    except UnresolvedError as error:
+        raise misspelt(error, host, inventory) or error from error
     channel.deadline = options.deadline
     agent = Agent(
         host.name,
@@ -100,7 +105,7 @@ class Threads:
 
     def __exit__(self, *_: object) -> None:
         self.opened.close()
-        self.pool.shutdown(wait=False, cancel_futures=True)  # a host that says nothing must not hold up Ctrl-C
+        self.pool.shutdown(wait=False, cancel_futures=True)  # a host that does not answer must not delay Ctrl-C
 
 
 class Visit(Threads):

@@ -1,7 +1,7 @@
 """The user's own ssh program: FIDO keys, certificates, ProxyCommand, ControlMaster, anything it can do.
 
-What is ours is how strict it is, on every hop: no prompt, host keys by our own policy, no forwarding, no command of the
-settings. So jump hosts are not left to `-J`, whose inner ssh knows nothing of these options, but spelled out.
+We only set how strict it is, on every hop: no prompt, host keys by our own policy, no forwarding, no command from its
+configuration. So jump hosts are spelled out as ProxyCommand: the inner ssh of `-J` would not get these options.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ import time
 from dataclasses import dataclass, field
 
 from halfopen.errors import ErrorCode, HostError
-from halfopen.reach import places
+from halfopen.reach import handshakes
 from halfopen.reach.known_hosts import host_name, removal
+from halfopen.reach.names import UnresolvedError
 from halfopen.reach.process import ProcessChannel
 from halfopen.reach.settings import SSH_FOLDER
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """One host of the route, as ssh is told of it; what is None is left to the user's settings."""
+    """One host of the route, as it is named to ssh; what is None is left to the user's settings."""
 
     host: str
     port: int | None = None
@@ -49,14 +50,14 @@ class OpensshConnection:
     started: list[ProcessChannel] = field(default_factory=list)
 
     def run(self, command: str) -> ProcessChannel:
-        """Start `command` by the user's login shell over there, and wait until it or the login says something."""
+        """Start `command` by the user's login shell there and wait for its first output. Retries if throttled."""
         *jumps, last = (stop.address for stop in self.stops)
-        for attempt in range(places.TRIES):
+        for attempt in range(handshakes.TRIES):
             try:
-                with places.way_through(jumps, self.deadline), places.place_at(last, self.deadline):
+                with handshakes.slots_through(jumps, self.deadline), handshakes.slot_at(last, self.deadline):
                     return self.start(command)
             except HostError as error:
-                if not places.again(error, attempt, self.deadline):
+                if not handshakes.again(error, attempt, self.deadline):
                     raise
         raise AssertionError("the last attempt raises")
 
@@ -83,7 +84,7 @@ class OpensshConnection:
         proxy: str | None = None
         for stop in self.stops[:-1]:
             argv = [*self.options(stop, proxy), "-W", "[%h]:%p", "--", stop.host]
-            # The ssh that is given it expands %h and %p; what else has a % in it is meant as it stands.
+            # ssh expands %h and %p in a ProxyCommand; every other % stands for itself.
             proxy = shlex.join([word if word == "[%h]:%p" else word.replace("%", "%%") for word in argv])
         return [*self.options(self.stops[-1], proxy), "-T", "-a", "-x", "--", self.stops[-1].host]
 
@@ -112,6 +113,9 @@ class OpensshConnection:
         """What ssh wrote before it ended with 255, its own exit status -> the contract's code."""
         if status not in (255, None):
             return None
+        unknown = UNRESOLVED.search(said)
+        if unknown and not unknown["reason"].startswith("Temporary failure"):
+            return UnresolvedError(unknown["name"], unknown["reason"])
         lines = [line.strip() for line in said.splitlines() if line.strip("@ \r")]
         found = next(((words, code) for words, code in SAID if words in said), None)
         if found is None and status is None:
@@ -128,22 +132,23 @@ class OpensshConnection:
         line = next((line for line in lines if words in line), "it says nothing")
         if not words and lines:
             line = lines[-1]
-        return HostError(code, f"ssh: {self.told(code, line, said)}", self.hint(code, said))
+        return HostError(code, f"ssh: {self.reason(code, line, said)}", self.hint(code, said))
 
-    def told(self, code: ErrorCode, line: str, said: str) -> str:
-        """The line that tells, with the key and the place in known_hosts where ssh names them."""
-        offered, place = OFFERED.search(said), OFFENDING.search(said)
-        if code is ErrorCode.HOST_KEY_MISMATCH and offered and place:
-            return f"{self.stops[-1].host} offers {offered['kind']} {offered['key']}, but {place['where']} has another"
+    def reason(self, code: ErrorCode, line: str, said: str) -> str:
+        """The line that says why, with the key and the line of known_hosts where ssh names them."""
+        offered, offending = OFFERED.search(said), OFFENDING.search(said)
+        if code is ErrorCode.HOST_KEY_MISMATCH and offered and offending:
+            shown = f"{self.stops[-1].host} offers {offered['kind']} {offered['key']}"
+            return f"{shown}, but {offending['where']} has another"
         unknown = next((text for text in said.splitlines() if "host key is known for" in text), None)
         return unknown.strip() if unknown and code is ErrorCode.HOST_KEY_UNKNOWN else line.removeprefix("ssh: ")
 
     def hint(self, code: ErrorCode, said: str) -> str:
         """What to type next."""
-        place = OFFENDING.search(said)
-        if code is ErrorCode.HOST_KEY_MISMATCH and place:
+        offending = OFFENDING.search(said)
+        if code is ErrorCode.HOST_KEY_MISMATCH and offending:
             stop = self.stops[-1]
-            remove = removal(place["where"].rpartition(":")[0], host_name(stop.host, stop.port or 22))
+            remove = removal(offending["where"].rpartition(":")[0], host_name(stop.host, stop.port or 22))
             return (
                 f"if the host was reinstalled: {remove}, then connect once with ssh; if not, somebody may be in between"
             )
@@ -179,7 +184,7 @@ class OpensshConnection:
 
 PATIENCE = 3
 QUIET = {"LC_ALL": "C", "SSH_ASKPASS_REQUIRE": "never", "SHELL": "/bin/sh"}
-"""ssh speaks English, asks nobody, and runs a ProxyCommand by a shell whose quoting we know."""
+"""ssh writes English messages, never prompts, and runs a ProxyCommand by a shell whose quoting is known."""
 
 ALWAYS = (
     "ClearAllForwardings=yes",
@@ -192,6 +197,7 @@ ALWAYS = (
 OFFERED = re.compile(
     r"The fingerprint for the (?P<kind>\S+) key sent by the remote host is\s+(?P<key>SHA256:[A-Za-z0-9+/]+)"
 )
+UNRESOLVED = re.compile(r"Could not resolve hostname (?P<name>\S+): (?P<reason>[^\r\n]+)")
 OFFENDING = re.compile(r"Offending (?P<kind>\S+) key in (?P<where>.+:\d+)")
 
 SAID: tuple[tuple[str, ErrorCode], ...] = (
@@ -218,4 +224,4 @@ SAID: tuple[tuple[str, ErrorCode], ...] = (
     ("Connection closed by ", ErrorCode.THROTTLED),
     ("Connection reset by ", ErrorCode.THROTTLED),
 )
-"""What ssh was seen to say -> code. It says several lines: the one that stands higher here tells the cause."""
+"""Message of ssh, as it was seen -> code. Of several messages, the one that is higher in this table is the cause."""

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from halfopen import address
 from halfopen.errors import ErrorCode, HostError
-from halfopen.reach import places
+from halfopen.reach import handshakes
 from halfopen.reach.authentication import authenticate
 from halfopen.reach.host_keys import check_host_key, read_known_hosts
 from halfopen.reach.known_hosts import KnownHosts
 from halfopen.reach.library import USE_OPENSSH, Patience, load_paramiko, spoken
+from halfopen.reach.names import UnresolvedError
 from halfopen.reach.settings import Settings
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class SshConnection:
     def run(self, command: str) -> SshChannel:
         """Start `command` by the user's login shell."""
         last, limit, began = self.transports[-1], self.patience.left(), time.monotonic()
-        # The library waits for the answer to `exec` without an end, but not on a transport that is closed.
+        # The library waits for the answer to `exec` without a limit, unless its transport is closed.
         timer = threading.Timer(limit, last.close)
         timer.daemon = True
         timer.start()
@@ -169,7 +170,7 @@ def open_ssh(hops: Sequence[Settings], patience: Patience, accept_new: bool, int
     transports: list[Any] = []
     notes: dict[str, None] = {}
     try:
-        with places.way_through([(hop.host, hop.port) for hop in hops[:-1]], patience.deadline):
+        with handshakes.slots_through([(hop.host, hop.port) for hop in hops[:-1]], patience.deadline):
             for number, hop in enumerate(hops):
                 try:
                     known = read_known_hosts(hop)
@@ -198,12 +199,12 @@ def open_hop(
     """One transport: connected, host key checked, authenticated. A server that throttles is tried again."""
     if known.has_ca(hop.host_key_alias or hop.host, hop.port):
         raise HostError(ErrorCode.UNSUPPORTED, "its host key is vouched for by a certificate authority", USE_OPENSSH)
-    for attempt in range(places.TRIES):
+    for attempt in range(handshakes.TRIES):
         try:
-            with places.place_at((hop.host, hop.port), patience.deadline):
+            with handshakes.slot_at((hop.host, hop.port), patience.deadline):
                 return try_hop(paramiko, before, hop, known, patience, accept_new, interactive)
         except HostError as error:
-            if not places.again(error, attempt, patience.deadline):
+            if not handshakes.again(error, attempt, patience.deadline):
                 raise
     raise AssertionError("the last attempt raises")
 
@@ -269,11 +270,11 @@ def dial(before: Sequence[Any], hop: Settings, patience: Patience) -> Any:
     try:
         return QuickSocket(socket.create_connection((hop.host, hop.port), patience.left()))
     except socket.gaierror as error:
-        raise HostError(
-            ErrorCode.UNREACHABLE,
-            f"the name {hop.host} does not resolve: {error.strerror}",
-            "set `address` in the inventory",
-        ) from error
+        if error.errno == socket.EAI_AGAIN:  # the name server does not answer, which says nothing about the name
+            raise HostError(
+                ErrorCode.UNREACHABLE, f"{hop.host} cannot be looked up: {error.strerror}", f"try: ssh {hop.host}"
+            ) from error
+        raise UnresolvedError(hop.host, str(error.strerror)) from error
     except TimeoutError as error:
         raise HostError(
             ErrorCode.TIMEOUT,

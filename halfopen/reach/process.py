@@ -23,7 +23,7 @@ Explain = Callable[[str, int | None], HostError | None]
 
 
 class ProcessChannel:
-    """Pipes of a child, all read as they come. `explain` is asked where stdout ends before it has begun."""
+    """The pipes of a child, all read as data comes. `explain` is called if stdout ends before its first byte."""
 
     def __init__(
         self,

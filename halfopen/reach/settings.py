@@ -1,4 +1,4 @@
-"""How to reach a host, as `ssh` would: what `ssh -G` prints, or a safe subset of ssh_config where there is no ssh.
+"""The settings of a host as `ssh` has them: what `ssh -G` prints, or a safe subset of ssh_config without an ssh.
 
 What the inventory says wins. Names are checked more strictly than OpenSSH does, so that none of them can be an option
 or a command. `StrictHostKeyChecking` is never taken over: how strict we are is decided by our own option.
@@ -44,7 +44,8 @@ def check_name(name: str, what: str) -> str:
     """A host or user name that can be nothing but a name. UsageError otherwise."""
     if not NAME.fullmatch(name) or len(name) > 255:
         raise UsageError(
-            f"{name!r} is no {what}", "letters, digits, '.', '-', '_' and ':' are allowed, and it cannot begin with '-'"
+            f"{name!r} is not a valid {what}",
+            "letters, digits, '.', '-', '_' and ':' are allowed, and it cannot begin with '-'",
         )
     return name
 
@@ -56,14 +57,16 @@ def split_target(text: str) -> tuple[str | None, str, int | None]:
     if rest.startswith("["):
         host, bracket, tail = rest[1:].partition("]")
         if not bracket or (tail and not tail.startswith(":")):
-            raise UsageError(f"{text!r} is no host: a bracket is not closed", "for example ops@[2001:db8::1]:22")
+            raise UsageError(
+                f"{text!r} is not a valid host: a bracket is not closed", "for example ops@[2001:db8::1]:22"
+            )
         port = tail[1:] if tail else None
     elif rest.count(":") == 1:
         host, _, port = rest.partition(":")
     else:
         host = rest
     if port is not None and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise UsageError(f"{port!r} in {text!r} is no port", "a number from 1 to 65535")
+        raise UsageError(f"{port!r} in {text!r} is not a valid port", "a number from 1 to 65535")
     check_name(host, "host name")
     if at:
         check_name(user, "user name")
@@ -153,7 +156,7 @@ def beyond_us(settings: Settings) -> str | None:
         public = Path(f"{path}.pub")
         with contextlib.suppress(OSError):
             if path.is_file() and read_regular(public, KEY_LIMIT)[:3] == b"sk-":
-                return f"{path} lives in a security key"
+                return f"{path} is kept in a security key"
     return None
 
 
@@ -167,7 +170,9 @@ def check_identity(name: str | None) -> None:
             continue  # ssh knows what to do: the agent may have the key
         except OSError as error:
             raise HostError(
-                ErrorCode.AUTH_FAILED, f"{path} is no key: {error.strerror}", "look at identity_file of the inventory"
+                ErrorCode.AUTH_FAILED,
+                f"{path} is not a valid key: {error.strerror}",
+                "look at identity_file of the inventory",
             ) from error
 
 

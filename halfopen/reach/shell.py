@@ -1,4 +1,4 @@
-"""Reads a host that has no Python, by a shell script over stdin and what the host has: ss, /proc, netstat, lsof.
+"""Reads a host without Python: a shell script over stdin uses what the host has (ss, /proc, netstat, lsof).
 
 It reads whole tables: a look-up is one more table. A table is not taken at one instant and may skip a socket, so what
 is not there is looked for twice, and a finding is `observed` and never `proven`.
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from halfopen import probe
 from halfopen.errors import ErrorCode, HostError
 from halfopen.evidence.probe import frames, wire
-from halfopen.evidence.probe.wire import session_key
+from halfopen.evidence.probe.hello import session_key
 from halfopen.evidence.text import shell
 from halfopen.evidence.text.parsed import ParsedText
 from halfopen.model import HostFacts, InterfaceAddress, Process, Snapshot
@@ -55,10 +55,10 @@ class ShellAgent(TableReader):
     def first_look(self, ports: Sequence[int]) -> Snapshot:
         """Who the host is, and its table."""
         sections = self._ask("facts table")
-        told = shell.table_of(sections)
-        self.facts, self.addresses, self.netns = shell.facts_of(sections, told)
+        parsed = shell.table_of(sections)
+        self.facts, self.addresses, self.netns = shell.facts_of(sections, parsed)
         self.session = next((session_key(section.text) for section in sections if section.name == "session"), None)
-        return self._snapshot(told, ports)
+        return self._snapshot(parsed, ports)
 
     def snapshot(self, ports: Sequence[int]) -> Snapshot:
         """One more table on the open session."""
@@ -80,8 +80,8 @@ class ShellAgent(TableReader):
     def _table(self) -> ParsedText:
         return shell.table_of(self._ask("table"))
 
-    def _snapshot(self, told: ParsedText, ports: Sequence[int]) -> Snapshot:
-        namespace = told.namespace(self.addresses, frozenset(ports), self.netns)
+    def _snapshot(self, parsed: ParsedText, ports: Sequence[int]) -> Snapshot:
+        namespace = parsed.namespace(self.addresses, frozenset(ports), self.netns)
         return Snapshot(self.host, self.facts, (namespace,), transport=self.transport)
 
     def _ask(self, words: str) -> list[shell.Section]:

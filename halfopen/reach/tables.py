@@ -21,8 +21,8 @@ def look_in(host: str, wanted: Sequence[Lookup], table: Callable[[], ParsedText 
     whole = True
     for _ in range(2):
         if not all(found.values()):
-            told = table()
-            whole = whole and told is not None and told.whole
-            found = {key: seen or (told.sockets.get(key) if told else None) for key, seen in found.items()}
+            parsed = table()
+            whole = whole and parsed is not None and parsed.whole
+            found = {key: seen or (parsed.sockets.get(key) if parsed else None) for key, seen in found.items()}
     absent: Observation = Absence.ABSENT if whole else Absence.UNSEEN
     return Look(host, {(lookup.place, lookup.key): found[lookup.key] or absent for lookup in wanted})

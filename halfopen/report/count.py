@@ -1,4 +1,4 @@
-"""`halfopen count` for a person: who holds what, what waits in accept queues, and what lsof would have shown of it."""
+"""The text of `halfopen count`: who holds which sockets, what waits in accept queues, what lsof would have shown."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def render(tally: CountReport, view: View) -> Terminal:
         if tally.listeners:
             lines += [BLANK, *listeners(tally.listeners, view)]
         if view.verbose:
-            lines += [BLANK, *(line for one in told_holders(tally) for line in wrapped(one, view, "  ", "    "))]
+            lines += [BLANK, *(line for text in processes(tally) for line in wrapped(text, view, "  ", "    "))]
         lines += [BLANK, *wrapped(lsof(tally), view, "")]
         lines += [line for note in tally.notes for line in wrapped(f"note: {note}", view, "", "      ")]
     return Terminal.joined("\n", [*lines, BLANK])
@@ -56,15 +56,15 @@ def rows(found: Sequence[Row], view: View) -> list[Terminal]:
 def listeners(found: Sequence[AcceptQueue], view: View) -> list[Terminal]:
     """One line a listener: how many wait, how many may, and who should accept them."""
     cells = []
-    for one in found:
-        address = f"[{one.address}]" if ":" in one.address else one.address
-        limit = "?" if one.backlog is None else str(one.backlog)
-        length = "?" if one.queue is None else str(one.queue)
+    for listener in found:
+        address = f"[{listener.address}]" if ":" in listener.address else listener.address
+        limit = "?" if listener.backlog is None else str(listener.backlog)
+        length = "?" if listener.queue is None else str(listener.queue)
         cells.append(
             [
-                terminal(f"{address}:{one.port}"),
-                terminal(f"{length} of {limit}{': full' if one.full else ''}"),
-                terminal(who(one.holder_kind, one.holders, one.uid)),
+                terminal(f"{address}:{listener.port}"),
+                terminal(f"{length} of {limit}{': full' if listener.full else ''}"),
+                terminal(who(listener.holder_kind, listener.holders, listener.uid)),
             ]
         )
     return table(cells, ["listener", "waiting of backlog", "process"], ("left", "left", "left"), view)
@@ -93,18 +93,19 @@ def who(kind: HolderKind, holders: Sequence[Holder], uid: int | None) -> str:
     """Processes by name and pid, or why there is none."""
     if kind is HolderKind.PROCESS:
         more = len(holders) - NAMED
-        named = [f"{one.process or '?'} pid {one.pid}" for one in holders[:1]]
-        named += [str(one.pid) for one in holders[1:NAMED]]
+        named = [f"{process.process or '?'} pid {process.pid}" for process in holders[:1]]
+        named += [str(process.pid) for process in holders[1:NAMED]]
         return ", ".join(named) + (f" and {more} more" if more > 0 else "") + (" (shared)" if holders[1:] else "")
     return WHO[kind] + (f", uid {uid}" if uid is not None else "")
 
 
-def told_holders(tally: CountReport) -> list[str]:
+def processes(tally: CountReport) -> list[str]:
     """Every process of the rows, once: its unit and its command line."""
-    found = {one.pid: one for row in tally.rows for one in row.holders}
+    found = {process.pid: process for row in tally.rows for process in row.holders}
     return [
-        f"{one.process or '?'} pid {pid}" + (f" in {one.unit}" if one.unit else "") + f": {one.command or 'unknown'}"
-        for pid, one in sorted(found.items())
+        f"{process.process or '?'} pid {process.pid}"
+        f"{f' in {process.unit}' if process.unit else ''}: {process.command or 'unknown'}"
+        for _, process in sorted(found.items())
     ]
 
 

@@ -1,4 +1,4 @@
-"""`halfopen doctor` for somebody who is tired: what is there, and what the lack of the rest costs."""
+"""The text of `halfopen doctor`: which evidence is there, and what is lost without the rest."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def lines_of_item(item: Item, view: View) -> list[Terminal]:
     """One kind of evidence; where it is missing, what that costs and how to get it."""
     start = f"  {item.status:<9}{item.evidence:<{NAME}}"
     lines = wrapped(item.detail, view, start, " " * (MARGIN + NAME)) or [terminal(start.rstrip())]
-    told = []
+    sentences = []
     if item.conclusions_lost:
-        told.append(f"conclusions lost: {', '.join(item.conclusions_lost)}")
+        sentences.append(f"conclusions lost: {', '.join(item.conclusions_lost)}")
     if item.costs:
-        told.append(item.costs)
-    for sentence in told:
+        sentences.append(item.costs)
+    for sentence in sentences:
         lines += wrapped(sentence, view, " " * MARGIN, " " * (MARGIN + 2))
     if item.how_to_get:
         lines.append(Terminal.literal("{}to get it: {}", terminal(" " * MARGIN), hint(item.how_to_get)))

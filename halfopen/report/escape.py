@@ -1,4 +1,4 @@
-"""Text of a report, escaped for one medium. Every string of a report is hostile until it has been here.
+"""Text of a report, escaped for one medium. Every string of a report is hostile until it is escaped.
 
 Each medium has a type of its own, which only this module can make: a renderer that forgets to escape, or that
 escapes for another medium, does not type-check. An f-string, `+` or `join` of escaped texts is a plain `str` again;
@@ -76,7 +76,7 @@ def visible(text: str, limit: int = LIMIT) -> str:
 def code_of(char: str) -> str:
     """One character that must not act, as the escape sequence that programmers write for it."""
     number = ord(char)
-    if 0xDC80 <= number <= 0xDCFF:  # a byte of a host that is no UTF-8
+    if 0xDC80 <= number <= 0xDCFF:  # a byte that is not UTF-8 (surrogateescape)
         return f"\\x{number - 0xDC00:02x}"
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 

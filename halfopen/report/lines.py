@@ -14,6 +14,7 @@ from halfopen.report.view import (
     effort,
     end_phrase,
     end_states,
+    ends_of,
     headings,
     programs,
     purpose,
@@ -201,9 +202,7 @@ def example_line(finding: Finding, group: Group, view: View) -> Terminal:
     """One connection on one line, without what its group says already; with `--all` complete, for searching."""
     brief = not view.all and finding.connection.server == group.listener
     parts = [finding.connection.client if brief else f"{finding.connection.client} -> {finding.connection.server}"]
-    for end in (finding.client, finding.server):
-        if end is not None:
-            parts.append(f"{end.host}: {end_phrase(end, brief)}")
+    parts += [f"{name}: {end_phrase(end, brief)}" for name, end in ends_of(finding, group)]
     return terminal(margin() + "   ".join(parts))
 
 

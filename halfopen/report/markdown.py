@@ -14,6 +14,7 @@ from halfopen.report.view import (
     effort,
     end_phrase,
     end_states,
+    ends_of,
     headings,
     programs,
     purpose,
@@ -119,7 +120,7 @@ def section(check: Check, group: Group, view: View) -> list[Markdown]:
     shown = [by_id[example] for example in group.examples if example in by_id][:LISTED]
     lines.append(BLANK)
     for finding in shown:
-        ends = "; ".join(f"{end.host}: {end_phrase(end)}" for end in (finding.client, finding.server) if end)
+        ends = "; ".join(f"{name}: {end_phrase(end)}" for name, end in ends_of(finding, group))
         lines.append(item(f"{finding.connection.client} → {finding.connection.server} ({ends})"))
     if group.count > len(shown):
         where = "" if view.all else " (-o report.json)"

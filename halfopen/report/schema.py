@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from halfopen.evidence import saved
-from halfopen.inventory import ALLOWABLE, CHECK_KEYS, HOST_KEYS, VERDICTS, WAYS
+from halfopen.inventory import ALLOWABLE, CHECK_KEYS, HOST_KEYS, TRANSPORTS, VERDICTS
 from halfopen.schema import count as tally
 from halfopen.schema import doctor as checkup
 from halfopen.schema import report as findings
@@ -34,10 +34,10 @@ def doctor() -> dict[str, Any]:
     return document(checkup.DoctorReport, checkup.SCHEMA)
 
 
-def document(kind: type[msgspec.Struct], schema: str) -> dict[str, Any]:
+def document(struct: type[msgspec.Struct], schema: str) -> dict[str, Any]:
     """The schema of a whole document, which names its own: `halfopen.count/1` -> `urn:halfopen:count:1`."""
-    found = msgspec.json.schema(kind)
-    found["$defs"][kind.__name__]["properties"]["schema"] = {"const": schema}
+    found = msgspec.json.schema(struct)
+    found["$defs"][struct.__name__]["properties"]["schema"] = {"const": schema}
     return {"$schema": DIALECT, "$id": "urn:" + schema.replace(".", ":").replace("/", ":"), **found}
 
 
@@ -68,7 +68,7 @@ TEXT: dict[str, Any] = {"type": "string", "minLength": 1}
 TEXTS: dict[str, Any] = {"type": "array", "items": TEXT}
 SELECTOR: dict[str, Any] = {"anyOf": [TEXT, {**TEXTS, "minItems": 1}]}
 PORT: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": 65535}
-VERDICT: dict[str, Any] = {"enum": [str(one) for one in VERDICTS]}
+VERDICT: dict[str, Any] = {"enum": [str(verdict) for verdict in VERDICTS]}
 
 HOST_TYPES: dict[str, dict[str, Any]] = {
     "address": TEXT,
@@ -77,7 +77,7 @@ HOST_TYPES: dict[str, dict[str, Any]] = {
     "identity_file": TEXT,
     "known_hosts": TEXT,
     "jump": TEXT,
-    "transport": {"enum": list(WAYS)},
+    "transport": {"enum": list(TRANSPORTS)},
     "sudo": {"type": "boolean"},
     "python": TEXT,
     "command": TEXTS,
@@ -89,6 +89,7 @@ CHECK_TYPES: dict[str, dict[str, Any]] = {
     "server": SELECTOR,
     "ports": {"type": "array", "items": PORT},
     "nat": SELECTOR,
+    "direct": {"type": "boolean"},
     "settle": {"type": "number", "minimum": 0, "maximum": 3600},
     "rounds": {"type": "integer", "minimum": 1, "maximum": 100},
     "allow": {"type": "array", "items": {"enum": list(ALLOWABLE)}},

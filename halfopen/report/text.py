@@ -1,4 +1,4 @@
-"""The report for somebody who is tired: the answer, the proof, why, what becomes of it, what to do."""
+"""The report as text: the answer first, then the states of both ends, causes, outlook and actions."""
 
 from __future__ import annotations
 

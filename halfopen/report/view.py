@@ -17,6 +17,7 @@ from halfopen.schema.report import (
     Check,
     Command,
     End,
+    Finding,
     Group,
     HostPair,
     MatrixRow,
@@ -66,7 +67,14 @@ def headings(check: Check, rows: Sequence[MatrixRow]) -> tuple[str, str]:
     if is_fleet(check) or len(pairs) != 1:
         return CLIENT, SERVER
     ((client, server),) = pairs
-    return (f"{client} (client)", f"{server} (server)") if client == server else (client, server)
+    return (f"{client} ({CLIENT})", f"{server} ({SERVER})") if client == server else (client, server)
+
+
+def ends_of(finding: Finding, group: Group) -> list[tuple[str, End]]:
+    """What to call each end of a finding of this group that is there, and the end."""
+    one_host = group.client_host == group.server_host
+    ends = ((finding.client, CLIENT), (finding.server, SERVER))
+    return [(f"{end.host} ({role})" if one_host else end.host, end) for end, role in ends if end is not None]
 
 
 def end_states(row: MatrixRow, heads: tuple[str, str]) -> tuple[str, str]:
@@ -131,7 +139,7 @@ def end_phrase(end: End, brief: bool = False) -> str:
         parts.append(f"{end.process} pid {end.pid}")
     if end.idle_s is not None:
         parts.append(f"idle {duration(end.idle_s)}")
-    # A SYN or FIN is counted in the queues like a byte, but is none.
+    # A SYN or FIN is counted in the queues like a byte, but it is not data.
     uncounted = 0 if end.state == "ESTABLISHED" else 1
     for queue, what in ((end.recv_q, "unread"), (end.send_q, "unacknowledged")):
         if queue is not None and queue > uncounted:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from halfopen.errors import UsageError
-from halfopen.evidence.saved import Saved, check_schema, decode
+from halfopen.evidence.saved import Saved, decode
 from halfopen.evidence.text.parsed import ParsedText
 from halfopen.evidence.text.recognise import recognise
 from halfopen.run.pasted import Exhibit
@@ -15,6 +17,14 @@ GZIP = b"\x1f\x8b"
 
 ReadBytes = Callable[[str], bytes]
 """The bytes of a file by its name; OSError where it cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What one file holds, and the digest of its bytes."""
+
+    evidence: Saved | ParsedText
+    digest: bytes
 
 
 def exhibits(
@@ -30,7 +40,10 @@ def exhibits(
             "name the client's file and the server's, and no other",
             "halfopen analyse CLIENT SERVER, or --client FILE --server FILE",
         )
-    read = {name: read_file(name, read_bytes) for name in dict.fromkeys((*names[0], *names[1]))}
+    for side in names:
+        refuse_repeated(side)
+    contents = {name: read_file(name, read_bytes) for name in dict.fromkeys((*names[0], *names[1]))}
+    read = {name: found.evidence for name, found in contents.items()}
     texts = [[name for name in side if isinstance(read[name], ParsedText)] for side in names]
     if not clients and not servers and len(texts[1]) > 1:
         raise UsageError(
@@ -42,18 +55,36 @@ def exhibits(
         titles = ["client", "server"]
     made: dict[str, Exhibit] = {}
     for side, host in zip(names, titles, strict=True):
+        earlier: dict[bytes, str] = {}
         for name in side:
-            found = read[name]
+            found, same = read[name], earlier.setdefault(contents[name].digest, name)
             if isinstance(found, Saved):
+                if same != name:  # it holds the time that it was taken at, so it is a copy
+                    raise repeated(f"{name} is a copy of {same}")
                 made.setdefault(name, Exhibit(name, found.host, saved=found))
             else:
-                made.setdefault(name, Exhibit(name, host, told=found))
+                made.setdefault(name, Exhibit(name, host, parsed=found, same=None if same == name else same))
     return [made[name] for name in names[0]], [made[name] for name in names[1]]
 
 
+def refuse_repeated(names: Sequence[str]) -> None:
+    """UsageError where one file is named twice for one role, as if it were of two moments."""
+    paths = [Path(name) for name in names]
+    for at, path in enumerate(paths):
+        if path in paths[:at]:
+            raise repeated(f"{names[at]} is given twice")
+
+
+def repeated(what: str) -> UsageError:
+    """The error for evidence that is there more than once."""
+    return UsageError(
+        f"{what}, and the same evidence twice proves nothing more", "name it once, or take it again a few seconds later"
+    )
+
+
 def title(names: Sequence[str], read: Mapping[str, Saved | ParsedText]) -> str:
-    """What the host of one role's texts is called: as a snapshot beside them says, else as their first file."""
-    hosts = {one.host for name in names if isinstance(one := read[name], Saved)}
+    """The name of the host of one role's texts: that of a snapshot beside them, else that of their first file."""
+    hosts = {found.host for name in names if isinstance(found := read[name], Saved)}
     texts = [name for name in names if isinstance(read[name], ParsedText)]
     if texts and len(hosts) > 1:
         raise UsageError(
@@ -65,19 +96,18 @@ def title(names: Sequence[str], read: Mapping[str, Saved | ParsedText]) -> str:
 
 
 def snapshot_file(name: str, read_bytes: ReadBytes) -> Saved:
-    """One file that must be a snapshot, because no text tells what it is wanted for."""
-    found = read_file(name, read_bytes)
+    """One file that must be a snapshot: no text shows address translations. UsageError for anything else."""
+    found = read_file(name, read_bytes).evidence
     if not isinstance(found, Saved):
         raise UsageError(f"{name} is not a snapshot, and nothing else tells what a host translates", "halfopen collect")
     return found
 
 
-def read_file(name: str, read_bytes: ReadBytes) -> Saved | ParsedText:
+def read_file(name: str, read_bytes: ReadBytes) -> Contents:
     """One file, or stdin as `-`."""
     try:
         data = read_bytes(name)
     except OSError as error:
         raise UsageError(f"{name} cannot be read: {error.strerror}") from error
-    if data.startswith(GZIP):
-        return check_schema(decode(data, name), name)
-    return recognise(data, "stdin" if name == "-" else name)
+    evidence = decode(data, name) if data.startswith(GZIP) else recognise(data, "stdin" if name == "-" else name)
+    return Contents(evidence, hashlib.sha256(data).digest())

@@ -29,7 +29,7 @@ R = TypeVar("R")
 BY_PARAMIKO = ("auto", "paramiko")
 
 SHARE = 0.75
-"""The part of the time left that one step may take: a host that hangs in it leaves time for the steps after."""
+"""The part of the remaining time that one step may take, so that a host that hangs leaves time for later steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Options:
 class Fleet(Threads):
     """The hosts of some checks. A context manager: on its way out every connection is closed.
 
-    `say` is told what is under way, for a terminal; "" when nothing is any more. `links`: the hosts by name.
+    `say` is called with what is under way, for a terminal; with "" when all is done. `links`: the hosts by name.
     `deadline`: when the run ends, `until`: when the step that is under way ends (seconds of time.monotonic()).
     `own`: keys of the SSH connections that lead to the hosts, which no answer contains.
     """
@@ -108,7 +108,7 @@ class Fleet(Threads):
         if self.reach.transport != "openssh" and not transports.isdisjoint(BY_PARAMIKO):
             from halfopen.reach.library import load_paramiko
 
-            load_paramiko()  # here too, because whatever is imported beside it only slows down every thread
+            load_paramiko()  # now: an import beside the threads that need it would slow down all of them
 
     def first_look(self) -> dict[str, Snapshot]:
         """Every host's snapshot."""
@@ -138,14 +138,14 @@ class Fleet(Threads):
         return self.each(snapshots, HostLink.translated)
 
     def looks(self, asked: Mapping[str, Sequence[Lookup]]) -> list[Look]:
-        """One look at each host that is asked, all at once; and an error of each that is asked no more."""
+        """One look at each of these hosts, all at once; also the error of each host that has failed before."""
         lost = {name: () for name, link in self.links.items() if link.error is not None and name not in asked}
         return list(self.each({**asked, **lost}, HostLink.look).values())
 
-    def involve(self, places: Iterable[NetnsRef]) -> None:
-        """Tells each host in which of its namespaces there is something to explain."""
-        for place in places:
-            self.links[place.host].involve(place)
+    def involve(self, spaces: Iterable[NetnsRef]) -> None:
+        """Names to each host those of its network namespaces in which there is something to explain."""
+        for netns in spaces:
+            self.links[netns.host].involve(netns)
 
     def counters(self, names: Iterable[str]) -> dict[str, KernelNumbers]:
         """Counters and sysctls of each open host; a host that fails here gives none."""

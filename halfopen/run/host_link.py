@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from halfopen.errors import ErrorCode, HostError
-from halfopen.model import Look, Lookup, NetnsRef, Observation, Process, Snapshot
+from halfopen.model import Look, Lookup, NetnsRef, Observation, Process, RouteQuery, Routing, Snapshot
 from halfopen.plan import Host, Inventory
 from halfopen.reach.barrier import attempt
 from halfopen.reach.channel import Connection
@@ -44,7 +44,7 @@ class HostLink:
         self.until = options.deadline
         self.agent: Conversation | None = None
         self.error: HostError | None = None
-        self.lost = False  # it has answered, and does no more
+        self.lost = False  # it has answered before, and failed since
         self.connection: Connection | None = None
         self.notes: list[str] = []
 
@@ -64,7 +64,7 @@ class HostLink:
         return answer
 
     def give_up(self, error: HostError) -> None:
-        """Asks the host no more, for this reason."""
+        """Ends the conversation with the host, for this reason."""
         self.lost = self.lost or self.agent is not None
         self.error, self.agent = error, None
 
@@ -93,21 +93,28 @@ class HostLink:
         return replace(snapshot, error=found) if isinstance(found, HostError) else found
 
     def look(self, wanted: Sequence[Lookup]) -> Look:
-        """Exact look-ups; an error is a look without sights."""
-        found = self.ask(lambda agent: sights_of(agent, wanted))
+        """Exact look-ups; an error is a look without observations."""
+        found = self.ask(lambda agent: look_ups(agent, wanted))
         return Look(self.host.name, {}, found) if isinstance(found, HostError) else Look(self.host.name, found)
 
     def byte_counters(self) -> tuple[Mapping[NetnsRef, Sequence[CountBlock]], HostError | None]:
         """A dump with byte counters, and why it failed. A kernel that refuses it gives none, which is no failure."""
-        found = self.ask(lambda agent: {agent.place: agent.counts(self.ports)})
+        found = self.ask(lambda agent: {agent.own_netns: agent.counts(self.ports)})
         if isinstance(found, HostError):
             return {}, None if found.code in REFUSED else found
-        return {place: blocks for place, blocks in found.items() if blocks}, None
+        return {netns: blocks for netns, blocks in found.items() if blocks}, None
 
-    def involve(self, place: NetnsRef) -> None:
-        """`kernel_numbers` is of this namespace too."""
+    def routes(self, wanted: Sequence[RouteQuery]) -> tuple[Mapping[NetnsRef, Routing], HostError | None]:
+        """Routes, neighbours and links, and why it failed. A kernel that refuses them gives none: no failure."""
+        found = self.ask(lambda agent: agent.routes(wanted))
+        if isinstance(found, HostError):
+            return {}, None if found.code in REFUSED else found
+        return found, None
+
+    def involve(self, netns: NetnsRef) -> None:
+        """From now on `kernel_numbers` is of this namespace too."""
         if self.agent is not None:
-            self.agent.involve(place)
+            self.agent.involve(netns)
 
     def kernel_numbers(self) -> KernelNumbers | None:
         """Counters and sysctls now, None where the host is not open or fails."""
@@ -140,7 +147,7 @@ class HostLink:
         return processes
 
     def _unknown(self, what: str, error: HostError | None = None) -> None:
-        """Notes what is not known of a host that has been read; of another one its error tells enough."""
+        """Notes what could not be read of a host that has answered; of any other host the error says enough."""
         error = error or (self.error if self.lost else None)
         if error is not None:
             self.notes.append(f"{what} could not be read: {error.message}")
@@ -165,7 +172,7 @@ class HostLink:
             agent = self._start_probe()
             return agent, agent.first_look(self.ports)
         except HostError as error:
-            # An interpreter that the user named is missed, not replaced.
+            # If the user named an interpreter, its absence is an error; nothing else is tried.
             if error.code is not ErrorCode.NO_INTERPRETER or self.host.python is not None or self.connection is None:
                 raise
             missing = error
@@ -173,7 +180,7 @@ class HostLink:
             agent = open_shell(self.host, self.connection, self.until, self.opened)
             return agent, agent.first_look(self.ports)
         except HostError as error:
-            # A login that runs no command, or only its own, tells more by what it said first.
+            # Of a login that runs no commands, or only its own, the first error says more.
             raise missing if error.code in (ErrorCode.TRUNCATED, ErrorCode.PROTOCOL_ERROR) else error from None
 
     def _start_probe(self) -> Conversation:
@@ -186,12 +193,12 @@ class HostLink:
         return agent
 
 
-def sights_of(agent: Conversation, wanted: Sequence[Lookup]) -> dict[tuple[NetnsRef, bytes], Observation]:
-    """Exact look-ups, in requests of limited size."""
-    sights: dict[tuple[NetnsRef, bytes], Observation] = {}
+def look_ups(agent: Conversation, wanted: Sequence[Lookup]) -> dict[tuple[NetnsRef, bytes], Observation]:
+    """(namespace, key) -> what an exact look-up found, in requests of limited size."""
+    observed: dict[tuple[NetnsRef, bytes], Observation] = {}
     for at in range(0, len(wanted), QUESTION_LIMIT):
-        sights.update(agent.look(wanted[at : at + QUESTION_LIMIT]).sights)
-    return sights
+        observed.update(agent.look(wanted[at : at + QUESTION_LIMIT]).sights)
+    return observed
 
 
 def is_foreign() -> bool:

@@ -11,24 +11,23 @@ from halfopen import address
 from halfopen.errors import HostError
 from halfopen.judge.assembly.check import analyse, notes_of, report_of
 from halfopen.judge.assembly.policy import Policy
-from halfopen.judge.inquiry import (
+from halfopen.judge.confirm.byte_counters import WIDE_LIMIT, CountQuery, Counts, counts_in
+from halfopen.judge.inquiry import Inquired, drive, inquire
+from halfopen.judge.questions import (
     Answerer,
     Baseline,
     ByteCounts,
     Dump,
     Explain,
     Explanation,
-    Inquired,
     KernelState,
     LookUp,
     Pause,
+    Routes,
     Snapshots,
     Translations,
-    drive,
-    inquire,
 )
-from halfopen.judge.pairing.byte_counters import WIDE_LIMIT, CountQuery, Counts, counts_in
-from halfopen.model import Look, NetnsRef
+from halfopen.model import Look, NetnsRef, Routing
 from halfopen.run.fleet import Fleet
 from halfopen.run.host_link import HostLink
 from halfopen.schema.report import Report
@@ -73,6 +72,10 @@ class LiveHosts:
     def look(self, question: LookUp) -> Sequence[Look]:
         """One look at each host."""
         return self.fleet.looks(question.wanted)
+
+    def routes(self, question: Routes) -> Mapping[str, tuple[Mapping[NetnsRef, Routing], HostError | None]]:
+        """Routes now, of the hosts that are still open."""
+        return self.fleet.each(self.fleet.still_open(question.wanted), HostLink.routes)
 
     def explain(self, question: Explain) -> Mapping[str, Explanation]:
         """Counters now, and the processes that hold the inodes."""

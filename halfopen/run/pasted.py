@@ -13,7 +13,11 @@ from halfopen.judge.assembly.check import analyse
 from halfopen.judge.assembly.policy import Policy
 from halfopen.judge.assembly.run_evidence import Evidence
 from halfopen.judge.confirm.dumps import Moment, dialled, how_compared, with_addresses
-from halfopen.judge.inquiry import Explanation, KernelState, drive, inquire
+from halfopen.judge.inquiry import drive, inquire
+from halfopen.judge.questions import (
+    Explanation,
+    KernelState,
+)
 from halfopen.model import HostFacts, Snapshot
 from halfopen.plan import CheckPlan
 from halfopen.run.replay import Recorded
@@ -25,21 +29,25 @@ PROBLEMS_SHOWN = 5
 
 @dataclass(frozen=True, eq=False)
 class Exhibit:
-    """One file: its name, its host, and what it holds; either `saved` or `told`."""
+    """One file: its name, its host, and what it holds; either `saved` or `parsed`.
+
+    `same`: the name of an earlier text of this host that is the same byte for byte.
+    """
 
     source: str
     host: str
     saved: Saved | None = None
-    told: ParsedText | None = None
+    parsed: ParsedText | None = None
+    same: str | None = None
 
     @cached_property
     def snapshot(self) -> Snapshot:
         """The host as this file shows it."""
         if self.saved is not None:
             return snapshot_of(self.saved)
-        assert self.told is not None
-        facts = HostFacts("", "", None, None, None, self.told.collector, gaps=self.told.gaps)
-        return Snapshot(self.host, facts, (self.told.namespace(),), transport="file")
+        assert self.parsed is not None
+        facts = HostFacts("", "", None, None, None, self.parsed.collector, gaps=self.parsed.gaps)
+        return Snapshot(self.host, facts, (self.parsed.namespace(),), transport="file")
 
 
 def judge_texts(
@@ -61,7 +69,7 @@ def judge_texts(
     notes = [note for some in by_host.values() for file in some for note in notes_of(file)]
     guessed = False
     for name in plan.servers:
-        if by_host[name][0].told is None:
+        if by_host[name][0].parsed is None:
             continue
         owned = {
             interface.address
@@ -85,7 +93,7 @@ def judge_texts(
         before={name: kernel_before(some[0]) for name, some in by_host.items()},
         after={name: explanation(some) for name, some in by_host.items()},
     )
-    if guessed:  # no number of moments makes more than a guess of an address that was guessed
+    if guessed:  # with a guessed address the result stays a guess, however many moments there are
         plan = replace(plan, rounds=1)
     (evidence,) = drive(inquire([plan], dict.fromkeys(snapshots, ()), extra, 0), answers).evidence
     notes = [how_compared(answers.rounds), *notes]
@@ -94,7 +102,7 @@ def judge_texts(
 
 def moment_of(file: Exhibit) -> Moment:
     """The moment that a file was taken at."""
-    return Moment(file.snapshot, file.told.sockets if file.told is not None else {})
+    return Moment(file.snapshot, file.parsed.sockets if file.parsed is not None else {})
 
 
 def first_of(moments: Sequence[Moment]) -> Snapshot:
@@ -114,7 +122,7 @@ def kernel_before(file: Exhibit) -> KernelState:
 def explanation(files: Sequence[Exhibit]) -> Explanation:
     """Kernel counters, sysctls and processes in the files of one host."""
     saved = files[0].saved
-    holders = {handle: who for file in files if file.told is not None for handle, who in file.told.holders.items()}
+    holders = {handle: who for file in files if file.parsed is not None for handle, who in file.parsed.holders.items()}
     if saved is None:
         return Explanation(holders=holders)
     return Explanation(KernelState(saved.after, saved.sysctls), saved.owners, holders)
@@ -122,18 +130,23 @@ def explanation(files: Sequence[Exhibit]) -> Explanation:
 
 def notes_of(file: Exhibit) -> list[str]:
     """What a reader must know of one file: lines that were not understood, what it cannot show, its addresses."""
-    if file.told is None:
+    if file.parsed is None:
         return [f"{file.host}: {gap}" for gap in (file.saved.facts.gaps if file.saved and file.saved.facts else ())]
-    problems = sorted(file.told.problems, key=lambda problem: not problem.hides)
+    problems = sorted(file.parsed.problems, key=lambda problem: not problem.hides)
     notes = [
         f"{file.source} line {problem.line}: {problem.why}: {problem.text}" for problem in problems[:PROBLEMS_SHOWN]
     ]
     if len(problems) > PROBLEMS_SHOWN:
         notes.append(f"{file.source}: {plural(len(problems) - PROBLEMS_SHOWN, 'line')} more not understood")
-    notes += [f"{file.host}: {gap}" for gap in file.told.gaps]
-    own = [address.show(packed) for packed in file.told.addresses()]
+    # Of a quiet host two texts may well be the same: nothing in them says when they were taken.
+    if file.same is not None:
+        notes.append(f"{file.source} is the same as {file.same}, byte for byte: a copy of it proves nothing more")
+    notes += [f"{file.host}: {gap}" for gap in file.parsed.gaps]
+    own = [address.show(packed) for packed in file.parsed.addresses()]
     shown = ", ".join(own[:6]) + (f" and {len(own) - 6} more" if len(own) > 6 else "")
-    notes.append(f"{file.host}: {file.told.form} shows no addresses of interfaces; its sockets have {shown or 'none'}")
+    notes.append(
+        f"{file.host}: {file.parsed.form} shows no addresses of interfaces; its sockets have {shown or 'none'}"
+    )
     return notes
 
 

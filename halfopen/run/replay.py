@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 
 from halfopen import address
 from halfopen.errors import HostError
-from halfopen.evidence.saved import Saved, SavedRound, snapshot_of, unpack_counts, unpack_sights
+from halfopen.evidence.saved import Saved, SavedRound, snapshot_of, unpack_counts, unpack_observations
 from halfopen.judge.assembly.check import analyse, notes_of
 from halfopen.judge.assembly.policy import Policy
+from halfopen.judge.confirm.byte_counters import WIDE_LIMIT, Counts
 from halfopen.judge.confirm.dumps import Moment, how_compared, in_tables, number_of_moments
-from halfopen.judge.inquiry import (
+from halfopen.judge.inquiry import drive, inquire
+from halfopen.judge.questions import (
     Baseline,
     ByteCounts,
     Dump,
@@ -21,13 +23,11 @@ from halfopen.judge.inquiry import (
     LookUp,
     Pause,
     Position,
+    Routes,
     Snapshots,
     Translations,
-    drive,
-    inquire,
 )
-from halfopen.judge.pairing.byte_counters import WIDE_LIMIT, Counts
-from halfopen.model import Look
+from halfopen.model import Look, NetnsRef, Routing
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Check
 
@@ -36,7 +36,7 @@ from halfopen.schema.report import Check
 class Recorded:
     """What files hold of each host, by its name. Where there are no `looks`, the tables of `moments` are read instead.
 
-    `looks`: for each round, the sights of its first, second and third look.
+    `looks`: for each round, the observations of its first, second and third look.
     """
 
     snapshots: Snapshots
@@ -85,9 +85,13 @@ class Recorded:
         found = []
         for name, snapshot in self.snapshots.items():
             rounds = self.looks.get(name, ())
-            sights = (rounds[question.number] if question.number < len(rounds) else none)[question.position]
-            found.append(Look(name, unpack_sights(name, sights), snapshot.error))
+            packed = (rounds[question.number] if question.number < len(rounds) else none)[question.position]
+            found.append(Look(name, unpack_observations(name, packed), snapshot.error))
         return found
+
+    def routes(self, _: Routes) -> Mapping[str, tuple[Mapping[NetnsRef, Routing], HostError | None]]:
+        """None: files hold no routes."""
+        return {}
 
     def explain(self, question: Explain) -> Mapping[str, Explanation]:
         """Counters of after the looks, and processes."""

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from halfopen import __version__
 from halfopen.errors import HostError
-from halfopen.evidence.saved import SCHEMA, Run, Said, Saved, encode, pack_counts, pack_sights
+from halfopen.evidence.saved import SCHEMA, Run, Said, Saved, encode, pack_counts, pack_observations
 from halfopen.judge.assembly.check import stamp
 from halfopen.judge.assembly.run_evidence import host_error
 from halfopen.judge.diagnosis.case import HostEvidence
@@ -39,7 +39,11 @@ def saved_host(checked: CheckRun, name: str, run: Run) -> Saved:
         saved_look(checked.fleet, evidence.snapshots[name], known, run),
         error=said(host_error(name, evidence)),
         looks=tuple(
-            (pack_sights(name, bracket.before), pack_sights(name, bracket.between), pack_sights(name, bracket.after))
+            (
+                pack_observations(name, bracket.before),
+                pack_observations(name, bracket.between),
+                pack_observations(name, bracket.after),
+            )
             for bracket in evidence.brackets
         ),
         counts=pack_counts(name, evidence.counts),

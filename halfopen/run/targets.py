@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from halfopen.errors import UsageError
-from halfopen.inventory import did_you_mean, select
+from halfopen.inventory import select
 from halfopen.plan import CheckPlan, Host, Inventory
 from halfopen.reach.settings import split_target
+from halfopen.values import did_you_mean
 
 
 def choose(names: Sequence[str], inventory: Inventory) -> tuple[Inventory, list[CheckPlan]]:
@@ -28,7 +28,8 @@ def choose(names: Sequence[str], inventory: Inventory) -> tuple[Inventory, list[
     if len(names) != 2:
         raise UsageError(
             f"{names[0]!r} is not a check, and a pair of hosts is two names, not {len(names)}",
-            did_you_mean(names[0], [*inventory.checks, *inventory.hosts]) or "halfopen check CLIENT SERVER",
+            (names[0] not in inventory.hosts and did_you_mean(names[0], [*inventory.checks, *inventory.hosts]))
+            or "halfopen check CLIENT SERVER",
         )
     inventory, plan = pair(names[0], names[1], inventory)
     return inventory, [plan]
@@ -37,9 +38,9 @@ def choose(names: Sequence[str], inventory: Inventory) -> tuple[Inventory, list[
 def pair(client: str, server: str, inventory: Inventory) -> tuple[Inventory, CheckPlan]:
     """Two words that mean hosts -> the check between them, and the inventory with those hosts in it."""
     sides = [hosts_named(word, inventory) for word in (client, server)]
-    hosts = {**inventory.hosts, **{host.name: host for side in sides for host in side}}
     clients, servers = (tuple(host.name for host in side) for side in sides)
-    return replace(inventory, hosts=hosts), CheckPlan(f"{client} -> {server}", clients, servers)
+    found = inventory.with_hosts(host for side in sides for host in side)
+    return found, CheckPlan(f"{client} -> {server}", clients, servers)
 
 
 def hosts_named(word: str, inventory: Inventory) -> list[Host]:

@@ -17,104 +17,24 @@ import msgspec
 
 from halfopen.errors import ErrorCode
 from halfopen.model import Collector
+
+# Offered here too: whoever reads a report needs both.
+from halfopen.schema.codes import CauseCode as CauseCode
+from halfopen.schema.codes import Confidence as Confidence
+from halfopen.schema.codes import Outcome as Outcome
+from halfopen.schema.codes import OutlookCode as OutlookCode
+from halfopen.schema.codes import Reason as Reason
+from halfopen.schema.codes import Severity as Severity
+from halfopen.schema.codes import Transport as Transport
+from halfopen.schema.codes import Verdict as Verdict
 from halfopen.tcp import State, Timer
 
 SCHEMA = "halfopen.report/1"
 
 
-class Severity(StrEnum):
-    """How bad, in falling order."""
-
-    CRITICAL = "critical"
-    WARNING = "warning"
-    INFO = "info"
-
-
-class Confidence(StrEnum):
-    """How sure: what each word promises is in judge/meaning.py and docs/verdicts.md."""
-
-    PROVEN = "proven"
-    OBSERVED = "observed"
-    INFERRED = "inferred"
-
-
-class Verdict(StrEnum):
-    """What is wrong with one connection, seen from both ends."""
-
-    MISSING_ON_SERVER = "missing-on-server"
-    MISSING_ON_CLIENT = "missing-on-client"
-    HANDSHAKE_STUCK = "handshake-stuck"
-    DESYNCHRONIZED = "desynchronized"
-    STALLED = "stalled"
-    NEVER_ACCEPTED = "never-accepted"
-    HALF_CLOSED = "half-closed"
-    ABANDONED_CLOSE = "abandoned-close"
-    CLOSE_LOST = "close-lost"
-    CONNECT_UNANSWERED = "connect-unanswered"
-    CLOSING_ALONE = "closing-alone"
-    EMBRYONIC = "embryonic"
-    AMBIGUOUS = "ambiguous"
-
-
-class Reason(StrEnum):
-    """Why a connection of the check's hosts was not judged."""
-
-    ANSWERED_ELSEWHERE = "answered-elsewhere"
-    CHANGING = "changing"
-    NAMESPACE_NOT_ENTERED = "namespace-not-entered"
-
-
-class CauseCode(StrEnum):
-    """Why a connection is as it is."""
-
-    ACCEPT_QUEUE_OVERFLOW = "accept-queue-overflow"
-    SYN_COOKIE_ACK_LOST = "syn-cookie-ack-lost"
-    FINAL_ACK_LOST = "final-ack-lost"
-    DEFERRED_ACCEPT = "deferred-accept"
-    PEER_REBOOTED = "peer-rebooted"
-    PEER_VANISHED = "peer-vanished"
-    RESET_LOST = "reset-lost"
-    MIDDLEBOX_FORGOT = "middlebox-forgot"
-    PATH_DEAD = "path-dead"
-    APPLICATION_NOT_ACCEPTING = "application-not-accepting"
-    APPLICATION_NOT_CLOSING = "application-not-closing"
-    APPLICATION_NOT_READING = "application-not-reading"
-    CONNECTION_REFUSED_SILENTLY = "connection-refused-silently"
-    TUPLE_REUSED = "tuple-reused"
-    UNKNOWN = "unknown"
-
-
-class OutlookCode(StrEnum):
-    """What becomes of a connection if nobody acts."""
-
-    HEALS = "heals-by-itself"
-    FAILS_ON_WRITE = "fails-on-next-write"
-    NEVER = "never"
-    UNKNOWN = "unknown"
-
-
-class Outcome(StrEnum):
-    """The answer in one word."""
-
-    CLEAN = "clean"
-    FINDINGS = "findings"
-    INCOMPLETE = "incomplete"
-
-
-class Transport(StrEnum):
-    """How a host was reached."""
-
-    PARAMIKO = "paramiko"  # SSH within this process
-    OPENSSH = "openssh"  # the `ssh` program
-    LOCAL = "local"  # this machine
-    EXEC = "exec"  # the inventory's `command`
-    FILE = "file"  # not at all: pasted text
-    AUTO = "auto"  # not at all: it failed before one of the first two was chosen
-
-
-def words(kind: type[StrEnum]) -> dict[str, Any]:
+def words(enum: type[StrEnum]) -> dict[str, Any]:
     """A JSON Schema of the words of an enum, for text that comes from it without being typed so."""
-    return {"enum": sorted(kind)}
+    return {"enum": sorted(enum)}
 
 
 Timestamp = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
@@ -350,7 +270,8 @@ class Finding(Struct, frozen=True):
     correspond, None where they are the same. `cause`: None where none was sought, `other_causes`: those that fit as
     well. `outlook`: None where nothing tells. `remedies` is prose; what is to be typed stands in `commands`. `allowed`:
     it is named in `allow`, so it is shown but counts for nothing. `group`: its index in the `groups` of the check, None
-    where it is in none.
+    where it is in none. `candidate`: a socket that could be the absent end if something on the way translates or hands
+    on, None where there is none.
     """
 
     id: str
@@ -368,6 +289,7 @@ class Finding(Struct, frozen=True):
     commands: tuple[Command, ...] = ()
     allowed: bool = False
     group: int | None = None
+    candidate: str | None = None
 
 
 class Group(Struct, frozen=True):
@@ -424,7 +346,8 @@ class Check(Struct, frozen=True):
     `connections`: `agreeing` and the findings. `state_matrix`: a row for each pair of states. `counters`: empty where
     no suspect lasted. `groups` holds the findings in paragraphs, the worst first. `notes`: sentences about how the
     hosts were read and what to know about the result. `elapsed_s`: seconds that the run took, None for files of no one
-    run. `pairs`: those with findings, the worst first, where the check has more than two hosts; else empty.
+    run. `pairs`: those with findings, the worst first, where the check has more than two hosts; else empty. `direct`:
+    the inventory vouches that nothing between the hosts translates, or answers for one of them.
     """
 
     name: str
@@ -449,6 +372,7 @@ class Check(Struct, frozen=True):
     elapsed_s: float | None = None
     pairs: tuple[HostPair, ...] = ()
     nat: tuple[str, ...] = ()
+    direct: bool = False
 
 
 class Report(Struct, frozen=True, rename={"schema_": "schema"}):

@@ -25,10 +25,13 @@ from lab.host import Lab, LabHost, lab, sh
 from probe.conversation import PipeChannel
 
 from halfopen.inventory import read
-from halfopen.judge.inquiry import LookUp, drive, inquire
+from halfopen.judge.confirm.byte_counters import WIDE_LIMIT
+from halfopen.judge.inquiry import drive, inquire
 from halfopen.judge.pairing.addresses import survey
-from halfopen.judge.pairing.byte_counters import WIDE_LIMIT
 from halfopen.judge.pairing.match import match
+from halfopen.judge.questions import (
+    LookUp,
+)
 from halfopen.model import Look, Snapshot
 from halfopen.plan import CheckPlan
 from halfopen.reach.agent import Agent, remote_command

@@ -58,11 +58,16 @@ def forward(host: LabHost) -> None:
     host.run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding")
 
 
-def container(host: LabHost, number: int) -> Container:
-    """172.17.0.NUMBER and fd17::NUMBER on the host's bridge."""
+def keeper_of(host: LabHost) -> int:
+    """The process, as the host sees it, that keeps a new network namespace."""
     keeper = host.start("sh", "-c", "unshare -n sh -c 'echo $$; exec sleep infinity'", stdout=subprocess.PIPE)
     assert keeper.stdout
-    pid = int(keeper.stdout.readline())
+    return int(keeper.stdout.readline())
+
+
+def container(host: LabHost, number: int) -> Container:
+    """172.17.0.NUMBER and fd17::NUMBER on the host's bridge."""
+    pid = keeper_of(host)
     made = Container(host, pid, f"172.17.0.{number}", f"fd17::{number}")
     host.run("ip", "link", "add", f"veth{number}", "type", "veth", "peer", "name", "eth0", "netns", str(pid))
     host.run("ip", "link", "set", f"veth{number}", "master", "docker0", "up")
@@ -107,8 +112,11 @@ def masquerade(host: LabHost) -> None:
     )
 
 
-def router_between(lab: Lab, client: str, router: str, rule: str = "masquerade") -> None:
-    """The client is behind the router: 10.8.0.2 on a link of their own, and what leaves there is masqueraded."""
+def router_between(lab: Lab, client: str, router: str, rule: str | None = "masquerade") -> None:
+    """The client is behind the router: 10.8.0.2 on a link of their own, and what leaves there is masqueraded.
+
+    Without a rule nothing is translated: the other hosts then need a route back.
+    """
     one, two = lab[client], lab[router]
     one.run("ip", "addr", "flush", "dev", "data")
     near, far = ("netns", str(one.pid)), ("netns", str(two.pid))
@@ -120,4 +128,27 @@ def router_between(lab: Lab, client: str, router: str, rule: str = "masquerade")
     one.run("ip", "route", "add", "10.7.0.0/24", "via", "10.8.0.1")
     one.run("ip", "-6", "route", "add", "fd07::/64", "via", "fd08::1")
     forward(two)
+    if rule is None:
+        return
     nat(two, f"post ip saddr 10.8.0.0/24 {rule}", f"post ip6 saddr fd08::/64 {rule}")
+
+
+def pod(host: LabHost, number: int) -> Container:
+    """10.42.0.NUMBER behind a route of its own (/32) and no bridge, as container networks without a bridge make it."""
+    made = Container(host, keeper_of(host), f"10.42.0.{number}", f"fd42::{number}")
+    host.run("ip", "link", "add", f"pod{number}", "type", "veth", "peer", "name", "eth0", "netns", str(made.pid))
+    for command in (
+        f"link set pod{number} up",
+        f"addr add 169.254.1.1/32 dev pod{number}",
+        f"route add {made.v4}/32 dev pod{number}",
+    ):
+        host.run("ip", *command.split())
+    for command in (
+        "link set lo up",
+        "link set eth0 up",
+        f"addr add {made.v4}/32 dev eth0",
+        "route add 169.254.1.1 dev eth0",
+        "route add default via 169.254.1.1",
+    ):
+        made.run("ip", *command.split())
+    return made

@@ -68,7 +68,7 @@ def test_without_netlink_a_check_is_complete_and_proves_less(pair: Lab) -> None:
     inventory = exec_inventory(pair, "db", *NO_NETLINK)
     code, (db,) = doctor("db", inventory=inventory)
     assert code == 0 == check(inventory) and db["complete"] and status(db, "sockets") == "ok"
-    assert lacking(db) == {"sock_diag", "cookies", "tcp_info"}
+    assert lacking(db) == {"sock_diag", "cookies", "tcp_info", "routes"}
     (item,) = (one for one in db["evidence"] if one["evidence"] == "cookies")
     assert "proven" in item["conclusions_lost"]
 

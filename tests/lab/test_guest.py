@@ -18,7 +18,7 @@ from lab.host import Lab, lab
 from lab.tool import check
 
 from halfopen import probe
-from halfopen.evidence.probe.wire import DUMP, EVIDENCE, HELLO, LOOK, OWNERS
+from halfopen.evidence.probe.wire import DUMP, EVIDENCE, HELLO, LOOK, OWNERS, ROUTES
 
 WITNESS = Path(__file__).with_name("witness.py")
 PER_PROGRAM, PROGRAMS = 10_000, 10
@@ -95,5 +95,5 @@ def test_with_a_finding_its_process_is_looked_for_and_the_record_shows_it(crowd:
     code, report = check(crowd, "--settle", "0")
     assert code == 1 and len(report["findings"]) == 1
     verbs, did = record(crowd, "web")
-    assert set(verbs) == {HELLO, DUMP, EVIDENCE, LOOK, OWNERS}
+    assert set(verbs) == {HELLO, DUMP, EVIDENCE, LOOK, ROUTES, OWNERS}
     assert "open /proc/net/netstat" in did and any(re.fullmatch(r"os\.listdir /proc/\d+/fd", one) for one in did)

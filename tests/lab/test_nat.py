@@ -367,7 +367,7 @@ def test_faults_behind_such_a_router_are_inferred(three: Lab) -> None:
     path.client.shutdown([pairs[2][0]])
     expected = path.truth("missing-on-server", [pairs[0][0]]) | path.truth("half-closed", [pairs[2][0]])
     code, report = check(three, "--settle", "0.3")
-    assert found(report) == expected and code == 1
+    assert found(report) == expected and code == 3
     assert {one["confidence"] for one in report["findings"]} == {"inferred"}
     assert all(one["translation"] for one in report["findings"])
 

@@ -49,12 +49,12 @@ def test_each_of_many_look_ups_finds_its_own(python: str, clients: list[socket.s
     agent.first_look((1,))
     there = {key_of(one): os.fstat(one.fileno()).st_ino for one in clients}
     asked = [key for one in there for key in (one, absent_beside(one))]
-    sights = agent.look([Lookup(agent.place, key) for key in asked]).sights
+    sights = agent.look([Lookup(agent.own_netns, key) for key in asked]).sights
     agent.close()
     for key, inode in there.items():
-        found = sights[agent.place, key]
+        found = sights[agent.own_netns, key]
         assert isinstance(found, Socket) and (found.key, found.inode) == (key, inode)
-        assert sights[agent.place, absent_beside(key)] is Absence.ABSENT
+        assert sights[agent.own_netns, absent_beside(key)] is Absence.ABSENT
 
 
 @pytest.mark.parametrize("lost", [0, 1, 40, 399])

@@ -79,7 +79,7 @@ def test_it_starts_no_process_and_writes_no_file() -> None:
 def test_the_message_is_tied() -> None:
     """The two lists exist twice on purpose; this holds them together: layout of the message, verbs, frames, schema."""
     kinds = ("FIELDS", "BLOCK", "LISTENERS", "ROWS", "END", "ERROR", "TEXT")
-    verbs = ("HELLO", "DUMP", "LOOK", "EVIDENCE", "OWNERS", "BYE", "TRANSLATIONS", "TABLE", "COUNT")
+    verbs = ("HELLO", "DUMP", "LOOK", "EVIDENCE", "OWNERS", "BYE", "TRANSLATIONS", "TABLE", "COUNT", "ROUTES")
     assert [getattr(head, name) for name in kinds] == [getattr(frames, name) for name in kinds]
     assert [getattr(head, name) for name in verbs] == [getattr(wire, name) for name in verbs]
     assert head.SCHEMA == wire.SCHEMA and 16 + kernel.MESSAGE.size == columns.ROW

@@ -91,18 +91,18 @@ def test_it_sees_every_socket_and_what_ss_sees(
     assert {key for key, state in rows.items() if state is State.ESTABLISHED} >= expected
     listed = by_ss()
     assert expected <= listed & rows.keys()
-    wanted = [Lookup(agent.place, one) for one in sorted(expected)]
-    absent = Lookup(agent.place, address.make_key(b"\x7f\0\0\1", 1, b"\x7f\0\0\1", pairs[0][1].getsockname()[1]))
+    wanted = [Lookup(agent.own_netns, one) for one in sorted(expected)]
+    absent = Lookup(agent.own_netns, address.make_key(b"\x7f\0\0\1", 1, b"\x7f\0\0\1", pairs[0][1].getsockname()[1]))
     look = agent.look([*wanted, absent])
-    assert look.sights[agent.place, absent.key] is Absence.ABSENT
+    assert look.sights[agent.own_netns, absent.key] is Absence.ABSENT
     for client, server in pairs:
         for one in (client, server):
-            found = look.sights[agent.place, key_of(one)]
+            found = look.sights[agent.own_netns, key_of(one)]
             assert isinstance(found, Socket) and found.state is State.ESTABLISHED
             assert found.inode == os.fstat(one.fileno()).st_ino
             assert (found.cookie is None) == (way == "procfs") == (found.info is None)
     unread = sum(len(one.recv(9, socket.MSG_PEEK | socket.MSG_DONTWAIT)) for _, one in pairs[1:3])
-    seen = [look.sights[agent.place, key_of(one)] for _, one in pairs[1:3]]
+    seen = [look.sights[agent.own_netns, key_of(one)] for _, one in pairs[1:3]]
     assert unread == 3 == sum(one.recv_q or 0 for one in seen if isinstance(one, Socket))
     agent.close()
 

@@ -18,7 +18,9 @@ from halfopen.evidence.probe.frames import (
     split_fields,
     text,
 )
-from halfopen.evidence.probe.wire import NAME_LIMIT, PROC_LIMIT, Sockets, unit_of
+from halfopen.evidence.probe.proc import unit_of
+from halfopen.evidence.probe.tables import Sockets
+from halfopen.evidence.probe.wire import NAME_LIMIT, PROC_LIMIT
 from halfopen.evidence.text.parsed import ParsedText
 from halfopen.model import ListenSocket, Process
 from halfopen.tcp import State, number_of, state_of
@@ -28,7 +30,7 @@ HOLDERS, PROCESSES = 20, 22
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Connection sockets alike in all of this.
+    """Connection sockets that are alike in all these fields.
 
     `pids` is the exact set of processes that hold them, empty where none was found. `port` is the local one if
     `inbound`, else the peer's. `waiting` is family and local address of what waits in an accept queue.
@@ -77,7 +79,7 @@ def decode(frames: Sequence[Frame], count: int, ports: Sequence[int]) -> Census:
     """The answer to HOLDERS -> Census, without the names of processes. HostError for what the probe does not send."""
     sockets, fields, got = Sockets((4, 4)), [], 0
     for frame in frames:
-        if frame.kind == FIELDS:
+        if frame.type == FIELDS:
             fields += split_fields(frame.payload)
         else:
             got += sockets.add(frame)
@@ -88,17 +90,19 @@ def decode(frames: Sequence[Frame], count: int, ports: Sequence[int]) -> Census:
         return Census((), (), {}, 0, exists=False)
     holders = holders_of(value for name, value in fields if name == "held")
     wanted = frozenset(ports)
-    told = sockets.told()
-    listening = sockets.listeners if told is None else told.listeners
+    parsed = sockets.parsed_text()
+    listening = sockets.listeners if parsed is None else parsed.listeners
     listeners = tuple(
-        Listening(one, len(held), tuple(sorted(set(held))))
-        for one in listening
-        if not wanted or one.port in wanted
-        for held in [holders.get(one.inode or 0, [])]
+        Listening(socket, len(held), tuple(sorted(set(held))))
+        for socket in listening
+        if not wanted or socket.port in wanted
+        for held in [holders.get(socket.inode or 0, [])]
     )
     low, high = ephemeral(values.get("ephemeral", b""))
-    direction = Direction(wanted, frozenset((one.port, one.family, one.address) for one in listening), low, high)
-    groups = grouped(rows_of(sockets) if told is None else rows_told(told), holders, direction)
+    direction = Direction(
+        wanted, frozenset((socket.port, socket.family, socket.address) for socket in listening), low, high
+    )
+    groups = grouped(rows_of(sockets) if parsed is None else rows_of_text(parsed), holders, direction)
     closed, elsewhere = (number(values.get(name)) or 0 for name in ("unreadable", "elsewhere"))
     return Census(listeners, groups, {}, closed, elsewhere)
 
@@ -116,7 +120,7 @@ def holders_of(fields: Iterable[bytes]) -> dict[int, list[int]]:
 
 
 def ephemeral(raw: bytes) -> tuple[int, int]:
-    """net.ipv4.ip_local_port_range; where that is not told, what Linux begins with."""
+    """net.ipv4.ip_local_port_range, first and last port; where it was not sent, the default of Linux."""
     low, high = (*map(number, raw.split()), None, None)[:2]
     return (low, high) if low is not None and high is not None else (32768, 60999)
 
@@ -129,10 +133,10 @@ def rows_of(sockets: Sockets) -> Iterator[Row]:
             yield block.family, key, state, uid, inode
 
 
-def rows_told(told: ParsedText) -> Iterator[Row]:
-    """The same of text."""
-    for one in told.sockets.values():
-        yield one.family, one.key, number_of(one.state), one.uid or 0, one.inode or 0
+def rows_of_text(parsed: ParsedText) -> Iterator[Row]:
+    """The connections of a text of /proc, as `rows_of` gives them."""
+    for socket in parsed.sockets.values():
+        yield socket.family, socket.key, number_of(socket.state), socket.uid or 0, socket.inode or 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,26 +173,26 @@ def grouped(rows: Iterable[Row], holders: Mapping[int, list[int]], direction: Di
         found[1] += len(held)
     groups = []
     for (number_of_state, inbound, has_inode, port, uid, pids, waiting), (count, descriptors) in sums.items():
-        kind = state_of(number_of_state)
-        assert kind is not None  # rows have none that TCP does not have
-        groups.append(Group(kind, inbound, has_inode, port, uid, count, descriptors, pids, waiting))
+        tcp_state = state_of(number_of_state)
+        assert tcp_state is not None  # rows have only states that TCP has
+        groups.append(Group(tcp_state, inbound, has_inode, port, uid, count, descriptors, pids, waiting))
     return tuple(groups)
 
 
 def encode_pids(found: Census) -> bytes:
-    """The payload of PROCESSES: all that hold what was counted."""
-    holding = [one.pids for one in found.groups] + [one.pids for one in found.listeners]
+    """The payload of PROCESSES: all pids that hold a socket that was counted."""
+    holding = [group.pids for group in found.groups] + [listening.pids for listening in found.listeners]
     pids = sorted({pid for pids in holding for pid in pids})
     return struct.pack(f">{len(pids)}I", *pids)
 
 
 def decode_processes(frames: Sequence[Frame], count: int) -> dict[int, Process]:
     """The answer to PROCESSES -> pid -> process."""
-    named = [process(value) for name, value in decode_fields(frames, count) if name == "process"]
-    return {one.pid: one for one in named}
+    named = [decode_process(value) for name, value in decode_fields(frames, count) if name == "process"]
+    return {process.pid: process for process in named}
 
 
-def process(value: bytes) -> Process:
+def decode_process(value: bytes) -> Process:
     """One `process` field: pid, and the texts of comm, cmdline and cgroup."""
     if len(value) < 10:
         raise broken("a process is cut")

@@ -15,7 +15,7 @@ EXAMINE = 21
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What a host said of itself. A name that is not there was not tried.
+    """What one host can be asked for. A name that is missing was not tried.
 
     links: those that lead out of its own network namespace; addresses: those of its own network namespace.
     """
@@ -38,7 +38,7 @@ class Examination:
 def decode(
     fields: Sequence[tuple[str, bytes]], facts: HostFacts, addresses: tuple[InterfaceAddress, ...] = ()
 ) -> Examination:
-    """Fields of the answer -> Examination; what is no number is left out, as if it had not been tried.
+    """Fields of the answer -> Examination; a value that is not a number is left out, as if it had not been tried.
 
     facts, addresses: what the host said when it was greeted.
     """

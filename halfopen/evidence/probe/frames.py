@@ -1,7 +1,7 @@
 """The stream of the probe -> frames whose checksum held. Pure: bytes in, values or HostError out.
 
-Every frame carries nonce, kind, sequence number, length and CRC-32 of the rest, and every answer ends with a count, so
-that an answer that was cut, mixed with other output or changed on the way is an error and never a missing socket.
+Every frame carries nonce, type, sequence number, length and CRC-32 of the rest, and every answer ends with a count, so
+that an answer that was cut, mixed with other output or changed in transit is an error and never a missing socket.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ PREAMBLE_LIMIT = 1 << 18  # greetings before the first frame
 FRAME_LIMIT = 32 << 20
 ANSWER_LIMIT = 512 << 20
 
-RETRY = "run it again; if it stays so, look at what prints on that login, and whether something between rewrites it"
+RETRY = "run it again; if it fails again, check whether the login shell prints text, or something rewrites the stream"
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One frame whose checksum held."""
 
-    kind: int
+    type: int
     payload: bytes
 
 
 class FrameReader:
-    """Bytes as they arrive -> whole frames. Raises HostError for anything that is not the stream we expect."""
+    """Bytes as they arrive -> whole frames. HostError for anything that is not such a stream."""
 
     def __init__(self, nonce: bytes) -> None:
         self.nonce = nonce
@@ -47,8 +47,8 @@ class FrameReader:
         if self.sequence == 0:
             self._skip_greeting()
         while len(self.buffer) >= HEAD.size:
-            nonce, kind, sequence, length, checksum = HEAD.unpack_from(self.buffer)
-            if nonce != self.nonce or sequence != self.sequence or not FIELDS <= kind <= TEXT:
+            nonce, frame_type, sequence, length, checksum = HEAD.unpack_from(self.buffer)
+            if nonce != self.nonce or sequence != self.sequence or not FIELDS <= frame_type <= TEXT:
                 raise broken("a frame does not follow the one before it")
             if length > FRAME_LIMIT:
                 raise HostError(ErrorCode.TOO_LARGE, f"the probe announces a frame of {length} bytes")
@@ -59,10 +59,10 @@ class FrameReader:
                 raise HostError(ErrorCode.TRUNCATED, "the checksum of a frame does not match its bytes", RETRY)
             del self.buffer[: HEAD.size + length]
             self.sequence += 1
-            yield Frame(kind, payload)
+            yield Frame(frame_type, payload)
 
     def _skip_greeting(self) -> None:
-        """Whatever a shell prints before the first frame is no part of the answer."""
+        """Drops what a login shell prints before the first frame. HostError beyond PREAMBLE_LIMIT bytes of it."""
         at = self.buffer.find(self.nonce)
         skipped = at if at >= 0 else max(0, len(self.buffer) - len(self.nonce) + 1)
         self.preamble += skipped
@@ -70,7 +70,7 @@ class FrameReader:
             raise HostError(
                 ErrorCode.PROTOCOL_ERROR,
                 f"more than {PREAMBLE_LIMIT >> 10} KiB arrived before the first word of the probe",
-                "look at what the login shell of that user prints when it is not interactive",
+                "check what the login shell of that user prints when it is not interactive",
             )
         del self.buffer[:skipped]
 
@@ -82,7 +82,7 @@ def broken(what: str) -> HostError:
 
 def end_of(frame: Frame, verb: int) -> int:
     """An END frame -> the count that it states. ERROR frames and answers to other requests are HostErrors."""
-    if frame.kind == ERROR:
+    if frame.type == ERROR:
         if len(frame.payload) < 5:
             raise broken("an error without a reason")
         number = struct.unpack_from(">BI", frame.payload)[1]
@@ -101,7 +101,7 @@ def end_of(frame: Frame, verb: int) -> int:
 
 
 def inflate(data: bytes, limit: int = FRAME_LIMIT) -> bytes:
-    """zlib with a bound on what comes out."""
+    """zlib data -> its bytes, at most `limit` of them. HostError for what is larger, cut or damaged."""
     unpacker = zlib.decompressobj()
     try:
         out = unpacker.decompress(data, limit)
@@ -118,8 +118,8 @@ def decode_fields(frames: Sequence[Frame], count: int) -> list[tuple[str, bytes]
     """FIELDS frames -> names and values in order; `count` is what END stated."""
     found: list[tuple[str, bytes]] = []
     for frame in frames:
-        if frame.kind != FIELDS:
-            raise broken("a frame of another kind among fields")
+        if frame.type != FIELDS:
+            raise broken("a frame of another type among fields")
         found += split_fields(frame.payload)
     if len(found) != count:
         raise missing_rows(len(found), count)
@@ -148,7 +148,7 @@ def missing_rows(got: int, stated: int) -> HostError:
 
 
 def text(raw: bytes, limit: int) -> str:
-    """Bytes of a host as text that keeps every byte (surrogateescape), up to so many; hostile all the same."""
+    """At most `limit` bytes of a host as text that keeps every byte (surrogateescape), control characters too."""
     return raw[:limit].decode("utf-8", "surrogateescape")
 
 
@@ -164,15 +164,15 @@ def number(raw: bytes | None, base: int = 10) -> int | None:
 
 
 def needed(raw: bytes | None) -> int:
-    """The same, where nothing else can stand for it."""
+    """A whole number as in `number`; HostError for anything else."""
     found = number(raw)
     if found is None:
-        raise broken("a number that is none")
+        raise broken("a field that should be a number is not one")
     return found
 
 
 def decimal(raw: bytes | None) -> float | None:
-    """A plain decimal number, None for anything else (NaN and infinities among it)."""
+    """A plain decimal number; None for anything else, NaN and infinities included."""
     if raw is None or len(raw) > 24 or not raw.replace(b".", b"", 1).isdigit():
         return None
     return float(raw)

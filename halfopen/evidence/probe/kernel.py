@@ -24,7 +24,7 @@ def decode_listener(message: tuple[Any, ...]) -> ListenSocket:
     """inet_diag_msg of a LISTEN socket: rqueue is the length of its accept queue, wqueue its backlog."""
     family, state, _, _, port, _, local, _, scope, cookie, _, rqueue, wqueue, uid, inode = message
     if family not in (2, 10) or state_of(state) is not State.LISTEN:
-        raise broken("a listener that does not listen")
+        raise broken("a listener in another state than LISTEN")
     packed = local[:4] if family == 2 else address.canonical(local)
     return ListenSocket(
         packed, int.from_bytes(port, "big"), family, scope, rqueue, wqueue, uid, inode, decode_cookie(cookie)
@@ -72,17 +72,17 @@ def decode_info(data: bytes) -> TcpInfo | None:
     """The INET_DIAG_INFO attribute (2) of a message: struct tcp_info, read as far as the kernel fills it."""
     at, end = MESSAGE.size, len(data)
     while at + 4 <= end:
-        length, kind = ATTRIBUTE.unpack_from(data, at)
+        length, attribute = ATTRIBUTE.unpack_from(data, at)
         if length < 4 or at + length > end:
             raise broken("an attribute is cut")
-        if kind & 0x3FFF == 2:
+        if attribute & 0x3FFF == 2:
             return tcp_info(data[at + 4 : at + length])
         at += (length + 3) & ~3
     return None
 
 
 def tcp_info(raw: bytes) -> TcpInfo | None:
-    """struct tcp_info by its length: a field behind the end is unknown."""
+    """struct tcp_info (include/uapi/linux/tcp.h) of any kernel: a field beyond its length is None."""
     if len(raw) >= WHOLE_INFO.size:
         return TcpInfo(*by_name(WHOLE_INFO.unpack_from(raw)))
     if len(raw) < 104:
@@ -125,12 +125,12 @@ INFO: tuple[tuple[str, str, int], ...] = (
 
 
 def whole_info() -> struct.Struct:
-    """All of INFO in one go, in the order of the offsets: thousands of look-ups want it."""
-    form, at = "=", 0
-    for _, one, offset in sorted(INFO, key=itemgetter(2)):
-        form += f"{offset - at}x{one.lstrip('=')}"
-        at = offset + struct.calcsize(one)
-    return struct.Struct(form)
+    """All fields of INFO as one struct, in the order of the offsets: faster for thousands of look-ups."""
+    layout, at = "=", 0
+    for _, form, offset in sorted(INFO, key=itemgetter(2)):
+        layout += f"{offset - at}x{form.lstrip('=')}"
+        at = offset + struct.calcsize(form)
+    return struct.Struct(layout)
 
 
 WHOLE_INFO = whole_info()

@@ -11,8 +11,10 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from halfopen.evidence.text.draft import Draft
+from halfopen.evidence.text.forms import TextFormat
 from halfopen.evidence.text.netstat import state_of
-from halfopen.evidence.text.parsed import ANY4, ANY6, Draft, Row, TextFormat, end_of, endpoint, number
+from halfopen.evidence.text.rows import ANY4, ANY6, Row, end_of, endpoint, number
 from halfopen.model import Collector, ListenSocket, Process, Socket
 
 
@@ -24,18 +26,18 @@ def column_row(line: str) -> Row | None:
     if found is None:
         if OTHER.search(line):
             return Row(None)
-        raise ValueError("no line of lsof")
+        raise ValueError("not a line of lsof")
     end = socket_of(found["type"], found["name"], found["state"])
     if end is not None and found["device"].isdigit():  # the inode on Linux, an address of the kernel elsewhere
         end = replace(end, inode=number(found["device"]))
-    # A process may hold a socket twice, and several one socket, but a descriptor stands there once.
+    # A process may hold a socket twice, and several one socket, but a descriptor is listed once.
     return Row(end, Process(int(found["pid"]), found["command"]), line[: found.start("type")])
 
 
 def fields(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
     """-F output, one field a line -> one line a descriptor: its fields and its process's, with tabs between.
 
-    The letter of a field stands first. lsof writes what is not printable of a name as an escape, tabs among it.
+    The first letter of a line names the field. lsof escapes unprintable characters of a name, tabs included.
     """
     process: list[str] = []
     descriptor: list[str] = []
@@ -63,12 +65,12 @@ def field_row(line: str) -> Row | None:
     """One descriptor, as `fields` hands it on."""
     words = line.split("\t")
     if not words[0].startswith("p") or number(words[0][1:], 1 << 32) is None:
-        raise ValueError("no field of lsof -F, or one without a process before it")
+        raise ValueError("not a field of lsof -F, or a field without a process before it")
     if not all(FIELD.fullmatch(word) for word in words):
-        raise ValueError("one of its lines is no field of lsof -F, or more than one")
+        raise ValueError("one of its lines is not exactly one field of lsof -F")
     names = [word[:3] if word.startswith("T") else word[:1] for word in words if word]
     if len(set(names)) < len(names):
-        raise ValueError("a field of lsof -F stands there twice")
+        raise ValueError("a field of lsof -F is repeated")
     found = {word[:3] if word.startswith("T") else word[:1]: word for word in words if word}
     if found.get("t", "")[1:] not in ("IPv4", "IPv6") or found.get("P") != "PTCP":
         return Row(None)
@@ -88,11 +90,11 @@ def field_row(line: str) -> Row | None:
     return Row(end, Process(int(words[0][1:]), found.get("c", "c")[1:]), name)
 
 
-def socket_of(kind: str, name: str, state: str | None) -> Socket | ListenSocket | None:
-    """`10.0.0.1:22->10.0.0.2:40000` and its state -> the socket."""
+def socket_of(ip_version: str, name: str, state: str | None) -> Socket | ListenSocket | None:
+    """`IPv4` or `IPv6`, `10.0.0.1:22->10.0.0.2:40000` and its state -> the socket; None if it is neither end."""
     local, arrow, peer = name.partition("->")
-    any_of = ANY4 if kind == "IPv4" else ANY6
-    family = 2 if kind == "IPv4" else 10
+    any_of = ANY4 if ip_version == "IPv4" else ANY6
+    family = 2 if ip_version == "IPv4" else 10
     if state is None:
         if arrow:
             raise ValueError("a connection without a state; lsof -T shows none")
@@ -104,7 +106,7 @@ def socket_of(kind: str, name: str, state: str | None) -> Socket | ListenSocket 
 
 
 def holes(_: Draft, __: str) -> Iterator[str]:
-    """Always some."""
+    """lsof never shows sockets without a descriptor, so absence proves nothing."""
     yield (
         "lsof shows only what a process holds, and to an ordinary user only his own: no accept queues, request "
         "sockets, orphans or TIME_WAIT, so a connection that it does not show may be there all the same"
@@ -137,7 +139,7 @@ LSOF_FIELDS = TextFormat(
     "lsof -F",
     Collector.LSOF,
     re.compile(r"(?m)^p\d{1,10}\r?\n(?:[a-zA-Z].*\n){0,8}f\d"),
-    re.compile(r"(?!)"),  # one row is many lines here, and what is glued to a field makes it none
+    re.compile(r"(?!)"),  # a row is many lines here, and two fields on a line are refused
     lambda _: field_row,
     fields,
     holes=holes,

@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 
-from halfopen.evidence.text.parsed import ANY4, ANY6, Draft, Row, TextFormat, end_of, endpoint, number
+from halfopen.evidence.text.draft import Draft
+from halfopen.evidence.text.forms import TextFormat
+from halfopen.evidence.text.rows import ANY4, ANY6, Row, end_of, endpoint, number
 from halfopen.model import Collector, ListenSocket, Process, Socket
 from halfopen.tcp import State, Timer
 
 
 def linux_rows(text: str) -> Callable[[str], Row | None]:
-    """How the lines of this text are read: one address that is wider than the column shows that none was cut."""
+    """The reader of this text's lines: an address that is wider than the column shows that none was cut."""
     wide = any(len(word) > CUT_AT and word.count(":") > 1 for word in text.split())
     return partial(linux_row, cut_at=None if wide else CUT_AT)
 
@@ -28,7 +30,7 @@ def linux_row(line: str, cut_at: int | None) -> Row | None:
         return None
     found = LINUX_ROW.match(line)
     if found is None:
-        raise ValueError("no line of netstat")
+        raise ValueError("not a line of netstat")
     wide = found["proto"] == "tcp6" or found["local"].count(":") > 1
     for text in (found["local"], found["peer"]):
         if len(text) == cut_at and text.count(":") > 1:
@@ -42,7 +44,7 @@ def linux_row(line: str, cut_at: int | None) -> Row | None:
         end = replace(end, backlog=None)  # a LISTEN row's Send-Q is 0, whatever the backlog
     rest = LINUX_REST.fullmatch(" ".join(found["rest"].split()))
     if rest is None:
-        raise ValueError("what follows the state is none of netstat's columns")
+        raise ValueError("what follows the state is not a column of netstat")
     if rest["inode"]:
         end = replace(end, uid=number(rest["user"], 1 << 32), inode=number(rest["inode"]))
     if isinstance(end, Socket) and rest["timer"]:
@@ -57,7 +59,7 @@ def linux_row(line: str, cut_at: int | None) -> Row | None:
 
 
 def bsd_rows(text: str) -> Callable[[str], Row | None]:
-    """How the lines of this text are read."""
+    """The reader of this text's lines: an address that is wider than the column shows that none was cut."""
     hosts = (word.rpartition(".")[0] for word in text.split() if word.count(":") > 1)
     wide = any(len(host) > BSD_CUT_AT for host in hosts)
     return partial(bsd_row, cut_at=None if wide else BSD_CUT_AT)
@@ -69,7 +71,7 @@ def bsd_row(line: str, cut_at: int | None) -> Row | None:
         return None
     found = BSD_ROW.match(line)
     if found is None:
-        raise ValueError("no line of netstat")
+        raise ValueError("not a line of netstat")
     four = found["proto"] == "tcp4"
     for text in (found["local"], found["peer"]):
         if len(text.rpartition(".")[0]) == cut_at and text.count(":") > 1:
@@ -86,12 +88,12 @@ def bsd_row(line: str, cut_at: int | None) -> Row | None:
 
 
 def windows_row(line: str) -> Row | None:
-    """Windows: `TCP 10.0.0.1:22 10.0.0.2:40000 ESTABLISHED 1234`; with -b the program stands below in brackets."""
+    """Windows: `TCP 10.0.0.1:22 10.0.0.2:40000 ESTABLISHED 1234`; with -b a line below has the program in brackets."""
     if WINDOWS_HEADING.match(line) or WINDOWS_OTHER.match(line):
         return None
     found = WINDOWS_ROW.match(line)
     if found is None:
-        raise ValueError("no line of netstat")
+        raise ValueError("not a line of netstat")
     local, peer = endpoint(found["local"], ":", ANY6), endpoint(found["peer"], ":", ANY6)
     end = end_of(state_of(found["state"]), local, peer, 10 if found["local"].startswith("[") else 2)
     pid = number(found["pid"], 1 << 32)
@@ -122,7 +124,7 @@ def illumos_row(line: str) -> Row | None:
     if found is None:
         if ILLUMOS_OTHER.match(line):
             return None
-        raise ValueError("no line of netstat")
+        raise ValueError("not a line of netstat")
     any_of = ANY6 if ":" in found["local"] + found["peer"] else ANY4
     local, peer = endpoint(found["local"], ".", any_of), endpoint(found["peer"], ".", any_of)
     family = 10 if ":" in found["local"] else 2
@@ -133,15 +135,15 @@ def illumos_row(line: str) -> Row | None:
 
 
 def state_of(text: str) -> State:
-    """A state as any netstat spells it."""
+    """A state as any netstat or lsof writes it -> State. ValueError for another word."""
     found = STATES.get(text)
     if found is None:
-        raise ValueError(f"{text[:40]!r} is no state; netstat spells them in the language of its user")
+        raise ValueError(f"{text[:40]!r} is not a valid TCP state; netstat writes states in the language of its user")
     return found
 
 
 def queues(recv: str, send: str) -> tuple[int | None, int | None]:
-    """Both queues."""
+    """The columns of both queues -> bytes; None for what is not a number."""
     return number(recv, 1 << 32), number(send, 1 << 32)
 
 
@@ -154,7 +156,7 @@ def only_part(draft: Draft, text: str) -> Iterator[str]:
 
 
 def nothing_more(_: Draft, __: str) -> Iterator[str]:
-    """What no netstat but that of net-tools tells."""
+    """What only netstat of net-tools shows."""
     yield "netstat has no cookies, inodes or timers: a reused port, or a connection never accepted, does not show"
 
 
@@ -162,9 +164,9 @@ def linux_gaps(draft: Draft, _: str) -> Iterator[str]:
     """What the options left out."""
     yield "netstat has no cookies, so a port that was used again looks like the same socket"
     sockets = draft.sockets.values()
-    if sockets and all(one.inode is None for one in sockets):
+    if sockets and all(socket.inode is None for socket in sockets):
         yield "no inodes, so connections that nobody has accepted look accepted (netstat -tane, of net-tools)"
-    if sockets and all(one.timer is None for one in sockets):
+    if sockets and all(socket.timer is None for socket in sockets):
         yield "no timers, so retransmissions do not show (netstat -tano, of net-tools)"
 
 

@@ -1,7 +1,7 @@
 """Text of /proc/net: tcp and tcp6 (net/ipv4/tcp_ipv4.c get_tcp4_sock and its kin) -> sockets; fib_trie -> addresses.
 
 Addresses are words of the host's byte order in hexadecimal; little-endian is taken for granted. A LISTEN row's rx_queue
-is the length of its accept queue, and its backlog is not told. `tm->when` is in ticks of USER_HZ, 100 a second.
+is the length of its accept queue, and its backlog is not shown. `tm->when` is in ticks of USER_HZ, 100 a second.
 """
 
 from __future__ import annotations
@@ -11,7 +11,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from halfopen import address
-from halfopen.evidence.text.parsed import Draft, ParsedText, Row, TextFormat, end_of, number, read
+from halfopen.evidence.text.draft import Draft
+from halfopen.evidence.text.forms import TextFormat
+from halfopen.evidence.text.parsed import ParsedText
+from halfopen.evidence.text.reading import read
+from halfopen.evidence.text.rows import Row, end_of, number
 from halfopen.model import Collector, ListenSocket
 from halfopen.tcp import STATE_NUMBERS, TIMER_NUMBERS
 
@@ -22,10 +26,10 @@ def row(line: str) -> Row | None:
         return None
     found = ROW.match(line)
     if found is None:
-        raise ValueError("no line of /proc/net/tcp")
+        raise ValueError("not a line of /proc/net/tcp")
     state = STATE_NUMBERS.get(int(found["state"], 16))
     if state is None:
-        raise ValueError(f"{found['state']} is no state")
+        raise ValueError(f"{found['state']} is not a valid TCP state")
     if len(found["local"]) != len(found["peer"]):
         raise ValueError("its two addresses are of two families")
     ends = [(packed(found[end]), int(found[f"{end}_port"], 16)) for end in ("local", "peer")]
@@ -50,13 +54,13 @@ def row(line: str) -> Row | None:
 
 
 def packed(text: str) -> bytes:
-    """Words in host order -> an address."""
+    """Hexadecimal 32-bit words in little-endian order -> a packed address."""
     raw = bytes.fromhex(text)
     return address.canonical(b"".join(raw[at : at + 4][::-1] for at in range(0, len(raw), 4)))
 
 
 def gaps(_: Draft, __: str) -> Iterator[str]:
-    """What /proc does not tell."""
+    """What /proc does not show."""
     yield "no cookies and no backlogs: /proc/net/tcp does not show them"
 
 
@@ -64,7 +68,7 @@ def holes(_: Draft, text: str) -> Iterator[str]:
     """Without tcp6 an IPv4 connection of a dual-stack listener is not shown."""
     if not re.search(r"remote_address|:\s[0-9A-F]{32}:", text):
         yield (
-            "/proc/net/tcp6 is missing, where the connections of dual-stack listeners stand, IPv4 ones among them "
+            "/proc/net/tcp6 is missing, which lists the connections of dual-stack listeners, IPv4 ones among them "
             "(cat /proc/net/tcp /proc/net/tcp6)"
         )
     elif not re.search(r"rem_address|:\s[0-9A-F]{8}:", text):
@@ -72,12 +76,12 @@ def holes(_: Draft, text: str) -> Iterator[str]:
 
 
 def read_tables(tcp: str, tcp6: str | None) -> ParsedText:
-    """Both files, whole. `tcp6` is None of a kernel without IPv6, which does not have it."""
-    told = read(f"{tcp}\n{tcp6 or ''}\n", PROCFS, command_known=True)
+    """The whole text of both files -> sockets. `tcp6` None: a kernel without IPv6, which does not have that file."""
+    parsed = read(f"{tcp}\n{tcp6 or ''}\n", PROCFS, command_known=True)
     if tcp6 is None:
-        gaps = tuple(gap for gap in told.gaps if "tcp6 is missing" not in gap)
-        told = replace(told, whole=not told.problems, gaps=gaps)
-    return told
+        gaps = tuple(gap for gap in parsed.gaps if "tcp6 is missing" not in gap)
+        parsed = replace(parsed, whole=not parsed.problems, gaps=gaps)
+    return parsed
 
 
 def read_addresses(fib_trie: str, if_inet6: str) -> list[tuple[bytes, int, int]]:
@@ -85,7 +89,7 @@ def read_addresses(fib_trie: str, if_inet6: str) -> list[tuple[bytes, int, int]]
 
     /proc/net/fib_trie has them as local routes, whose prefix is the whole address: nothing beside it is on the link.
     """
-    found = {(address.parse(one), 32, 0) for one in FIB_LOCAL.findall(fib_trie)}
+    found = {(address.parse(shown), 32, 0) for shown in FIB_LOCAL.findall(fib_trie)}
     for raw, index, prefix in IF_INET6.findall(if_inet6):
         packed = address.canonical(bytes.fromhex(raw))
         found.add((packed, min(int(prefix, 16), 8 * len(packed)), int(index, 16)))

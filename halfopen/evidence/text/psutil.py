@@ -1,7 +1,7 @@
-"""Rows of psutil.net_connections -> sockets, for this machine where it is no Linux.
+"""Rows of psutil.net_connections -> sockets, for this machine where it is not Linux.
 
-psutil tells state, addresses and pid, and nothing of queues, timers, inodes or cookies. On FreeBSD and Windows it reads
-the kernel's table; on macOS it walks the descriptors of processes, so that what no process holds is not there.
+psutil has state, addresses and pid, and none of queues, timers, inodes or cookies. On FreeBSD and Windows it reads
+the kernel's table; on macOS it walks the descriptors of processes, so that a socket without a process is missing.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
+from halfopen.evidence.text.draft import Draft
 from halfopen.evidence.text.netstat import state_of
-from halfopen.evidence.text.parsed import ANY4, ANY6, Draft, ParsedText, Problem, Row, end_of, endpoint
+from halfopen.evidence.text.parsed import ParsedText, Problem
+from halfopen.evidence.text.rows import ANY4, ANY6, Row, end_of, endpoint
 from halfopen.model import Collector, Process
 
 
@@ -30,13 +32,13 @@ class Connection(Protocol):
 
 
 def decode(rows: Iterable[Connection], names: Mapping[int, str], system: str) -> ParsedText:
-    """TCP rows, names of processes by pid, and platform.system() -> what they tell."""
+    """TCP rows, names of processes by pid, and platform.system() -> sockets. `line` of a problem is the row, from 1."""
     draft, problems = Draft(), []
-    for at, one in enumerate(rows, 1):
+    for number, connection in enumerate(rows, 1):
         try:
-            draft.add(row(one, names), at)
+            draft.add(row(connection, names), number)
         except ValueError as error:
-            problems.append(Problem(at, str(one)[:120], str(error), hides=True))
+            problems.append(Problem(number, str(connection)[:120], str(error), hides=True))
     gaps = [f"psutil has no queues, timers, inodes and cookies of {system}: what nobody has accepted looks accepted"]
     if system not in WHOLE:
         gaps.insert(0, f"on {system} psutil shows only what a process holds: what it does not show may be there")
@@ -54,14 +56,16 @@ def decode(rows: Iterable[Connection], names: Mapping[int, str], system: str) ->
     )
 
 
-def row(one: Connection, names: Mapping[int, str]) -> Row:
-    """One connection."""
-    # The family's number is that of the system; the text tells it as well.
-    local = endpoint("{}:{}".format(*one.laddr[:2]), ":", ANY6)
-    wide = ":" in str(one.laddr[0])
-    peer = endpoint("{}:{}".format(*one.raddr[:2]), ":", ANY6) if one.raddr else (ANY6 if wide else ANY4, 0)
-    end = None if one.status == "NONE" else end_of(state_of(one.status), local, peer, 10 if wide else 2)
-    return Row(end, Process(one.pid, names.get(one.pid, "")) if one.pid else None)
+def row(connection: Connection, names: Mapping[int, str]) -> Row:
+    """One connection or listener. ValueError for what TCP does not have."""
+    # `family` is numbered differently on each system; the text of the address shows it as well.
+    local = endpoint("{}:{}".format(*connection.laddr[:2]), ":", ANY6)
+    wide = ":" in str(connection.laddr[0])
+    peer = (
+        endpoint("{}:{}".format(*connection.raddr[:2]), ":", ANY6) if connection.raddr else (ANY6 if wide else ANY4, 0)
+    )
+    end = None if connection.status == "NONE" else end_of(state_of(connection.status), local, peer, 10 if wide else 2)
+    return Row(end, Process(connection.pid, names.get(connection.pid, "")) if connection.pid else None)
 
 
 WHOLE = frozenset({"Linux", "FreeBSD", "Windows"})

@@ -1,4 +1,4 @@
-"""Which program wrote a text? Each form is known by lines that no other has, and exactly one must claim the text."""
+"""Finds the program that wrote a text. Each form has lines that no other has; exactly one must claim the text."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import shlex
 import textwrap
 
 from halfopen.errors import UsageError
+from halfopen.evidence.text.forms import TextFormat
 from halfopen.evidence.text.lsof import LSOF, LSOF_FIELDS
 from halfopen.evidence.text.netstat import BSD, ILLUMOS, LINUX, WINDOWS
-from halfopen.evidence.text.parsed import ParsedText, TextFormat, read
+from halfopen.evidence.text.parsed import ParsedText
 from halfopen.evidence.text.procfs import PROCFS
+from halfopen.evidence.text.reading import read
 from halfopen.evidence.text.ss import SS
 
 LIMIT = 256 << 20  # bytes of a text
 
 
 def recognise(data: bytes, name: str) -> ParsedText:
-    """A file's bytes -> what it tells. UsageError where no form, or more than one, claims it, or no line was read."""
+    """A file's bytes -> its sockets. UsageError where no form, or more than one, claims it, or no line was read."""
     if len(data) > LIMIT:
         raise UsageError(f"{name}: more than {LIMIT >> 20} MiB", "keep the lines of the port in question")
     text = textwrap.dedent(decoded(data))
@@ -31,16 +33,18 @@ def recognise(data: bytes, name: str) -> ParsedText:
             f"{name} is {' and '.join(form.name for form in claims)} in one text",
             "put each into a file of its own",
         )
-    told = read(text, claims[0])
-    if told.second is not None:
+    parsed = read(text, claims[0])
+    if (second := parsed.second) is not None:
         raise UsageError(
-            f"{name} line {told.second.line}: {told.second.why}, so this is more than one moment: {told.second.text}",
-            cut_there(name, told.second.line),
+            f"{name} line {second.line}: {second.why}, so this is more than one moment: {second.text}",
+            cut_there(name, second.line),
         )
-    if told.problems and not told.sockets and not told.listeners:
-        first = next((one for one in told.problems if one.hides), told.problems[0])
-        raise UsageError(f"{name}: line {first.line} of what looks like {told.form}: {first.why}", "ss -tanoe is best")
-    return told
+    if parsed.problems and not parsed.sockets and not parsed.listeners:
+        first = next((problem for problem in parsed.problems if problem.hides), parsed.problems[0])
+        raise UsageError(
+            f"{name}: line {first.line} of what looks like {parsed.form}: {first.why}", "ss -tanoe is best"
+        )
+    return parsed
 
 
 def cut_there(name: str, line: int) -> str:

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 
 from halfopen import address
 from halfopen.errors import ErrorCode, HostError
-from halfopen.evidence.probe import frames, wire
+from halfopen.evidence.probe import frames, hello, proc, wire
+from halfopen.evidence.text.forms import TextFormat
 from halfopen.evidence.text.lsof import LSOF_FIELDS
 from halfopen.evidence.text.netstat import BSD, ILLUMOS, LINUX
-from halfopen.evidence.text.parsed import ParsedText, TextFormat, read
+from halfopen.evidence.text.parsed import ParsedText
 from halfopen.evidence.text.procfs import PROCFS, read_addresses, read_tables
+from halfopen.evidence.text.reading import read
 from halfopen.evidence.text.ss import SS
 from halfopen.model import HostFacts, InterfaceAddress, ListenSocket, Process, Socket
 
@@ -45,7 +47,7 @@ class SectionReader:
     done: bool = False
 
     def feed(self, data: bytes) -> None:
-        """Adds `data`. HostError for anything that is not the stream we expect."""
+        """Adds `data`. HostError for anything that is not such an answer."""
         self.buffer += data
         while not self.done and self._take():
             pass
@@ -61,7 +63,7 @@ class SectionReader:
                 raise HostError(
                     ErrorCode.PROTOCOL_ERROR,
                     f"more than {PREAMBLE_LIMIT >> 10} KiB arrived before the first answer of the shell",
-                    "look at what the login shell of that user prints when it is not interactive",
+                    "check what the login shell of that user prints when it is not interactive",
                 )
             del self.buffer[:keep]
             at = 0 if at >= 0 else -1
@@ -84,9 +86,11 @@ class SectionReader:
         self.sections.append(Section(head[1].decode(), int(head[2]), text))
         del self.buffer[: end + 1 + length]
         if self.sections[-1].name == "end":
-            if text.split() != [one.name for one in self.sections[:-1]]:
+            if text.split() != [section.name for section in self.sections[:-1]]:
                 raise HostError(
-                    ErrorCode.TRUNCATED, "the answer of the shell has not the sections that it says", frames.RETRY
+                    ErrorCode.TRUNCATED,
+                    "the answer of the shell does not have the sections that it names",
+                    frames.RETRY,
                 )
             self.done = True
         return True
@@ -98,8 +102,8 @@ def broken(what: str) -> HostError:
 
 
 def table_of(sections: Iterable[Section]) -> ParsedText:
-    """The sockets. HostError where the host had nothing to read them with, or what it printed is none of it."""
-    texts = {one.name: one.text for one in sections if one.name in FORMS and one.status == 0}
+    """Sections -> the sockets. HostError where no section is the output of a program that shows them."""
+    texts = {section.name: section.text for section in sections if section.name in FORMS and section.status == 0}
     if "tcp" in texts:
         return read_tables(texts["tcp"], None if "no-tcp6" in texts else texts.get("tcp6", ""))
     for name, text in texts.items():
@@ -114,26 +118,26 @@ def table_of(sections: Iterable[Section]) -> ParsedText:
 
 
 def facts_of(
-    sections: Iterable[Section], told: ParsedText
+    sections: Iterable[Section], parsed: ParsedText
 ) -> tuple[HostFacts, tuple[InterfaceAddress, ...], int | None]:
-    """Facts, addresses, and the inode of the network namespace."""
-    texts = {one.name: one.text for one in sections if one.status == 0 or one.name in ("fib_trie", "ifconfig")}
+    """Sections -> facts of the host, its addresses, and the inode of its network namespace (None: not shown)."""
+    texts = {section.name: section.text for section in sections if section.status == 0 or section.name == "ifconfig"}
     names = texts.get("uname", "").split()
     uid = frames.number(texts.get("id", "").encode("utf-8", "replace"))
     addresses = tuple(addresses_of(texts))
     netns = re.search(r"net:\[(\d{1,20})\]", texts.get("netns", ""))
-    gaps = [f"no python3 there could run the probe, so its sockets come from {told.form}", *told.gaps]
+    gaps = [f"no python3 there could run the probe, so its sockets come from {parsed.form}", *parsed.gaps]
     gaps.append("only the network namespace of the login is read: containers have others")
-    if not addresses:
-        gaps.append("no addresses of interfaces; those that its sockets have are taken")
-        addresses = tuple(InterfaceAddress(packed, ()) for packed in told.addresses())
+    if not hello.has_ipv4(addresses):
+        gaps.append(hello.NO_IPV4)
+    addresses = hello.with_addresses_of(addresses, parsed.addresses())
     facts = HostFacts(
         hostname=names[1][: wire.NAME_LIMIT] if len(names) == 3 else "",
         kernel=names[2][: wire.NAME_LIMIT] if len(names) == 3 else "",
         boot_id=texts.get("boot_id", "").strip()[:64] or None,
         uptime_s=frames.decimal(texts.get("uptime", "").partition(" ")[0].encode("utf-8", "replace")),
         privileged=None if uid is None else uid == 0,
-        collector=told.collector,
+        collector=parsed.collector,
         uid=uid,
         gaps=tuple(gaps),
     )
@@ -143,7 +147,7 @@ def facts_of(
 def addresses_of(texts: Mapping[str, str]) -> list[InterfaceAddress]:
     """From `ip -o addr`, /proc/net/fib_trie and if_inet6, or `ifconfig -a`."""
     found: dict[bytes, set[int]] = {}
-    for index, text in [(int(one[1]), one[2]) for one in IP_ADDR.finditer(texts.get("ip", ""))]:
+    for index, text in [(int(match[1]), match[2]) for match in IP_ADDR.finditer(texts.get("ip", ""))]:
         add_address(found, text, index)
     for text in IFCONFIG.findall(texts.get("ifconfig", "")):
         add_address(found, text, 0)
@@ -153,7 +157,7 @@ def addresses_of(texts: Mapping[str, str]) -> list[InterfaceAddress]:
 
 
 def add_address(found: dict[bytes, set[int]], text: str, index: int) -> None:
-    """One address by its text; what is none is passed over, since no claim rests on it."""
+    """Adds one address with its interface index (0: unknown). Text that is not an address is left out."""
     try:
         found.setdefault(address.parse(text), set()).add(index)
     except ValueError:
@@ -161,17 +165,19 @@ def add_address(found: dict[bytes, set[int]], text: str, index: int) -> None:
 
 
 def counters_of(sections: Iterable[Section]) -> tuple[dict[str, int], dict[str, int]]:
-    """Counters and sysctls, as `wire.decode_evidence` gives them."""
+    """Counters and sysctls, as `proc.decode_evidence` gives them."""
     counters: dict[str, int] = {}
     sysctls: dict[str, int] = {}
-    for one in sections:
-        if one.name in ("netstat", "snmp"):
-            counters |= wire.decode_counters(one.text.encode("utf-8", "surrogateescape"))
-        elif one.name == "sysctls":
-            for line in one.text.splitlines():
+    for section in sections:
+        if section.name in ("netstat", "snmp"):
+            counters |= proc.decode_counters(section.text.encode("utf-8", "surrogateescape"))
+        elif section.name == "sysctls":
+            for line in section.text.splitlines():
                 name, _, value = line.partition(" ")
                 found = frames.number(value.encode("utf-8", "replace"))
-                if found is not None and "/" not in name:  # which would stand for another namespace
+                if (
+                    found is not None and "/" not in name
+                ):  # a slash would mean another namespace, as in `proc.decode_evidence`
                     sysctls[name] = found
     return counters, sysctls
 
@@ -179,14 +185,14 @@ def counters_of(sections: Iterable[Section]) -> tuple[dict[str, int], dict[str, 
 def owners_of(sections: Iterable[Section], wanted: Iterable[int]) -> dict[int, Process]:
     """Inode -> process, of the inodes that are wanted."""
     asked, found = set(wanted), {}
-    texts = {one.name: one.text for one in sections}
+    texts = {section.name: section.text for section in sections}
     if "ss" in texts:
-        told = read(texts["ss"] + "\n", SS, command_known=True)
-        ends: list[Socket | ListenSocket] = [*told.sockets.values(), *told.listeners]
+        parsed = read(texts["ss"] + "\n", SS, command_known=True)
+        ends: list[Socket | ListenSocket] = [*parsed.sockets.values(), *parsed.listeners]
         for end in ends:
             named = end.key if isinstance(end, Socket) else end.address + end.port.to_bytes(2, "big")
-            if end.inode in asked and end.inode and named in told.holders:
-                found[end.inode] = told.holders[named]
+            if end.inode in asked and end.inode and named in parsed.holders:
+                found[end.inode] = parsed.holders[named]
     names = {int(pid): name for pid, name in COMM.findall(texts.get("names", ""))}
     pid = 0
     for line in texts.get("descriptors", "").splitlines():

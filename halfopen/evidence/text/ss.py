@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 
-from halfopen.evidence.text.parsed import ANY4, ANY6, TAIL, Draft, Row, TextFormat, end_of, endpoint, number
+from halfopen.evidence.text.draft import Draft
+from halfopen.evidence.text.forms import TextFormat
+from halfopen.evidence.text.patterns import TAIL
+from halfopen.evidence.text.rows import ANY4, ANY6, Row, end_of, endpoint, number
 from halfopen.model import Collector, Process, Socket
 from halfopen.tcp import State, Timer
 
 
 def rows(text: str) -> Callable[[str], Row | None]:
-    """How the lines of this text are read: `*` is any IPv4 address where `::` is written out, as it was before 4.16."""
+    """The reader of this text's lines: `*` is any IPv4 address where `::` is written out, as before iproute2 4.16."""
     return partial(row, any_of=ANY4 if re.search(r"\s:::(?:\d|\*)", text) else ANY6)
 
 
@@ -32,18 +35,18 @@ def row(line: str, any_of: bytes) -> Row | None:
             raise ValueError(
                 "it has no State column, which ss leaves out where a state was asked for: ss -tan prints it"
             )
-        raise ValueError("no line of ss")
+        raise ValueError("not a line of ss")
     if found["netid"] in OTHERS:
         return Row(None)
     if found["netid"] not in (None, "tcp"):
-        raise ValueError(f"{found['netid'][:40]!r} is no kind of socket that ss shows")
+        raise ValueError(f"{found['netid'][:40]!r} is not a valid socket type of ss")
     queues = number(found["recv"], 1 << 32), number(found["send"], 1 << 32)
     local, peer = endpoint(found["local"], ":", any_of), endpoint(found["peer"], ":", any_of)
     family = 10 if ":" in found["local"].rpartition(":")[0] or local[0] == ANY6 else 2
     end = end_of(STATES[found["state"]], local, peer, family, *queues)
     if end is None:
         return Row(None)
-    # Whoever is named in users:((...)) chose the name: nothing within is believed.
+    # Whoever is named in users:((...)) chose the name: it may imitate any field, so nothing within is read.
     rest = found["rest"]
     start = rest.find("users:((")
     who = USERS.search(rest, start) if start >= 0 else None
@@ -63,7 +66,7 @@ def row(line: str, any_of: bytes) -> Row | None:
 
 
 def with_timer(end: Socket, words: str) -> Socket:
-    """The timer that `-o` shows."""
+    """A socket with the timer that `-o` shows, if its words have one."""
     timer = TIMER.search(words) if "timer:(" in words else None
     if timer is None:
         return end
@@ -102,11 +105,11 @@ def joined(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
 
 
 def complete(draft: Draft) -> None:
-    """A socket without a timer beside others with one has none: -o was given."""
-    if any(one.timer is not None for one in draft.sockets.values()):
-        for key, one in draft.sockets.items():
-            if one.timer is None and key != draft.open:
-                draft.sockets[key] = replace(one, timer=Timer.OFF, retransmits=0)
+    """If any socket has a timer, -o was given: then a socket without one has no running timer."""
+    if any(socket.timer is not None for socket in draft.sockets.values()):
+        for key, socket in draft.sockets.items():
+            if socket.timer is None and key != draft.open:
+                draft.sockets[key] = replace(socket, timer=Timer.OFF, retransmits=0)
 
 
 def filtered(draft: Draft, text: str) -> Iterator[str]:
@@ -120,11 +123,11 @@ def filtered(draft: Draft, text: str) -> Iterator[str]:
 def gaps(draft: Draft, _: str) -> Iterator[str]:
     """What the options left out."""
     sockets = list(draft.sockets.values())
-    if sockets and all(one.inode is None for one in sockets):
+    if sockets and all(socket.inode is None for socket in sockets):
         yield "no inodes, so connections that nobody has accepted look accepted (ss -tanoe)"
-    if sockets and all(one.cookie is None for one in sockets):
+    if sockets and all(socket.cookie is None for socket in sockets):
         yield "no cookies, so a port that was used again looks like the same socket (ss -tanoe)"
-    if sockets and all(one.timer is None for one in sockets):
+    if sockets and all(socket.timer is None for socket in sockets):
         yield "no timers, so retransmissions do not show (ss -tanoe)"
 
 
@@ -153,11 +156,11 @@ TIMERS: dict[str, Timer] = {
 }
 
 OTHERS = frozenset(
-    f"{family}_{kind}"
+    f"{family}_{socket_type}"
     for family in ("p", "u", "ti", "v")
-    for kind in ("raw", "rd", "dg", "dgr", "st", "str", "sq", "seq")
+    for socket_type in ("raw", "rd", "dg", "dgr", "st", "str", "sq", "seq")
 ) | {"nl", "raw", "udp", "icmp6", "mptcp", "sctp", "dccp", "xdp", "???"}
-"""Kinds of sockets that are none of TCP, as ss names them (misc/ss.c, the callers of sock_state_print)."""
+"""Sockets of other protocols than TCP, as ss names them (misc/ss.c, the callers of sock_state_print)."""
 
 STATE = "|".join(STATES)
 BEGINS = re.compile(rf"(?P<heading>Local\s+Address:Port\s+Peer)|(?:{STATE})\s+[\d*\[:]")

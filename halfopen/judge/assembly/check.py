@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from halfopen import __version__, address
 from halfopen.errors import Exit, HostError
 from halfopen.judge.assembly.headline import headline_of
-from halfopen.judge.assembly.policy import SEVERITIES, Policy, outcome_of, over_threshold
-from halfopen.judge.assembly.run_evidence import Evidence, case_of, host_error, is_by_fallback
+from halfopen.judge.assembly.policy import SEVERITIES, Policy, failing, is_known, only_inferred, outcome_of
+from halfopen.judge.assembly.run_evidence import Evidence, case_of, host_error
 from halfopen.judge.assembly.sections import (
     VERDICTS,
     counters_of,
@@ -25,17 +25,16 @@ from halfopen.judge.assembly.sections import (
     pairs_of,
     unjudged_rows,
 )
-from halfopen.judge.confirm.bracket import Confirmed, Unjudged, held
-from halfopen.judge.pairing.connection import BOTH_ESTABLISHED, agreement_of
+from halfopen.judge.confirm.rounds import Confirmed, Held, Unjudged, held
+from halfopen.judge.pairing.connection import BOTH_ESTABLISHED, Suspect, agreement_of
 from halfopen.judge.pairing.match import Matching
-from halfopen.judge.pairing.pair import notes_on_names, one_name_each, under_one_name
+from halfopen.judge.pairing.pair import one_name_each, under_one_name
 from halfopen.judge.pairing.reach import gaps_of
 from halfopen.model import Snapshot
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import (
     SCHEMA,
     Check,
-    Confidence,
     Outcome,
     Report,
     Tool,
@@ -45,22 +44,24 @@ from halfopen.tcp import State
 from halfopen.words import plural
 
 if TYPE_CHECKING:
+    from halfopen.judge.assembly.advised import Advised
     from halfopen.judge.diagnosis.case import Case
-    from halfopen.judge.diagnosis.diagnose import Diagnosis
 
 
 def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     """The report of one check: the evidence that was collected, and what makes it fail -> findings and outcome."""
     other_names = one_name_each(plan, evidence.snapshots)
     plan = under_one_name(plan, other_names)
-    lasting, unjudged = held(evidence.matching.suspects, evidence.brackets) if evidence.brackets else ([], [])
-    evidence = replace(evidence, matching=without(evidence.matching, lasting))
-    lasting = [capped(confirmed, evidence) for confirmed in lasting]
+    confirmed, unjudged, trying = (
+        held(evidence.matching.suspects, evidence.brackets) if evidence.brackets else Held([], [], [])
+    )
+    evidence = replace(evidence, matching=without(evidence.matching, confirmed))
+    lasting, doubts_of_ways = weighed(plan, confirmed, evidence)
     cases = [case_of(confirmed, evidence) for confirmed in lasting]
-    diagnoses = diagnosed(cases)
-    groups, group_numbers = groups_of(cases, diagnoses, plan)
+    explained = with_advice(cases)
+    groups, group_numbers = groups_of(explained, plan)
     findings = sorted(
-        (finding_of(*parts, plan) for parts in zip(cases, diagnoses, group_numbers, strict=True)),
+        (finding_of(*parts, plan) for parts in zip(explained, group_numbers, strict=True)),
         key=lambda finding: (
             SEVERITIES.index(finding.severity),
             VERDICTS.index(finding.verdict),
@@ -73,7 +74,10 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     agreeing = sum(count for states, count in evidence.matching.agreeing.items() if states not in LEFTOVERS)
     connections = agreeing + len(findings)
     missing = reasons_incomplete(plan, evidence, names, errors, lasting, unjudged)
-    outcome, code = outcome_of(findings, over_threshold(findings, plan, policy), missing)
+    doubts = dict.fromkeys(confirmed.suspect.doubt or "" for confirmed in lasting if confirmed.candidate is not None)
+    missing += only_inferred(findings, plan, policy, list(doubts))
+    fails = bool(failing([finding for finding in findings if is_known(finding)], plan, policy))
+    outcome, code = outcome_of(findings, fails, missing)
     rows = matrix(evidence.matching, cases)
     headline, details = headline_of(
         plan,
@@ -108,8 +112,11 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
         findings=tuple(findings),
         groups=groups,
         notes=(
+            *([DIRECT] if plan.direct and findings else []),
             *notes_on_names(other_names),
             *claimed_twice(lasting),
+            *doubts_of_ways,
+            *still_trying(trying),
             *evidence.notes,
             *evidence.matching.notes,
             *(missing if outcome is Outcome.FINDINGS else ()),
@@ -117,6 +124,7 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
         elapsed_s=evidence.elapsed_s,
         pairs=pairs_of(cases, plan) if len({*plan.clients, *plan.servers}) > 2 else (),
         nat=tuple(plan.nat),
+        direct=plan.direct,
     )
 
 
@@ -149,13 +157,27 @@ def reasons_incomplete(
     return missing
 
 
-def diagnosed(cases: Sequence[Case]) -> list[Diagnosis]:
-    """The causes of each case. The rules are imported only where there is a case: most runs have none."""
+def with_advice(cases: Sequence[Case]) -> list[Advised]:
+    """Each case with its causes, its outlook and what to do. The rules are imported only where there is a case."""
     if not cases:
         return []
-    from halfopen.judge.diagnosis.diagnose import diagnose
+    from halfopen.judge.assembly.advised import advised
 
-    return [diagnose(case) for case in cases]
+    return [advised(case) for case in cases]
+
+
+def weighed(
+    plan: CheckPlan, lasting: Sequence[Confirmed], evidence: Evidence
+) -> tuple[Sequence[Confirmed], tuple[str, ...]]:
+    """The findings with the confidence that their ways allow, and notes on that. Imported only where there is one."""
+    if not lasting:
+        return lasting, ()
+    from halfopen.judge.assembly.confidence import capped, ways_in_doubt
+    from halfopen.judge.confirm.way import Network
+
+    network = Network(plan, evidence.snapshots, evidence.routing)
+    weighed = [capped(confirmed, evidence, network) for confirmed in lasting]
+    return weighed, ways_in_doubt(weighed, network)
 
 
 def without(matching: Matching, lasting: Sequence[Confirmed]) -> Matching:
@@ -180,16 +202,6 @@ def established(matching: Matching, lasting: Sequence[Confirmed]) -> int:
     return matching.agreeing.get(BOTH_ESTABLISHED, 0) + pairs.count(BOTH_ESTABLISHED)
 
 
-def capped(confirmed: Confirmed, evidence: Evidence) -> Confirmed:
-    """A finding with its confidence lowered to `observed` where a host was read without exact look-ups."""
-    if confirmed.confidence is not Confidence.PROVEN:
-        return confirmed
-    snapshots = [evidence.snapshots.get(end.host) for end in (confirmed.client_place, confirmed.server_place)]
-    if any(snapshot is not None and is_by_fallback(snapshot) for snapshot in snapshots):
-        return replace(confirmed, confidence=Confidence.OBSERVED)
-    return confirmed
-
-
 def grave_ambiguities(lasting: Sequence[Confirmed], plan: CheckPlan) -> list[str]:
     """A sentence if ambiguous connections may be critical, and the check does not allow that verdict; else none."""
     grave = sum(confirmed.grave for confirmed in lasting)
@@ -207,6 +219,24 @@ def claimed_twice(lasting: Sequence[Confirmed]) -> tuple[str, ...]:
         if len(hosts := sorted({netns.host for netns in end.places})) > 1
     }
     return tuple(notes)
+
+
+def still_trying(trying: Sequence[Suspect]) -> tuple[str, ...]:
+    """A note on connections of which an end had no answer yet when the last round was over; none if there are none."""
+    if not trying:
+        return ()
+    return (
+        f"{plural(len(trying), 'connection')} had sent something again to an end that is there, with no answer yet "
+        "when time was up: too early to say, look again",
+    )
+
+
+def notes_on_names(names: Mapping[str, str]) -> tuple[str, ...]:
+    """A sentence for each machine that has several names in a check. `names`: as `one_name_each` gives them."""
+    return tuple(
+        f"{main} and {name} are one machine (one boot, one network namespace); reported as {main}"
+        for name, main in names.items()
+    )
 
 
 def is_partial(name: str, evidence: Evidence) -> bool:
@@ -248,5 +278,7 @@ def stamp(moment: datetime) -> str:
 
 LEFTOVERS = ((State.TIME_WAIT, None), (None, State.TIME_WAIT))
 """Not connections: TIME_WAIT alone is what one end keeps for 60 s after the close (TCP_TIMEWAIT_LEN)."""
+
+DIRECT = "direct: you vouch that nothing between the two translates or answers"
 
 OUTCOMES = [Outcome.FINDINGS, Outcome.INCOMPLETE, Outcome.CLEAN]

@@ -10,7 +10,7 @@ from halfopen.glossary import MEANINGS
 from halfopen.judge.assembly.policy import SEVERITIES
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Confidence, Finding, Group, HostReport, MatrixRow, Outcome, Severity, Verdict
-from halfopen.words import duration, plural
+from halfopen.words import duration, plural, ranges
 
 
 def headline_of(
@@ -88,10 +88,12 @@ def target_of(plan: CheckPlan, findings: Sequence[Finding], against: bool) -> st
 
 
 def target(clients: Sequence[str], servers: Sequence[str], ports: Iterable[int]) -> str:
-    """`web1 -> db1:5432`, or `3 hosts -> db1` for a fleet."""
+    """`web1 -> db1:5432`, `3 hosts -> db1` for a fleet, or `web1 (client) -> web1:5432 (server)` within one host."""
     sides = [names[0] if len(names) == 1 else plural(len(names), "host") for names in (clients, servers)]
+    roles = (" (client)", " (server)") if len(clients) == 1 and clients == servers else ("", "")
     distinct = sorted(set(ports))
-    return f"{sides[0]} -> {sides[1]}" + (f":{distinct[0]}" if len(distinct) == 1 else "")
+    port = f":{distinct[0]}" if len(distinct) == 1 else ""
+    return f"{sides[0]}{roles[0]} -> {sides[1]}{port}{roles[1]}"
 
 
 def headline_of_findings(findings: Sequence[Finding], where: str) -> str:
@@ -117,7 +119,9 @@ def words_after(verdict: Verdict, count: int) -> str:
 
 
 def meaning(verdict: Verdict, client: str | None, server: str | None) -> str:
-    """What a verdict says of two hosts, given their names, in one clause. None: "the client", "the server"."""
+    """What a verdict says of two hosts in one clause; None, or one host twice: "the client", "the server"."""
+    if client == server:
+        client = server = None
     return MEANINGS[verdict].clause.format(client=client or "the client", server=server or "the server")
 
 
@@ -127,7 +131,7 @@ def nothing_compared(
     """Headline and advice where no connection has both ends on the hosts. `external`: (host, peer) -> connections."""
     names = list(dict.fromkeys(host.name for host in hosts))
     to_port = [(host, peer, count) for (host, peer), count in external.items() if not ports or port_of(peer) in ports]
-    what = f" to port {', '.join(map(str, ports))}" if ports else ""
+    what = f" to port {', '.join(ranges(ports))}" if ports else ""
     if not to_port:
         return (
             f"clean, but nothing was compared  {where}: there is no connection{what} "

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from halfopen.errors import Exit
 from halfopen.plan import CheckPlan
-from halfopen.schema.report import Finding, Outcome, Severity, Verdict
+from halfopen.schema.report import Confidence, Finding, Outcome, Severity, Verdict
+from halfopen.words import plural
 
 SEVERITIES = list(Severity)
 
@@ -20,25 +21,44 @@ class Policy:
     fail_on: Severity | None = Severity.CRITICAL
 
 
-def over_threshold(findings: Sequence[Finding], plan: CheckPlan, policy: Policy) -> bool:
-    """Whether the findings of a check fail the run: by its own limits per verdict (`max`), else by their severity."""
+def failing(findings: Sequence[Finding], plan: CheckPlan, policy: Policy) -> list[Finding]:
+    """The findings that fail the run: by a check's own limits per verdict (`max`), else by their severity."""
     counts = Counter(finding.verdict for finding in findings)
-    if any(counts[Verdict(verdict)] > limit for verdict, limit in plan.max.items()):
-        return True
-    if policy.fail_on is None:
-        return False
-    least = SEVERITIES.index(policy.fail_on)
-    return any(
-        SEVERITIES.index(finding.severity) <= least and not finding.allowed and finding.verdict not in plan.max
+    over = {verdict for verdict, limit in plan.max.items() if counts[Verdict(verdict)] > limit}
+    least = SEVERITIES.index(policy.fail_on) if policy.fail_on is not None else -1
+    return [
+        finding
         for finding in findings
-    )
+        if finding.verdict in over
+        or (SEVERITIES.index(finding.severity) <= least and not finding.allowed and finding.verdict not in plan.max)
+    ]
 
 
-def outcome_of(findings: Sequence[Finding], failing: bool, missing: Sequence[str]) -> tuple[Outcome, int]:
+def is_known(finding: Finding) -> bool:
+    """Whether a finding is more than inferred, so that it may fail a run."""
+    return finding.confidence is not Confidence.INFERRED
+
+
+def only_inferred(findings: Sequence[Finding], plan: CheckPlan, policy: Policy, why: Sequence[str]) -> list[str]:
+    """Reasons why nothing can be said for sure, if what would fail the run is all inferred; else none.
+
+    why: what was seen that could undo it, if anything was.
+    """
+    known = [finding for finding in findings if is_known(finding)]
+    if failing(known, plan, policy) or not (unsure := failing(findings, plan, policy)):
+        return []
+    count = sum(not is_known(finding) for finding in unsure)
+    return [f"{plural(count, 'finding')} only inferred: {doubt}" for doubt in why or [SECOND_MOMENT]]
+
+
+def outcome_of(findings: Sequence[Finding], fails: bool, missing: Sequence[str]) -> tuple[Outcome, int]:
     """Outcome and exit status of a check. `missing`: reasons why it is incomplete, which never reads as clean."""
-    if failing:
+    if fails:
         return Outcome.FINDINGS, Exit.FINDINGS
     if missing:
         return Outcome.INCOMPLETE, Exit.INCOMPLETE
     counted = [finding for finding in findings if not finding.allowed]
     return (Outcome.FINDINGS if counted else Outcome.CLEAN), Exit.CLEAN
+
+
+SECOND_MOMENT = "confirm by a second moment, or by halfopen check"

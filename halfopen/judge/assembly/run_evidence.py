@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from halfopen.errors import HostError
-from halfopen.judge.confirm.bracket import Bracket, Confirmed, held
+from halfopen.judge.confirm.bracket import Bracket
+from halfopen.judge.confirm.byte_counters import Counts
+from halfopen.judge.confirm.rounds import Confirmed, held
 from halfopen.judge.diagnosis.case import Case, HostEvidence, listener_of
-from halfopen.judge.pairing.byte_counters import Counts
 from halfopen.judge.pairing.connection import Suspect
 from halfopen.judge.pairing.match import Matching
-from halfopen.model import Collector, NetnsRef, Snapshot
+from halfopen.model import Collector, NetnsRef, Routing, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,8 @@ class Evidence:
     hosts: what was read after the looks, for each host with an end of a suspect. notes: what a reader should know about
     how it was read, a sentence each. elapsed_s: seconds from the first question to the last answer, None if unknown.
     counts: byte counters, by namespace. missing: why "clean" cannot be said, beyond what snapshots and brackets show.
-    suspected: connections that looked wrong in the dumps, before the brackets.
+    suspected: connections that looked wrong in the dumps, before the brackets. routing: routes between the ends of
+    suspects that lack one; empty where none was asked for, or none could be read.
     """
 
     snapshots: Mapping[str, Snapshot]
@@ -33,6 +35,7 @@ class Evidence:
     counts: Counts = field(default_factory=dict)
     missing: Sequence[str] = ()
     suspected: int = 0
+    routing: Mapping[NetnsRef, Routing] = field(default_factory=dict)
 
 
 def case_of(confirmed: Confirmed, evidence: Evidence) -> Case:
@@ -61,7 +64,7 @@ def host_error(name: str, evidence: Evidence) -> HostError | None:
 def wanted_inodes(suspects: Sequence[Suspect], evidence: Evidence) -> dict[str, set[int]]:
     """Host -> inodes of the sockets of findings and of their listeners: those whose processes the report names."""
     inodes: dict[str, set[int]] = {}
-    lasting, _ = held(suspects, evidence.brackets)
+    lasting = held(suspects, evidence.brackets).confirmed
     for confirmed in lasting:
         case = case_of(confirmed, evidence)
         for host, socket in (

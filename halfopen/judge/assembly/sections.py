@@ -14,12 +14,12 @@ from halfopen.errors import HostError
 from halfopen.judge.assembly.headline import meaning
 from halfopen.judge.assembly.policy import SEVERITIES
 from halfopen.judge.assembly.run_evidence import Evidence
-from halfopen.judge.confirm.bracket import Unjudged
+from halfopen.judge.confirm.rounds import Confirmed, Unjudged
 from halfopen.judge.diagnosis.case import Case, HostEvidence, is_full
 from halfopen.judge.pairing.match import Matching
 from halfopen.judge.pairing.reach import believed, gaps_of
 from halfopen.judge.verdict.table import SEVERITY, in_accept_queue
-from halfopen.model import Socket
+from halfopen.model import Socket, show_connection
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import (
     Confidence,
@@ -41,17 +41,17 @@ from halfopen.schema.report import (
 from halfopen.tcp import State, state_of
 
 if TYPE_CHECKING:
-    from halfopen.judge.diagnosis.diagnose import Diagnosis
+    from halfopen.judge.assembly.advised import Advised
 
 EXAMPLES = 3
 
 
-def finding_of(case: Case, diagnosis: Diagnosis, group: int, plan: CheckPlan) -> Finding:
-    """The finding of the report for one case and its diagnosis. `group`: the index of its group."""
-    confirmed = case.held
+def finding_of(advised: Advised, group: int, plan: CheckPlan) -> Finding:
+    """The finding of the report for one case, its diagnosis and advice. `group`: the index of its group."""
+    case, confirmed = advised.case, advised.case.held
     key = confirmed.suspect.client.key
     local, local_port, peer, peer_port = address.split_key(key)
-    cause, *others = diagnosis.causes
+    cause, *others = advised.causes
     return Finding(
         id=identity(case),
         verdict=confirmed.verdict,
@@ -67,12 +67,20 @@ def finding_of(case: Case, diagnosis: Diagnosis, group: int, plan: CheckPlan) ->
         translation=confirmed.suspect.translation,
         cause=cause,
         other_causes=tuple(others),
-        outlook=diagnosis.outlook,
-        remedies=diagnosis.remedies,
-        commands=diagnosis.commands,
+        outlook=advised.outlook,
+        remedies=advised.remedies,
+        commands=advised.commands,
         allowed=confirmed.verdict in plan.allow,
         group=group,
+        candidate=candidate_of(confirmed),
     )
+
+
+def candidate_of(confirmed: Confirmed) -> str | None:
+    """The socket that could be the absent end of a finding, as its own host has it; None if there is none."""
+    if confirmed.candidate is None:
+        return None
+    return f"{show_connection(confirmed.candidate.key)} on {confirmed.candidate.netns.host}"
 
 
 def identity(case: Case) -> str:
@@ -277,53 +285,49 @@ def unjudged_rows(unjudged: Sequence[Unjudged]) -> tuple[UnjudgedRow, ...]:
     return tuple(sorted(rows, key=lambda row: (row.reason, row.client)))
 
 
-def groups_of(
-    cases: Sequence[Case], diagnoses: Sequence[Diagnosis], plan: CheckPlan
-) -> tuple[tuple[Group, ...], list[int]]:
+def groups_of(cases: Sequence[Advised], plan: CheckPlan) -> tuple[tuple[Group, ...], list[int]]:
     """Groups of findings with the same verdict, causes, hosts, listener and process, the gravest and largest first.
 
     Also the index of the group of each case.
     """
     found: dict[tuple[object, ...], list[int]] = {}
-    for at, (case, diagnosis) in enumerate(zip(cases, diagnoses, strict=True)):
-        key = (case.held.verdict, diagnosis.codes, case.client.name, case.server.name, server_name(case))
+    for at, advised in enumerate(cases):
+        case = advised.case
+        key = (case.held.verdict, advised.diagnosis.codes, case.client.name, case.server.name, server_name(case))
         found.setdefault((*key, process_of(case)), []).append(at)
-    made = [(group_of([(cases[at], diagnoses[at]) for at in members], plan), members) for members in found.values()]
+    made = [(group_of([cases[at] for at in members], plan), members) for members in found.values()]
     made.sort(key=lambda row: (SEVERITIES.index(row[0].severity), -row[0].count, row[0].listener or ""))
     numbers = {at: number for number, (_, members) in enumerate(made) for at in members}
     return tuple(group for group, _ in made), [numbers[at] for at in range(len(cases))]
 
 
-def group_of(members: Sequence[tuple[Case, Diagnosis]], plan: CheckPlan) -> Group:
+def group_of(members: Sequence[Advised], plan: CheckPlan) -> Group:
     """One paragraph, true of all its members: what differs among them is given as a range or with its count."""
-    case, diagnosis = members[0]
-    confirmed = case.held
-    confidences = [member.held.confidence for member, _ in members]
+    case, codes = members[0].case, members[0].diagnosis.codes
+    confirmed, cases = case.held, [member.case for member in members]
     # Imported here, with the rules, because most runs have no finding.
-    from halfopen.judge.diagnosis.diagnose import causes_of_all, commands_of_all, remedies_of_all
-    from halfopen.judge.diagnosis.outlook import outlook_of
+    from halfopen.judge.assembly.advised import causes_of_all, commands_of_all, outlook_of, remedies_of_all
 
-    diagnoses = [member for _, member in members]
-    why = causes_of_all(diagnoses)
+    why = causes_of_all(members)
     return Group(
         verdict=confirmed.verdict,
         severity=SEVERITY[confirmed.verdict],
-        confidence=max(confidences, key=list(Confidence).index),
-        cause=diagnosis.codes[0],
-        causes=diagnosis.codes,
+        confidence=max((member.held.confidence for member in cases), key=list(Confidence).index),
+        cause=codes[0],
+        causes=codes,
         listener=server_name(case),
-        client_process=common(client_process(member) for member, _ in members),
-        server_process=common(server_process(member) for member, _ in members),
+        client_process=common(client_process(member) for member in cases),
+        server_process=common(server_process(member) for member in cases),
         count=len(members),
         client_host=case.client.name,
         server_host=case.server.name,
         client_state=confirmed.client.state if confirmed.client else None,
         server_state=confirmed.server.state if confirmed.server else None,
         summary=meaning(confirmed.verdict, case.client.name, case.server.name),
-        examples=tuple(identity(member) for member, _ in members[:EXAMPLES]),
-        outlook=outlook_of([member.prospect for member in diagnoses]),
-        remedies=remedies_of_all(diagnoses),
-        commands=commands_of_all(diagnoses),
+        examples=tuple(identity(member) for member in cases[:EXAMPLES]),
+        outlook=outlook_of([member.diagnosis.prospect for member in members]),
+        remedies=remedies_of_all(members),
+        commands=commands_of_all(members),
         evidence=tuple(fact for cause in why for fact in cause.evidence),
         why=why,
         allowed=confirmed.verdict in plan.allow,

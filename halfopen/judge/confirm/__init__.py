@@ -1,1 +1,1 @@
-"""What lasts: rounds of looks in order, or tables of several moments, around the suspects."""
+"""What lasts, and how sure it is: byte counters and doubts, and rounds of looks, or tables, around the suspects."""

@@ -1,1 +1,1 @@
-"""Why a connection is as it is, what becomes of it, and what to do."""
+"""Why a connection is as it is, and what becomes of it."""

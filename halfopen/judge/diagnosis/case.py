@@ -1,4 +1,4 @@
-"""One finding with all the evidence around it: what the rules for causes, outlook and remedies read."""
+"""One finding with all the evidence around it: what the rules for causes, the outlook and the advice read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from halfopen import address
-from halfopen.judge.confirm.bracket import Confirmed
+from halfopen.judge.confirm.rounds import Confirmed
 from halfopen.model import HostFacts, ListenSocket, NetnsRef, Process, Snapshot, Socket
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from halfopen.judge.diagnosis.case import Case, HostEvidence
-from halfopen.judge.diagnosis.phrase import Sentence, seconds, shape, tell
+from halfopen.judge.diagnosis.phrase import Sentence, seconds
 from halfopen.judge.diagnosis.tcp_signs import (
     MAX_RTO,
     MIN_RTO,
@@ -25,9 +25,9 @@ from halfopen.judge.diagnosis.tcp_signs import (
     trying_s,
     unanswered,
 )
-from halfopen.judge.diagnosis.verdict_traits import TRAITS
+from halfopen.judge.verdict.traits import TRAITS
 from halfopen.model import Socket
-from halfopen.schema.report import CauseCode, Outlook, OutlookCode, Verdict
+from halfopen.schema.report import CauseCode, OutlookCode, Verdict
 from halfopen.tcp import State, Timer
 
 
@@ -59,24 +59,6 @@ def prospect_of(case: Case, causes: Sequence[CauseCode] = ()) -> Prospect:
     known = [prospect.within_s for prospect in prospects if prospect.within_s is not None]
     within = max(known) if code is OutlookCode.HEALS and len(known) == len(prospects) else None
     return Prospect(code, words, within)
-
-
-def outlook_of(prospects: Sequence[Prospect]) -> Outlook:
-    """The outlook of one finding, or of the findings of a group: the gravest, with the range of its numbers."""
-    kinds: dict[tuple[OutlookCode, tuple[str | None, ...]], list[Prospect]] = {}
-    for prospect in prospects:
-        kinds.setdefault((prospect.code, shape(prospect.words)), []).append(prospect)
-    ranked = sorted(kinds.values(), key=lambda found: (GRAVITY.index(found[0].code), -len(found)))
-    told = [tell([prospect.words for prospect in found]) for found in ranked]
-    if len(ranked) > 1:
-        told = [f"{len(found)} of {len(prospects)}: {text}" for found, text in zip(ranked, told, strict=True)][:3]
-    limits = [prospect.within_s for prospect in prospects]
-    known = [limit for limit in limits if limit is not None]
-    return Outlook(
-        code=ranked[0][0].code,
-        within_s=round(max(known), 1) if len(known) == len(limits) else None,
-        summary="; ".join(told),
-    )
 
 
 def of_end(end: Socket, host: HostEvidence, case: Case, causes: Sequence[CauseCode]) -> Prospect:
@@ -305,11 +287,3 @@ LEADS: dict[OutlookCode, Sentence] = {
 ORPHANS = (State.FIN_WAIT1, State.CLOSING, State.LAST_ACK)
 TICK = 0.001  # seconds; no timer is faster
 COOKIE_LIFE = 120.0  # seconds; net/ipv4/syncookies.c MAX_SYNCOOKIE_AGE
-
-OUTLOOKS: dict[OutlookCode, str] = {
-    OutlookCode.HEALS: "A timer that runs ends it or mends it, within the seconds that are given if the settings of "
-    "the host hold; a program's own timeouts can only make it sooner.",
-    OutlookCode.FAILS_ON_WRITE: "Nothing happens while the program reads; when it writes next, it gets an error.",
-    OutlookCode.NEVER: "No timer runs and the program only waits: it stays until somebody acts.",
-    OutlookCode.UNKNOWN: "What the end depends on cannot be seen in the two kernels.",
-}

@@ -1,1 +1,1 @@
-"""Snapshots -> connections with one or two ends: addresses, matching, translations, guesses, byte counters."""
+"""Snapshots -> connections with one or two ends: addresses, matching, translations, guesses."""

@@ -31,7 +31,8 @@ class AddressMap:
     inner: address -> namespaces that have it where only namespaces of their own host may see it.
     left: address that no host has any more -> the one namespace that has sockets with it as their local address.
     left_ends: the keys of the other ends of these sockets.
-    own: namespace -> its addresses, without loopback. listening: (namespace, port) of every listener.
+    own: namespace -> its addresses, without loopback. listening: (namespace, port) of every listener. full: of those
+    with a full accept queue.
     ports: the ports of the check; empty for all. partial: namespaces that were read in part: a row that is missing may
     exist all the same.
     links: the interface addresses of every namespace but a host's own, with their prefixes.
@@ -46,6 +47,7 @@ class AddressMap:
     ports: frozenset[int]
     partial: frozenset[NetnsRef] = frozenset()
     links: Mapping[NetnsRef, tuple[InterfaceAddress, ...]] = field(default_factory=dict)
+    full: frozenset[tuple[NetnsRef, int]] = frozenset()
     inner: Mapping[bytes, tuple[NetnsRef, ...]] = field(default_factory=dict)
     left: Mapping[bytes, NetnsRef] = field(default_factory=dict)
     left_ends: frozenset[bytes] = frozenset()
@@ -139,6 +141,7 @@ def survey(
     claimed: Counter[bytes] = Counter()  # namespaces that say they have it
     own: dict[NetnsRef, frozenset[bytes]] = {}
     listening: set[tuple[NetnsRef, int]] = set()
+    full: set[tuple[NetnsRef, int]] = set()
     by_host: dict[str, list[tuple[NetnsRef, Namespace]]] = {}
     for snapshot in snapshots:
         by_host[snapshot.host] = [
@@ -148,6 +151,7 @@ def survey(
             own[netns] = frozenset(row.address for row in namespace.addresses if not address.is_loopback(row.address))
             listening |= {(netns, listener.port) for listener in namespace.listeners}
             listening |= {(netns, port) for port in namespace.other_listeners}
+            full |= {(netns, listener.port) for listener in namespace.listeners if listener.is_full}
         for netns, _ in by_host[snapshot.host][:1]:
             claimed.update(own[netns])
             own[netns] |= set(extra.get(snapshot.host, ()))
@@ -184,6 +188,7 @@ def survey(
         servers=server_side,
         ports=frozenset(ports),
         partial=frozenset(netns for netns, namespace in every if not namespace.whole),
+        full=frozenset(full),
         links={netns: namespace.addresses for rows in by_host.values() for netns, namespace in rows[1:]},
         left=left,
         left_ends=left_ends,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import NamedTuple
 
 from halfopen import address
@@ -43,6 +44,16 @@ class EndQuery:
     scope: int = 0
 
 
+class Loss(Enum):
+    """What is known of how an end of a translated connection was lost.
+
+    PLACE_GONE: nobody has the address any more to which its entry leads. ENTRY_GONE: the entry itself is gone.
+    """
+
+    PLACE_GONE = auto()
+    ENTRY_GONE = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class Suspect:
     """A connection whose two ends looked different, or odd, in the dumps.
@@ -52,8 +63,12 @@ class Suspect:
     contested: several hosts say that the address of one of its ends is theirs, so it may be any of theirs.
     translation: how the keys of the ends correspond where they differ. ambiguous: more than one translation fits.
     inferred: no table says what translates, it was guessed.
-    doubt: why an absent end may exist all the same, in words: if one of `standins` fits it by its byte counters, or
-    always if there are none. reason: the code of that doubt in the report, if there is one.
+    doubt: why an absent end may exist all the same, in words: if one of `standins` could be it, or always if there
+    are none. reason: the code of that doubt in the report, if there is one.
+    to_the_byte: whether a stand-in must fit by its byte counters, because nothing on the way hands on.
+    queue_full: whether the listener of its server's end had a full accept queue in the dump. opening: whether its
+    client's end was in SYN_SENT there, so that a table might not show yet where it leads.
+    loss: how an end was lost, as far as translation tells.
     """
 
     client: EndQuery
@@ -67,6 +82,10 @@ class Suspect:
     reason: Reason | None = None
     standins: tuple[EndQuery, ...] = ()
     contested: bool = False
+    to_the_byte: bool = False
+    queue_full: bool = False
+    opening: bool = False
+    loss: Loss | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +207,8 @@ def connection_of(addresses: AddressMap, key: bytes, near: Sequence[SeenRow], fa
             EndQuery(server_places, server_key, server.scope if server else 0),
             client_first=client is not None,
             contested=any(claims),
+            opening=client is not None and client.state is State.SYN_SENT,
+            queue_full=any((netns, address.split_key(server_key)[1]) in addresses.full for netns in server_places),
         ),
         (state_or_none(states[0]), state_or_none(states[1])),
         answer,

@@ -1,15 +1,15 @@
-"""What to make of an end that is missing where no table says what translates: a pairing, a doubt, or nothing.
+"""What to make of an end that is missing where no table says what translates: a pairing, or nothing.
 
 A gateway may replace the client's address by one of its own (masquerade) or the server's (a published address). Then
 each end shows a tuple that the other does not have, and two healthy ends look like two half-open connections. So a
-missing end is a finding only if nothing that was seen could be it:
+missing end is a finding only if nothing that was seen could be it. Here such ends are paired:
 
 * The same client's port in two connections between two hosts that lack an end each is one connection, translated there.
 * Where one far address stands in for the client's, with the client's own ports, the ports say which end is whose.
-* Else the sockets that could be the missing end are looked at too, and their byte counters tell whether one fits.
 
-None of this is asked where another connection shows that nothing translates: one from the same address to the same
-server's port that has both ends, or, for masquerade, both hosts on one link. What is inferred is marked so.
+That another connection between the same hosts has both its ends says nothing of these: what translates may have begun
+in between, or for some sources only. What is inferred is marked so. An end that stays alone may be in doubt all the
+same: see `confirm.doubt`.
 """
 
 from __future__ import annotations
@@ -17,18 +17,17 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 from halfopen import address
 from halfopen.judge.pairing.addresses import AddressMap
 from halfopen.judge.pairing.connection import Agreement, EndQuery, Suspect
-from halfopen.judge.pairing.doubt import Doubts
 from halfopen.judge.pairing.lone_end import Endpoint, EndpointRow, LoneEnd, RowIndex, index_rows, lone_ends
 from halfopen.judge.pairing.match import Matching
 from halfopen.judge.pairing.records import external_peer
 from halfopen.judge.verdict.table import THE_TABLE, Accord
-from halfopen.model import Namespace, NetnsRef, Snapshot, show_connection
-from halfopen.plan import CheckPlan
+from halfopen.model import Namespace, NetnsRef, show_connection
 from halfopen.table import NO_INODE, RETRANSMITS
 from halfopen.words import plural
 
@@ -36,23 +35,32 @@ PORTS = 28_000  # ports that a host gives to its clients (default of ip_local_po
 CHANCE = 1e-4  # the probability beyond which equal ports prove nothing
 
 
-def infer(plan: CheckPlan, snapshots: Mapping[str, Snapshot], addresses: AddressMap, matching: Matching) -> Matching:
-    """The matching with what can be inferred, and with its doubts. `addresses`: those of untranslated sockets."""
+@dataclass(frozen=True, slots=True)
+class Inferred:
+    """A matching with what can be inferred, and the ends of it that stay alone.
+
+    index: the rows at the endpoints of its suspects. used: (namespace, key) of server's ends that were paired.
+    """
+
+    matching: Matching
+    lones: Sequence[LoneEnd]
+    index: RowIndex
+    used: AbstractSet[tuple[NetnsRef, bytes]]
+
+
+def infer(addresses: AddressMap, matching: Matching) -> Inferred:
+    """The matching with what can be inferred. `addresses`: those of untranslated sockets."""
     asked = [suspect for suspect in matching.suspects if suspect.translation is None and not is_loopback(suspect)]
     if not asked:
-        return matching
+        return Inferred(matching, (), RowIndex(), frozenset())
     index = index_rows(addresses, asked)
     lones = [lone for suspect in asked for lone in lone_ends(suspect, index)]
-    translated = [lone for lone in lones if not index.is_direct(lone)]
     guesses = Guesses(addresses, addresses.namespaces(), index, matching)
-    guesses.by_client(translated)
-    guesses.by_target([lone for lone in translated if not lone.is_client])
-    guesses.by_port([lone for lone in translated if lone.is_client])
-    doubts = Doubts(plan, snapshots, guesses.namespaces, index, guesses.used)
-    for lone in lones:
-        if lone.suspect not in guesses.settled:
-            guesses.settled[lone.suspect] = doubts.doubted(lone)
-    return guesses.result()
+    guesses.by_client(lones)
+    guesses.by_target([lone for lone in lones if not lone.is_client])
+    guesses.by_port([lone for lone in lones if lone.is_client])
+    alone = [lone for lone in lones if lone.suspect not in guesses.settled]
+    return Inferred(guesses.result(), alone, index, guesses.used)
 
 
 def is_loopback(suspect: Suspect) -> bool:

@@ -74,18 +74,12 @@ def has_link(namespaces: Mapping[NetnsRef, Namespace], netns: NetnsRef, packed: 
 class RowIndex:
     """The rows at the endpoints of suspects.
 
-    local: endpoint -> rows that have it as their local one. arrived: endpoint -> peer addresses of these rows.
-    dialled: server's endpoint -> local addresses of the rows that have it as their peer.
+    local: endpoint -> rows that have it as their local one. peered: client's endpoint -> rows that have it as their
+    peer.
     """
 
     local: dict[Endpoint, list[EndpointRow]] = field(default_factory=dict)
-    arrived: dict[Endpoint, set[bytes]] = field(default_factory=dict)
-    dialled: dict[Endpoint, set[bytes]] = field(default_factory=dict)
-
-    def is_direct(self, lone: LoneEnd) -> bool:
-        """Whether another connection shows that nothing translates between this client's address and this server."""
-        seen_from = self.arrived if lone.is_client else self.dialled
-        return lone.client[0] in seen_from.get(lone.server, ())
+    peered: dict[Endpoint, list[EndpointRow]] = field(default_factory=dict)
 
 
 def index_rows(addresses: AddressMap, suspects: Sequence[Suspect]) -> RowIndex:
@@ -93,25 +87,26 @@ def index_rows(addresses: AddressMap, suspects: Sequence[Suspect]) -> RowIndex:
     servers = {address.split_key(suspect.server.key)[:2] for suspect in suspects}
     clients = {address.split_key(suspect.client.key)[:2] for suspect in suspects}
     wanted = {pack(endpoint) for endpoint in servers | clients}
-    targets = {pack(endpoint) for endpoint in servers}
+    callers = {pack(endpoint) for endpoint in clients}
     index = RowIndex()
     outside: dict[tuple[NetnsRef, bytes], bool] = {}
     for netns, namespace in addresses.namespaces().items():
         for block in namespace.table.blocks:
             width = block.width
             for key, state, marks in block.rows():
-                if key[:width] + key[-4:-2] in wanted:
-                    local, port, peer, _ = address.split_key(key)
-                    if addresses.is_private(netns, local):
-                        continue
-                    if (netns, peer) not in outside:
-                        outside[netns, peer] = not addresses.owners_of(netns, peer)
-                    row = EndpointRow(netns, key, state_of(state), marks, block.scope, outside[netns, peer])
+                is_local, is_peered = key[:width] + key[-4:-2] in wanted, key[width : 2 * width] + key[-2:] in callers
+                if not is_local and not is_peered:
+                    continue
+                local, port, peer, peer_port = address.split_key(key)
+                if addresses.is_private(netns, local):
+                    continue
+                if (netns, peer) not in outside:
+                    outside[netns, peer] = not addresses.owners_of(netns, peer)
+                row = EndpointRow(netns, key, state_of(state), marks, block.scope, outside[netns, peer])
+                if is_local:
                     index.local.setdefault((local, port), []).append(row)
-                    index.arrived.setdefault((local, port), set()).add(peer)
-                if key[width : 2 * width] + key[-2:] in targets:
-                    local, _, peer, port = address.split_key(key)
-                    index.dialled.setdefault((peer, port), set()).add(local)
+                if is_peered:
+                    index.peered.setdefault((peer, peer_port), []).append(row)
     return index
 
 

@@ -42,7 +42,8 @@ class Matching:
     finding. external: (host, peer) -> sockets that lead to no host of the check.
     unjudged: connections with an end on a host that could not be read.
     established: keys, as the client role sees them, of connections that are established at both ends and not suspect;
-    left empty where they are more than were asked for, and then `uncounted` is their number.
+    left empty where they are more than were asked for, and then `uncounted` is their number. translated: those among
+    them of which each end has a tuple of its own, as suspects are written.
     notes: what a reader should know about how this was compared, and what was inferred.
     gone: hosts of whose containers one seems to be gone.
     """
@@ -55,6 +56,7 @@ class Matching:
     uncounted: int = 0
     notes: tuple[str, ...] = ()
     gone: frozenset[str] = frozenset()
+    translated: tuple[Suspect, ...] = ()
 
     @property
     def agreeing(self) -> Mapping[States, int]:

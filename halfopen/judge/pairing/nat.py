@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from halfopen import address
 from halfopen.judge.pairing.addresses import AddressMap, shares_link
-from halfopen.judge.pairing.connection import Suspect
+from halfopen.judge.pairing.connection import BOTH_ESTABLISHED, EndQuery, Loss, Suspect
 from halfopen.judge.pairing.match import Matching
 from halfopen.judge.pairing.reach import NOT_ENTERED, unentered_of
 from halfopen.model import InterfaceAddress, Namespace, NetnsRef, Snapshot, show_connection
@@ -134,9 +134,10 @@ class NatKeys:
     renamed: namespace -> key of a socket there -> the key for the join. real: the inverse, for any namespace.
     owners: synthetic address -> the namespaces that have it. synthetic: an end -> its synthetic address.
     listening: (namespace, port of the listener, port that clients connect to) of published ports.
-    inner: namespace -> its addresses on links of containers. gone: hosts with a container that seems to be gone.
+    inner: namespace -> its addresses on links of containers. nowhere: namespace -> addresses to which it has no route.
     hidden: namespace -> its addresses on links to namespaces that were not entered. unseen: keys for the join of
-    connections of which an end may live there -> the host.
+    connections of which an end may live there -> the host. gone: hosts with a container that seems to be gone. left:
+    keys for the join of connections with such a container.
     """
 
     tables: Tables
@@ -148,9 +149,11 @@ class NatKeys:
     synthetic: dict[tuple[object, ...], bytes] = field(default_factory=dict)
     flows: set[Flow] = field(default_factory=set)
     inner: Mapping[NetnsRef, tuple[InterfaceAddress, ...]] = field(default_factory=dict)
+    nowhere: Mapping[NetnsRef, frozenset[bytes]] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
     hidden: Mapping[NetnsRef, tuple[InterfaceAddress, ...]] = field(default_factory=dict)
     unseen: dict[bytes, str] = field(default_factory=dict)
+    left: set[bytes] = field(default_factory=set)
 
     def add(self, flow: Flow) -> None:
         """Gives the two ends of a flow their key for the join."""
@@ -159,8 +162,8 @@ class NatKeys:
         self.flows.add(flow)
         client, client_port, dialled, port = address.split_key(flow.dialled)
         _, _, server, server_port = address.split_key(flow.arrived)
-        near = self.compared_owners(flow.steps[0].place, client)
-        far = self.compared_owners(flow.steps[-1].place, server)
+        near, near_gone = self.compared_owners(flow.steps[0].place, client)
+        far, far_gone = self.compared_owners(flow.steps[-1].place, server)
         server_key = address.mirror(flow.arrived)
         if near and far:
             client_name = self.synthetic_address(near, client)
@@ -172,6 +175,8 @@ class NatKeys:
             for owners, real, made in ((near, flow.dialled, key), (far, server_key, address.mirror(key))):
                 clash = {self.rename(netns, real, made) for netns in owners} != {made}
                 self.real[made] = (real, replace(flow, ambiguous=True) if clash else flow)
+                if near_gone or far_gone:
+                    self.left.add(made)
             self.listening |= {(netns, server_port, port) for netns in far}
         else:  # the known socket keeps its address; its peer is the one behind the translation, which leads elsewhere
             for netns in near:
@@ -196,16 +201,29 @@ class NatKeys:
         more = {port for _, behind, port in self.listening if behind in ports}
         return (*ports, *sorted(more.difference(ports)))
 
-    def compared_owners(self, netns: NetnsRef, packed: bytes) -> tuple[NetnsRef, ...]:
-        """The namespaces that have an address, as a translating namespace sees it, on the hosts that are compared."""
+    def compared_owners(self, netns: NetnsRef, packed: bytes) -> tuple[tuple[NetnsRef, ...], bool]:
+        """The namespaces that have an address, as a translating namespace sees it, on the hosts that are compared.
+
+        And whether a container had it and is gone: then the translating namespace stands for it.
+        """
         owners = self.tables.addresses.owners_of(netns, packed)
         if not owners and self.may_hide(netns, packed):
-            owners = (netns,)
-        elif not owners and any(shares_link(own.address, own.prefix, packed) for own in self.inner.get(netns, ())):
+            return ((netns,) if netns.host in self.roles else ()), False
+        gone = not owners and self.was_inside(netns, packed)
+        if gone:
             # A container had it, and none has it now: its sockets are gone, and the host may be asked for them.
             self.gone.add(netns.host)
             owners = (netns,)
-        return tuple(owner for owner in owners if owner.host in self.roles)
+        return tuple(owner for owner in owners if owner.host in self.roles), gone
+
+    def was_inside(self, netns: NetnsRef, packed: bytes) -> bool:
+        """Whether an address behind a translation that nobody has can only have been a container's of this host.
+
+        It is on a link with nothing but containers, or no route of the host leads there any more.
+        """
+        return packed in self.nowhere.get(netns, ()) or any(
+            shares_link(own.address, own.prefix, packed) for own in self.inner.get(netns, ())
+        )
 
     def may_hide(self, netns: NetnsRef, packed: bytes) -> bool:
         """Whether a namespace that was not entered may have an address, as a translating namespace sees it."""
@@ -262,7 +280,20 @@ class NatKeys:
             server=replace(suspect.server, key=server[0]),
             translation=str(client[1]),
             ambiguous=client[1].ambiguous or server[1].ambiguous,
+            loss=Loss.PLACE_GONE if suspect.client.key in self.left else None,
         )
+
+    def pair(self, key: bytes) -> Suspect | None:
+        """A pair that is established at both ends, by its key for the join. None if more than one way fits."""
+        real, flow = self.real[key]
+        other, mirrored = self.real[address.mirror(key)]
+        if flow.ambiguous or mirrored.ambiguous:
+            return None
+        ends = [
+            EndQuery(self.owners[local_of(made)], known) for made, known in ((key, real), (address.mirror(key), other))
+        ]
+        client, server = ends if real == flow.dialled else ends[::-1]
+        return Suspect(client, server, client_first=True, agreed=BOTH_ESTABLISHED, translation=str(flow))
 
 
 def renamed_rows(block: Block, keys: Mapping[bytes, bytes]) -> Iterable[Block]:
@@ -275,7 +306,13 @@ def renamed_rows(block: Block, keys: Mapping[bytes, bytes]) -> Iterable[Block]:
 
 def names_of(snapshots: Sequence[Snapshot], tables: Tables, roles: frozenset[str]) -> NatKeys:
     """Keys for the join, for every translated connection that a socket of these hosts has. `roles`: as in `NatKeys`."""
-    keys = NatKeys(tables, roles, inner=inner_addresses(snapshots), hidden=hidden_addresses(snapshots))
+    keys = NatKeys(
+        tables,
+        roles,
+        inner=inner_addresses(snapshots),
+        hidden=hidden_addresses(snapshots),
+        nowhere=without_route(snapshots),
+    )
     wanted = tables.onward.keys() | {address.mirror(key) for key in tables.back}
     present: set[tuple[NetnsRef, bytes]] = set()
     flows: dict[Flow, None] = {}
@@ -319,6 +356,16 @@ def hidden_addresses(snapshots: Iterable[Snapshot]) -> dict[NetnsRef, tuple[Inte
     return found
 
 
+def without_route(snapshots: Iterable[Snapshot]) -> dict[NetnsRef, frozenset[bytes]]:
+    """Namespace -> addresses behind its translations to which it has no route."""
+    return {
+        NetnsRef(snapshot.host, namespace.netns): frozenset(namespace.rewrites.nowhere)
+        for snapshot in snapshots
+        for namespace in snapshot.namespaces
+        if namespace.rewrites and namespace.rewrites.nowhere
+    }
+
+
 def translated_ports(tables: Tables, ports: Iterable[int]) -> dict[str, set[int]]:
     """Host -> the ports beside `ports` under which its sockets have connections to one of `ports`.
 
@@ -338,14 +385,16 @@ def translated_ports(tables: Tables, ports: Iterable[int]) -> dict[str, set[int]
 
 
 def restore(matching: Matching, keys: NatKeys) -> Matching:
-    """The matching with the keys that the kernels know. Byte counters are compared only where nothing translates."""
-    plain = frozenset(key for key in matching.established if key not in keys.real)
-    left_out = len(matching.established) - len(plain)
-    note = f"byte counters were not compared for {plural(left_out, 'connection')} that a table translates"
+    """The matching with the keys that the kernels know."""
+    named = [keys.pair(key) for key in sorted(matching.established) if key in keys.real]
+    pairs = tuple(pair for pair in named if pair is not None)
+    left_out = len(named) - len(pairs)
+    note = f"byte counters were not compared for {plural(left_out, 'connection')} with more than one way that fits"
     return replace(
         matching,
         suspects=tuple(map(keys.restored, matching.suspects)),
-        established=plain,
+        established=frozenset(key for key in matching.established if key not in keys.real),
+        translated=pairs,
         notes=(*matching.notes, *([note] if left_out else [])),
         gone=frozenset(keys.gone),
     )

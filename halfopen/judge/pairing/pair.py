@@ -84,15 +84,6 @@ def join(check: Prepared, limit: int | None = 0) -> Matching:
     return restore(match(addresses, limit), keys)
 
 
-def conclude(check: Prepared, matching: Matching) -> Matching:
-    """The matching once all that can be read was read: what no table explains is inferred, or doubted."""
-    if not matching.suspects:
-        return matching
-    from halfopen.judge.pairing.guess import infer
-
-    return infer(check.plan, check.snapshots, check.address_map(), matching)
-
-
 def translations(check: Prepared) -> Tables:
     """What translates between the hosts of a check, by its hosts and by those that it names under `nat`."""
     from halfopen.judge.pairing.nat import tables_of
@@ -111,10 +102,15 @@ def wider_ports(check: Prepared) -> dict[str, set[int]]:
 
 
 def may_translate(check: Prepared, matching: Matching) -> list[str]:
-    """The hosts whose connection tracking could explain suspects and external sockets; none if there are none."""
-    if not matching.suspects and not matching.external:
-        return []
+    """The hosts whose connection tracking could explain suspects and external sockets; none if there are none.
+
+    Nor if connection tracking leads nowhere from the ports of the check: behind another port, a connection that lacks
+    an end would have no row in any dump.
+    """
     hosts = hosts_of(check.plan, check.snapshots)
+    redirects = any(namespace.redirects for host in hosts for namespace in host.namespaces)
+    if not matching.suspects and not matching.external and not redirects:
+        return []
     return [host.host for host in hosts if any(namespace.tracked for namespace in host.namespaces)]
 
 
@@ -156,14 +152,6 @@ def under_one_name(plan: CheckPlan, names: Mapping[str, str]) -> CheckPlan:
     )
     return replace(
         plan, clients=clients, servers=servers, nat=tuple(name for name in nat if name not in (*clients, *servers))
-    )
-
-
-def notes_on_names(names: Mapping[str, str]) -> tuple[str, ...]:
-    """A sentence for each machine that has several names in a check. `names`: as `one_name_each` gives them."""
-    return tuple(
-        f"{main} and {name} are one machine (one boot, one network namespace); reported as {main}"
-        for name, main in names.items()
     )
 
 

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from halfopen.judge.diagnosis.case import Case, HostEvidence
 from halfopen.judge.diagnosis.phrase import Amount, seconds
-from halfopen.judge.diagnosis.rules.commands import see_program
-from halfopen.judge.diagnosis.rules.remedies import (
-    KEEPALIVE_SYSCTLS,
-    accept_apart,
-    end_it,
-    keepalive_for,
-    raise_backlog,
-)
 from halfopen.judge.diagnosis.rules.rule import (
-    About,
     Fact,
     Needs,
     Reason,
-    Remedy,
     Rule,
     Source,
-    Step,
     idle_fact,
     queue_facts,
 )
@@ -113,41 +100,6 @@ def other_end(case: Case, end: Socket) -> tuple[Socket | None, HostEvidence]:
     return case.held.client, case.client
 
 
-def remedies_of_not_accepting(case: Case) -> Iterator[Step]:
-    """Remedies for APPLICATION_NOT_ACCEPTING."""
-    yield Remedy("see what it does instead of accepting: a stack dump shows where it waits")
-    yield from see_program(case.server, case.listener_process, "see what it does instead of accepting")
-    yield accept_apart(case)
-    if case.listener is not None and case.listener.queue is not None and case.listener.queue > 0:
-        yield from raise_backlog(case)
-
-
-def remedies_of_not_closing(case: Case) -> Iterator[Step]:
-    """Remedies for APPLICATION_NOT_CLOSING."""
-    found = closer(case)
-    if found is None:
-        return
-    end, host = found
-    process = host.owner(end)
-    program = process.name if process else "the program"
-    yield Remedy(
-        f"let {program} on {host.name} close when a read returns 0 (end of the stream); "
-        "leaked sockets exhaust file descriptors (EMFILE)"
-    )
-    yield Remedy(f"until then a restart of {program} closes them all")
-    yield from end_it(case)
-
-
-def remedies_of_not_reading(case: Case) -> Iterator[Step]:
-    """Remedies for APPLICATION_NOT_READING."""
-    for end, host in ends(case):
-        if window_closed(end):
-            other, at = other_end(case, end)
-            yield Remedy(f"see what the program on {at.name} does instead of reading")
-            yield from see_program(at, at.owner(other), "see what it does instead of reading")
-            yield keepalive_for(host, None)
-
-
 APPLICATION_RULES = (
     Rule(
         CauseCode.APPLICATION_NOT_ACCEPTING,
@@ -157,14 +109,6 @@ APPLICATION_RULES = (
             sysctls=("somaxconn",),
         ),
         not_accepting,
-        remedies_of_not_accepting,
-        About(
-            "The program listens and does not take the connection from its accept queue.",
-            "The kernel finishes the handshake by itself and puts the connection into the accept queue, where it is "
-            "ESTABLISHED, takes data, and belongs to no program. lsof, netstat -p and /proc/PID/fd do not show it.",
-            "The server's socket has no inode and stayed in the queue of its listener throughout the look.",
-            "See what the program does instead of accepting. Accept in a thread of its own.",
-        ),
     ),
     Rule(
         CauseCode.APPLICATION_NOT_CLOSING,
@@ -172,31 +116,13 @@ APPLICATION_RULES = (
             useful=(Source.TCP_INFO, Source.PROCESSES),
         ),
         not_closing,
-        remedies_of_not_closing,
-        About(
-            "The program has been told that the other end is done, and does not close its side.",
-            "A FIN has arrived: reads return 0. Until the program closes, the socket stays in CLOSE_WAIT, without any "
-            "timer, for as long as the program lives. The other end forgets it after tcp_fin_timeout.",
-            "An end in CLOSE_WAIT that a program holds, throughout the look. Where the other end is still in "
-            "FIN_WAIT2 it may be meant: a protocol may go on sending one way.",
-            "Close when a read returns 0. Restart the program to be rid of what has leaked.",
-        ),
     ),
     Rule(
         CauseCode.APPLICATION_NOT_READING,
         Needs(
             vital=(Source.TIMERS,),
-            useful=(Source.SYSCTLS, Source.PROCESSES),
-            sysctls=KEEPALIVE_SYSCTLS,
+            useful=(Source.PROCESSES,),
         ),
         not_reading,
-        remedies_of_not_reading,
-        About(
-            "The program at the other end does not read, so data and the FIN behind it wait for room.",
-            "A receiver whose buffer is full closes its window. The sender probes, each probe is answered, and "
-            "nothing moves. That is a slow or stuck program, not a dead path.",
-            "A zero-window probe that is answered at one end, unread bytes at the other.",
-            "See what the program does instead of reading.",
-        ),
     ),
 )

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from halfopen.judge.diagnosis.case import Case
 from halfopen.judge.diagnosis.phrase import seconds, times
-from halfopen.judge.diagnosis.rules.commands import see_filters
-from halfopen.judge.diagnosis.rules.remedies import KEEPALIVE_SYSCTLS, end_it, keepalive_for
 from halfopen.judge.diagnosis.rules.rule import (
-    About,
     Fact,
     Needs,
     Reason,
-    Remedy,
     Rule,
     Source,
-    Step,
     counted,
     idle_fact,
 )
@@ -31,6 +24,7 @@ from halfopen.judge.diagnosis.tcp_signs import (
     rebooted_s,
     unanswered,
 )
+from halfopen.judge.pairing.connection import Loss
 from halfopen.schema.report import CauseCode, Verdict
 from halfopen.tcp import State, Timer
 
@@ -63,6 +57,10 @@ def peer_vanished(case: Case) -> Reason | None:
     if left is None:
         return None
     facts = [*idle_fact(left.host.name, heard_s(left.end))]
+    if case.held.suspect.loss is Loss.PLACE_GONE:
+        facts.append(Fact(left.other.name, ("translates to an address that nobody has any more",)))
+        summary = f"the container that had this end on {left.other.name} is gone, without FIN or RST"
+        return Reason(CauseCode.PEER_VANISHED, summary, tuple(facts), decisive=True)
     resets, ended = left.other.value("OutRsts"), left.other.value("EstabResets")
     if left.is_client and nothing_listens(case):
         facts.append(Fact(left.other.name, ("has nothing that listens on this port any more",)))
@@ -139,36 +137,6 @@ def survivor(case: Case) -> Alone | None:
     return None if rebooted_s(left.end, left.other) is not None else left
 
 
-def remedies_of_reboot(case: Case) -> Iterator[Step]:
-    """Remedies for PEER_REBOOTED and PEER_VANISHED: only the end that is left can find out, by keepalive."""
-    left = alone(case)
-    yield keepalive_for(left.host if left else case.server, None)
-    yield from end_it(case)
-
-
-def remedies_of_reset(case: Case) -> Iterator[Step]:
-    """Remedies for RESET_LOST: let the RST through, or let the end that is left probe."""
-    left = alone(case)
-    if left is not None:
-        yield Remedy(
-            f"find what drops RSTs from {left.other.name} to {left.host.name}: a firewall that counts them as invalid "
-            "(nf_conntrack_tcp_be_liberal set to 1 lets late ones pass)"
-        )
-        yield from see_filters(case)
-        yield keepalive_for(left.host, None)
-    yield from end_it(case)
-
-
-def remedies_of_middlebox(case: Case) -> Iterator[Step]:
-    """Remedies for MIDDLEBOX_FORGOT: keepalive more often than the idle limit of the box."""
-    quiet = [found for end, _ in ends(case) if (found := quiet_before_s(end)) is not None]
-    limit = min((limit for limit, _ in IDLE_LIMITS if quiet and max(quiet) > limit), default=None)
-    for host in dict.fromkeys(host.name for _, host in ends(case)):
-        yield keepalive_for(case.client if host == case.client.name else case.server, limit)
-    yield Remedy("or raise the idle limit of the box between, and let it send RST to both sides when it forgets")
-    yield from end_it(case)
-
-
 GONE_FROM = (State.ESTABLISHED, State.FIN_WAIT1, State.FIN_WAIT2, State.CLOSING, State.LAST_ACK)
 
 IDLE_LIMITS = (
@@ -184,87 +152,42 @@ GONE_RULES = (
         CauseCode.PEER_REBOOTED,
         Needs(
             vital=(Source.TCP_INFO, Source.UPTIME),
-            useful=(Source.SYSCTLS,),
-            sysctls=KEEPALIVE_SYSCTLS,
         ),
         peer_rebooted,
-        remedies_of_reboot,
-        About(
-            "The host that misses the connection has restarted since the other end last heard of it.",
-            "A host that crashes or loses power sends neither FIN nor RST. When it is up again it knows none of its "
-            "old connections, and answers with RST only when it is spoken to. An end that only reads waits for ever.",
-            "The uptime of the host is shorter than the time since the other end last heard anything.",
-            "Let the end that waits probe: SO_KEEPALIVE, TCP_USER_TIMEOUT or a heartbeat. Or end it: the report has "
-            "the command.",
-        ),
     ),
     Rule(
         CauseCode.RESET_LOST,
         Needs(
             vital=(Source.COUNTERS,),
-            useful=(Source.TCP_INFO, Source.TIMERS, Source.UPTIME, Source.SYSCTLS),
+            useful=(Source.TCP_INFO, Source.TIMERS, Source.UPTIME),
             counters=(
                 "OutRsts",
                 "EstabResets",
                 "TCPAbortOnData",
                 "TCPAbortOnClose",
             ),
-            sysctls=KEEPALIVE_SYSCTLS,
         ),
         reset_lost,
-        remedies_of_reset,
-        About(
-            "The other end ended the connection with RST, and the RST was lost on the way.",
-            "A RST is sent once and never repeated. A firewall that has forgotten the connection, or calls the RST "
-            "invalid, drops it, and the other end still takes the connection for open.",
-            "The host that misses the connection has sent RSTs (OutRsts) and dropped established connections "
-            "(EstabResets); surest where OutRsts grows while the other end sends and hears nothing. The counters are "
-            "of the whole host: where they merely fit, another cause may be named beside it.",
-            "Let RSTs pass the firewall. Let the end that is left probe: keepalive or a heartbeat.",
-        ),
     ),
     Rule(
         CauseCode.PEER_VANISHED,
         Needs(
-            useful=(Source.COUNTERS, Source.LISTENERS, Source.TCP_INFO, Source.UPTIME, Source.SYSCTLS),
+            useful=(Source.COUNTERS, Source.LISTENERS, Source.TCP_INFO, Source.UPTIME),
             counters=(
                 "OutRsts",
                 "EstabResets",
                 "TCPAbortOnTimeout",
             ),
-            sysctls=KEEPALIVE_SYSCTLS,
         ),
         peer_vanished,
-        remedies_of_reboot,
-        About(
-            "The other end is gone and said nothing, though its host has been up all the time.",
-            "A container or virtual machine that was removed, moved or failed over takes its sockets with it; an "
-            "address that moved to another machine leaves them behind. No FIN and no RST was ever sent.",
-            "The host has been up for longer than the silence, and nothing listens there any more; or it dropped "
-            "established connections (EstabResets) without sending a single RST (OutRsts).",
-            "Let the end that is left probe: keepalive, TCP_USER_TIMEOUT or a heartbeat. Let failovers reset what they "
-            "leave.",
-        ),
     ),
     Rule(
         CauseCode.MIDDLEBOX_FORGOT,
         Needs(
             vital=(Source.TCP_INFO,),
             useful=(Source.TIMERS, Source.UPTIME, Source.SYSCTLS),
-            sysctls=("nf_conntrack_tcp_timeout_established", *KEEPALIVE_SYSCTLS),
+            sysctls=("nf_conntrack_tcp_timeout_established",),
         ),
         middlebox_forgot,
-        remedies_of_middlebox,
-        About(
-            "A box between the hosts may have forgotten the connection while it was idle.",
-            "Firewalls, NAT and load balancers keep a table of connections and drop what has been idle for too long, "
-            "mostly without a RST to either side. What either end sends after that is dropped; the end that tries "
-            "gives up, and the one that only reads never learns.",
-            "The connection was silent beyond a well-known limit (240, 350, 900 or 3600 s) or the conntrack timeout of "
-            "one of the hosts, and no keepalive timer runs. It can only fit, never be proven from the two hosts: a "
-            "look at the box decides.",
-            "SO_KEEPALIVE with TCP_KEEPIDLE well below the limit on either end, or a heartbeat. TCP_USER_TIMEOUT, so "
-            "that a write fails in a minute and not after fifteen.",
-        ),
     ),
 )

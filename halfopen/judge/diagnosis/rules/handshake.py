@@ -9,27 +9,14 @@ tcp_synack_retries, is forgotten without a RST; a cookie whose ACK is refused le
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from halfopen.judge.diagnosis.case import Case, is_full
 from halfopen.judge.diagnosis.phrase import Sentence, seconds, times
-from halfopen.judge.diagnosis.rules.commands import capture, see_filters, set_now
-from halfopen.judge.diagnosis.rules.remedies import (
-    KEEPALIVE_SYSCTLS,
-    accept_apart,
-    end_it,
-    keepalive_for,
-    raise_backlog,
-)
 from halfopen.judge.diagnosis.rules.rule import (
-    About,
     Fact,
     Needs,
     Reason,
-    Remedy,
     Rule,
     Source,
-    Step,
     counted,
     queue_facts,
 )
@@ -208,59 +195,6 @@ def unconfirmed(case: Case, info: TcpInfo) -> list[Fact]:
     return [Fact(case.client.name, words)]
 
 
-def remedies_of_overflow(case: Case) -> Iterator[Step]:
-    """Remedies for ACCEPT_QUEUE_OVERFLOW: room in the queue, and a client that notices."""
-    yield accept_apart(case)
-    yield from raise_backlog(case)
-    if case.server.value("SyncookiesSent"):
-        yield Remedy(f"leave SYN cookies on: they keep {case.server.name} reachable")
-    yield from client_first(case)
-    yield from end_it(case)
-
-
-def remedies_of_lost_ack(case: Case) -> Iterator[Step]:
-    """Remedies for SYN_COOKIE_ACK_LOST and FINAL_ACK_LOST: find what drops the ACK, and depend on it less."""
-    yield Remedy(
-        f"find what drops a bare ACK from {case.client.name} to {case.server.name}: look at packet filters and "
-        "captures on both sides"
-    )
-    yield from see_filters(case)
-    yield from capture(case)
-    if case.server.sysctls.get("tcp_syncookies") == 2:
-        yield Remedy(f"set net.ipv4.tcp_syncookies to 1 on {case.server.name}: 2 sends cookies even when there is room")
-        yield from set_now(case.server, case.listener_process, "net.ipv4.tcp_syncookies", 1)
-    yield from client_first(case)
-    yield from end_it(case)
-
-
-def client_first(case: Case) -> Iterator[Step]:
-    """What makes a client notice that nobody is there."""
-    yield Remedy("let the client speak first, or add a heartbeat")
-    yield keepalive_for(case.client, None)
-
-
-def remedies_of_deferral(case: Case) -> Iterator[Step]:
-    """Remedies for DEFERRED_ACCEPT."""
-    yield Remedy("nothing is broken: the connection is handed over when the client sends its first byte")
-    yield Remedy(
-        f"if the client waits for the server to speak first, take TCP_DEFER_ACCEPT (nginx: deferred, Apache: "
-        f"AcceptFilter) off this listener of {case.server.name}"
-    )
-
-
-def remedies_of_refusal(case: Case) -> Iterator[Step]:
-    """Remedies for CONNECTION_REFUSED_SILENTLY: a firewall that rejects is better than one that drops."""
-    yield Remedy(
-        f"look for a rule that drops it: packet filters of {case.server.name} and {case.client.name}, the security "
-        "groups between; let it reject (tcp reset) instead, so that clients fail at once"
-    )
-    yield from see_filters(case)
-    yield from capture(case)
-    if nothing_listens(case):
-        yield Remedy(f"start the program that should listen on {case.server.name}, or correct the client's address")
-    yield Remedy("give the client's connect a timeout of its own, or TCP_SYNCNT, shorter than tcp_syn_retries allows")
-
-
 SYN_ACK_REPEATS = 1.5  # seconds after which a lost ACK has had its SYN-ACK repeated: TCP_TIMEOUT_INIT is 1
 
 HANDSHAKE_RULES = (
@@ -274,48 +208,23 @@ HANDSHAKE_RULES = (
                 "SyncookiesSent",
                 "SyncookiesRecv",
             ),
-            sysctls=("somaxconn", *KEEPALIVE_SYSCTLS),
+            sysctls=("somaxconn",),
         ),
         accept_queue_overflow,
-        remedies_of_overflow,
-        About(
-            "The listener's accept queue had no room for the connection when the handshake ended.",
-            "The program accepts more slowly than clients connect. The queue holds its backlog plus one: the argument "
-            "of listen(), at most net.core.somaxconn. When it is full the kernel drops the client's last ACK. If the "
-            "server had answered with a SYN cookie, it keeps no trace: the client is established, the server knows "
-            "nothing, and neither will ever learn it. Without a cookie a request socket stays in SYN_RECV, repeats its "
-            "SYN-ACK until tcp_synack_retries, and is then forgotten without a RST.",
-            "ListenOverflows has grown; the queue is full; the client has had a SYN-ACK and no byte since; with "
-            "cookies SyncookiesSent and SyncookiesRecv have grown as well.",
-            "Accept in a thread of its own. Raise the backlog, and net.core.somaxconn where that caps it. Leave SYN "
-            "cookies on. Let the client speak first or send heartbeats.",
-        ),
     ),
     Rule(
         CauseCode.SYN_COOKIE_ACK_LOST,
         Needs(
             vital=(Source.COUNTERS, Source.TCP_INFO, Source.LISTENERS),
-            useful=(Source.TIMERS, Source.BACKLOGS, Source.UPTIME, Source.SYSCTLS, Source.PROCESSES),
+            useful=(Source.TIMERS, Source.BACKLOGS, Source.UPTIME, Source.PROCESSES),
             counters=(
                 "SyncookiesSent",
                 "SyncookiesRecv",
                 "ListenOverflows",
                 "EstabResets",
             ),
-            sysctls=("tcp_syncookies", *KEEPALIVE_SYSCTLS),
         ),
         syn_cookie_ack_lost,
-        remedies_of_lost_ack,
-        About(
-            "The server answered with a SYN cookie, and the ACK that brings it back was lost on the way.",
-            "A SYN cookie is a handshake without memory: the server keeps nothing, so it cannot repeat its SYN-ACK, "
-            "and only the client's ACK can create the connection. If that is lost and the client then waits for the "
-            "server to speak, nothing ever repairs it. A byte from the client within two minutes does.",
-            "The client has had one SYN-ACK and nothing since; SyncookiesSent is more than SyncookiesRecv; the accept "
-            "queue is not full.",
-            "Find what drops the ACK. Let the client speak first. Give the listener a backlog that does not need "
-            "cookies, and do not set tcp_syncookies to 2.",
-        ),
     ),
     Rule(
         CauseCode.FINAL_ACK_LOST,
@@ -327,7 +236,6 @@ HANDSHAKE_RULES = (
                 Source.TIMERS,
                 Source.BACKLOGS,
                 Source.UPTIME,
-                Source.SYSCTLS,
                 Source.PROCESSES,
             ),
             counters=(
@@ -335,20 +243,8 @@ HANDSHAKE_RULES = (
                 "SyncookiesSent",
                 "EstabResets",
             ),
-            sysctls=("tcp_syncookies", *KEEPALIVE_SYSCTLS),
         ),
         final_ack_lost,
-        remedies_of_lost_ack,
-        About(
-            "The last ACK of the handshake does not reach the server, however often it is repeated.",
-            "The server waits in SYN_RECV and repeats its SYN-ACK; the client, established since the first, answers "
-            "each. Something between drops these bare ACKs. After tcp_synack_retries (63 s by default) the server "
-            "forgets the connection without a RST.",
-            "The server has repeated its SYN-ACK, the client has received it more than once, the accept queue has "
-            "room and ListenOverflows did not grow.",
-            "Find what drops the ACK: a stateful firewall that saw one direction only, or a filter of small packets. "
-            "Let the client speak first.",
-        ),
     ),
     Rule(
         CauseCode.DEFERRED_ACCEPT,
@@ -358,15 +254,6 @@ HANDSHAKE_RULES = (
             counters=("TCPDeferAcceptDrop",),
         ),
         deferred_accept,
-        remedies_of_deferral,
-        About(
-            "The listener has TCP_DEFER_ACCEPT: it waits for the client's first byte before it makes a connection.",
-            "With this option the kernel ignores the bare ACK of the handshake and leaves the connection in SYN_RECV "
-            "until data comes or the deferral ends. It looks like an overflow but is not one.",
-            "TCPDeferAcceptDrop has grown, the accept queue has room, the client has sent nothing, and the SYN-ACK "
-            "is not repeated, as it would be if the ACK were lost.",
-            "Nothing, unless the client waits for the server to speak first: then take the option off the listener.",
-        ),
     ),
     Rule(
         CauseCode.CONNECTION_REFUSED_SILENTLY,
@@ -376,14 +263,5 @@ HANDSHAKE_RULES = (
             counters=("ListenDrops",),
         ),
         connection_refused_silently,
-        remedies_of_refusal,
-        About(
-            "The client's SYN is dropped, and no RST rejects it.",
-            "A host that does not want a connection answers with RST, and the client fails at once. Here a packet "
-            "filter drops the SYN or the RST, so that the client tries for two minutes and learns nothing.",
-            "The client has sent its SYN more than once without an answer, the server's host is alive, and the accept "
-            "queue has room or nothing listens at all.",
-            "Find the rule and let it reject instead of drop. Start what should listen. Shorten the connect timeout.",
-        ),
     ),
 )

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from halfopen.judge.diagnosis.case import Case, is_full
 from halfopen.judge.diagnosis.phrase import Amount, Sentence, seconds, times
-from halfopen.judge.diagnosis.rules.commands import capture, see_filters
-from halfopen.judge.diagnosis.rules.remedies import end_it, user_timeout_for
 from halfopen.judge.diagnosis.rules.rule import (
-    About,
     Fact,
     Needs,
     Reason,
-    Remedy,
     Rule,
     Source,
-    Step,
     counted,
     idle_fact,
 )
 from halfopen.judge.diagnosis.tcp_signs import (
-    UNTIMED,
     alone,
     ends,
     heard_s,
@@ -31,7 +23,7 @@ from halfopen.judge.diagnosis.tcp_signs import (
     trying_s,
     unanswered,
 )
-from halfopen.judge.diagnosis.verdict_traits import TRAITS
+from halfopen.judge.verdict.traits import TRAITS
 from halfopen.model import Socket
 from halfopen.schema.report import CauseCode, Verdict
 from halfopen.tcp import State, Timer
@@ -144,30 +136,6 @@ def tuple_reused(case: Case) -> Reason | None:
     return Reason(CauseCode.TUPLE_REUSED, summary, tuple(facts), decisive=not forgeable)
 
 
-def remedies_of_path(case: Case) -> Iterator[Step]:
-    """Remedies for PATH_DEAD: where to look, and how to notice sooner."""
-    yield Remedy(
-        f"look at the way between the data addresses, SSH takes another: packet filters and routes of "
-        f"{case.client.name} and {case.server.name}, and a capture of one of these connections on both sides at once"
-    )
-    yield from see_filters(case)
-    yield from capture(case)
-    for name in dict.fromkeys(host.name for end, host in ends(case) if unanswered(end) and end.state not in UNTIMED):
-        yield user_timeout_for(case.client if name == case.client.name else case.server)
-    yield from end_it(case)
-
-
-def remedies_of_reuse(case: Case) -> Iterator[Step]:
-    """Remedies for TUPLE_REUSED: end the older connection, and prevent another."""
-    yield from end_it(case)
-    yield Remedy(
-        "let the end of the earlier connection notice that its peer is gone: keepalive, TCP_USER_TIMEOUT or a heartbeat"
-    )
-    yield Remedy(
-        "let clients take their ports from the whole net.ipv4.ip_local_port_range, and do not bind them to fixed ones"
-    )
-
-
 FIN_SENT = (State.FIN_WAIT1, State.CLOSING, State.LAST_ACK)
 
 CONTRADICTIONS = {
@@ -191,17 +159,6 @@ PATH_RULES = (
             counters=("TCPAbortOnTimeout",),
         ),
         path_dead,
-        remedies_of_path,
-        About(
-            "Packets of this connection do not get through, though both hosts are alive.",
-            "Both hosts answered over SSH, and what one of them sends on this connection is never answered: a route, "
-            "a packet filter, a link or a forgotten state drops it, in one direction or both. The sender doubles its "
-            "wait each time and gives up after tcp_retries2, about fifteen minutes by default.",
-            "A retransmission or keepalive timer that has run more than once, and nothing heard since; SYN-ACKs that "
-            "are repeated and not received. Where it is over, TCPAbortOnTimeout of the host that gave up, which only "
-            "fits: it counts all connections of the host.",
-            "Look at the way between the addresses of the connection. TCP_USER_TIMEOUT lets a write fail sooner.",
-        ),
     ),
     Rule(
         CauseCode.TUPLE_REUSED,
@@ -209,15 +166,5 @@ PATH_RULES = (
             useful=(Source.TCP_INFO, Source.TIMERS),
         ),
         tuple_reused,
-        remedies_of_reuse,
-        About(
-            "The two ends belong to different connections with the same addresses and ports.",
-            "One end never learned that its connection was over, and the other has begun a new one from the same "
-            "port. Their states, or their byte counts, cannot both be true of one connection.",
-            "The pair of states: an established end has sent no FIN and received none, and the other end says that "
-            "it has.",
-            "End the older one: the report has the command. Keepalive, so that it ends by itself. No fixed client "
-            "ports.",
-        ),
     ),
 )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
 from halfopen.judge.diagnosis.case import Case, HostEvidence, is_full
-from halfopen.judge.diagnosis.phrase import Amount, Sentence, number, seconds, shape, spoken, tell
-from halfopen.schema.report import Cause, CauseCode, Command, Evidence
+from halfopen.judge.diagnosis.phrase import Amount, Sentence, seconds
+from halfopen.schema.report import CauseCode
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,30 +32,6 @@ class Reason:
     decisive: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class About:
-    """What `halfopen explain` and the documentation say of a cause."""
-
-    meaning: str
-    story: str
-    evidence: str
-    remedy: str
-
-
-@dataclass(frozen=True, slots=True)
-class Remedy:
-    """Something to do, in prose: what is to be typed is a Command.
-
-    `topic`: what two causes may both advise; the one that says more, because it knows more, stands for both.
-    """
-
-    text: str
-    topic: str | None = None
-
-
-Step = Remedy | Command
-
-
 class Source(StrEnum):
     """Evidence that a host may give or not, beside the state, inode and queues of a socket, which every list has."""
 
@@ -71,7 +47,7 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a rule reads, its remedies included. Without any one of the `vital` sources it never finds its cause;
+    """What a rule reads. Without any one of the `vital` sources it never finds its cause;
     without one of the `useful` it finds it in fewer cases, or in more, or says less.
 
     `counters` and `sysctls`: which of them, by the names of `HostEvidence`.
@@ -85,36 +61,11 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How one cause is recognised and mended. `find` stays silent (None) where its evidence is missing."""
+    """How one cause is recognised. `find` stays silent (None) where its evidence is missing."""
 
     code: CauseCode
     needs: Needs
     find: Callable[[Case], Reason | None]
-    remedies: Callable[[Case], Iterable[Step]]
-    about: About
-
-
-def cause_of(reason: Reason) -> Cause:
-    """A reason for one finding as the report tells it."""
-    evidence = [Evidence(host=fact.host, fact=spoken(fact.words), value=number(fact.words)) for fact in reason.facts]
-    return Cause(code=reason.code, summary=reason.summary, evidence=tuple(evidence), decisive=reason.decisive)
-
-
-def merged(reasons: list[Reason]) -> Cause:
-    """The same cause of many findings: each fact once, its numbers as ranges, and of how many it was true."""
-    kinds: dict[tuple[str, tuple[str | None, ...]], list[Sentence]] = {}
-    for reason in reasons:
-        for fact in reason.facts:
-            kinds.setdefault((fact.host, shape(fact.words)), []).append(fact.words)
-    evidence = []
-    for (host, _), found in kinds.items():
-        text = tell(found)
-        if len(found) < len(reasons):
-            text += f" ({len(found)} of {len(reasons)})"
-        values = {number(words) for words in found}
-        evidence.append(Evidence(host=host, fact=text, value=values.pop() if len(values) == 1 else None))
-    sure = all(reason.decisive for reason in reasons)
-    return Cause(code=reasons[0].code, summary=reasons[0].summary, evidence=tuple(evidence), decisive=sure)
 
 
 def counted(host: HostEvidence, *names: str) -> list[Fact]:

@@ -1,62 +1,73 @@
-"""Why a missing end may exist all the same: hosts that did not say what they translate, sockets that could be it."""
+"""Why a missing end may exist all the same: hosts that did not say what they translate, sockets that could be it.
+
+Sockets that could be the missing end of a connection, behind a translation that no table tells of, are looked at too,
+and what they have sent and received, and when, tells whether one fits (`confirm.candidates`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from halfopen import address
+from halfopen.judge.confirm.way import Network, is_read, is_relayed, why_unproven
 from halfopen.judge.pairing.connection import EndQuery, Suspect
-from halfopen.judge.pairing.lone_end import LoneEnd, RowIndex
+from halfopen.judge.pairing.guess import Inferred
+from halfopen.judge.pairing.lone_end import Endpoint, EndpointRow, LoneEnd, RowIndex
+from halfopen.judge.pairing.match import Matching
 from halfopen.judge.pairing.reach import NOT_ENTERED, unentered_of
-from halfopen.model import Namespace, NetnsRef, Snapshot
-from halfopen.plan import CheckPlan
+from halfopen.model import NetnsRef, Snapshot
 from halfopen.schema.report import Reason
 
 CANDIDATES = 2000  # sockets that are looked at in place of one missing end
 COMPARISONS = 400_000  # of lone ends with such sockets; beyond that they are doubted together
 
 
+def doubted(network: Network, inferred: Inferred) -> Matching:
+    """The matching with a doubt at each missing end that may exist. network: the ways between its hosts."""
+    doubts = Doubts(network, inferred.index, inferred.used)
+    for lone in inferred.lones:
+        doubts.alone.setdefault((lone.is_client, lone.server), []).append(lone.row)
+    seen = {lone.suspect: doubts.doubted(lone) for lone in inferred.lones}
+    suspects = tuple(seen.get(suspect, suspect) for suspect in inferred.matching.suspects)
+    return replace(inferred.matching, suspects=suspects)
+
+
 @dataclass
 class Doubts:
     """What the doubts of one check rest on.
 
-    namespaces: those of both roles. used: (namespace, key) of rows that are an end of another connection already.
-    compared: rows that were named as stand-ins so far.
+    used: (namespace, key) of rows that are an end of another connection already. alone: (whether it is a client's end,
+    server's endpoint) -> rows of lone ends. compared: rows that were named as stand-ins so far.
     """
 
-    plan: CheckPlan
-    snapshots: Mapping[str, Snapshot]
-    namespaces: Mapping[NetnsRef, Namespace]
+    network: Network
     index: RowIndex
     used: AbstractSet[tuple[NetnsRef, bytes]]
+    alone: dict[tuple[bool, Endpoint], list[EndpointRow]] = field(default_factory=dict)
     compared: int = 0
 
     def doubted(self, lone: LoneEnd) -> Suspect:
         """The suspect with the doubt about its missing end, if there is one; else as it is."""
         suspect = lone.suspect
         missing = suspect.server if lone.is_client else suspect.client
-        hidden = [netns.host for netns in missing.places if is_hidden(self.snapshots[netns.host])]
-        unread = [name for name in self.plan.nat if not is_read(self.snapshots.get(name))]
+        hidden = [netns.host for netns in missing.places if is_hidden(self.network.snapshots[netns.host])]
         if host := self.not_entered(missing):
             return replace(suspect, doubt=NOT_ENTERED.format(host=host), reason=Reason.NAMESPACE_NOT_ENTERED)
-        direct = self.index.is_direct(lone)
-        if unread and not direct:
+        unread = [name for name in self.network.plan.nat if not is_read(self.network.snapshots.get(name))]
+        if unread:
             return replace(suspect, doubt=UNREAD.format(host=unread[0]))
-        if hidden and not (direct and lone.is_client):
-            if sees_all(self.snapshots[hidden[0]]):
+        if hidden:
+            if sees_all(self.network.snapshots[hidden[0]]):
                 return replace(suspect, doubt=UNTOLD.format(host=hidden[0]))
             return replace(suspect, doubt=HIDDEN.format(host=hidden[0]), reason=Reason.NAMESPACE_NOT_ENTERED)
-        if direct or (lone.is_client and lone.is_on_link(self.namespaces)):
-            return suspect
         return self.with_standins(lone)
 
     def not_entered(self, missing: EndQuery) -> str | None:
         """The host of a missing end that may be in a namespace which was not entered, and is not in the host's own."""
         packed = address.split_key(missing.key)[0]
         for netns in missing.places:
-            snapshot = self.snapshots[netns.host]
+            snapshot = self.network.snapshots[netns.host]
             own = snapshot.namespaces[0]
             if (
                 netns.netns == own.netns
@@ -71,19 +82,44 @@ class Doubts:
 
         Where they are too many to look up, the doubt names none.
         """
-        local = lone.server if lone.is_client else lone.client
-        rows = [row for row in self.index.local.get(local, ()) if row.outside and (row.place, row.key) not in self.used]
+        rows = self.standins(lone)
         if not rows:
             return lone.suspect
-        far = address.show(rows[0].peer[0]) if len({row.peer[0] for row in rows}) == 1 else "other addresses"
+        peers = {address.split_key(row.key)[2] for row in rows}
+        local = address.endpoint(*address.split_key(rows[0].key)[:2])
+        far = address.show(next(iter(peers))) if len(peers) == 1 else "other addresses"
         self.compared += len(rows)
         few = len(rows) <= CANDIDATES and self.compared <= COMPARISONS
+        if not few and self.is_direct(lone):
+            return lone.suspect
         words = STAND_IN if lone.is_client else HANDED_ON
         return replace(
             lone.suspect,
-            doubt=words.format(far=far, local=address.endpoint(*local), host=rows[0].place.host),
+            doubt=words.format(far=far, local=local, host=rows[0].place.host),
             standins=tuple(EndQuery((row.place,), row.key, row.scope) for row in rows) if few else (),
+            to_the_byte=self.is_direct(lone),
         )
+
+    def is_direct(self, lone: LoneEnd) -> bool:
+        """Whether nothing on the way between the ends can translate or answer unseen."""
+        return why_unproven(lone.suspect, lone.row.place, lone.is_client, self.network) is None
+
+    def standins(self, lone: LoneEnd) -> list[EndpointRow]:
+        """The rows without an end of their own that may be the other end of a lone one, each once.
+
+        Those at the endpoint where it should be, with a far peer; those of a local proxy, whose peer is the client's
+        endpoint; and ends that are as alone as it is, and of the same server. Where nothing on the way can translate or
+        answer, only the last: a host may change ports without a table. Where a program on the way relays, it is the far
+        peer, and a row that has its own other end may be the one.
+        """
+        rows = list(self.alone.get((not lone.is_client, lone.server), ()))
+        if not self.is_direct(lone):
+            expected = lone.server if lone.is_client else lone.client
+            relayed = is_relayed(lone.suspect, lone.row.place, lone.is_client, self.network)
+            rows += [row for row in self.index.local.get(expected, ()) if row.outside or relayed]
+            rows += self.index.peered.get(lone.client, ()) if lone.is_client else ()
+        there = {(row.place, row.key): row for row in rows if (row.place, row.key) not in self.used}
+        return list(there.values())
 
 
 def is_hidden(snapshot: Snapshot) -> bool:
@@ -98,15 +134,6 @@ def is_hidden(snapshot: Snapshot) -> bool:
 def sees_all(snapshot: Snapshot) -> bool:
     """Whether a host was read with the right to enter its network namespaces. True if that is unknown."""
     return snapshot.facts is None or snapshot.facts.sees_namespaces is not False
-
-
-def is_read(snapshot: Snapshot | None) -> bool:
-    """Whether all translations of a host were read. A namespace without connection tracking has none."""
-    return (
-        snapshot is not None
-        and bool(snapshot.namespaces)
-        and all(namespace.tracked == 0 or namespace.rewrites is not None for namespace in snapshot.namespaces)
-    )
 
 
 UNREAD = (

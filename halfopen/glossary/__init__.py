@@ -1,4 +1,7 @@
-"""The words for each verdict, confidence and reason: one table for reports, `explain` and the documentation."""
+"""The words for each verdict, confidence and reason: one table for reports, `explain` and the documentation.
+
+Those for causes and outlooks stand in `causes`, which no check reads.
+"""
 
 from __future__ import annotations
 

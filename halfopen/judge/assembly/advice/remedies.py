@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
+from halfopen.judge.assembly.advice.commands import end_now, set_now
 from halfopen.judge.diagnosis.case import Case, HostEvidence
-from halfopen.judge.diagnosis.rules.commands import end_now, set_now
-from halfopen.judge.diagnosis.rules.rule import Remedy, Step
 from halfopen.judge.diagnosis.tcp_signs import ends
-from halfopen.judge.diagnosis.verdict_traits import TRAITS
+from halfopen.judge.verdict.traits import TRAITS
 from halfopen.model import Socket
-from halfopen.schema.report import Confidence, Verdict
+from halfopen.schema.report import Command, Confidence, Verdict
 from halfopen.words import duration
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """Something to do, in prose: what is to be typed is a Command.
+
+    `topic`: what two causes may both advise; the one that says more, because it knows more, stands for both.
+    """
+
+    text: str
+    topic: str | None = None
+
+
+Step = Remedy | Command
 
 
 def accept_apart(case: Case) -> Remedy:
@@ -62,6 +76,12 @@ def user_timeout_for(host: HostEvidence) -> Remedy:
         f"let the program on {host.name} set TCP_USER_TIMEOUT=60000, so that what nobody acknowledges fails after a "
         "minute and not after tcp_retries2"
     )
+
+
+def client_first(case: Case) -> Iterator[Step]:
+    """What makes a client notice that nobody is there."""
+    yield Remedy("let the client speak first, or add a heartbeat")
+    yield keepalive_for(case.client, None)
 
 
 def end_it(case: Case) -> Iterator[Step]:

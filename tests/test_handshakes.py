@@ -1,4 +1,4 @@
-"""Our own storm never fills a server: so many handshakes at one sshd and through one jump host, and no more."""
+"""A burst of our own never fills a server: so many handshakes at one sshd and through one jump host, and no more."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from lab.waiting import PATIENCE
 
 from halfopen.errors import ErrorCode, HostError
-from halfopen.reach import places
+from halfopen.reach import handshakes
 
 
 def crowd(enter: Callable[[], AbstractContextManager[None]], people: int, room: int) -> int:
@@ -36,50 +36,51 @@ def crowd(enter: Callable[[], AbstractContextManager[None]], people: int, room: 
     return most
 
 
-def test_one_sshd_has_so_many_places_and_no_more() -> None:
-    end, room = time.monotonic() + 2 * PATIENCE, places.AT_ONE_SSHD
-    assert crowd(lambda: places.place_at(("one", 22), end), 40, room) == room
+def test_one_sshd_has_so_many_slots_and_no_more() -> None:
+    end, room = time.monotonic() + 2 * PATIENCE, handshakes.AT_ONE_SSHD
+    assert crowd(lambda: handshakes.slot_at(("one", 22), end), 40, room) == room
 
 
 def test_one_jump_host_has_so_many_ways_through_it() -> None:
-    end, room = time.monotonic() + 2 * PATIENCE, places.THROUGH_ONE_JUMP
-    assert crowd(lambda: places.way_through([("jump", 22), ("jump", 22)], end), 40, room) == room
+    end, room = time.monotonic() + 2 * PATIENCE, handshakes.THROUGH_ONE_JUMP
+    assert crowd(lambda: handshakes.slots_through([("jump", 22), ("jump", 22)], end), 40, room) == room
 
 
 def test_chains_that_cross_do_not_wait_for_each_other() -> None:
-    end, room = time.monotonic() + 2 * PATIENCE, places.THROUGH_ONE_JUMP
+    end, room = time.monotonic() + 2 * PATIENCE, handshakes.THROUGH_ONE_JUMP
     one, two = [("a", 22), ("b", 22)], [("b", 22), ("a", 22)]
     turns = iter([one, two] * 20)
-    assert crowd(lambda: places.way_through(next(turns), end), 40, room) == room
+    assert crowd(lambda: handshakes.slots_through(next(turns), end), 40, room) == room
 
 
 def test_who_finds_no_place_in_time_is_throttled_and_not_down() -> None:
-    held = [places.place_at(("full", 22), time.monotonic() + PATIENCE) for _ in range(places.AT_ONE_SSHD)]
+    held = [handshakes.slot_at(("full", 22), time.monotonic() + PATIENCE) for _ in range(handshakes.AT_ONE_SSHD)]
     for one in held:
         one.__enter__()
-    with pytest.raises(HostError) as caught, places.place_at(("full", 22), time.monotonic() + 0.05):
+    with pytest.raises(HostError) as caught, handshakes.slot_at(("full", 22), time.monotonic() + 0.05):
         pass
     assert caught.value.code is ErrorCode.THROTTLED and "--forks" in (caught.value.hint or "")
     for one in held:
         one.__exit__(None, None, None)
-    with places.place_at(("full", 22), time.monotonic() + PATIENCE):
+    with handshakes.slot_at(("full", 22), time.monotonic() + PATIENCE):
         pass
 
 
 def test_who_is_turned_away_leaves_fewer_places() -> None:
     end = time.monotonic() + 2 * PATIENCE
     for _ in range(5):
-        with pytest.raises(HostError), places.place_at(("small", 22), end):
+        with pytest.raises(HostError), handshakes.slot_at(("small", 22), end):
             raise HostError(ErrorCode.THROTTLED, "no", None)
-    with pytest.raises(HostError), places.place_at(("other", 22), end):
+    with pytest.raises(HostError), handshakes.slot_at(("other", 22), end):
         raise HostError(ErrorCode.TIMEOUT, "no", None)
-    assert crowd(lambda: places.place_at(("small", 22), end), 20, places.FEWEST) == places.FEWEST
-    assert crowd(lambda: places.place_at(("other", 22), end), 20, places.AT_ONE_SSHD) == places.AT_ONE_SSHD
+    assert crowd(lambda: handshakes.slot_at(("small", 22), end), 20, handshakes.FEWEST) == handshakes.FEWEST
+    assert crowd(lambda: handshakes.slot_at(("other", 22), end), 20, handshakes.AT_ONE_SSHD) == handshakes.AT_ONE_SSHD
 
 
 def test_only_a_throttle_is_tried_again_and_only_in_time() -> None:
     throttled, refused = HostError(ErrorCode.THROTTLED, "no"), HostError(ErrorCode.CONNECTION_REFUSED, "no")
     now = time.monotonic()
-    assert places.again(throttled, 0, now + 60)
-    assert not places.again(refused, 0, now + 60) and not places.again(throttled, places.TRIES - 1, now + 60)
-    assert not places.again(throttled, 2, time.monotonic() + 0.5)
+    assert handshakes.again(throttled, 0, now + 60)
+    assert not handshakes.again(refused, 0, now + 60)
+    assert not handshakes.again(throttled, handshakes.TRIES - 1, now + 60)
+    assert not handshakes.again(throttled, 2, time.monotonic() + 0.5)

@@ -1,7 +1,7 @@
 """How many handshakes may be under way at a time, and how long to wait when a server has had enough of them.
 
-sshd's MaxStartups counts connections that are not authenticated yet, and drops new ones by chance; our own storm must
-not make a host look down. So there is a limit for each sshd, and one for each jump host. The limits hold for both
+sshd's MaxStartups counts connections that are not authenticated yet, and drops new ones by chance; a burst of our own
+must not make a host look down. So there is a limit for each sshd, and one for each jump host. The limits hold for both
 transports; after THROTTLED the limit halves and the host is retried with jitter.
 """
 
@@ -33,7 +33,7 @@ class Gate:
 
     @contextlib.contextmanager
     def passed(self, name: str, deadline: float) -> Iterator[None]:
-        """Waits for a place until the deadline (time.monotonic()), else HostError. THROTTLED inside halves it."""
+        """Waits for a slot until the deadline (time.monotonic()), else HostError. THROTTLED inside halves `most`."""
         with self.changed:
             if not self.changed.wait_for(lambda: self.inside < self.most, max(0.0, deadline - time.monotonic())):
                 raise HostError(
@@ -56,15 +56,15 @@ class Gate:
 
 
 @contextlib.contextmanager
-def place_at(sshd: Address, deadline: float) -> Iterator[None]:
-    """A place for one handshake with this sshd."""
+def slot_at(sshd: Address, deadline: float) -> Iterator[None]:
+    """A slot for one handshake with this sshd. HostError where none is free until the deadline (time.monotonic())."""
     with gate(AT, sshd, AT_ONE_SSHD).passed(sshd[0], deadline):
         yield
 
 
 @contextlib.contextmanager
-def way_through(jumps: Iterable[Address], deadline: float) -> Iterator[None]:
-    """A place through each of these jump hosts, from the first handshake to the last one behind them."""
+def slots_through(jumps: Iterable[Address], deadline: float) -> Iterator[None]:
+    """A slot at each of these jump hosts, held from the first handshake to the last one behind them."""
     with ExitStack() as stack:
         for jump in sorted(set(jumps)):  # in one order everywhere, or two chains could wait for each other
             stack.enter_context(gate(THROUGH, jump, THROUGH_ONE_JUMP).passed(jump[0], deadline))

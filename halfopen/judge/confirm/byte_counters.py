@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from halfopen import address
 from halfopen.judge.pairing.addresses import AddressMap, Side
-from halfopen.judge.pairing.connection import BOTH_ESTABLISHED, Suspect, resolve
+from halfopen.judge.pairing.connection import BOTH_ESTABLISHED, EndQuery, Suspect, resolve
 from halfopen.judge.pairing.match import Matching
 from halfopen.model import Absence, Lookup, Namespace, NetnsRef, Observation, Socket
 from halfopen.table import Count, CountBlock
@@ -35,10 +35,13 @@ def widened(addresses: AddressMap, matching: Matching, counts: Counts) -> Matchi
             f"{WIDE_LIMIT}; --deep compares them however many"
         )
         return replace(matching, notes=(*matching.notes, note))
-    if not matching.established:
+    if not matching.established and not matching.translated:
         return matching
     suspects, uncompared = [], Counter[str]()
-    for suspect in suspects_of(addresses, doubtful(addresses, matching.established, counts)):
+    for suspect in (
+        *suspects_of(addresses, doubtful(addresses, matching.established, counts)),
+        *doubtful_behind(matching.translated, counts),
+    ):
         namespaces = (*suspect.client.places, *suspect.server.places)
         lacking = {netns.host for netns in namespaces if netns not in counts}
         uncompared.update(lacking)
@@ -54,12 +57,29 @@ def widened(addresses: AddressMap, matching: Matching, counts: Counts) -> Matchi
 def doubtful(addresses: AddressMap, keys: Iterable[bytes], counts: Counts) -> set[bytes]:
     """The keys whose two ends contradict each other, or of which an end has no counters."""
     near, far = counts_of(addresses.clients, counts, False), counts_of(addresses.servers, counts, True)
-    found = set()
-    for key in keys:
-        first, second = near.get(key), far.get(key)
-        if first is None or second is None or not (consistent(first, second) and consistent(second, first)):
-            found.add(key)
-    return found
+    return {key for key in keys if not fitting(near.get(key), far.get(key))}
+
+
+def doubtful_behind(pairs: Sequence[Suspect], counts: Counts) -> list[Suspect]:
+    """Those of the pairs behind a translation whose ends contradict each other, or of which an end has no counters."""
+    wanted = {(netns, end.key) for pair in pairs for end in (pair.client, pair.server) for netns in end.places}
+    known = {
+        (netns, key): count
+        for netns in {netns for netns, _ in wanted}
+        for block in counts.get(netns, ())
+        for key, count in block.counts()
+        if (netns, key) in wanted
+    }
+
+    def count(end: EndQuery) -> Count | None:
+        return next((known[netns, end.key] for netns in end.places if (netns, end.key) in known), None)
+
+    return [pair for pair in pairs if not fitting(count(pair.client), count(pair.server))]
+
+
+def fitting(first: Count | None, second: Count | None) -> bool:
+    """Whether the counters of both ends are known, and each has what the other says."""
+    return first is not None and second is not None and consistent(first, second) and consistent(second, first)
 
 
 def consistent(sender: Count, receiver: Count) -> bool:
@@ -109,17 +129,18 @@ def asks(checks: Sequence[tuple[AddressMap, Matching]], able: Container[str]) ->
     dumped: set[str] = set()
     own: dict[str, NetnsRef] = {}
     for addresses, matching in checks:
-        if not matching.established:
+        if not matching.established and not matching.translated:
             continue
         namespaces = addresses.namespaces()
         rows: Counter[str] = Counter()
         for netns, namespace in namespaces.items():
             rows[netns.host] += len(namespace.table)
             own.setdefault(netns.host, netns)
-        few = {host for host, count in rows.items() if 10 * len(matching.established) < count}
+        pairs = len(matching.established) + len(matching.translated)
+        few = {host for host, count in rows.items() if 10 * pairs < count}
         dumped |= rows.keys() - few
         wanted = matching.established if few else outside_own(matching.established, namespaces, own)
-        for suspect in suspects_of(addresses, wanted):
+        for suspect in (*suspects_of(addresses, wanted), *matching.translated):
             for end in (suspect.client, suspect.server):
                 for netns in end.places:
                     if netns.host in few or netns != own[netns.host]:

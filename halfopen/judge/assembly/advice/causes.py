@@ -1,0 +1,167 @@
+"""What to do about each cause, with the options, numbers and commands for these hosts and this connection.
+
+How to end what is left of the connection is not among it: `advice_for` adds that to each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from halfopen.judge.assembly.advice.commands import capture, see_filters, see_program, set_now
+from halfopen.judge.assembly.advice.remedies import (
+    Remedy,
+    Step,
+    accept_apart,
+    client_first,
+    keepalive_for,
+    raise_backlog,
+    user_timeout_for,
+)
+from halfopen.judge.diagnosis.case import Case
+from halfopen.judge.diagnosis.rules import decider
+from halfopen.judge.diagnosis.rules.application import closer, other_end
+from halfopen.judge.diagnosis.rules.gone import IDLE_LIMITS
+from halfopen.judge.diagnosis.tcp_signs import (
+    UNTIMED,
+    alone,
+    ends,
+    nothing_listens,
+    quiet_before_s,
+    unanswered,
+    window_closed,
+)
+from halfopen.judge.verdict.traits import CAPTURE
+
+
+def remedies_of_overflow(case: Case) -> Iterator[Step]:
+    """Remedies for ACCEPT_QUEUE_OVERFLOW: room in the queue, and a client that notices."""
+    yield accept_apart(case)
+    yield from raise_backlog(case)
+    if case.server.value("SyncookiesSent"):
+        yield Remedy(f"leave SYN cookies on: they keep {case.server.name} reachable")
+    yield from client_first(case)
+
+
+def remedies_of_lost_ack(case: Case) -> Iterator[Step]:
+    """Remedies for SYN_COOKIE_ACK_LOST and FINAL_ACK_LOST: find what drops the ACK, and depend on it less."""
+    yield Remedy(
+        f"find what drops a bare ACK from {case.client.name} to {case.server.name}: look at packet filters and "
+        "captures on both sides"
+    )
+    yield from see_filters(case)
+    yield from capture(case)
+    if case.server.sysctls.get("tcp_syncookies") == 2:
+        yield Remedy(f"set net.ipv4.tcp_syncookies to 1 on {case.server.name}: 2 sends cookies even when there is room")
+        yield from set_now(case.server, case.listener_process, "net.ipv4.tcp_syncookies", 1)
+    yield from client_first(case)
+
+
+def remedies_of_deferral(case: Case) -> Iterator[Step]:
+    """Remedies for DEFERRED_ACCEPT."""
+    yield Remedy("nothing is broken: the connection is handed over when the client sends its first byte")
+    yield Remedy(
+        f"if the client waits for the server to speak first, take TCP_DEFER_ACCEPT (nginx: deferred, Apache: "
+        f"AcceptFilter) off this listener of {case.server.name}"
+    )
+
+
+def remedies_of_refusal(case: Case) -> Iterator[Step]:
+    """Remedies for CONNECTION_REFUSED_SILENTLY: a firewall that rejects is better than one that drops."""
+    yield Remedy(
+        f"look for a rule that drops it: packet filters of {case.server.name} and {case.client.name}, the security "
+        "groups between; let it reject (tcp reset) instead, so that clients fail at once"
+    )
+    yield from see_filters(case)
+    yield from capture(case)
+    if nothing_listens(case):
+        yield Remedy(f"start the program that should listen on {case.server.name}, or correct the client's address")
+    yield Remedy("give the client's connect a timeout of its own, or TCP_SYNCNT, shorter than tcp_syn_retries allows")
+
+
+def remedies_of_reboot(case: Case) -> Iterator[Step]:
+    """Remedies for PEER_REBOOTED and PEER_VANISHED: only the end that is left can find out, by keepalive."""
+    left = alone(case)
+    yield keepalive_for(left.host if left else case.server, None)
+
+
+def remedies_of_reset(case: Case) -> Iterator[Step]:
+    """Remedies for RESET_LOST: let the RST through, or let the end that is left probe."""
+    left = alone(case)
+    if left is not None:
+        yield Remedy(
+            f"find what drops RSTs from {left.other.name} to {left.host.name}: a firewall that counts them as invalid "
+            "(nf_conntrack_tcp_be_liberal set to 1 lets late ones pass)"
+        )
+        yield from see_filters(case)
+        yield keepalive_for(left.host, None)
+
+
+def remedies_of_middlebox(case: Case) -> Iterator[Step]:
+    """Remedies for MIDDLEBOX_FORGOT: keepalive more often than the idle limit of the box."""
+    quiet = [found for end, _ in ends(case) if (found := quiet_before_s(end)) is not None]
+    limit = min((limit for limit, _ in IDLE_LIMITS if quiet and max(quiet) > limit), default=None)
+    for host in dict.fromkeys(host.name for _, host in ends(case)):
+        yield keepalive_for(case.client if host == case.client.name else case.server, limit)
+    yield Remedy("or raise the idle limit of the box between, and let it send RST to both sides when it forgets")
+
+
+def remedies_of_path(case: Case) -> Iterator[Step]:
+    """Remedies for PATH_DEAD: where to look, and how to notice sooner."""
+    yield Remedy(
+        f"look at the way between the data addresses, SSH takes another: packet filters and routes of "
+        f"{case.client.name} and {case.server.name}, and a capture of one of these connections on both sides at once"
+    )
+    yield from see_filters(case)
+    yield from capture(case)
+    for name in dict.fromkeys(host.name for end, host in ends(case) if unanswered(end) and end.state not in UNTIMED):
+        yield user_timeout_for(case.client if name == case.client.name else case.server)
+
+
+def remedies_of_reuse(_: Case) -> Iterator[Step]:
+    """Remedies for TUPLE_REUSED: prevent another, once the older connection is ended."""
+    yield Remedy(
+        "let the end of the earlier connection notice that its peer is gone: keepalive, TCP_USER_TIMEOUT or a heartbeat"
+    )
+    yield Remedy(
+        "let clients take their ports from the whole net.ipv4.ip_local_port_range, and do not bind them to fixed ones"
+    )
+
+
+def remedies_of_not_accepting(case: Case) -> Iterator[Step]:
+    """Remedies for APPLICATION_NOT_ACCEPTING."""
+    yield Remedy("see what it does instead of accepting: a stack dump shows where it waits")
+    yield from see_program(case.server, case.listener_process, "see what it does instead of accepting")
+    yield accept_apart(case)
+    if case.listener is not None and case.listener.queue is not None and case.listener.queue > 0:
+        yield from raise_backlog(case)
+
+
+def remedies_of_not_closing(case: Case) -> Iterator[Step]:
+    """Remedies for APPLICATION_NOT_CLOSING."""
+    found = closer(case)
+    if found is None:
+        return
+    end, host = found
+    process = host.owner(end)
+    program = process.name if process else "the program"
+    yield Remedy(
+        f"let {program} on {host.name} close when a read returns 0 (end of the stream); "
+        "leaked sockets exhaust file descriptors (EMFILE)"
+    )
+    yield Remedy(f"until then a restart of {program} closes them all")
+
+
+def remedies_of_not_reading(case: Case) -> Iterator[Step]:
+    """Remedies for APPLICATION_NOT_READING."""
+    for end, host in ends(case):
+        if window_closed(end):
+            other, at = other_end(case, end)
+            yield Remedy(f"see what the program on {at.name} does instead of reading")
+            yield from see_program(at, at.owner(other), "see what it does instead of reading")
+            yield keepalive_for(host, None)
+
+
+def remedies_of_unknown(case: Case) -> Iterator[Step]:
+    """Remedies for UNKNOWN: see the packets, where they would tell the cause."""
+    if decider(case) == CAPTURE:
+        yield from capture(case)

@@ -1,0 +1,164 @@
+"""The questions of an inquiry, and what answers them.
+
+A question knows the type of its answer. What answers (open hosts, a saved run, pasted text, simulated hosts in a test)
+is an `Answerer`; a host that fails is a value in its answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Generic, Protocol, TypeVar
+
+from halfopen.errors import HostError
+from halfopen.judge.confirm.byte_counters import CountQuery, Counts
+from halfopen.model import Look, Lookup, NetnsRef, Process, RouteQuery, Routing, Snapshot
+
+T = TypeVar("T")
+Snapshots = Mapping[str, Snapshot]
+
+
+@dataclass(frozen=True, slots=True)
+class KernelState:
+    """Counters of /proc/net/{netstat,snmp} and sysctls of one host at one moment, by name (see `HostEvidence`)."""
+
+    counters: Mapping[str, int] = field(default_factory=dict)
+    sysctls: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One host after the looks. `holders` and `owners` as in `HostEvidence`."""
+
+    kernel: KernelState | None = None
+    owners: Mapping[int, Process] = field(default_factory=dict)
+    holders: Mapping[bytes, Process] = field(default_factory=dict)
+
+
+class Answerer(Protocol):
+    """What answers the questions of an inquiry. A host that fails is a value in the answer, never an exception."""
+
+    def dump(self, question: Dump) -> Snapshots: ...
+    def translations(self, question: Translations) -> Snapshots: ...
+    def baseline(self, question: Baseline) -> Mapping[str, KernelState]: ...
+    def byte_counts(self, question: ByteCounts) -> Mapping[str, tuple[Counts, HostError | None]]: ...
+    def pause(self, question: Pause) -> bool: ...
+    def look(self, question: LookUp) -> Sequence[Look]: ...
+    def routes(self, question: Routes) -> Mapping[str, tuple[Mapping[NetnsRef, Routing], HostError | None]]: ...
+    def explain(self, question: Explain) -> Mapping[str, Explanation]: ...
+
+
+class Question(Generic[T]):
+    """A question whose answer is a T."""
+
+    __slots__ = ()
+
+    def put(self, answerer: Answerer) -> T:
+        """Calls the method of the answerer for this question, and returns its answer."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Dump(Question[Snapshots]):
+    """Every socket of these hosts. `ports`: host -> what its dump is limited to, on either side; empty for all.
+
+    `known`: what was read of a host before, so that what translates there need not be read again.
+    """
+
+    ports: Mapping[str, tuple[int, ...]]
+    known: Snapshots = field(default_factory=dict)
+
+    def put(self, answerer: Answerer) -> Snapshots:
+        return answerer.dump(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Translations(Question[Snapshots]):
+    """The same snapshots with what the connection tracking of each namespace translates (`Namespace.rewrites`)."""
+
+    snapshots: Snapshots
+
+    def put(self, answerer: Answerer) -> Snapshots:
+        return answerer.translations(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline(Question[Mapping[str, KernelState]]):
+    """Kernel counters and sysctls of these hosts before the looks; `places`: the namespaces with a suspect end."""
+
+    hosts: tuple[str, ...]
+    places: frozenset[NetnsRef]
+
+    def put(self, answerer: Answerer) -> Mapping[str, KernelState]:
+        return answerer.baseline(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ByteCounts(Question[Mapping[str, tuple[Counts, HostError | None]]]):
+    """Byte counters of established pairs, host by host. A host without counters is not in the answer.
+
+    asks: host -> what it is asked for. ports: host -> what its dump is limited to; empty for all.
+    """
+
+    asks: Mapping[str, CountQuery]
+    ports: Mapping[str, tuple[int, ...]]
+
+    def put(self, answerer: Answerer) -> Mapping[str, tuple[Counts, HostError | None]]:
+        return answerer.byte_counts(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Pause(Question[bool]):
+    """Seconds to wait before round `number` (from 0), with so many suspects left. False: there is no later moment."""
+
+    seconds: float
+    suspects: int
+    number: int
+
+    def put(self, answerer: Answerer) -> bool:
+        return answerer.pause(self)
+
+
+class Position(IntEnum):
+    """Which look of a round it is: the first ends, the second ends, the first ends again."""
+
+    BEFORE = 0
+    BETWEEN = 1
+    AFTER = 2
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp(Question[Sequence[Look]]):
+    """Exact look-ups, host by host, all hosts at once. `number`: the round, from 0."""
+
+    number: int
+    position: Position
+    wanted: Mapping[str, Sequence[Lookup]]
+
+    def put(self, answerer: Answerer) -> Sequence[Look]:
+        return answerer.look(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Routes(Question[Mapping[str, tuple[Mapping[NetnsRef, Routing], HostError | None]]]):
+    """Routes, neighbours and links, host by host. A host that cannot tell them is not in the answer."""
+
+    wanted: Mapping[str, Sequence[RouteQuery]]
+
+    def put(self, answerer: Answerer) -> Mapping[str, tuple[Mapping[NetnsRef, Routing], HostError | None]]:
+        return answerer.routes(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Explain(Question[Mapping[str, Explanation]]):
+    """Kernel counters after the looks, and the processes that hold these inodes, host by host.
+
+    inodes: host -> socket inodes, empty if only its counters are wanted. places: as in `Baseline`.
+    """
+
+    inodes: Mapping[str, tuple[int, ...]]
+    places: frozenset[NetnsRef]
+
+    def put(self, answerer: Answerer) -> Mapping[str, Explanation]:
+        return answerer.explain(self)

@@ -1,0 +1,98 @@
+"""The words of the report: what its fields hold where they hold one of a few words.
+
+Words may be added, none renamed or dropped (see `report`). What each means is in halfopen/glossary.py.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Severity(StrEnum):
+    """How bad, in falling order."""
+
+    CRITICAL = "critical"
+    WARNING = "warning"
+    INFO = "info"
+
+
+class Confidence(StrEnum):
+    """How sure: what each word promises is in judge/meaning.py and docs/verdicts.md."""
+
+    PROVEN = "proven"
+    OBSERVED = "observed"
+    INFERRED = "inferred"
+
+
+class Verdict(StrEnum):
+    """What is wrong with one connection, seen from both ends."""
+
+    MISSING_ON_SERVER = "missing-on-server"
+    MISSING_ON_CLIENT = "missing-on-client"
+    HANDSHAKE_STUCK = "handshake-stuck"
+    DESYNCHRONIZED = "desynchronized"
+    STALLED = "stalled"
+    NEVER_ACCEPTED = "never-accepted"
+    HALF_CLOSED = "half-closed"
+    ABANDONED_CLOSE = "abandoned-close"
+    CLOSE_LOST = "close-lost"
+    CONNECT_UNANSWERED = "connect-unanswered"
+    CLOSING_ALONE = "closing-alone"
+    EMBRYONIC = "embryonic"
+    AMBIGUOUS = "ambiguous"
+
+
+class Reason(StrEnum):
+    """Why a connection of the check's hosts was not judged."""
+
+    ANSWERED_ELSEWHERE = "answered-elsewhere"
+    CHANGING = "changing"
+    NAMESPACE_NOT_ENTERED = "namespace-not-entered"
+
+
+class CauseCode(StrEnum):
+    """Why a connection is as it is."""
+
+    ACCEPT_QUEUE_OVERFLOW = "accept-queue-overflow"
+    SYN_COOKIE_ACK_LOST = "syn-cookie-ack-lost"
+    FINAL_ACK_LOST = "final-ack-lost"
+    DEFERRED_ACCEPT = "deferred-accept"
+    PEER_REBOOTED = "peer-rebooted"
+    PEER_VANISHED = "peer-vanished"
+    RESET_LOST = "reset-lost"
+    MIDDLEBOX_FORGOT = "middlebox-forgot"
+    PATH_DEAD = "path-dead"
+    APPLICATION_NOT_ACCEPTING = "application-not-accepting"
+    APPLICATION_NOT_CLOSING = "application-not-closing"
+    APPLICATION_NOT_READING = "application-not-reading"
+    CONNECTION_REFUSED_SILENTLY = "connection-refused-silently"
+    TUPLE_REUSED = "tuple-reused"
+    UNKNOWN = "unknown"
+
+
+class OutlookCode(StrEnum):
+    """What becomes of a connection if nobody acts."""
+
+    HEALS = "heals-by-itself"
+    FAILS_ON_WRITE = "fails-on-next-write"
+    NEVER = "never"
+    UNKNOWN = "unknown"
+
+
+class Outcome(StrEnum):
+    """The answer in one word."""
+
+    CLEAN = "clean"
+    FINDINGS = "findings"
+    INCOMPLETE = "incomplete"
+
+
+class Transport(StrEnum):
+    """How a host was reached."""
+
+    PARAMIKO = "paramiko"  # SSH within this process
+    OPENSSH = "openssh"  # the `ssh` program
+    LOCAL = "local"  # this machine
+    EXEC = "exec"  # the inventory's `command`
+    FILE = "file"  # not at all: pasted text
+    AUTO = "auto"  # not at all: it failed before one of the first two was chosen
