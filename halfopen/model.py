@@ -240,6 +240,7 @@ class HostFacts:
     python: str | None = None
     gaps: tuple[str, ...] = ()  # sentences: what could not be read, and what would allow it
     sees_namespaces: bool | None = None  # whether containers were read too; None: this collector cannot tell
+    started_at: float | None = None  # when its kernel started, in seconds of the host's own clock
 
 
 @dataclass(frozen=True, slots=True)

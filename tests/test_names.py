@@ -206,3 +206,24 @@ def test_an_address_that_two_hosts_have_is_never_clean_where_a_claim_is_critical
     check = checked(CheckPlan("c", ("web",), ("db1", "db2")), hosts, {"web": near, "db1": far})
     assert [one.verdict for one in check.findings] == [Verdict.AMBIGUOUS] * (state is not State.TIME_WAIT)
     assert check.exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("started", "addresses", "one"),
+    [
+        ((1000.0, 1000.04), (CLIENT, CLIENT), True),
+        ((1000.0, 1002.0), (CLIENT, CLIENT), False),  # copies of one machine, started one after the other
+        ((1000.0, None), (CLIENT, CLIENT), False),
+        ((1000.0, 1000.0), (CLIENT, OTHER), False),  # the first namespace of any kernel may have one and the same inode
+    ],
+)
+def test_two_boot_ids_may_be_one_kernels(
+    started: tuple[float | None, ...], addresses: tuple[bytes, ...], one: bool
+) -> None:
+    hosts = [
+        replace(host, facts=replace(host.facts, started_at=when))  # type: ignore[type-var]
+        for name, boot, own, when in zip(("box", "db"), "ab", addresses, started, strict=True)
+        for host in [machine(name, boot, [], own)]
+    ]
+    found = prepare(CheckPlan("c", ("box",), ("db",)), {host.host: host for host in hosts}, {})
+    assert (found.plan.servers == found.plan.clients) is one
