@@ -225,13 +225,18 @@ MEANINGS: dict[Verdict, Meaning] = {
     Verdict.AMBIGUOUS: Meaning(
         "more than two sockets claim this connection",
         ("cannot be told apart", "cannot be told apart"),
-        "More than two sockets claim to be the ends of this connection, so nothing is said of any of them.",
-        ("Two hosts of the check have the same address, and both have a socket with these addresses and ports.",),
+        "More than two sockets, or hosts, claim to be the ends of this connection, so nothing is said of any of them.",
+        (
+            "Two hosts of the check have the same address, and both have a socket with these addresses and ports.",
+            "Two hosts of the check say that they have one address (anycast, a service address on the loopback of "
+            "several servers, a duplicate), so that the word of one of them would decide what the connection is.",
+        ),
         (
             "Which host owns the address. Compare the two that share it in two checks of their own.",
             "`addresses` in the inventory: an address that leads to one host only must stand at that host only.",
         ),
-        "Not the states decide but the number of sockets: in every round, more than one answered for one end.",
+        "Not the states decide but the number of sockets, or of hosts: in every round, more than one answered for one "
+        "end, or several hosts have its address.",
     ),
 }
 
@@ -255,6 +260,8 @@ REASONS: dict[Reason, str] = {
     Reason.CHANGING: "It had one verdict in one round and another in a later one, and none of them cleared it. An end "
     "of it is the same socket throughout, so that it is still the same connection, of which nothing lasted long enough "
     "to be said. Look again: what is only on its way from one state to the next agrees by then.",
-    Reason.NAMESPACE_NOT_ENTERED: "The host that should have the other end forwards packets, and its other network "
-    "namespaces could not be looked into: a container there may have it. Looking there needs root (`sudo = true`).",
+    Reason.NAMESPACE_NOT_ENTERED: "The host that should have the other end has network namespaces that could not be "
+    "looked into, and it may be in one of them. Without root none but that of the login is (`sudo = true`). As root, "
+    "those are left that no process which is seen from there is in: where SSH leads into a container, or a thread or a "
+    "descriptor alone holds one. A note names the links that lead to them; log in on the host itself.",
 }
