@@ -42,6 +42,7 @@ def check(
     rounds: int | None = None,
     settle: float | None = None,
     deep: bool = False,
+    ask: str | None = None,
     fail_on: str = "critical",
     allow: Sequence[str] = (),
     max: Mapping[str, int] | None = None,
@@ -84,6 +85,7 @@ def check(
         allow=allow,
         max=max,
         require_connections=require_connections,
+        ask=ask,
     )
     with Fleet(reachable, [plan], options) as hosts:
         return report_of_run(run_checks(hosts, deep), policy)

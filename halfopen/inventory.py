@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from halfopen.errors import UsageError
-from halfopen.plan import SSH_TRANSPORTS, CheckPlan, Host, Inventory
+from halfopen.plan import ASK_LEVELS, SSH_TRANSPORTS, CheckPlan, Host, Inventory
 from halfopen.schema.report import Reason, Verdict
 from halfopen.userfiles import config_home, distrust, home_of, ssh_hosts
 from halfopen.values import (
@@ -196,6 +196,7 @@ def adjusted(
     allow: Sequence[str] = (),
     max: Mapping[str, int] | None = None,
     require_connections: int | None = None,
+    ask: str | None = None,
 ) -> CheckPlan:
     """A check with the options of a command line or a program; None and empty values leave it as it is.
 
@@ -203,6 +204,8 @@ def adjusted(
     is out of range and for a name that no report has.
     """
     numbers = {"rounds": rounds, "settle": settle, "require_connections": require_connections}
+    if ask is not None:
+        known_word(ask, ASK_LEVELS, "word for whom to ask")
     for port in ports:
         PORT(port, plan.name, "ports")
     for key, value in numbers.items():
@@ -221,6 +224,7 @@ def adjusted(
         allow=(*plan.allow, *allow),
         max={**plan.max, **(max or {})},
         require_connections=plan.require_connections if require_connections is None else require_connections,
+        ask=plan.ask if ask is None else ask,
     )
 
 
@@ -288,6 +292,7 @@ CHECK_KEYS: dict[str, Reader] = {
     "allow": listed(choice(ALLOWABLE)),
     "max": limits(VERDICTS, 10**9),
     "require_connections": number(0, 10**9),
+    "ask": choice(ASK_LEVELS),
 }
 
 ADJUSTABLE: dict[str, Reader] = {

@@ -108,13 +108,19 @@ class ListenSocket:
 class Process:
     """The process that holds a socket. `unit` is the container or systemd unit that its cgroup names.
 
-    `name` is "" where a source gives the pid alone.
+    `name` is "" where a source gives the pid alone. `stopped`: by SIGSTOP or a debugger. `age_s`: since it began.
     """
 
     pid: int
     name: str
     command: str | None = None
     unit: str | None = None
+    stopped: bool | None = None
+    age_s: int | None = None
+
+
+NAMESPACE_AGE = "namespace-age"
+"""A name among the counters of a network namespace: for how many seconds, at least, it has been there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +329,59 @@ class Look:
     host: str
     sights: Mapping[tuple[NetnsRef, bytes], Observation]
     error: HostError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AskQuery:
+    """A request to ask through one socket whether anybody answers it. `cookie`: None where its collector has none."""
+
+    place: NetnsRef
+    key: bytes
+    inode: int
+    cookie: int | None = None
+
+
+class Unasked(StrEnum):
+    """Why a socket was not asked, or not to the end."""
+
+    NO_HOLDER = "no-holder"  # no process has a descriptor of it
+    NOT_ALLOWED = "not-allowed"  # the kernel refuses the descriptor, or the options
+    ANOTHER = "another"  # it is another socket by now
+    NOT_ESTABLISHED = "not-established"
+    IN_REPAIR = "in-repair"  # TCP_REPAIR: somebody moves it to another host
+    SENDS = "sends"  # it waits for an acknowledgement already
+    OWN_TIMEOUT = "own-timeout"  # TCP_USER_TIMEOUT and a keepalive of its own
+    OWN_LIMIT = "own-limit"  # one more probe might end it, by its TCP_KEEPCNT or TCP_USER_TIMEOUT
+    LATE = "late"  # no time was left
+    CLOSED = "closed"  # its program has closed it meanwhile
+    TOO_MANY = "too-many"  # its host was asked about as many as one run may
+    NO_PROBE = "no-probe"  # its host is read without the probe, or has failed
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What became of asking one socket. `unasked`: None where it was asked to the end.
+
+    errno: what the kernel refused with, 0 if nothing. tries: keepalive probes sent. elapsed_s: from the first one on.
+    before, after: its tcp_info, and `state` its state after; None where it was not looked at.
+    """
+
+    unasked: Unasked | None
+    errno: int = 0
+    tries: int = 0
+    elapsed_s: float = 0.0
+    state: State | None = None
+    before: TcpInfo | None = None
+    after: TcpInfo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AskedEnd:
+    """An end of a connection that was to be asked, and what became of it."""
+
+    place: NetnsRef
+    key: bytes
+    reply: Reply
 
 
 def show_connection(key: bytes) -> str:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from halfopen.plan import FAIL_ON, HOST_KEY_RULES, SSH_TRANSPORTS
+from halfopen.plan import ASK_LEVELS, FAIL_ON, HOST_KEY_RULES, SSH_TRANSPORTS
 from halfopen.report.formats import FORMATS, Format
 
 if TYPE_CHECKING:
@@ -199,6 +199,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "-v": {"dest": "verbose", "action": "count", "default": 0, "help": "print more details"},
     "-q": {"dest": "quiet", "action": "store_true", "help": "print the headline only"},
     "--no-color": {"dest": "colour", "action": "store_false", "default": True, "help": "disable colour"},
+    "--ask": {
+        "choices": ASK_LEVELS[1:],
+        "help": "send a keepalive probe on each end that seems alone or stuck; idle: also on pairs silent for 60 s",
+    },
     "--save": {
         "metavar": "DIR",
         "help": "save each host's evidence there, for halfopen analyse; nothing is overwritten",

@@ -11,6 +11,8 @@ from halfopen.schema.report import Severity
 SSH_TRANSPORTS = ("auto", "paramiko", "openssh")
 HOST_KEY_RULES = ("strict", "accept-new")
 """What is done with the key of a host that is not known yet: refused, or added."""
+ASK_LEVELS = ("never", "suspects", "idle")
+"""Whom a check asks through its connections: nobody, ends that seem alone or stuck, or also pairs that were silent."""
 FAIL_ON = (*(severity.value for severity in Severity), "never")
 """The least severity that fails a run, or none."""
 
@@ -41,7 +43,8 @@ class Host:
 class CheckPlan:
     """What to compare: names of hosts by role, the server's ports, and what is tolerated. `settle` in seconds.
 
-    `direct`: its author vouches that nothing between the hosts translates, or answers for one of them.
+    `direct`: its author vouches that nothing between the hosts translates, or answers for one of them. `ask`: one of
+    ASK_LEVELS.
     """
 
     name: str
@@ -55,6 +58,7 @@ class CheckPlan:
     max: dict[str, int] = field(default_factory=dict)
     require_connections: int = 0
     direct: bool = False
+    ask: str = "never"
 
 
 @dataclass(frozen=True, slots=True)

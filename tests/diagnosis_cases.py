@@ -31,6 +31,7 @@ DEFAULTS = {
     "tcp_synack_retries": 5,
     "tcp_syncookies": 1,
 }
+POSTGRES = Process(812, "postgres")
 MINUTES_10 = 600_000  # milliseconds
 TALKED: dict[str, Any] = {"bytes_received": 900, "bytes_acked": 401, "bytes_sent": 400, "segs_in": 9, "data_segs_in": 4}
 
@@ -69,6 +70,8 @@ class Given:
     uptimes: tuple[float | None, float | None] = (86400.0, 86400.0)
     names: tuple[str, str] = ("web", "db")
     collector: Collector = Collector.NETLINK
+    listening: Process = POSTGRES
+    lifetime: int | None = None
 
     def case(self) -> Case:
         places = NetnsRef(self.names[0], 1), NetnsRef(self.names[1], 1)
@@ -83,16 +86,18 @@ class Given:
         after = {**QUIET, **self.counters}
         before = {name: value - self.deltas.get(name, 0) for name, value in after.items()}
         settings = DEFAULTS | self.sysctls
+        lifetimes: dict[int | None, int] = {} if self.lifetime is None else {None: self.lifetime}
         client_after = {**QUIET, **self.client_counters}
         return Case(
             held,
             HostEvidence(self.names[0], near, client_after, client_after, settings, {77: Process(4211, "app")}),
-            HostEvidence(self.names[1], distant, before, after, settings, {500: Process(812, "postgres")}),
+            HostEvidence(self.names[1], distant, before, after, settings, {500: self.listening}, lifetimes=lifetimes),
             self.listener,
         )
 
     def advised(self) -> Advised:
-        return advised(self.case())
+        (one,) = advised([self.case()])
+        return one
 
     def without(self, **changes: Any) -> Given:
         return replace(self, **changes)
@@ -165,6 +170,10 @@ FIRES: dict[str, tuple[Given, set[CauseCode]]] = {
         {C.PEER_REBOOTED, C.TUPLE_REUSED},
     ),
     "sockets were dropped without a RST": (GONE.without(counters={"EstabResets": 3}), {C.PEER_VANISHED}),
+    "its program was started anew": (
+        GONE.without(counters={"EstabResets": 3, "OutRsts": 3}, listening=Process(812, "postgres", age_s=20)),
+        {C.PEER_VANISHED},
+    ),
     "nothing listens any more": (GONE.without(listener=None), {C.PEER_VANISHED}),
     "RSTs were sent": (GONE.without(counters={"EstabResets": 3, "OutRsts": 3}), {C.RESET_LOST}),
     "RSTs are sent now, and not one arrives": (
@@ -182,7 +191,7 @@ FIRES: dict[str, tuple[Given, set[CauseCode]]] = {
     ),
     "data is sent again and again": (Given(V.STALLED, RETRYING, far(end(**TALKED))), {C.PATH_DEAD}),
     "keepalive is not answered": (
-        Given(V.MISSING_ON_SERVER, end(timer=Timer.KEEPALIVE, retransmits=3, **TALKED)),
+        Given(V.MISSING_ON_SERVER, end(timer=Timer.KEEPALIVE, retransmits=3, idle_ms=230_000, **TALKED)),
         {C.PATH_DEAD},
     ),
     "a FIN is sent again and again": (
@@ -206,6 +215,19 @@ FIRES: dict[str, tuple[Given, set[CauseCode]]] = {
     "a new SYN from the port of an old connection": (REUSED, {C.TUPLE_REUSED}),
     "a FIN was acknowledged, and the other has none": (
         Given(V.DESYNCHRONIZED, end(State.FIN_WAIT2), far(end())),
+        {C.TUPLE_REUSED},
+    ),
+    "a new SYN meets what an old connection left behind": (
+        SYN.without(server=far(end(State.TIME_WAIT, Timer.TIMEWAIT, inode=0, info=None, timer_expires_s=40.0))),
+        {C.TUPLE_REUSED},
+    ),
+    "a second life that waits in the accept queue": (
+        Given(
+            V.DESYNCHRONIZED,
+            end(**TALKED),
+            far(end(bytes_received=7, bytes_acked=9, inode=0)),
+            replace(LISTENER, queue=3),
+        ),
         {C.TUPLE_REUSED},
     ),
     "byte counts of two lives": (
@@ -257,6 +279,10 @@ SILENCE: dict[str, tuple[Given, CauseCode]] = {
     "a reboot explains it": (REBOOTED.without(counters={"EstabResets": 3}), C.PEER_VANISHED),
     "a RST was sent": (GONE.without(counters={"EstabResets": 3, "OutRsts": 1}), C.PEER_VANISHED),
     "counters that were not read": (GONE.without(counters={}), C.PEER_VANISHED),
+    "the counters are those of a container that is younger": (
+        GONE.without(counters={"EstabResets": 3, "OutRsts": 3}, lifetime=60),
+        C.RESET_LOST,
+    ),
     "no RST was ever sent": (GONE.without(counters={"EstabResets": 3}), C.RESET_LOST),
     "no connection was dropped": (GONE.without(counters={"OutRsts": 3}), C.RESET_LOST),
     "both ends are there": (Given(V.STALLED, RETRYING, far(end()), counters={"OutRsts": 3}), C.RESET_LOST),

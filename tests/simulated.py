@@ -11,7 +11,7 @@ which is less than a check waits between its rounds.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from heapq import heappop, heappush
 from itertools import count
@@ -27,6 +27,7 @@ from halfopen.model import (
     ListenSocket,
     Namespace,
     Observation,
+    Reply,
     Rewrites,
     Route,
     RouteQuery,
@@ -34,6 +35,7 @@ from halfopen.model import (
     Snapshot,
     Socket,
     TcpInfo,
+    Unasked,
 )
 from halfopen.table import CountBlock, Table
 from halfopen.tcp import State, Timer, number_of
@@ -307,6 +309,23 @@ class Machine:
     def link(self) -> Link:
         """Its one interface."""
         return Link(2, "eth0", b"\2\0" + self.address[-4:], "")
+
+    def ask(self, key: bytes, inode: int) -> Reply:
+        """What three keepalive probes through a socket bring, one a second until one is answered."""
+        end = self.ends.get(key)
+        if end is None or end.inode != inode:
+            return Reply(Unasked.ANOTHER)
+        if end.state is not State.ESTABLISHED or end.outstanding:
+            return Reply(Unasked.SENDS if end.outstanding else Unasked.NOT_ESTABLISHED)
+        before, began, tries = end.info(self.world.now), self.world.now, 0
+        while tries < 3 and end.is_there and end.heard_at < began:
+            tries += 1
+            probe = self.world.segment(end, Kind.ACK)
+            self.world.send(end.is_client, replace(probe, wants_answer=True))
+            self.world.advance(1.0)
+        after = end.info(self.world.now)
+        state = end.state if end.is_there else State.CLOSE
+        return Reply(None, 0, tries, self.world.now - began, state, before, after)
 
     def counts(self, ports: Iterable[int] = ()) -> tuple[CountBlock, ...]:
         """Byte counters of all established sockets, limited to ports if there are any."""

@@ -15,6 +15,7 @@ from halfopen.judge.assembly.policy import Policy
 from halfopen.judge.confirm.byte_counters import Counts, counts_in
 from halfopen.judge.inquiry import drive, inquire
 from halfopen.judge.questions import (
+    Ask,
     Baseline,
     ByteCounts,
     Dump,
@@ -28,7 +29,7 @@ from halfopen.judge.questions import (
     Snapshots,
     Translations,
 )
-from halfopen.model import Look, NetnsRef, Process, Routing, Snapshot
+from halfopen.model import Look, NetnsRef, Process, Reply, Routing, Snapshot
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Check
 from halfopen.table import CountBlock
@@ -156,6 +157,19 @@ class SimulatedHosts:
                     found[name] = ({NetnsRef(name, NETNS): host.routing(wanted)}, None)
             except HostError as error:
                 found[name] = ({}, error)
+        return found
+
+    def ask(self, question: Ask) -> Mapping[str, tuple[Sequence[Reply], Mapping[int, Process]]]:
+        self.asked.append(question)
+        found: dict[str, tuple[Sequence[Reply], Mapping[int, Process]]] = {}
+        for name, wanted in question.wanted.items():
+            if name in self.over:
+                continue
+            try:
+                with self.talk(name, question) as host:
+                    found[name] = [host.ask(one.key, one.inode) for one in wanted], {}
+            except HostError:
+                continue
         return found
 
     def explain(self, question: Explain) -> Mapping[str, Explanation]:

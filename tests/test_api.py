@@ -141,7 +141,7 @@ def test_import_halfopen_costs_nothing_until_it_is_used() -> None:
 
 
 def test_the_arguments_of_a_check_are_the_options_of_the_command() -> None:
-    names = (*options.REACH, *options.JUDGE, "--rounds", "--settle", "--forks", "--deep")
+    names = (*options.REACH, *options.JUDGE, "--rounds", "--settle", "--forks", "--deep", "--ask")
     wanted = {name.removeprefix("--").replace("-", "_") for name in names}
     assert set(inspect.signature(check).parameters) == {"client", "server", "ports", *wanted}
 

@@ -14,11 +14,13 @@ from diagnosis_cases import (
     DEFERRED,
     FIRES,
     FULL,
+    FULL_WINDOW,
     GONE,
     LISTENER,
     ONE,
     QUEUED,
     QUIET,
+    REBOOTED,
     REPEATED,
     RETRYING,
     SILENCE,
@@ -73,7 +75,11 @@ def test_what_merely_fits_is_not_told_as_a_fact() -> None:
         "the queue was full once, and cookies were lost as well: both",
         "the port has room and the SYN is lost: both",
         "sockets were dropped without a RST",
+        "its program was started anew",
+        "a second life that waits in the accept queue",
         "nothing listens any more",
+        "nobody answers a SYN-ACK",
+        "SYN-ACKs stopped arriving",
         "RSTs were sent",
         "the missing end may have timed out",
         "silent beyond 350 s",
@@ -103,7 +109,7 @@ def test_without_evidence_no_rule_guesses(verdict: Verdict) -> None:
         server=HostEvidence("db"),
         listener=replace(LISTENER, queue=None, backlog=None),
     )
-    found = advised(bare)
+    (found,) = advised([bare])
     assert found.diagnosis.codes == ("unknown",)
     assert "tell" in found.causes[0].summary
     assert found.outlook.code in (OutlookCode.UNKNOWN, OutlookCode.NEVER)
@@ -318,7 +324,7 @@ def test_an_orphan_is_given_up_sooner() -> None:
 
 def test_settings_that_could_not_be_read_give_no_time() -> None:
     case = Given(V.EMBRYONIC, None, request()).case()
-    found = advised(replace(case, server=replace(case.server, sysctls={}))).outlook
+    found = advised([replace(case, server=replace(case.server, sysctls={}))])[0].outlook
     assert (found.code, found.within_s) == (OutlookCode.UNKNOWN, None)
     assert found.summary.endswith("after a time that depends on sysctls of db, which could not be read")
 
@@ -395,5 +401,96 @@ def test_whatever_a_kernel_shows_is_explained_or_unknown(
 def test_nothing_is_ended_on_an_inference() -> None:
     case = GONE.case()
     inferred = replace(case, held=replace(case.held, confidence=Confidence.INFERRED))
-    ending = [[step for step in advised(one).commands if "-K" in step.argv] for one in (case, inferred)]
+    ending = [[step for step in advised([one])[0].commands if "-K" in step.argv] for one in (case, inferred)]
     assert len(ending[0]) == 1 and not ending[1]
+
+
+@pytest.mark.parametrize(("events", "decisive"), [(179, False), (185, True)])
+def test_a_cause_is_certain_only_if_its_counters_cover_all_findings(events: int, decisive: bool) -> None:
+    counters = {"SyncookiesSent": events, "SyncookiesRecv": events, "ListenOverflows": events}
+    told = causes_of_all(advised([BY_COOKIE.without(counters=counters).case()] * 185))
+    assert [(one.code, one.decisive) for one in told] == [("accept-queue-overflow", decisive)]
+    short = "SyncookiesSent explains at most 179 of 185 such connections"
+    assert [fact.fact for fact in told[0].evidence if "explains" in fact.fact] == ([] if decisive else [short])
+
+
+def test_a_few_events_do_not_explain_thousands() -> None:
+    lost = GONE.without(counters={"EstabResets": 2, "OutRsts": 2})
+    codes = [{one.diagnosis.codes for one in advised([lost.case()] * count)} for count in (2, 3, 3000)]
+    assert codes == [{("reset-lost",)}, {("reset-lost",)}, {("unknown",)}]
+
+
+@pytest.mark.parametrize("given_one", [QUEUED, CLOSED, FULL_WINDOW], ids=["accept", "close", "read"])
+def test_a_program_that_is_stopped_is_said_to_be_and_continued(given_one: Given) -> None:
+    case = given_one.case()
+    stopped = replace(case.server, owners={one: Process(812, "postgres", stopped=True) for one in (77, 500)})
+    (found,) = advised([replace(case, server=stopped)])
+    assert "is stopped (state T" in found.causes[0].summary
+    (command,) = [one for one in found.commands if "CONT" in " ".join(one.argv)]
+    assert (command.host, command.argv) == ("db", ("sh", "-c", "kill -CONT 812"))
+    assert not [step for step in found.remedies if "stack dump" in step]
+    assert not [one for one in found.commands if "/proc/812/stack" in one.argv]
+
+
+NEVER_WHILE: dict[str, Given] = {
+    "a SYN-ACK is due": REPEATED,
+    "a FIN is sent again": Given(V.CLOSE_LOST, replace(RETRYING, state=State.FIN_WAIT1, send_q=1), far(end())),
+    "a window is probed": FULL_WINDOW,
+}
+
+
+@pytest.mark.parametrize("name", NEVER_WHILE)
+def test_nothing_is_for_ever_while_a_timer_runs(name: str) -> None:
+    assert NEVER_WHILE[name].advised().outlook.code is OutlookCode.UNKNOWN
+
+
+def asks(first_s: float, **sysctls: int) -> Given:
+    """A client whose keepalive asks after so many seconds."""
+    return GONE.without(
+        client=end(timer=Timer.KEEPALIVE, timer_expires_s=first_s, **TALKED),
+        listener=None,
+        sysctls=sysctls,
+    )
+
+
+@pytest.mark.parametrize(
+    ("given_one", "expected"),
+    [
+        (asks(14.0, tcp_keepalive_intvl=5), None),
+        (
+            asks(14.0),
+            "SO_KEEPALIVE on web",
+        ),
+        (asks(14.0).without(client=end(timer=Timer.OFF, **TALKED)), "SO_KEEPALIVE alone takes 2h 11m"),
+        (Given(V.STALLED, RETRYING, far(end())), "TCP_USER_TIMEOUT=60000"),
+        (SYN.without(listener=FULL, counters={"ListenOverflows": 3}), "before it connects"),
+        (FULL_WINDOW, "TCP_USER_TIMEOUT=60000"),
+        (
+            FULL_WINDOW.without(client=end(State.FIN_WAIT1, Timer.PROBE, inode=0, retransmits=0)),
+            "reset_timedout_connection",
+        ),
+        (Given(V.CLOSING_ALONE, replace(RETRYING, state=State.FIN_WAIT1, inode=0)), None),
+    ],
+    ids=["soon", "late", "no timer", "retransmits", "connects", "window", "window of an orphan", "orphan"],
+)
+def test_what_notices_sooner_fits_the_timer_that_runs(given_one: Given, expected: str | None) -> None:
+    found = [one for one in given_one.advised().remedies if "TCP_USER_TIMEOUT" in one or "nginx" in one]
+    assert len(found) == (expected is not None) and all(str(expected) in one for one in found)
+    assert not [
+        one
+        for one in found
+        if "SO_KEEPALIVE" in one and given_one.client and given_one.client.timer is Timer.RETRANSMIT
+    ]
+
+
+def test_a_backlog_is_raised_only_where_the_queue_is_full() -> None:
+    told = [" ".join(QUEUED.without(listener=one).advised().remedies) for one in (replace(FULL, queue=20), FULL)]
+    assert ["backlog" in text for text in told] == [False, True]
+
+
+def test_who_took_over_an_address_did_not_restart() -> None:
+    """The old owner's sockets stand in the same check."""
+    case = replace(REBOOTED.case(), former="db0")
+    (found,) = advised([case])
+    assert found.diagnosis.codes == ("peer-vanished",)
+    assert found.causes[0].summary == "10.0.0.2 has moved from db0 to db, which never had this connection"

@@ -95,7 +95,7 @@ JUDGED = {"--port", "--rounds", "--fail-on", "--max", "--allow", "--require-conn
 SHOWN = {"--format", "--json", "-o", "--all", "-v", "-q", "--no-color"}
 REACHING = {"--inventory", "--connect-timeout", "--timeout", "--jump", "--transport", "--host-keys"}
 OFFERED = {
-    "check": REACHING | JUDGED | SHOWN | {"--settle", "--forks", "--deep", "--save"},
+    "check": REACHING | JUDGED | SHOWN | {"--settle", "--forks", "--deep", "--ask", "--save"},
     "collect": (
         (REACHING | {"--port", "--rounds", "--settle", "--forks", "-o"})
         | {"--local", "--redact", "--redact-with", "--print-probe"}

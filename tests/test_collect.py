@@ -92,9 +92,15 @@ def test_whose_redacted_file_is_whose_is_said_here_and_nowhere_else(tmp_path: Pa
 
 def test_all_that_can_be_sent_is_printed_as_it_is_sent(tmp_path: Path) -> None:
     code, out, _ = run("collect", "--print-probe", folder=tmp_path)
-    sent = (probe.source(), probe.joined(probe.SURVEY), shell.script(), shell.COMMAND.encode())
+    sent = (
+        probe.source(),
+        probe.joined(probe.SURVEY),
+        probe.joined(probe.ASKING),
+        shell.script(),
+        shell.COMMAND.encode(),
+    )
     assert code == 0 and all(one in out for one in (*sent, remote_command(None).encode()))
-    assert probe.source(survey=True) == probe.source() + b"\n\n" + probe.joined(probe.SURVEY)
+    assert probe.source(probe.SURVEY) == probe.source() + b"\n\n" + probe.joined(probe.SURVEY)
     headings = [line for line in out.decode().splitlines() if line.startswith("# What comes over its stdin")]
     assert len(headings) == 2
 

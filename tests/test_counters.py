@@ -271,7 +271,18 @@ def test_data_that_arrives_and_is_not_taken_is_a_program_that_does_not_read() ->
     assert sticks(sender, replace(full, recv_q=0))
 
 
-@pytest.mark.parametrize("timer", [Timer.KEEPALIVE, Timer.DELAYED_ACK, Timer.OFF, None])
+@pytest.mark.parametrize("timer", [Timer.DELAYED_ACK, Timer.OFF, None])
 def test_other_timers_carry_no_data(timer: Timer | None) -> None:
     assert not sticks(replace(trying(PATIENCE), timer=timer), IDLE)
     assert not sticks(trying(PATIENCE, queued=0), IDLE)
+
+
+def test_keepalive_probes_in_vain_are_a_stall() -> None:
+    """Nothing is queued then; that one or two are unanswered may be loss."""
+
+    def asks(probes: int) -> Socket:
+        return replace(end(), timer=Timer.KEEPALIVE, retransmits=probes, timer_expires_s=60.0)
+
+    assert [sticks(asks(probes), end()) for probes in (0, 2, 3)] == [False, False, True]
+    assert verdicts(asks(3), end(), asks(3)) == (Verdict.STALLED,)
+    assert stays_stuck([(asks(3), end())] * 2) and not stays_stuck([(asks(3), end()), (asks(0), end())])

@@ -32,6 +32,8 @@ GOOD = {
     **dict.fromkeys(
         ("sock_diag", "proc_net_tcp", "routes", "netstat", "somaxconn", "retries", "closed", "hidden"), b"0"
     ),
+    "duplicate": b"0",
+    "ptrace_scope": b"1",
     "tcp_info": b"280",
     "cookies": b"1",
     "processes": b"90",
@@ -100,6 +102,13 @@ LACKS: dict[str, tuple[Fields, set[str]]] = {
     "conntrack": ({"ctnetlink": b"1", "proc_conntrack": b"13"}, {"connection tracking"}),
     "conntrack by proc": ({"ctnetlink": b"22", "proc_conntrack": b"0"}, set()),
     "routes": ({"routes": b"97"}, {"routes"}),
+    "a kernel before 5.6": ({"duplicate": b"38"}, {"asking"}),
+    "seccomp": ({"duplicate": b"1"}, {"asking"}),
+    "Yama that lets nobody": ({"ptrace_scope": b"3"}, {"asking"}),
+    "no Yama": ({"ptrace_scope": b""}, set()),
+    "descriptors that are closed to us": ({"closed": b"3"}, {"processes of others", "asking"}),
+    "no root": ({"capabilities": b"0"}, {"privileges", "asking"}),
+    "no root and no Yama": ({"capabilities": b"0", "ptrace_scope": b""}, {"privileges", "asking"}),
     "no socket to try": ({"tcp_info": b"", "cookies": b""}, set()),
 }
 

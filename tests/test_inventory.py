@@ -188,7 +188,6 @@ HOST_VALUES: dict[str, list[tuple[str, bool]]] = {
         *((f'"{name}"', False) for name in ("gone", "comment", "stranger.example", "docker://gate", "unowned")),
     ],
 }
-REFUSED_OF_CHECKS = {"direct"}
 CHECK_VALUES = {
     "client": '"own"',
     "server": '["o*"]',
@@ -200,7 +199,9 @@ CHECK_VALUES = {
     "allow": '["half-closed"]',
     "max": "{ half-closed = 1 }",
     "require_connections": "1",
+    "ask": '"suspects"',
 }
+REFUSED_OF_CHECKS = {"ask", "direct"}
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from evidence import CLIENT, SERVER, bracket, end, key, sights, snapshot, sock
+from evidence import CLIENT, SERVER, bracket, counted, end, key, sights, snapshot, sock
 
 from halfopen import address
 from halfopen.judge.confirm.bracket import Bracket, lasting, questions
@@ -195,3 +195,25 @@ def test_the_gravest_of_what_lasts_is_told() -> None:
     assert [one.verdict for one in held(suspects, [stuck, stuck])[0]] == [Verdict.STALLED]
     assert [one.verdict for one in held(suspects, [worse, worse])[0]] == [Verdict.DESYNCHRONIZED]
     assert [one.verdict for one in held(suspects, [worse, stuck])[0]] == [Verdict.STALLED]
+
+
+AGES_MS = {"older": 9000, "younger": 100}
+
+
+@pytest.mark.parametrize(("age", "expected"), [("older", 0), ("younger", 1), (None, 0)])
+def test_what_waits_in_a_queue_that_moves_is_no_finding(age: str | None, expected: int) -> None:
+    """Of two queues behind one port (SO_REUSEPORT), one may move and the other may not: accept() takes the oldest."""
+    two = key(40001)
+
+    def waiting(one: bytes, since_ms: int | None, inode: int = 0) -> Socket:
+        numbers = None if since_ms is None else counted(last_data_sent_ms=since_ms)
+        return replace(sock(address.mirror(one), inode=inode, cookie=one[-3]), info=numbers)
+
+    near = [sock(ONE), sock(two, cookie=2)]
+    left = waiting(ONE, 5000 if age else None)
+    first = [left, waiting(two, AGES_MS[age] if age else None)]
+    then = [left, waiting(two, None, inode=9)]
+    assert len(run(near, first, (near, first), (near, first))) == 2
+    assert (
+        len([one for one in run(near, first, (near, first), (near, then)) if one.suspect.client.key == ONE]) == expected
+    )

@@ -15,7 +15,7 @@ from halfopen.errors import ErrorCode, HostError
 from halfopen.evidence.probe.hello import NO_IPV4
 from halfopen.evidence.probe.wire import SYSCTLS
 from halfopen.evidence.text import shell
-from halfopen.model import Absence, Collector, Lookup, NetnsRef
+from halfopen.model import Absence, Collector, Lookup, NetnsRef, Process
 from halfopen.reach.shell import ShellAgent, script
 
 CASES = Path(__file__).with_name("cases") / "text"
@@ -215,6 +215,9 @@ def test_owners_by_descriptors() -> None:
             "/proc/8/fd:\nlrwx------ 1 0 0 64 Nov 23 12:00 5 -> socket:[77]\n/proc/9/fd:\nlrwx 3 -> socket:[78]\n",
         ),
         shell.Section("names", 0, "/proc/8/comm:post gres\n/proc/9/comm:x\n"),
+        shell.Section("states", 0, "/proc/8/status:State:\tT (stopped)\n/proc/9/status:State:\tS (sleeping)\n"),
     ]
     found = shell.owners_of(sections, [77])
-    assert {inode: (who.pid, who.name) for inode, who in found.items()} == {77: (8, "post gres")}
+    assert found == {77: Process(8, "post gres", stopped=True)}
+    assert shell.owners_of(sections, [78])[78].stopped is False
+    assert shell.owners_of(sections[:2], [78])[78].stopped is None

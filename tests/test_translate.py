@@ -104,6 +104,24 @@ def test_a_router_of_the_check_explains_and_one_that_is_not_named_does_not() -> 
     assert found.agreeing == {(EST, EST): 1} and not found.suspects and not found.external
 
 
+def test_a_router_owns_its_addresses_and_may_have_forgotten_whom_they_stand_for() -> None:
+    """Nothing of it is external: either end is a suspect, asked for at the router, unless a program there has it."""
+    dialled, masked = make(CLIENT, 40000, ROUTER, 8080), make(SERVER, 80, ROUTER, 20001)
+    web, db = host("web", space(1, [CLIENT], [sock(dialled)])), host("db", space(1, [SERVER], [sock(masked)]))
+    plan = replace(PLAN, nat=("router",))
+    found = joined(web, db, host("router", space(3, [ROUTER], [])), plan=plan)
+    assert {(one.client.key, one.server.key, one.client_first, one.loss) for one in found.suspects} == {
+        (dialled, address.mirror(dialled), True, Loss.ENTRY_GONE),
+        (address.mirror(masked), masked, False, Loss.ENTRY_GONE),
+    }
+    assert not found.external
+    proxy = host("router", space(3, [ROUTER], [sock(address.mirror(dialled)), sock(address.mirror(masked))]))
+    assert not joined(web, db, proxy, plan=plan).suspects and len(joined(web, db, proxy, plan=plan).external) == 2
+    untold = space(3, [ROUTER], [])
+    router = host("router", replace(untold, rewrites=None, tracked=5))
+    assert not joined(web, db, router, plan=plan).suspects
+
+
 def test_what_a_published_port_hands_on_leads_elsewhere() -> None:
     """The address that the client dialled is the server's, but the connection does not end there."""
     web = host("web", space(1, [CLIENT], [sock(DIALLED)]))

@@ -15,7 +15,7 @@ from halfopen.run.targets import choose
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """CLIENT SERVER, or names of checks, and the common options."""
-    run = ("--port", "--rounds", "--settle", "--forks", "--deep", "--save")
+    run = ("--port", "--rounds", "--settle", "--forks", "--deep", "--ask", "--save")
     add_options(parser, *REACH, *run, *JUDGE, *OUTPUT, helps=REPORT_HELPS)
     parser.add_argument("names", nargs="*", metavar="NAME", help="CLIENT SERVER, or checks of the inventory; none: all")
 
@@ -27,7 +27,7 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
     out = outlets(args, environment)
     inventory = read(args.inventory, environment.variables, environment.folder)
     inventory, plans = choose(args.names, inventory)
-    plans = [adjusted(plan, settle=args.settle, **adjustments(args)) for plan in plans]
+    plans = [adjusted(plan, settle=args.settle, ask=args.ask, **adjustments(args)) for plan in plans]
     with Fleet(inventory, plans, host_options(args, environment.interactive), environment.say) as hosts:
         if args.save:
             prepare_folder(environment.folder / args.save, hosts.ports)

@@ -89,6 +89,7 @@ def printed() -> str:
         ("The remote command where a host has Python", agent.remote_command(None) + "\n"),
         ("What comes over its stdin: the probe", probe.source().decode()),
         ("What follows the probe for `halfopen count` and `halfopen doctor`", probe.joined(probe.SURVEY).decode()),
+        ("What follows the probe for `halfopen check --ask`, and never else", probe.joined(probe.ASKING).decode()),
         ("The remote command where a host has no Python that runs the probe", shell.COMMAND + "\n"),
         ("What comes over its stdin", shell.script().decode()),
     )

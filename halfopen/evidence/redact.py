@@ -239,6 +239,7 @@ HOW: dict[tuple[str, str], Callable[[Any, Cipher], Any]] = {
     ("CheckPlan", "servers"): hosts,
     ("CheckPlan", "nat"): hosts,
     ("CheckPlan", "allow"): keep,
+    ("CheckPlan", "ask"): keep,
     ("CheckPlan", "max"): keep,
     ("HostFacts", "hostname"): host,
     ("HostFacts", "kernel"): version,

@@ -68,7 +68,8 @@ MEANINGS: dict[Verdict, Meaning] = {
         "established on {client}, still in the handshake on {server}",
         ("stuck in the handshake on the server", "stuck in the handshake on the server"),
         "The client takes the connection for established; the server is still in the handshake and holds a request "
-        "socket only. The server sends its SYN-ACK again a few times and then forgets the request without a word.",
+        "socket only. The server sends its SYN-ACK again a few times and then forgets the request without a word. "
+        "Where the listener defers (cause `deferred-accept`) that is by design, and the finding is info.",
         (
             "The accept queue is full: the server drops the client's ACK and hopes for a later one.",
             "The listener defers accepting until data comes (TCP_DEFER_ACCEPT) and the client waits to be spoken to: "
@@ -102,20 +103,22 @@ MEANINGS: dict[Verdict, Meaning] = {
         ),
     ),
     Verdict.STALLED: Meaning(
-        "established on {client} and {server}, but data is not acknowledged",
-        ("stalled with unacknowledged data", "stalled with unacknowledged data"),
-        "Both ends are established, but data of one of them stays unacknowledged, and it retransmits ever more slowly.",
+        "established on {client} and {server}, but what one of them sends gets no answer",
+        ("stalled without an answer", "stalled without an answer"),
+        "Both ends are established, but what one of them sends gets no answer. Either its data stays unacknowledged, "
+        "and it retransmits ever more slowly, or it sends keepalive probes in vain, by itself or because of `--ask`.",
         (
             "The path loses all packets in one direction, or all packets above a certain size.",
             "A firewall forgot the connection and drops its packets.",
         ),
         (
-            "`retransmits`, `send_q` and `timer` of the end that sends.",
+            "`retransmits`, `send_q` and `timer` of the end that sends; `asked`.",
             "The path MTU, and firewalls between the two.",
         ),
-        "Both ends are ESTABLISHED, and no pair of states shows it: data was sent again three times or more, nothing "
-        "was acknowledged from the first round to the last, and the other end could take it. A program that does not "
-        "read (a closed window) is no stall, as long as its kernel answers the probes.",
+        "Both ends are ESTABLISHED, and no pair of states shows it: data or a keepalive probe was sent again three "
+        "times or more, nothing was acknowledged from the first round to the last, and the other end could take it. A "
+        "program that does not read (a closed window) is no stall, as long as its kernel answers the probes. Or the "
+        "pair was silent, and three keepalive probes of `--ask idle` had no answer.",
     ),
     Verdict.NEVER_ACCEPTED: Meaning(
         "established on both ends, but the program on {server} has not accepted it",
@@ -134,7 +137,9 @@ MEANINGS: dict[Verdict, Meaning] = {
             "What that process is doing: a stack dump of its runtime, or as root `cat /proc/PID/stack`.",
             "`somaxconn`, which caps the backlog that a program asks for.",
         ),
-        "Both ends are ESTABLISHED, and the kernel gives the server's socket no inode: nobody has accepted it.",
+        "Both ends are ESTABLISHED, and the kernel gives the server's socket no inode: nobody has accepted it. Where "
+        "one that waited in the same queue is accepted meanwhile, it is no finding. Where the queue is full and stands "
+        "still while clients are turned away, it is critical.",
     ),
     Verdict.HALF_CLOSED: Meaning(
         "one end has closed and the other, told so, has not",
@@ -183,7 +188,8 @@ MEANINGS: dict[Verdict, Meaning] = {
     Verdict.CONNECT_UNANSWERED: Meaning(
         "one end asks to connect and gets no answer",
         ("gets no answer to its SYN", "get no answer to their SYN"),
-        "A client has sent its SYN and gets no answer that it takes.",
+        "A client has sent its SYN and gets no answer that it takes. Where the listener's accept queue is full and "
+        "stands still, it is critical.",
         (
             "A firewall drops the SYN, or the SYN-ACK on its way back.",
             "The accept queue of the listener is full, and the server drops new SYNs.",
@@ -260,6 +266,10 @@ REASONS: dict[Reason, str] = {
     Reason.CHANGING: "It had one verdict in one round and another in a later one, and none of them cleared it. An end "
     "of it is the same socket throughout, so that it is still the same connection, of which nothing lasted long enough "
     "to be said. Look again: what is only on its way from one state to the next agrees by then.",
+    Reason.TRANSLATION_GONE: "A host of the check has translated the connection (one under `nat`, or one with "
+    "containers), and its entry in connection tracking is gone: it expired, or the table was flushed. The other host "
+    "has sockets that fit by state, age and bytes, so both ends may live, and nothing says which belong together. A "
+    "connection of which no socket fits is a finding, with the cause `middlebox-forgot`.",
     Reason.NAMESPACE_NOT_ENTERED: "The host that should have the other end has network namespaces that could not be "
     "looked into, and it may be in one of them. Without root none but that of the login is (`sudo = true`). As root, "
     "those are left that no process which is seen from there is in: where SSH leads into a container, or a thread or a "

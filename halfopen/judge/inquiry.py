@@ -13,6 +13,7 @@ only then are kernel counters and processes read:
     Dump, Translations, Routes                        if a lone end is left: where its other end would be by now
     ByteCounts                                        do the byte counters of the others contradict each other
     Look, Look, Look; Pause; Look, Look, Look; ...    what lasts: first ends, second ends, first ends
+    LookUp, Ask, Look, Look, Look                     where a check says `ask`: who answers what lasts (see `asked`)
     Explain                                           kernel counters after the looks, and processes
 """
 
@@ -20,21 +21,22 @@ from __future__ import annotations
 
 from collections.abc import Container, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from halfopen.errors import HostError
 from halfopen.judge.assembly.run_evidence import Evidence, involved, wanted_inodes
-from halfopen.judge.confirm.bracket import Bracket, is_lone, lasting, merge, questions, through
+from halfopen.judge.confirm.bracket import is_lone, lasting, merge, questions, through
 from halfopen.judge.confirm.byte_counters import Counts, asks, widened
 from halfopen.judge.confirm.conclude import conclude
-from halfopen.judge.confirm.rounds import is_open, settle_for
-from halfopen.judge.confirm.timing import LEAST_EXTRA_S, LONGEST_S
-from halfopen.judge.diagnosis.case import HostEvidence
+from halfopen.judge.diagnosis.case import HostEvidence, lifetimes_in
+from halfopen.judge.looks import bracket, places_of, rounds
 from halfopen.judge.pairing.connection import Suspect
 from halfopen.judge.pairing.match import Matching
 from halfopen.judge.pairing.pair import Extra, Prepared, join, may_translate, prepare, wider_ports
 from halfopen.judge.questions import (
     Answerer,
+    Ask,
+    Asking,
     Baseline,
     ByteCounts,
     Dump,
@@ -42,17 +44,15 @@ from halfopen.judge.questions import (
     Explanation,
     KernelState,
     LookUp,
-    Pause,
     Position,
     Question,
     Routes,
     Snapshots,
     Translations,
+    put,
 )
-from halfopen.model import Collector, NetnsRef, RouteQuery, Routing
-from halfopen.plan import CheckPlan
-
-T = TypeVar("T")
+from halfopen.model import Collector, NetnsRef, Process, RouteQuery, Routing
+from halfopen.plan import ASK_LEVELS, CheckPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,6 @@ class Inquired:
 
 
 Inquiry = Generator[Question[Any], Any, Inquired]
-Asking = Generator[Question[Any], Any, T]
 
 
 def drive(inquiry: Inquiry, answerer: Answerer) -> Inquired:
@@ -109,14 +108,13 @@ def inquire(
         evidence.append(
             Evidence(snapshots, left_over, used, counts=counts, suspected=len(matching.suspects), routing=routing)
         )
-    hosts = yield from explained(evidence, snapshots, looked.baseline, places_of(matchings))
+    before = looked.baseline
+    owners: Mapping[str, Mapping[int, Process]] = {}
+    if any(plan.ask != ASK_LEVELS[0] for plan in plans):
+        before = before or (yield from put(Baseline(tuple(snapshots), places_of(matchings))))
+        evidence, owners = yield from asked(found.checks, evidence, max(map(len, looked.brackets)))
+    hosts = yield from explained(evidence, snapshots, before, places_of(matchings), owners)
     return Inquired(tuple(replace(check, hosts=of_check(hosts, check)) for check in evidence), hosts)
-
-
-def put(question: Question[T]) -> Asking[T]:
-    """Yields one question, and returns the answer that was sent, with the type that this question promises."""
-    answer: T = yield question
-    return answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,81 +243,6 @@ def compared(found: Matched) -> Asking[tuple[list[Matching], Snapshots, Counts]]
     return matchings, with_errors(found.snapshots, errors), counts
 
 
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """The brackets of each plan, and kernel counters before them by host; empty if nothing was suspect."""
-
-    brackets: Sequence[Sequence[Bracket]]
-    baseline: Mapping[str, KernelState]
-
-
-def rounds(
-    plans: Sequence[CheckPlan],
-    matchings: Sequence[Matching],
-    hosts: tuple[str, ...],
-    baseline: Mapping[str, KernelState],
-) -> Asking[Looked]:
-    """As many rounds as each plan wants, and while a try of a suspect is due, up to LONGEST_S of waiting, a few more.
-
-    hosts: those of the run. baseline: their kernel counters before the looks, empty if they were not read yet.
-    """
-    looked: list[list[Bracket]] = [[] for _ in plans]
-    number, waited = 0, 0.0
-    while True:
-        asked = [
-            unresolved(plan, matching.suspects, brackets, waited)
-            for plan, matching, brackets in zip(plans, matchings, looked, strict=True)
-        ]
-        left = list(dict.fromkeys(suspect for suspects in asked for suspect in suspects))
-        if not left:
-            return Looked(looked, baseline)
-        seconds = 0.0
-        if number:
-            baseline = baseline or (yield from put(Baseline(hosts, places_of(matchings))))
-            seconds = max(pause_of(*parts, waited) for parts in zip(plans, asked, looked, strict=True))
-            if not (yield from put(Pause(seconds, len(left), number))):
-                return Looked(looked, baseline)
-        found = replace((yield from bracket(left, number)), paused_s=seconds)
-        for suspects, brackets in zip(asked, looked, strict=True):
-            if suspects:
-                brackets.append(found)
-        number, waited = number + 1, waited + seconds
-
-
-def unresolved(
-    plan: CheckPlan, suspects: Sequence[Suspect], brackets: Sequence[Bracket], waited: float
-) -> Sequence[Suspect]:
-    """The suspects of a check that need another round; none if all is said. `waited`: so far, in seconds."""
-    left, _ = through(suspects, brackets)
-    if len(brackets) < plan.rounds:
-        return left
-    if plan.rounds < 2 or waited >= LONGEST_S or not any(is_open(suspect, brackets) for suspect in left):
-        return ()
-    return left
-
-
-def pause_of(plan: CheckPlan, suspects: Sequence[Suspect], brackets: Sequence[Bracket], waited: float) -> float:
-    """Seconds to wait before the next round of a check: what its slowest suspect needs, and at least its `settle`.
-
-    Rounds beyond those that it wants are only for suspects of which something is due, so they wait for that alone.
-    """
-    if not suspects:
-        return 0.0
-    extra = len(brackets) >= plan.rounds
-    needed = settle_for([suspect for suspect in suspects if not extra or is_open(suspect, brackets)], brackets[-1])
-    least = LEAST_EXTRA_S if extra else plan.settle
-    return max(least, min(needed, LONGEST_S - waited))
-
-
-def bracket(suspects: Sequence[Suspect], number: int) -> Asking[Bracket]:
-    """One round: three looks in order. No look at the second ends begins before the first ends have answered."""
-    first, second = questions(suspects, second=False), questions(suspects, second=True)
-    before, errors = merge((yield from put(LookUp(number, Position.BEFORE, first))))
-    between, errors_between = merge((yield from put(LookUp(number, Position.BETWEEN, second))))
-    after, errors_after = merge((yield from put(LookUp(number, Position.AFTER, first))))
-    return Bracket(before, between, after, {**errors, **errors_between, **errors_after})
-
-
 def located(found: Matched, lone: Container[bytes]) -> Asking[tuple[Matched, Mapping[NetnsRef, Routing]]]:
     """The routes between the ends of suspects that lack one, by namespace, unless their check vouches for the way.
 
@@ -345,19 +268,41 @@ def with_errors(snapshots: Snapshots, errors: Mapping[str, HostError]) -> Snapsh
     return {**snapshots, **{name: replace(snapshots[name], error=error) for name, error in errors.items()}}
 
 
+def asked(
+    checks: Sequence[Prepared], evidence: Sequence[Evidence], number: int
+) -> Asking[tuple[list[Evidence], Mapping[str, Mapping[int, Process]]]]:
+    """The evidence of the checks with what asking through connections brought, for those that say so.
+
+    Also host -> the processes that hold what was asked, by inode: a RST may end them. `number`: of the next round.
+    """
+    from halfopen.judge.assembly.course import agreeing_pairs, course_of  # which most runs have no use for
+
+    pairs = [agreeing_pairs(check, one) for check, one in zip(checks, evidence, strict=True)]
+    first = questions(list(dict.fromkeys(suspect for some in pairs for suspect in some)), second=False)
+    looks, _ = merge((yield from put(LookUp(number, Position.BEFORE, first)))) if first else ({}, {})
+    course = course_of(checks, evidence, pairs, looks)
+    answers = (yield from put(Ask(course.queries))) if course.queries else {}
+    course = course.answered({host: replies for host, (replies, _) in answers.items()})
+    look = (yield from bracket(course.dead, number)) if course.dead else None
+    return course.evidence(evidence, look), {host: processes for host, (_, processes) in answers.items()}
+
+
 def explained(
     evidence: Sequence[Evidence],
     snapshots: Snapshots,
     before: Mapping[str, KernelState],
     places: frozenset[NetnsRef],
+    owners: Mapping[str, Mapping[int, Process]],
 ) -> Asking[dict[str, HostEvidence]]:
     """The evidence of every host with an end of a suspect: kernel counters, and the processes that findings name.
 
-    before: host -> its counters before the looks. places: the namespaces with a suspect end.
+    before: host -> its counters before the looks. places: the namespaces with a suspect end. owners: host -> processes
+    that are known already, by inode.
     """
-    names = sorted({name for check in evidence for name in involved(check.matching.suspects)})
+    names = sorted({name for check in evidence for name in involved(check.suspects)})
     if not names:
         return {}
+    places |= {place for check in evidence for found in check.asked.silent for place in found.places}
     inodes: dict[str, set[int]] = {name: set() for name in names}
     for check in evidence:
         for name, found in wanted_inodes(check.matching.suspects, check).items():
@@ -373,24 +318,14 @@ def explained(
             first.counters if first else {},
             last.kernel.counters if last.kernel else {},
             latest.sysctls,
-            last.owners,
+            {**owners.get(name, {}), **last.owners},
             last.holders,
+            lifetimes=lifetimes_in(latest.counters),
         )
     return hosts
 
 
 def of_check(hosts: Mapping[str, HostEvidence], check: Evidence) -> dict[str, HostEvidence]:
     """The hosts that have an end of a suspect of one check, or would have it."""
-    names = involved(check.matching.suspects)
+    names = involved(check.suspects)
     return {name: host for name, host in hosts.items() if name in names}
-
-
-def places_of(matchings: Sequence[Matching]) -> frozenset[NetnsRef]:
-    """The network namespaces in which there is, or would be, an end of a suspect."""
-    return frozenset(
-        netns
-        for matching in matchings
-        for suspect in matching.suspects
-        for end in (suspect.client, suspect.server)
-        for netns in end.places
-    )

@@ -6,14 +6,14 @@ is an `Answerer`; a host that fails is a value in its answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from halfopen.errors import HostError
 from halfopen.judge.confirm.byte_counters import CountQuery, Counts
-from halfopen.model import Look, Lookup, NetnsRef, Process, RouteQuery, Routing, Snapshot
+from halfopen.model import AskQuery, Look, Lookup, NetnsRef, Process, Reply, RouteQuery, Routing, Snapshot
 
 T = TypeVar("T")
 Snapshots = Mapping[str, Snapshot]
@@ -45,6 +45,7 @@ class Answerer(Protocol):
     def byte_counts(self, question: ByteCounts) -> Mapping[str, tuple[Counts, HostError | None]]: ...
     def pause(self, question: Pause) -> bool: ...
     def look(self, question: LookUp) -> Sequence[Look]: ...
+    def ask(self, question: Ask) -> Mapping[str, tuple[Sequence[Reply], Mapping[int, Process]]]: ...
     def routes(self, question: Routes) -> Mapping[str, tuple[Mapping[NetnsRef, Routing], HostError | None]]: ...
     def explain(self, question: Explain) -> Mapping[str, Explanation]: ...
 
@@ -151,6 +152,19 @@ class Routes(Question[Mapping[str, tuple[Mapping[NetnsRef, Routing], HostError |
 
 
 @dataclass(frozen=True, slots=True)
+class Ask(Question[Mapping[str, tuple[Sequence[Reply], Mapping[int, Process]]]]):
+    """Asking these sockets, host by host, by keepalive probes whether anybody answers: all that ever changes anything.
+
+    The answer: host -> replies in the order asked, and the processes that hold them, by inode.
+    """
+
+    wanted: Mapping[str, Sequence[AskQuery]]
+
+    def put(self, answerer: Answerer) -> Mapping[str, tuple[Sequence[Reply], Mapping[int, Process]]]:
+        return answerer.ask(self)
+
+
+@dataclass(frozen=True, slots=True)
 class Explain(Question[Mapping[str, Explanation]]):
     """Kernel counters after the looks, and the processes that hold these inodes, host by host.
 
@@ -162,3 +176,13 @@ class Explain(Question[Mapping[str, Explanation]]):
 
     def put(self, answerer: Answerer) -> Mapping[str, Explanation]:
         return answerer.explain(self)
+
+
+Asking = Generator[Question[Any], Any, T]
+"""Yields questions, is sent their answers, and returns a T."""
+
+
+def put(question: Question[T]) -> Asking[T]:
+    """Yields one question, and returns the answer that was sent, with the type that this question promises."""
+    answer: T = yield question
+    return answer

@@ -18,8 +18,12 @@ from halfopen.schema.report import Confidence
 from halfopen.words import plural
 
 Answer = tuple[Status, str]
-SYS_ADMIN = 21
-CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": SYS_ADMIN}  # uapi/linux/capability.h
+SYS_PTRACE, SYS_ADMIN = 19, 21
+CAPABILITIES = {
+    "CAP_NET_ADMIN": 12,
+    "CAP_SYS_PTRACE": SYS_PTRACE,
+    "CAP_SYS_ADMIN": SYS_ADMIN,
+}  # uapi/linux/capability.h
 BYTES_SENT = 216  # struct tcp_info up to bytes_retrans: Linux 4.19
 
 
@@ -169,11 +173,31 @@ def uptime_and_boot(found: Examination) -> Answer:
     return (Status.MISSING, f"no {' and no '.join(lacking)}") if lacking else (Status.OK, "/proc")
 
 
+def asking(found: Examination) -> Answer:
+    """Whether sockets of processes can be duplicated, so that they can be asked (kernel/ptrace.c, security/yama)."""
+    tried, scope = found.number("duplicate"), found.number("ptrace_scope")
+    if tried is None:
+        return Status.UNKNOWN, refused(tried)
+    if tried:
+        return Status.MISSING, f"pidfd_getfd: {refused(tried)}"
+    if scope == NO_ATTACH:
+        return Status.MISSING, f"kernel.yama.ptrace_scope is {scope}: nobody may, root included"
+    if (found.number("capabilities") or 0) >> SYS_PTRACE & 1:
+        closed = found.number("closed")
+        return (Status.PARTLY, f"all but {closed} of the processes") if closed else (Status.OK, "allowed")
+    if scope:
+        return Status.MISSING, f"needs CAP_SYS_PTRACE, since kernel.yama.ptrace_scope is {scope}"
+    return Status.PARTLY, "sockets of this user's own processes only"
+
+
+NO_ATTACH = 3  # of kernel.yama.ptrace_scope (Documentation/admin-guide/LSM/Yama.rst)
+
 REFUSALS = {
     1: "not permitted (EPERM)",
     2: "not there (ENOENT)",
     13: "permission denied (EACCES)",
     22: "not known to this kernel (EINVAL)",
+    38: "not known to this kernel, or refused by seccomp (ENOSYS)",
     93: "not known to this kernel (EPROTONOSUPPORT)",
     95: "not known to this kernel (EOPNOTSUPP)",
     97: "refused (EAFNOSUPPORT)",
@@ -256,6 +280,12 @@ KINDS: tuple[Kind, ...] = (
         namespaces,
         "sockets of containers on this host are not seen, so connections that end in one are not judged",
         "{root}",
+    ),
+    Kind(
+        "asking",
+        asking,
+        "no connection can be asked whether anybody answers (check --ask)",
+        "{root}, on Linux 5.6 or later, and no seccomp filter or Yama that forbids pidfd_getfd",
     ),
     Kind(
         "uptime and boot",

@@ -19,28 +19,31 @@ PARTS = (
     "session",
     "interfaces",
     "links",
+    "processes",
     "host",
     "columns",
     "routes",
     "tracking",
     "dump",
     "look",
-    "processes",
     "serve",
 )
 """The modules of the probe, in the order in which they are sent: each uses names of those before it."""
 
-SURVEY = ("census", "examination")
+SURVEY = ("census", "duplicate", "examination")
 """What follows them where `count` or `doctor` asks."""
+
+ASKING = ("duplicate", "ask")
+"""What follows them where a check may ask through connections (`--ask`): without it the probe can change nothing."""
 
 IMPORTED = re.compile(r"(?m)^from halfopen\.probe\.\w+ import (?:\([^)]*\)|[^(\n]*)\n")
 """What is left out of a part: imports of names that the parts before it have defined."""
 
 
 @cache
-def source(survey: bool = False) -> bytes:
-    """The text of the probe as it is sent. It ends in the definition of `main`, which the remote command calls."""
-    return joined(PARTS + SURVEY if survey else PARTS)
+def source(more: tuple[str, ...] = ()) -> bytes:
+    """The text of the probe as it is sent, whose `main` the remote command calls. `more`: what follows it."""
+    return joined(PARTS + more)
 
 
 def joined(names: Iterable[str]) -> bytes:

@@ -69,7 +69,7 @@ def processes(session: Session, payload: bytes) -> int:
     found = []
     for pid in struct.unpack(f">{len(payload) // 4}I", payload):
         said = facts(pid)
-        found.append(("process", struct.pack(">IHHH", pid, *map(len, said)) + b"".join(said)))
+        found.append(("process", struct.pack(">IHHHH", pid, *map(len, said)) + b"".join(said)))
     return session.fields(found)
 
 

@@ -57,6 +57,7 @@ owners() {
     say descriptors 0 "$text"
     run names grep -s . /proc/[0-9]*/comm /dev/null
   fi
+  run states grep -s ^State: /proc/[0-9]*/status /dev/null
 }
 ask() {
   nonce=$1 sections=

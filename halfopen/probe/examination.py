@@ -7,6 +7,7 @@ from _collections_abc import Callable
 from halfopen.probe.census import network_namespaces, running
 from halfopen.probe.columns import INFO, ROW
 from halfopen.probe.dump import ALL_STATES
+from halfopen.probe.duplicate import duplicate
 from halfopen.probe.head import AF_INET, AF_INET6, Refused
 from halfopen.probe.interfaces import TRACKED
 from halfopen.probe.links import joined_links, route_of
@@ -44,6 +45,8 @@ def examine(session: Session, _: bytes) -> int:
         ("somaxconn", refusal(lambda: read_a_byte("/proc/sys/net/core/somaxconn"))),
         ("retries", refusal(lambda: read_a_byte("/proc/sys/net/ipv4/tcp_retries2"))),
     ]
+    found.append(("duplicate", refusal(lambda: os.close(duplicate(os.getpid(), 0)))))
+    found.append(("ptrace_scope", (read_file("/proc/sys/kernel/yama/ptrace_scope", 64) or b"").strip()))
     if session.netlink:
         found += first_info()
     # Where nothing is tracked, to ask would load a module.

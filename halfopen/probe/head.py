@@ -1,5 +1,7 @@
 """What runs on a host: reads its TCP sockets and answers questions about them. It changes nothing.
 
+With one exception, which is sent only to whom it was asked for: what follows for `--ask` sends keepalive probes.
+
 It is sent over stdin and never touches the disk; it needs Python 3.6 and nothing but the standard library, starts no
 process, and ends when its input ends or when nobody has asked anything for a while. It sends raw kernel numbers, and
 text of /proc as it is; what they mean is decided by the receiver.

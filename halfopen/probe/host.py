@@ -7,6 +7,7 @@ import time
 
 from halfopen.probe.head import SCHEMA, Refused
 from halfopen.probe.interfaces import ground
+from halfopen.probe.processes import age_of_namespace
 from halfopen.probe.procfs import inode, read_file
 from halfopen.probe.session import Session
 
@@ -48,7 +49,7 @@ def started() -> bytes:
 
 
 def evidence(session: Session, payload: bytes) -> int:
-    """The answer to EVIDENCE: counters, and the settings that are asked for, of each namespace that is; FIELDS frames.
+    """The answer to EVIDENCE: counters, the settings that are asked for, and the age of each namespace; FIELDS frames.
 
     Asked: how many namespaces (2 bytes), their inodes (8 each; 0 is our own), names of sysctls, one a line. Which
     counters and settings matter is not for us to know; but no name leads out of /proc/sys/net.
@@ -63,6 +64,8 @@ def evidence(session: Session, payload: bytes) -> int:
         try:
             with session.enter(netns):
                 fields = [("netns", b"%d" % netns)]
+                age = age_of_namespace(netns or inode("/proc/self/ns/net"), session.paths.get(netns, ""))
+                fields += [("age", age)] if age else []
                 for path in ("/proc/net/netstat", "/proc/net/snmp", *paths):
                     text = read_file(path, 1 << 16)
                     if text is not None:

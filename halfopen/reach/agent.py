@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 
 from halfopen import probe
 from halfopen.errors import ErrorCode, HostError, UsageError
-from halfopen.evidence.probe import frames, hello, lookups, proc, tables, wire
+from halfopen.evidence.probe import asked, frames, hello, lookups, proc, tables, wire
 from halfopen.model import (
+    AskQuery,
     Collector,
     HostFacts,
     InterfaceAddress,
@@ -30,6 +31,7 @@ from halfopen.model import (
     NetnsRef,
     Observation,
     Process,
+    Reply,
     Rewrites,
     RouteQuery,
     Routing,
@@ -78,21 +80,21 @@ class Agent:
     session: bytes | None = field(init=False, default=None)  # the key of the SSH connection that led here
     involved: set[int] = field(init=False, default_factory=set)
 
-    def start(self, ports: Sequence[int], wait: bool = False) -> None:
-        """Sends the probe with the first questions of a check: HELLO and a dump."""
-        self.begin(request(wire.DUMP, pack_ports(ports)), wait)
+    def start(self, ports: Sequence[int], wait: bool = False, asking: bool = False) -> None:
+        """Sends the probe with the first questions of a check: HELLO and a dump. `asking`: it may be told to `ask`."""
+        self.begin(request(wire.DUMP, pack_ports(ports)), wait, probe.ASKING if asking else ())
 
-    def begin(self, questions: bytes, wait: bool = False, survey: bool = False) -> None:
+    def begin(self, questions: bytes, wait: bool = False, more: tuple[str, ...] = ()) -> None:
         """Sends the probe, HELLO and the first questions in one go, so that a slow network costs one round trip.
 
         `wait`: send nothing before the interpreter has said that it reads, for a shell that reads ahead.
-        `survey`: with the parts that answer what a check never asks.
+        `more`: the parts of the probe that answer what not every check asks.
         """
         nonce = os.urandom(8)
         self.reader = frames.FrameReader(nonce)
         if wait:
             self._await_ready()
-        source = zlib.compress(probe.source(survey), 9)
+        source = zlib.compress(probe.source(more), 9)
         # Blank lines first: a login script that reads a line of stdin takes one of them instead of the head.
         self._send_all(b"\n" * 4 + b"%d\n" % len(source) + source + nonce + request(wire.HELLO) + questions)
 
@@ -114,8 +116,8 @@ class Agent:
             for inode, group in groupby(wanted, key=lambda lookup: self._inode(lookup.place)):
                 observed.update(look_in(self.host, list(group), partial(self._table, inode)).sights)
             return Look(self.host, observed)
-        asked = (wire.encode_look(lookup.key, lookup.scope, self._inode(lookup.place)) for lookup in wanted)
-        self._ask(wire.LOOK, b"".join(asked))
+        packed = (wire.encode_look(lookup.key, lookup.scope, self._inode(lookup.place)) for lookup in wanted)
+        self._ask(wire.LOOK, b"".join(packed))
         parts, count = self._answer(wire.LOOK)
         found = lookups.decode_looks(parts, count, [lookup.key for lookup in wanted])
         ends = ((lookup.place, lookup.key) for lookup in wanted)
@@ -167,9 +169,16 @@ class Agent:
         parts, count = self._answer(wire.OWNERS)
         return proc.decode_owners(frames.decode_fields(parts, count))
 
+    def ask(self, wanted: Sequence[AskQuery], seconds: float) -> tuple[list[Reply], dict[int, Process]]:
+        """Asks through these sockets whether anybody answers, within so many seconds; and who holds them, by inode."""
+        self._ask(asked.ASK, asked.encode_question(wanted, seconds))
+        parts, count = self._answer(asked.ASK)
+        fields = frames.decode_fields(parts, count)
+        return asked.decode(fields, len(wanted)), proc.decode_owners(fields)[0]
+
     def ask_survey(self, verb: int, payload: bytes = b"", wait: bool = False) -> tuple[list[frames.Frame], int]:
         """Instead of `start` and `first_look`: HELLO and one question of the survey, and its answer undecoded."""
-        self.begin(request(verb, payload), wait, survey=True)
+        self.begin(request(verb, payload), wait, probe.SURVEY)
         self._greet()
         return self._answer(verb)
 

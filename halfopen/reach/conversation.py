@@ -6,7 +6,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from halfopen.model import HostFacts, Look, Lookup, NetnsRef, Process, RouteQuery, Routing, Snapshot
+from halfopen.model import (
+    AskQuery,
+    HostFacts,
+    Look,
+    Lookup,
+    NetnsRef,
+    Process,
+    Reply,
+    RouteQuery,
+    Routing,
+    Snapshot,
+    Unasked,
+)
 from halfopen.reach.tables import look_in
 from halfopen.table import CountBlock
 
@@ -67,6 +79,12 @@ class Conversation(Protocol):
     def owners(self, inodes: Sequence[int]) -> tuple[dict[int, Process], int]:
         """Inode -> process that holds it, and how many processes could not be read."""
 
+    def ask(self, wanted: Sequence[AskQuery], seconds: float) -> tuple[list[Reply], dict[int, Process]]:
+        """Asks through these sockets whether anybody answers; who holds them, by inode. None is asked without a probe.
+
+        `seconds`: how long it may take. An agent that was not opened for it refuses.
+        """
+
     def close(self) -> None:
         """Ends it. Never raises."""
 
@@ -97,6 +115,10 @@ class TableReader(ABC):
     def counts(self, _: Sequence[int]) -> Sequence[CountBlock]:
         """None."""
         return ()
+
+    def ask(self, wanted: Sequence[AskQuery], _: float) -> tuple[list[Reply], dict[int, Process]]:
+        """Nobody."""
+        return [Reply(Unasked.NO_PROBE)] * len(wanted), {}
 
     def involve(self, _: NetnsRef) -> None:
         """Nothing: there is one namespace, whose counters are read anyway."""

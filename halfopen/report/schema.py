@@ -9,6 +9,7 @@ import msgspec
 
 from halfopen.evidence import saved
 from halfopen.inventory import ALLOWABLE, CHECK_KEYS, HOST_KEYS, TRANSPORTS, VERDICTS
+from halfopen.plan import ASK_LEVELS
 from halfopen.schema import count as tally
 from halfopen.schema import doctor as checkup
 from halfopen.schema import report as findings
@@ -95,6 +96,7 @@ CHECK_TYPES: dict[str, dict[str, Any]] = {
     "allow": {"type": "array", "items": {"enum": list(ALLOWABLE)}},
     "max": {"type": "object", "propertyNames": VERDICT, "additionalProperties": {"type": "integer", "minimum": 0}},
     "require_connections": {"type": "integer", "minimum": 0},
+    "ask": {"enum": list(ASK_LEVELS)},
 }
 
 SCHEMAS: dict[str, Callable[[], dict[str, Any]]] = {

@@ -15,8 +15,8 @@ from typing import TypeVar
 from halfopen import address
 from halfopen.environment import Progress
 from halfopen.errors import HostError
-from halfopen.model import Look, Lookup, NetnsRef, Process, Snapshot
-from halfopen.plan import CheckPlan, Inventory
+from halfopen.model import AskQuery, Look, Lookup, NetnsRef, Process, Reply, Snapshot
+from halfopen.plan import ASK_LEVELS, CheckPlan, Inventory
 from halfopen.reach.barrier import gather
 from halfopen.reach.connect import ReachOptions
 from halfopen.reach.conversation import KernelNumbers
@@ -73,7 +73,9 @@ class Fleet(Threads):
             interactive=options.interactive,
         )
         self.links = {
-            name: HostLink(inventory.hosts[name], ports_of(name, plans), inventory, self.reach, self.opened)
+            name: HostLink(
+                inventory.hosts[name], ports_of(name, plans), inventory, self.reach, self.opened, asks(name, plans)
+            )
             for name in hosts_of(plans)
         }
         self.own: set[bytes] = set()
@@ -156,6 +158,12 @@ class Fleet(Threads):
         """Host -> the processes that hold these sockets of it, by inode."""
         return self.each(inodes, HostLink.owners)
 
+    def ask_through(
+        self, wanted: Mapping[str, Sequence[AskQuery]]
+    ) -> dict[str, tuple[Sequence[Reply], Mapping[int, Process]]]:
+        """Host -> what became of asking these sockets of it, and who holds them, by inode."""
+        return self.each(wanted, HostLink.ask_through)
+
     def still_open(self, asked: Mapping[str, T]) -> dict[str, T]:
         """Of these hosts, those that were reached and have not failed."""
         return {name: what for name, what in asked.items() if self.links[name].agent is not None}
@@ -211,6 +219,11 @@ class Fleet(Threads):
 def hosts_of(plans: Iterable[CheckPlan]) -> list[str]:
     """Every host that a check names, once."""
     return list(dict.fromkeys(name for plan in plans for name in (*plan.clients, *plan.servers, *plan.nat)))
+
+
+def asks(name: str, plans: Iterable[CheckPlan]) -> bool:
+    """Whether a check asks through the connections of a host."""
+    return any(plan.ask != ASK_LEVELS[0] and name in (*plan.clients, *plan.servers) for plan in plans)
 
 
 def ports_of(name: str, plans: Iterable[CheckPlan]) -> tuple[int, ...]:

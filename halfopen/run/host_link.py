@@ -7,12 +7,25 @@ place where an error becomes that value.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 from halfopen.errors import ErrorCode, HostError
-from halfopen.model import Look, Lookup, NetnsRef, Observation, Process, RouteQuery, Routing, Snapshot
+from halfopen.model import (
+    AskQuery,
+    Look,
+    Lookup,
+    NetnsRef,
+    Observation,
+    Process,
+    Reply,
+    RouteQuery,
+    Routing,
+    Snapshot,
+    Unasked,
+)
 from halfopen.plan import Host, Inventory
 from halfopen.reach.barrier import attempt
 from halfopen.reach.channel import Connection
@@ -23,6 +36,7 @@ from halfopen.table import CountBlock
 
 R = TypeVar("R")
 
+ANSWER_TIME = 3.0  # seconds of a step that are kept for an answer to come back, where the host is told how long it has
 QUESTION_LIMIT = 100_000  # exact look-ups of one request
 
 REFUSED = (ErrorCode.UNSUPPORTED, ErrorCode.NEEDS_PRIVILEGE)
@@ -34,13 +48,21 @@ class HostLink:
 
     `ports`: what its dump is limited to, empty for all. `until`: when the step that is under way ends (seconds of
     time.monotonic()). `agent` is None before it was reached and after it failed, `error` says then why. `connection`
-    outlives the conversation. `notes`: what a reader should know of how the host was read.
+    outlives the conversation. `notes`: what a reader should know of how the host was read. `asking`: a check may
+    ask through its connections.
     """
 
     def __init__(
-        self, host: Host, ports: Sequence[int], inventory: Inventory, options: ReachOptions, opened: Opened
+        self,
+        host: Host,
+        ports: Sequence[int],
+        inventory: Inventory,
+        options: ReachOptions,
+        opened: Opened,
+        asking: bool = False,
     ) -> None:
         self.host, self.ports, self.inventory, self.options, self.opened = host, ports, inventory, options, opened
+        self.asking = asking
         self.until = options.deadline
         self.agent: Conversation | None = None
         self.error: HostError | None = None
@@ -146,6 +168,12 @@ class HostLink:
             self.notes.append("some processes belong to other users and could not be named; as root they could")
         return processes
 
+    def ask_through(self, wanted: Sequence[AskQuery]) -> tuple[Sequence[Reply], Mapping[int, Process]]:
+        """What became of asking these sockets, and who holds them, by inode."""
+        seconds = self.until - time.monotonic() - ANSWER_TIME
+        found = self.ask(lambda agent: agent.ask(wanted, seconds))
+        return ([Reply(Unasked.NO_PROBE)] * len(wanted), {}) if isinstance(found, HostError) else found
+
     def _unknown(self, what: str, error: HostError | None = None) -> None:
         """Notes what could not be read of a host that has answered; of any other host the error says enough."""
         error = error or (self.error if self.lost else None)
@@ -189,7 +217,7 @@ class HostLink:
         self.connection = agent.connection
         if agent.note:
             self.notes.append(agent.note)
-        agent.start(self.ports, wait=self.host.transport == "exec")
+        agent.start(self.ports, wait=self.host.transport == "exec", asking=self.asking)
         return agent
 
 

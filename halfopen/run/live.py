@@ -15,6 +15,7 @@ from halfopen.judge.confirm.byte_counters import WIDE_LIMIT, CountQuery, Counts,
 from halfopen.judge.inquiry import Inquired, drive, inquire
 from halfopen.judge.questions import (
     Answerer,
+    Ask,
     Baseline,
     ByteCounts,
     Dump,
@@ -27,7 +28,7 @@ from halfopen.judge.questions import (
     Snapshots,
     Translations,
 )
-from halfopen.model import Look, NetnsRef, Routing
+from halfopen.model import Look, NetnsRef, Process, Reply, Routing
 from halfopen.run.fleet import Fleet
 from halfopen.run.host_link import HostLink
 from halfopen.schema.report import Report
@@ -76,6 +77,12 @@ class LiveHosts:
     def routes(self, question: Routes) -> Mapping[str, tuple[Mapping[NetnsRef, Routing], HostError | None]]:
         """Routes now, of the hosts that are still open."""
         return self.fleet.each(self.fleet.still_open(question.wanted), HostLink.routes)
+
+    def ask(self, question: Ask) -> Mapping[str, tuple[Sequence[Reply], Mapping[int, Process]]]:
+        """What became of asking each host's sockets, all hosts at once."""
+        number = sum(map(len, question.wanted.values()))
+        self.fleet.say(f"asking through {plural(number, 'connection')} whether anybody answers")
+        return self.fleet.ask_through(question.wanted)
 
     def explain(self, question: Explain) -> Mapping[str, Explanation]:
         """Counters now, and the processes that hold the inodes."""

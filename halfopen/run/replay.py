@@ -14,6 +14,7 @@ from halfopen.judge.confirm.byte_counters import WIDE_LIMIT, Counts
 from halfopen.judge.confirm.dumps import Moment, how_compared, in_tables, number_of_moments
 from halfopen.judge.inquiry import drive, inquire
 from halfopen.judge.questions import (
+    Ask,
     Baseline,
     ByteCounts,
     Dump,
@@ -27,7 +28,7 @@ from halfopen.judge.questions import (
     Snapshots,
     Translations,
 )
-from halfopen.model import Look, NetnsRef, Routing
+from halfopen.model import Look, NetnsRef, Process, Reply, Routing
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Check
 
@@ -93,6 +94,10 @@ class Recorded:
         """None: files hold no routes."""
         return {}
 
+    def ask(self, _: Ask) -> Mapping[str, tuple[Sequence[Reply], Mapping[int, Process]]]:
+        """Nothing: what is in a file cannot be asked any more."""
+        return {}
+
     def explain(self, question: Explain) -> Mapping[str, Explanation]:
         """Counters of after the looks, and processes."""
         return {name: self.after[name] for name in question.inodes if name in self.after}
@@ -119,6 +124,7 @@ def recorded(files: Mapping[str, Saved]) -> Recorded:
 def judge_saved(files: Mapping[str, Saved], plan: CheckPlan, policy: Policy, elapsed_s: float | None = None) -> Check:
     """The judgement over snapshot files, as the run did it that they come from. `files`: those of the plan's hosts."""
     answers = recorded(files)
+    plan = replace(plan, ask="never")  # what is in files cannot be asked any more
     extra = {name: [address.parse(text) for text in saved.addresses] for name, saved in files.items()}
     inquiry = inquire([plan], dict.fromkeys(files, ()), extra, None if answers.counts else WIDE_LIMIT)
     (evidence,) = drive(inquiry, answers).evidence

@@ -47,7 +47,16 @@ class Reason(StrEnum):
 
     ANSWERED_ELSEWHERE = "answered-elsewhere"
     CHANGING = "changing"
+    TRANSLATION_GONE = "translation-gone"
     NAMESPACE_NOT_ENTERED = "namespace-not-entered"
+
+
+class Answer(StrEnum):
+    """What an end was answered that was asked by a keepalive probe (`--ask`)."""
+
+    RST = "rst"  # nobody holds the other end, and this one has ended
+    ACKNOWLEDGED = "acknowledged"  # somebody holds it
+    SILENCE = "silence"  # no try was answered
 
 
 class CauseCode(StrEnum):

@@ -19,6 +19,7 @@ from halfopen.errors import ErrorCode
 from halfopen.model import Collector
 
 # Offered here too: whoever reads a report needs both.
+from halfopen.schema.codes import Answer as Answer
 from halfopen.schema.codes import CauseCode as CauseCode
 from halfopen.schema.codes import Confidence as Confidence
 from halfopen.schema.codes import Outcome as Outcome
@@ -262,6 +263,18 @@ class Command(Struct, frozen=True):
     argv: tuple[str, ...]
 
 
+class Question(Struct, frozen=True):
+    """An end on `host` that was asked by keepalive probes, so many (`probes`), and its answer.
+
+    `ended`: the answer was a RST, so the kernel has ended this end, and its program gets ECONNRESET.
+    """
+
+    host: str
+    answer: Answer
+    probes: int
+    ended: bool
+
+
 class Finding(Struct, frozen=True):
     """One connection that lasts in a state that is wrong.
 
@@ -271,7 +284,8 @@ class Finding(Struct, frozen=True):
     well. `outlook`: None where nothing tells. `remedies` is prose; what is to be typed stands in `commands`. `allowed`:
     it is named in `allow`, so it is shown but counts for nothing. `group`: its index in the `groups` of the check, None
     where it is in none. `candidate`: a socket that could be the absent end if something on the way translates or hands
-    on, None where there is none.
+    on, None where there is none. `asked`: those of its ends that were asked and answered, or not; none unless `--ask`
+    said so.
     """
 
     id: str
@@ -290,6 +304,7 @@ class Finding(Struct, frozen=True):
     allowed: bool = False
     group: int | None = None
     candidate: str | None = None
+    asked: tuple[Question, ...] = ()
 
 
 class Group(Struct, frozen=True):

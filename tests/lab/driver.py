@@ -27,7 +27,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))  # it is started by
 from lab.waiting import PATIENCE, until
 
 TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ, TCP_REPAIR_OPTIONS, TCP_REPAIR_WINDOW = 19, 20, 21, 22, 29
-TCP_FASTOPEN = 23
+TCP_FASTOPEN, TCP_USER_TIMEOUT = 23, 18
 held: dict[int, socket.socket] = {}
 
 
@@ -157,6 +157,48 @@ def probe_often(numbers: list[int]) -> None:
         for option, value in ((socket.TCP_KEEPIDLE, 1), (socket.TCP_KEEPINTVL, 1), (socket.TCP_KEEPCNT, 60)):
             held[one].setsockopt(socket.IPPROTO_TCP, option, value)
     keepalive(numbers)
+
+
+def user_timeout(numbers: list[int], ms: int) -> None:
+    for one in numbers:
+        held[one].setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, ms)
+
+
+def options(numbers: list[int]) -> list[list[int]]:
+    """Of each whether it keeps alive and how, its user timeout, and whether it blocks."""
+    kept = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, TCP_USER_TIMEOUT)
+    return [
+        [
+            held[one].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+            *(held[one].getsockopt(socket.IPPROTO_TCP, option) for option in kept),
+            int(held[one].getblocking()),
+        ]
+        for one in numbers
+    ]
+
+
+def silent_ms(numbers: list[int]) -> int:
+    """For how long the least silent has sent no data and heard nothing (tcpi_last_data_sent, data_recv, ack_recv)."""
+    infos = [held[one].getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 60) for one in numbers]
+    return min(int(struct.unpack_from("=I", info, at)[0]) for info in infos for at in (44, 52, 56))
+
+
+def sent_segments(numbers: list[int]) -> list[int]:
+    """How many segments each has sent (tcpi_segs_out)."""
+    infos = [held[one].getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 140) for one in numbers]
+    return [struct.unpack_from("=I", info, 136)[0] for info in infos]
+
+
+def reads(numbers: list[int]) -> list[str]:
+    """What a program gets that reads now: the name of an error, or of the end, or how many bytes."""
+    found = []
+    for one in numbers:
+        held[one].setblocking(False)
+        try:
+            found.append(str(len(held[one].recv(1 << 16))))
+        except OSError as error:
+            found.append(type(error).__name__)
+    return found
 
 
 def chatter(numbers: list[int], every: float, seconds: float) -> None:

@@ -9,11 +9,13 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
 from lab.breaks import CLOSE, COUNT, FAULTS, Scene
-from lab.host import Lab, LabHost, sh
+from lab.host import Lab, LabHost, lab, sh
 from lab.tool import assert_exactly, check
 from lab.tun import slow_link
 from lab.waiting import PATIENCE, until
@@ -35,6 +37,12 @@ def scene(made: Lab, family: str = "v4", port: int = PORT) -> Scene:
     address = made.v6("db") if family == "v6" else made.v4("db")
     bind = "::" if family == "dual" else address
     return Scene(web, db, web.driver(), db.driver(), address, bind, port, family == "dual")
+
+
+def scene_of(made: Lab, client: str, server: str) -> Scene:
+    """The same for any two hosts of a lab."""
+    near, far = made[client], made[server]
+    return Scene(near, far, near.driver(), far.driver(), made.v4(server), made.v4(server), PORT)
 
 
 def diagnosed(made: Lab) -> dict[str, Any]:
@@ -131,9 +139,9 @@ def fin_lost(place: Scene) -> None:
     until_tried(place.client_host, 2)
 
 
-def until_tried(host: LabHost, times: int) -> None:
+def until_tried(host: LabHost, times: int, count: int = COUNT) -> None:
     """Until each of the connections has sent again so often what nobody answers: from then on it only gets more."""
-    until(lambda: sum(one >= times for one in host.tries(PORT)) == COUNT)
+    until(lambda: sum(one >= times for one in host.tries(PORT)) == count)
 
 
 def deferred(place: Scene) -> None:
@@ -198,6 +206,16 @@ def resets_that_never_arrive(place: Scene) -> None:
     until(lambda: sum(one >= 2 for one in place.client_host.tries(PORT)) == COUNT - 1)
 
 
+def probes_in_vain(place: Scene) -> None:
+    """Both ends are there and have nothing to say; the client's keepalive has no answer."""
+    for name, value in (("time", 1), ("intvl", 1), ("probes", 127)):
+        place.client_host.sysctl(f"ipv4/tcp_keepalive_{name}", value)
+    clients, _ = talked(place)
+    place.to_server("")
+    place.client.keepalive(clients)
+    until(lambda: sum(one >= 3 for one in place.client_host.tries(PORT, "keepalive")) == COUNT)
+
+
 def timed_out(place: Scene) -> None:
     """The path was dead for a while: the server gave up, and the client never sent anything."""
     place.server_host.sysctl("ipv4/tcp_retries2", 2)
@@ -247,6 +265,7 @@ MADE: dict[str, tuple[Callable[[Scene], object], str, list[str]]] = {
     "RSTs lost now": (resets_that_never_arrive, "missing-on-server", ["reset-lost", "path-dead"]),
     "forgotten by a firewall": (forgotten, "missing-on-server", ["reset-lost", "middlebox-forgot"]),
     "written into the void": (sends_into_the_void, "missing-on-server", ["path-dead"]),
+    "keepalive in vain": (probes_in_vain, "stalled", ["path-dead"]),
     "given up while the path was dead": (timed_out, "missing-on-server", ["path-dead"]),
     "FIN lost": (fin_lost, "close-lost", ["path-dead"]),
     "SYN-ACK lost": (syn_ack_lost, "embryonic", ["path-dead"]),
@@ -514,7 +533,7 @@ def test_a_lost_fin_is_given_up_in_the_time_said_and_the_other_end_stays(fresh_p
 
     one = ending(fresh_pair, closes_in_vain)
     outlook = one.group["outlook"]
-    assert outlook["code"] == "never" and outlook["within_s"] is None
+    assert outlook["code"] == "unknown" and outlook["within_s"] is None
     (limit,) = re.findall(r"web gives up what nobody acknowledges within ([\d.]+) s.*; once", outlook["summary"])
     one.comes_after(float(limit) / 2, float(limit))
     _, report = check(fresh_pair, "--port", str(one.port), "--settle", "0.5")
@@ -580,3 +599,103 @@ def test_the_first_byte_ends_a_deferral(fresh_pair: Lab) -> None:
     place.server.accept(listener, COUNT)
     _, report = check(fresh_pair, "--port", str(PORT), "--settle", "0.5")
     assert report["outcome"] == "clean" and report["connections"] == COUNT
+
+
+def test_a_full_queue_that_stands_still_while_clients_are_turned_away_is_critical(fresh_pair: Lab) -> None:
+    place = scene(fresh_pair)
+    listener = place.listen(1)
+    waiting = place.client.connect(place.dial, PORT, 2)
+    turned_away = place.client.connect(place.dial, PORT, 2, 0.0)
+    until_tried(place.client_host, 1, len(turned_away))
+    code, report = check(fresh_pair, "--port", str(PORT), "--settle", "0.5")
+    told = {one["verdict"]: (one["count"], one["severity"], one["causes"]) for one in report["groups"]}
+    assert told == {
+        "never-accepted": (2, "critical", ["application-not-accepting", "accept-queue-overflow"]),
+        "connect-unanswered": (2, "critical", ["accept-queue-overflow"]),
+    }
+    assert code == 1 and len(waiting) == 2
+    assert len(place.server.accept(listener, 2)) == 2
+
+
+def test_a_queue_that_moves_has_no_finding(fresh_pair: Lab) -> None:
+    """One of many that wait is accepted every tenth of a second."""
+    place = scene(fresh_pair)
+    listener = place.listen(200)
+    place.client.connect(place.dial, PORT, 150)
+    done = Event()
+
+    def accepts() -> None:
+        while not done.wait(0.1):
+            place.server.accept(listener, 1)
+
+    worker = Thread(target=accepts)
+    worker.start()
+    try:
+        code, report = check(fresh_pair, "--port", str(PORT), "--settle", "0.5")
+    finally:
+        done.set()
+        worker.join()
+    assert fresh_pair["db"].queue(PORT) > 0, "this machine took so long that all were accepted"
+    assert (code, report["outcome"], report["findings"]) == (0, "clean", [])
+
+
+def test_a_program_that_is_stopped_is_continued_by_the_command(fresh_pair: Lab) -> None:
+    place = scene(fresh_pair)
+    listener = place.listen()
+    host = fresh_pair["db"]
+    (pid,) = {*re.findall(r"pid=(\d+)", host.run("ss", "-Htlnp", f"sport = :{PORT}"))}
+    host.run("kill", "-STOP", pid)
+    try:
+        place.client.connect(place.dial, PORT, COUNT)
+        group = diagnosed(fresh_pair)
+        (command,) = [one for one in group["commands"] if "CONT" in " ".join(one["argv"])]
+        assert f"(pid {pid}) is stopped (state T" in group["why"][0]["summary"]
+        host.run(*command["argv"])
+        assert len(place.server.accept(listener, COUNT)) == COUNT
+    finally:
+        host.run("kill", "-CONT", pid)
+
+
+def test_a_program_that_was_started_anew_has_lost_what_the_one_before_it_had(fresh_pair: Lab) -> None:
+    place = scene(fresh_pair)
+    _, servers = talked(place)
+    before = place.server
+    before.vanish(servers)
+    before.process.stdin.close()
+    before.process.wait(PATIENCE)
+    time.sleep(3)  # at least: the new program has to be younger than the silence
+    replace(place, server=fresh_pair["db"].driver()).listen()
+    assert diagnosed(fresh_pair)["causes"][0] == "peer-vanished"
+
+
+def test_an_address_that_moved_is_named_with_its_old_owner(tmp_path: Path) -> None:
+    """Who took it over has come up since, and never was the peer."""
+    vip = "10.7.0.99"
+    with lab(tmp_path, "web", "db1", "db2") as made:
+        made["db1"].run("ip", "addr", "add", f"{vip}/24", "dev", "data")
+        place = replace(scene_of(made, "web", "db1"), dial=vip, bind=vip)
+        talked(place)
+        time.sleep(7)  # at least 5 s longer than the new uptime, which begins at up to 1 s
+        made["db1"].run("ip", "addr", "del", f"{vip}/24", "dev", "data")
+        made["db2"].run("ip", "addr", "add", f"{vip}/24", "dev", "data")
+        restart_clock(made["db2"])
+        made["db2"].driver().listen(vip, PORT, 16, False)
+        _, report = check(made, "--port", str(PORT), "--settle", "0.5", client="web", server="db*")
+    told = {one["why"][0]["summary"] for one in report["groups"] if one["verdict"] == "missing-on-server"}
+    assert told == {f"{vip} has moved from db1 to db2, which never had this connection"}, report["groups"]
+    assert "peer-rebooted" not in str(report["groups"])
+
+
+def test_what_its_own_packet_filter_keeps_in_is_said_to_stay_there(fresh_pair: Lab) -> None:
+    """The kernel cannot send, so it probes as if the window were closed; but the window is open."""
+    place = scene(fresh_pair)
+    clients, _ = talked(place)
+    web = fresh_pair["web"]
+    web.run("nft", "add table inet lab; add chain inet lab out { type filter hook output priority 0; }")
+    web.run("nft", f"add rule inet lab out tcp dport {PORT} drop")
+    place.client.send(clients, 100)
+    until(lambda: sum(one >= 3 for one in web.tries(PORT, "persist")) == COUNT)
+    group = diagnosed(fresh_pair)
+    assert (group["verdict"], group["causes"]) == ("stalled", ["path-dead"])
+    assert "OUTPUT" in group["why"][0]["summary"] and "web" in group["why"][0]["summary"]
+    assert "closed window" not in str(group)

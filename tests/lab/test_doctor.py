@@ -13,6 +13,7 @@ from lab.host import Lab
 from lab.tool import NO_NETLINK, NOBODY, exec_inventory
 from lab.waiting import until
 
+NEEDS_ROOT = {"privileges", "processes of others", "connection tracking", "network namespaces", "asking"}
 STEPS = {"reach", "host key", "authentication", "interpreter", "answer"}
 
 
@@ -53,14 +54,14 @@ def test_root_over_ssh_lacks_nothing(pair: Lab) -> None:
 def test_an_ordinary_user_lacks_what_needs_root(pair: Lab) -> None:
     code, (db,) = doctor("db", inventory=exec_inventory(pair, "db", *NOBODY))
     assert code == 0 and db["complete"]
-    assert lacking(db) == {"privileges", "processes of others", "connection tracking", "network namespaces"}
+    assert lacking(db) == NEEDS_ROOT
     assert "host key" not in {item["evidence"] for item in db["evidence"]}
 
 
 def test_hidden_processes_are_missed_though_none_refuses(fresh_pair: Lab) -> None:
     fresh_pair["db"].run("mount", "-o", "remount,hidepid=2", "/proc")
     _, (db,) = doctor("db", inventory=exec_inventory(fresh_pair, "db", *NOBODY))
-    assert lacking(db) == {"privileges", "processes of others", "connection tracking", "network namespaces"}
+    assert lacking(db) == NEEDS_ROOT
     assert any("hidepid=" in item["detail"] for item in db["evidence"])
 
 

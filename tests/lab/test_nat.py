@@ -282,6 +282,8 @@ def test_a_container_that_is_gone_leaves_its_peers_half_open(where: str, two: La
     expected = path.truth(verdict, [client for client, _ in pairs])
     one.run("ip", "link", "set", "eth0", "down")
     one.remove((path.server if where == "server" else path.client).pid())
+    # The link goes with the namespace, which the lab keeps alive.
+    two["db" if where == "server" else "web"].run("ip", "link", "del", "veth2")
     code, report = check(two, "--settle", "0.3")
     assert_exactly(report, expected)
     assert code == 1
@@ -376,7 +378,8 @@ def test_a_router_that_nobody_names_and_that_changes_ports_leaves_the_check_inco
     path = routed(three, "meta l4proto tcp masquerade to :20000-20999 fully-random")
     path.connected()
     code, report = check(three, "--settle", "0.3")
-    assert (code, report["outcome"], report["findings"]) == (3, "incomplete", [])
+    assert (code, report["outcome"]) == (3, "incomplete") and not report["groups"][0]["commands"]
+    assert all(one["confidence"] == "inferred" and "10.7.0.3" in one["candidate"] for one in report["findings"])
     assert "nat" in report["headline"] and "10.7.0.3" in report["headline"]
 
 
@@ -478,4 +481,4 @@ def test_a_container_that_is_reached_without_root_hides_nobody(two: Lab) -> None
     expected = broken(path)
     assert int(two["db"].run("cat", "/proc/sys/net/netfilter/nf_conntrack_count"))
     _, report = check(two, "--settle", "0.3")
-    assert_exactly(report, expected)
+    assert_exactly(report, expected, "observed")  # what it translates is not told without root

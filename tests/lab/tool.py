@@ -37,11 +37,15 @@ def truth(verdict: str, clients: Iterable[str], servers: Iterable[str]) -> Truth
     return {(verdict, one, two) for one, two in zip(clients, servers, strict=True)}
 
 
-def assert_exactly(report: dict[str, Any], expected: Truth) -> None:
-    """Found exactly, no more and no less, and proven; and both hosts read completely."""
+def assert_exactly(report: dict[str, Any], expected: Truth, confidence: str = "proven") -> None:
+    """Found exactly, no more and no less, and proven; and both hosts read completely.
+
+    confidence: of what has one end.
+    """
     assert [host["error"] for host in report["hosts"] if host["error"] or not host["complete"]] == []
     assert found(report) == expected
-    assert {one["confidence"] for one in report["findings"]} <= {"proven"}
+    for one in report["findings"]:
+        assert one["confidence"] == (confidence if None in (one["client"], one["server"]) else "proven")
 
 
 def looks_amid(churn: Driver, looks: int, churned: int) -> Iterator[int]:

@@ -27,4 +27,4 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 def refuse_netlink(monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on a probe is sent whose netlink sockets are refused."""
     whole = probe.source
-    monkeypatch.setattr("halfopen.probe.source", lambda survey=False: NO_NETLINK + whole(survey))
+    monkeypatch.setattr("halfopen.probe.source", lambda more=(): NO_NETLINK + whole(more))

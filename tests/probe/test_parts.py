@@ -10,14 +10,17 @@ from pathlib import Path
 import pytest
 
 from halfopen import probe
-from halfopen.evidence.probe import census, examination, frames, kernel, wire
+from halfopen.evidence.probe import asked, census, examination, frames, kernel, wire
+from halfopen.probe import ask as sent_ask
 from halfopen.probe import census as sent_census
 from halfopen.probe import columns, head
 from halfopen.probe import examination as sent_examination
 from halfopen.probe.serve import ANSWERS
 
 FOLDER = Path(probe.__file__).parent
-ORDER = probe.PARTS + probe.SURVEY
+MORE = {"check": (), "survey": probe.SURVEY, "ask": probe.ASKING}
+ORDER = tuple(dict.fromkeys(probe.PARTS + probe.SURVEY + probe.ASKING))
+OF_ITS_OWN = "netlink.socket.setsockopt(270, 12, 1)"  # on the probe's own socket: NETLINK_GET_STRICT_CHK
 FORBIDDEN = ("subprocess", "fork", "os.system", "popen", '"w', "'w", "O_CREAT", "SOCK_DESTROY", "sendto", "kill")
 
 
@@ -54,25 +57,28 @@ def test_a_part_imports_the_parts_before_it_and_the_standard_library(part: str) 
             assert not any(one.name.startswith("halfopen") for one in node.names)
 
 
-@pytest.mark.parametrize("survey", [False, True])
-def test_the_joined_text_is_the_parts_without_their_imports_of_each_other(survey: bool) -> None:
-    text = probe.source(survey).decode()
+@pytest.mark.parametrize("what", MORE)
+def test_the_joined_text_is_the_parts_without_their_imports_of_each_other(what: str) -> None:
+    text = probe.source(MORE[what]).decode()
     assert not re.search(r"(?m)^\s*(from|import) halfopen", text)
     lines = set(text.splitlines())
-    for part in ORDER if survey else probe.PARTS:
+    for part in probe.PARTS + MORE[what]:
         source = (FOLDER / f"{part}.py").read_text()
         assert f"# ---- halfopen/probe/{part}.py" in lines
         assert all(line in lines for line in probe.IMPORTED.sub("", source).splitlines())
-    assert ("HOLDERS" in text) == survey  # a check never sends the survey
+    assert ("HOLDERS" in text) == (what == "survey")  # a check never sends the survey
+    others = text.replace(OF_ITS_OWN, "")
+    assert ("setsockopt" in others) == (what == "ask")  # and nothing that could change a socket, unless it may ask
 
 
 def test_every_python_compiles_it_and_needs_no_more_than_is_there(python: str) -> None:
     end = f"assert sorted(ANSWERS) == {sorted(ANSWERS)}; assert main\n"
-    subprocess.run([python, "-I", "-S", "-B", "-"], input=probe.source(True) + end.encode(), check=True)
+    whole = probe.joined(ORDER) + end.encode()
+    subprocess.run([python, "-I", "-S", "-B", "-"], input=whole, check=True)
 
 
 def test_it_starts_no_process_and_writes_no_file() -> None:
-    text = probe.source(True).decode()
+    text = probe.joined(ORDER).decode()
     assert [word for word in FORBIDDEN if word in text] == []
 
 
@@ -85,3 +91,5 @@ def test_the_message_is_tied() -> None:
     assert head.SCHEMA == wire.SCHEMA and 16 + kernel.MESSAGE.size == columns.ROW
     assert (sent_census.HOLDERS, sent_census.PROCESSES) == (census.HOLDERS, census.PROCESSES)
     assert sent_examination.EXAMINE == examination.EXAMINE
+    assert (sent_ask.ASK, sent_ask.ENTRY.format) == (asked.ASK, asked.ENTRY.format)
+    assert [getattr(sent_ask, code.name) for code in asked.CODES if code] == list(range(1, len(asked.CODES)))

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import termios
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from lab.waiting import PATIENCE, until
@@ -20,8 +21,9 @@ from probe.conversation import PYTHONS, PipeChannel, expected, open_probe
 from halfopen import address, probe
 from halfopen.errors import HostError
 from halfopen.evidence.probe import wire
-from halfopen.model import Absence, Collector, Lookup, Snapshot, Socket
+from halfopen.model import NAMESPACE_AGE, Absence, Collector, Lookup, Snapshot, Socket
 from halfopen.probe.columns import with_info
+from halfopen.probe.processes import age_of_namespace, state_and_age
 from halfopen.probe.serve import IDLE_LIMIT
 from halfopen.reach.agent import Agent
 from halfopen.table import Count
@@ -70,7 +72,7 @@ def amend(monkeypatch: pytest.MonkeyPatch, before: str, after: str) -> None:
     """From here on a probe is sent with another word in place of this one."""
     text = probe.source()
     assert text.count(before.encode()) == 1
-    monkeypatch.setattr("halfopen.probe.source", lambda survey=False: text.replace(before.encode(), after.encode()))
+    monkeypatch.setattr("halfopen.probe.source", lambda more=(): text.replace(before.encode(), after.encode()))
 
 
 def started(python: str, ports: tuple[int, ...] = ()) -> tuple[Agent, Snapshot]:
@@ -232,10 +234,22 @@ def test_it_names_the_holders_and_reads_counters(python: str, pairs: list[tuple[
     inode = os.fstat(pairs[0][0].fileno()).st_ino
     found, _ = agent.owners([inode, 1])
     assert found[inode].pid == os.getpid() and 1 not in found
+    began = float(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+    age = float(Path("/proc/uptime").read_text().split()[0]) - began
+    assert found[inode].stopped is False and age - PATIENCE < (found[inode].age_s or -1) <= age
     counters, sysctls = agent.evidence()
+    told = counters.get(NAMESPACE_AGE)  # the first process may not show where it is
+    assert told is None or 0 <= told <= float(Path("/proc/uptime").read_text().split()[0])
     assert {"ListenOverflows", "SyncookiesSent", "OutRsts"} <= counters.keys()
     assert sysctls["somaxconn"] > 0
     agent.close()
+
+
+def test_a_namespace_is_as_old_as_the_first_process_that_is_seen_in_it() -> None:
+    path = f"/proc/{os.getpid()}/ns/net"
+    (_, age), own = state_and_age(os.getpid()), Path(path).stat().st_ino
+    assert age_of_namespace(own, path) in (age, b"%d" % (int(age) + 1))
+    assert age_of_namespace(own + 1, path) is None and age_of_namespace(own, "/run/netns/other") is None
 
 
 def test_it_ends_with_its_channel(python: str) -> None:

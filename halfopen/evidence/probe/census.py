@@ -16,11 +16,9 @@ from halfopen.evidence.probe.frames import (
     missing_rows,
     number,
     split_fields,
-    text,
 )
-from halfopen.evidence.probe.proc import unit_of
+from halfopen.evidence.probe.proc import decode_process
 from halfopen.evidence.probe.tables import Sockets
-from halfopen.evidence.probe.wire import NAME_LIMIT, PROC_LIMIT
 from halfopen.evidence.text.parsed import ParsedText
 from halfopen.model import ListenSocket, Process
 from halfopen.tcp import State, number_of, state_of
@@ -190,23 +188,6 @@ def decode_processes(frames: Sequence[Frame], count: int) -> dict[int, Process]:
     """The answer to PROCESSES -> pid -> process."""
     named = [decode_process(value) for name, value in decode_fields(frames, count) if name == "process"]
     return {process.pid: process for process in named}
-
-
-def decode_process(value: bytes) -> Process:
-    """One `process` field: pid, and the texts of comm, cmdline and cgroup."""
-    if len(value) < 10:
-        raise broken("a process is cut")
-    pid, comm, command, cgroup = struct.unpack_from(">IHHH", value)
-    rest = value[10:]
-    if len(rest) != comm + command + cgroup:
-        raise broken("a process is cut")
-    words = rest[comm : comm + command].rstrip(b"\0").replace(b"\0", b" ")
-    return Process(
-        pid,
-        text(rest[:comm].removesuffix(b"\n"), NAME_LIMIT),
-        text(words, PROC_LIMIT)[:200] or None,
-        unit_of(text(rest[comm + command :], PROC_LIMIT)),
-    )
 
 
 Row = tuple[int, bytes, int, int, int]

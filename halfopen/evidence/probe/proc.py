@@ -9,10 +9,12 @@ from itertools import pairwise
 
 from halfopen.evidence.probe.frames import broken, needed, number, text
 from halfopen.evidence.probe.wire import NAME_LIMIT, PROC_LIMIT
-from halfopen.model import Process
+from halfopen.model import NAMESPACE_AGE, Process
 
 COUNTER_NAME = re.compile(rb"[A-Za-z][A-Za-z0-9_]{0,63}")
 COUNTER_VALUE = re.compile(rb"-?[0-9]+")
+HEAD = struct.Struct(">IHHHH")
+STOPPED = (b"T", b"t")  # by a signal, by a debugger
 
 
 def decode_owners(fields: Sequence[tuple[str, bytes]]) -> tuple[dict[int, Process], int]:
@@ -23,20 +25,39 @@ def decode_owners(fields: Sequence[tuple[str, bytes]]) -> tuple[dict[int, Proces
         if name == "unreadable":
             unreadable = needed(value)
         elif name == "owner":
-            if len(value) < 18:
+            if len(value) < 8:
                 raise broken("an owner is cut")
-            inode, pid, comm, command, cgroup = struct.unpack_from(">QIHHH", value)
-            if len(value) != 18 + comm + command + cgroup:
-                raise broken("an owner is cut")
-            rest = value[18:]
-            words = rest[comm : comm + command].rstrip(b"\0").replace(b"\0", b" ")
-            found[inode] = Process(
-                pid,
-                text(rest[:comm].removesuffix(b"\n"), NAME_LIMIT),
-                text(words, PROC_LIMIT)[:200] or None,
-                unit_of(text(rest[comm + command :], PROC_LIMIT)),
-            )
+            found[int.from_bytes(value[:8], "big")] = decode_process(value[8:])
     return found, unreadable
+
+
+def decode_process(value: bytes) -> Process:
+    """A pid, and the facts of its process: lengths of comm, cmdline, cgroup and of state and age, and these."""
+    if len(value) < HEAD.size:
+        raise broken("a process is cut")
+    pid, *lengths = HEAD.unpack_from(value)
+    if len(value) != HEAD.size + sum(lengths):
+        raise broken("a process is cut")
+    parts, at = [], HEAD.size
+    for length in lengths:
+        parts.append(value[at : at + length])
+        at += length
+    comm, command, cgroup, clock = parts
+    words = command.rstrip(b"\0").replace(b"\0", b" ")
+    state, _, age = clock.partition(b" ")
+    return Process(
+        pid,
+        text(comm.removesuffix(b"\n"), NAME_LIMIT),
+        text(words, PROC_LIMIT)[:200] or None,
+        unit_of(text(cgroup, PROC_LIMIT)),
+        is_stopped(state),
+        number(age),
+    )
+
+
+def is_stopped(state: bytes) -> bool | None:
+    """Whether the state letter of a process (proc(5)) says that it is stopped; None if there is none."""
+    return state in STOPPED if state else None
 
 
 def unit_of(cgroup: str) -> str | None:
@@ -56,6 +77,7 @@ def unit_of(cgroup: str) -> str | None:
 def decode_evidence(fields: Sequence[tuple[str, bytes]]) -> tuple[dict[str, int], dict[str, int]]:
     """The answer to EVIDENCE -> counters (names as `nstat` prints them without prefix) and sysctls by last word.
 
+    Among the counters is the age of each namespace, NAMESPACE_AGE in seconds, where it is known.
     Fields after a `netns` that is not 0 belong to another namespace: their names begin with its inode and a slash.
     """
     counters: dict[str, int] = {}
@@ -64,6 +86,8 @@ def decode_evidence(fields: Sequence[tuple[str, bytes]]) -> tuple[dict[str, int]
     for path, value in fields:
         if path == "netns":
             where = f"{netns}/" if (netns := needed(value)) else ""
+        elif path == "age":
+            counters[where + NAMESPACE_AGE] = needed(value)
         elif path in ("/proc/net/netstat", "/proc/net/snmp"):
             counters |= {where + name: count for name, count in decode_counters(value).items()}
         elif path.startswith("/proc/sys/"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from halfopen import address
 from halfopen.errors import ErrorCode, HostError
@@ -201,12 +201,14 @@ def owners_of(sections: Iterable[Section], wanted: Iterable[int]) -> dict[int, P
             pid = int(folder[1])
         elif link and int(link[1]) in asked:
             found.setdefault(int(link[1]), Process(pid, names.get(pid, "")))
-    return found
+    states = {int(pid): proc.is_stopped(state.encode()) for pid, state in STATE.findall(texts.get("states", ""))}
+    return {inode: replace(process, stopped=states.get(process.pid)) for inode, process in found.items()}
 
 
 HEAD = re.compile(rb"([a-z0-9_-]{1,20}) (\d{1,3}) (\d{1,10})")
 IP_ADDR = re.compile(r"(?m)^(\d{1,9}):\s+\S+\s+inet6?\s+([0-9A-Fa-f.:]{2,45})")
 IFCONFIG = re.compile(r"\binet6?\s+(?:addr:\s*)?([0-9A-Fa-f.:]{2,45})")
+STATE = re.compile(r"(?m)^/proc/(\d{1,10})/status:State:\s*([A-Za-z])")
 COMM = re.compile(r"(?m)^/proc/(\d{1,10})/comm:(.{1,15})$")
 
 FORMS: dict[str, tuple[TextFormat, ...]] = {

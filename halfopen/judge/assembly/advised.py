@@ -10,10 +10,11 @@ from msgspec import structs
 from halfopen.judge.assembly.advice import advice_for
 from halfopen.judge.assembly.advice.remedies import Remedy, Step
 from halfopen.judge.diagnosis.case import Case
-from halfopen.judge.diagnosis.diagnose import Diagnosis, diagnose
+from halfopen.judge.diagnosis.diagnose import Diagnosis, diagnose, has_ended
 from halfopen.judge.diagnosis.outlook import GRAVITY, Prospect
 from halfopen.judge.diagnosis.phrase import Sentence, number, shape, spoken, tell
 from halfopen.judge.diagnosis.rules.rule import Reason
+from halfopen.judge.diagnosis.severity import with_outages
 from halfopen.schema.report import Cause, Command, Evidence, Outlook, OutlookCode
 
 
@@ -46,10 +47,16 @@ class Advised:
         return tuple(step for step in self.steps if isinstance(step, Command))
 
 
-def advised(case: Case) -> Advised:
-    """A case -> the same with its diagnosis and advice."""
-    diagnosis = diagnose(case)
-    return Advised(case, diagnosis, advice_for(case, diagnosis.reasons))
+def advised(cases: Sequence[Case]) -> list[Advised]:
+    """The findings of a check, each with its diagnosis, which rests on the others too, and with advice."""
+    marked = with_outages(cases)
+    return [Advised(*parts, steps_for(*parts)) for parts in zip(marked, diagnose(marked), strict=True)]
+
+
+def steps_for(case: Case, diagnosis: Diagnosis) -> tuple[Step, ...]:
+    """What to do about a finding. Where a RST has ended it, there is nothing left to end."""
+    steps = advice_for(case, diagnosis.reasons)
+    return tuple(step for step in steps if isinstance(step, Remedy)) if has_ended(case) else steps
 
 
 def cause_of(reason: Reason) -> Cause:

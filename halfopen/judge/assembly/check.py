@@ -12,7 +12,7 @@ from halfopen import __version__, address
 from halfopen.errors import Exit, HostError
 from halfopen.judge.assembly.headline import headline_of
 from halfopen.judge.assembly.policy import SEVERITIES, Policy, failing, is_known, only_inferred, outcome_of
-from halfopen.judge.assembly.run_evidence import Evidence, case_of, host_error
+from halfopen.judge.assembly.run_evidence import Evidence, cases_of, host_error
 from halfopen.judge.assembly.sections import (
     VERDICTS,
     counters_of,
@@ -25,6 +25,8 @@ from halfopen.judge.assembly.sections import (
     pairs_of,
     unjudged_rows,
 )
+from halfopen.judge.confirm.asked import judged
+from halfopen.judge.confirm.asked import notes as asked_notes
 from halfopen.judge.confirm.rounds import Confirmed, Held, Unjudged, held
 from halfopen.judge.pairing.connection import BOTH_ESTABLISHED, Suspect, agreement_of
 from halfopen.judge.pairing.match import Matching
@@ -52,13 +54,11 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     """The report of one check: the evidence that was collected, and what makes it fail -> findings and outcome."""
     other_names = one_name_each(plan, evidence.snapshots)
     plan = under_one_name(plan, other_names)
-    confirmed, unjudged, trying = (
-        held(evidence.matching.suspects, evidence.brackets) if evidence.brackets else Held([], [], [])
-    )
-    evidence = replace(evidence, matching=without(evidence.matching, confirmed))
-    lasting, doubts_of_ways = weighed(plan, confirmed, evidence)
-    cases = [case_of(confirmed, evidence) for confirmed in lasting]
-    explained = with_advice(cases)
+    rounds = held(evidence.matching.suspects, evidence.brackets) if evidence.brackets else Held([], [], [])
+    lasting, unjudged, doubts_of_ways = weighed(plan, rounds, evidence)
+    evidence = replace(evidence, matching=without(evidence.matching, lasting))
+    explained = with_advice(cases_of(lasting, evidence))
+    cases = [advised.case for advised in explained]
     groups, group_numbers = groups_of(explained, plan)
     findings = sorted(
         (finding_of(*parts, plan) for parts in zip(explained, group_numbers, strict=True)),
@@ -78,7 +78,7 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     missing += only_inferred(findings, plan, policy, list(doubts))
     fails = bool(failing([finding for finding in findings if is_known(finding)], plan, policy))
     outcome, code = outcome_of(findings, fails, missing)
-    rows = matrix(evidence.matching, cases)
+    rows = matrix(evidence.matching, explained)
     headline, details = headline_of(
         plan,
         findings,
@@ -116,13 +116,14 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
             *notes_on_names(other_names),
             *claimed_twice(lasting),
             *doubts_of_ways,
-            *still_trying(trying),
+            *still_trying(rounds.trying),
+            *asked_notes(evidence.asked),
             *evidence.notes,
             *evidence.matching.notes,
             *(missing if outcome is Outcome.FINDINGS else ()),
         ),
         elapsed_s=evidence.elapsed_s,
-        pairs=pairs_of(cases, plan) if len({*plan.clients, *plan.servers}) > 2 else (),
+        pairs=pairs_of(explained, plan) if len({*plan.clients, *plan.servers}) > 2 else (),
         nat=tuple(plan.nat),
         direct=plan.direct,
     )
@@ -163,21 +164,24 @@ def with_advice(cases: Sequence[Case]) -> list[Advised]:
         return []
     from halfopen.judge.assembly.advised import advised
 
-    return [advised(case) for case in cases]
+    return advised(cases)
 
 
 def weighed(
-    plan: CheckPlan, lasting: Sequence[Confirmed], evidence: Evidence
-) -> tuple[Sequence[Confirmed], tuple[str, ...]]:
-    """The findings with the confidence that their ways allow, and notes on that. Imported only where there is one."""
-    if not lasting:
-        return lasting, ()
+    plan: CheckPlan, found: Held, evidence: Evidence
+) -> tuple[Sequence[Confirmed], Sequence[Unjudged], tuple[str, ...]]:
+    """The findings with the confidence that their ways and what they were answered allow, what is still not judged, and
+    notes on the ways. These are imported only where something was found.
+    """
+    if not found.confirmed:
+        return *judged((), found.unjudged, evidence.asked), ()
     from halfopen.judge.assembly.confidence import capped, ways_in_doubt
     from halfopen.judge.confirm.way import Network
 
     network = Network(plan, evidence.snapshots, evidence.routing)
-    weighed = [capped(confirmed, evidence, network) for confirmed in lasting]
-    return weighed, ways_in_doubt(weighed, network)
+    capped_by_ways = [capped(confirmed, evidence, network) for confirmed in found.confirmed]
+    lasting, unjudged = judged(capped_by_ways, found.unjudged, evidence.asked)
+    return lasting, unjudged, ways_in_doubt(lasting, network)
 
 
 def without(matching: Matching, lasting: Sequence[Confirmed]) -> Matching:

@@ -77,8 +77,11 @@ def headline_of_directions(
 
 
 def runs_against(client: str | None, server: str | None, plan: CheckPlan) -> bool:
-    """Whether a connection between these hosts runs against the order in which the check names them."""
-    return client not in plan.clients or server not in plan.servers
+    """Whether a connection between these hosts runs against the order in which the check names them.
+
+    A host under `nat` stands for an end behind it.
+    """
+    return client not in (*plan.clients, *plan.nat) or server not in (*plan.servers, *plan.nat)
 
 
 def target_of(plan: CheckPlan, findings: Sequence[Finding], against: bool) -> str:

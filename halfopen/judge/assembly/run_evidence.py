@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 
+from halfopen import address
 from halfopen.errors import HostError
+from halfopen.judge.confirm.asked import Asked, judged
 from halfopen.judge.confirm.bracket import Bracket
 from halfopen.judge.confirm.byte_counters import Counts
-from halfopen.judge.confirm.rounds import Confirmed, held
+from halfopen.judge.confirm.rounds import Confirmed, Held, held
 from halfopen.judge.diagnosis.case import Case, HostEvidence, listener_of
 from halfopen.judge.pairing.connection import Suspect
 from halfopen.judge.pairing.match import Matching
@@ -23,7 +26,8 @@ class Evidence:
     how it was read, a sentence each. elapsed_s: seconds from the first question to the last answer, None if unknown.
     counts: byte counters, by namespace. missing: why "clean" cannot be said, beyond what snapshots and brackets show.
     suspected: connections that looked wrong in the dumps, before the brackets. routing: routes between the ends of
-    suspects that lack one; empty where none was asked for, or none could be read.
+    suspects that lack one; empty where none was asked for, or none could be read. asked: what asking through
+    connections brought.
     """
 
     snapshots: Mapping[str, Snapshot]
@@ -36,6 +40,12 @@ class Evidence:
     missing: Sequence[str] = ()
     suspected: int = 0
     routing: Mapping[NetnsRef, Routing] = field(default_factory=dict)
+    asked: Asked = field(default_factory=Asked)
+
+    @property
+    def suspects(self) -> tuple[Suspect, ...]:
+        """Those that the rounds did not clear, and pairs that turned out to be dead when they were asked."""
+        return (*self.matching.suspects, *(confirmed.suspect for confirmed in self.asked.silent))
 
 
 def case_of(confirmed: Confirmed, evidence: Evidence) -> Case:
@@ -43,6 +53,34 @@ def case_of(confirmed: Confirmed, evidence: Evidence) -> Case:
     client, server = confirmed.client_place, confirmed.server_place
     listener = listener_of(evidence.snapshots.get(server.host), server, confirmed.suspect.server.key)
     return Case(confirmed, evidence_at(client, evidence), evidence_at(server, evidence), listener)
+
+
+def cases_of(lasting: Sequence[Confirmed], evidence: Evidence) -> list[Case]:
+    """The cases of confirmed suspects, with who had the address of an absent end before."""
+
+    @cache
+    def former(packed: bytes, now: str) -> str | None:
+        return next((name for name in sorted(evidence.snapshots) if name != now and had(evidence, name, packed)), None)
+
+    found = []
+    for confirmed in lasting:
+        case, suspect = case_of(confirmed, evidence), confirmed.suspect
+        for end, key, there in (
+            (confirmed.client, suspect.client.key, confirmed.client_place),
+            (confirmed.server, suspect.server.key, confirmed.server_place),
+        ):
+            if end is None:
+                case = replace(case, former=former(address.split_key(key)[0], there.host))
+        found.append(case)
+    return found
+
+
+def had(evidence: Evidence, name: str, packed: bytes) -> bool:
+    """Whether a host has sockets with a local address, and the address no more."""
+    spaces = evidence.snapshots[name].namespaces
+    if any(own.address == packed for space in spaces for own in space.addresses):
+        return False
+    return any(packed in block.locals() for space in spaces for block in space.table.blocks)
 
 
 def evidence_at(netns: NetnsRef, evidence: Evidence) -> HostEvidence:
@@ -64,7 +102,8 @@ def host_error(name: str, evidence: Evidence) -> HostError | None:
 def wanted_inodes(suspects: Sequence[Suspect], evidence: Evidence) -> dict[str, set[int]]:
     """Host -> inodes of the sockets of findings and of their listeners: those whose processes the report names."""
     inodes: dict[str, set[int]] = {}
-    lasting = held(suspects, evidence.brackets).confirmed
+    found = held(suspects, evidence.brackets) if evidence.brackets else Held([], [], [])
+    lasting, _ = judged(found.confirmed, found.unjudged, evidence.asked)
     for confirmed in lasting:
         case = case_of(confirmed, evidence)
         for host, socket in (

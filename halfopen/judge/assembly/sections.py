@@ -13,12 +13,13 @@ from halfopen import address
 from halfopen.errors import HostError
 from halfopen.judge.assembly.headline import meaning
 from halfopen.judge.assembly.policy import SEVERITIES
+from halfopen.judge.assembly.questions import asked_words, questions_of
 from halfopen.judge.assembly.run_evidence import Evidence
 from halfopen.judge.confirm.rounds import Confirmed, Unjudged
 from halfopen.judge.diagnosis.case import Case, HostEvidence, is_full
 from halfopen.judge.pairing.match import Matching
 from halfopen.judge.pairing.reach import believed, gaps_of
-from halfopen.judge.verdict.table import SEVERITY, in_accept_queue
+from halfopen.judge.verdict.table import in_accept_queue
 from halfopen.model import Socket, show_connection
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import (
@@ -55,7 +56,7 @@ def finding_of(advised: Advised, group: int, plan: CheckPlan) -> Finding:
     return Finding(
         id=identity(case),
         verdict=confirmed.verdict,
-        severity=SEVERITY[confirmed.verdict],
+        severity=advised.diagnosis.severity,
         confidence=confirmed.confidence,
         connection=ConnectionName(
             client=address.endpoint(local, local_port),
@@ -73,6 +74,7 @@ def finding_of(advised: Advised, group: int, plan: CheckPlan) -> Finding:
         allowed=confirmed.verdict in plan.allow,
         group=group,
         candidate=candidate_of(confirmed),
+        asked=questions_of(confirmed),
     )
 
 
@@ -162,11 +164,11 @@ def host_report(name: str, evidence: Evidence, error: HostError | None) -> HostR
     )
 
 
-def matrix(matching: Matching, cases: Sequence[Case]) -> tuple[MatrixRow, ...]:
+def matrix(matching: Matching, cases: Sequence[Advised]) -> tuple[MatrixRow, ...]:
     """Pairs of states with their hosts and counts: findings by severity and count, then what agrees."""
     wrong: Tally[MatrixRow] = Tally()
-    for case in cases:
-        confirmed = case.held
+    for advised in cases:
+        case, confirmed = advised.case, advised.case.held
         wrong[
             MatrixRow(
                 client_host=case.client.name,
@@ -175,7 +177,7 @@ def matrix(matching: Matching, cases: Sequence[Case]) -> tuple[MatrixRow, ...]:
                 server=confirmed.server.state if confirmed.server else None,
                 count=1,
                 verdict=confirmed.verdict,
-                severity=SEVERITY[confirmed.verdict],
+                severity=advised.diagnosis.severity,
                 confidence=confirmed.confidence,
                 in_accept_queue=confirmed.client is not None
                 and confirmed.server is not None
@@ -230,13 +232,14 @@ def listeners_of(
     return tuple(found[key] for key in sorted(found))
 
 
-def pairs_of(cases: Sequence[Case], plan: CheckPlan) -> tuple[HostPair, ...]:
+def pairs_of(cases: Sequence[Advised], plan: CheckPlan) -> tuple[HostPair, ...]:
     """Findings that the check does not allow, counted by (client's host, server's host) and severity; worst first."""
     counts: dict[tuple[str, str], Tally[Severity]] = {}
-    for case in cases:
+    for advised in cases:
+        case = advised.case
         if case.held.verdict not in plan.allow:
             hosts = (case.client.name, case.server.name)
-            counts.setdefault(hosts, Tally())[SEVERITY[case.held.verdict]] += 1
+            counts.setdefault(hosts, Tally())[advised.diagnosis.severity] += 1
     ranked = sorted(counts.items(), key=lambda row: ([-row[1][severity] for severity in Severity], row[0]))
     return tuple(
         HostPair(client=client, server=server, **{str(severity): count[severity] for severity in Severity})
@@ -286,15 +289,17 @@ def unjudged_rows(unjudged: Sequence[Unjudged]) -> tuple[UnjudgedRow, ...]:
 
 
 def groups_of(cases: Sequence[Advised], plan: CheckPlan) -> tuple[tuple[Group, ...], list[int]]:
-    """Groups of findings with the same verdict, causes, hosts, listener and process, the gravest and largest first.
+    """Groups of findings with the same verdict, severity, causes, hosts, listener and process, the gravest first.
 
     Also the index of the group of each case.
     """
     found: dict[tuple[object, ...], list[int]] = {}
     for at, advised in enumerate(cases):
         case = advised.case
-        key = (case.held.verdict, advised.diagnosis.codes, case.client.name, case.server.name, server_name(case))
-        found.setdefault((*key, process_of(case)), []).append(at)
+        told = advised.diagnosis
+        key = (case.held.verdict, told.severity, told.codes, case.client.name, case.server.name, server_name(case))
+        asked = tuple((end.host, end.answer) for end in questions_of(case.held))
+        found.setdefault((*key, process_of(case), asked), []).append(at)
     made = [(group_of([cases[at] for at in members], plan), members) for members in found.values()]
     made.sort(key=lambda row: (SEVERITIES.index(row[0].severity), -row[0].count, row[0].listener or ""))
     numbers = {at: number for number, (_, members) in enumerate(made) for at in members}
@@ -311,7 +316,7 @@ def group_of(members: Sequence[Advised], plan: CheckPlan) -> Group:
     why = causes_of_all(members)
     return Group(
         verdict=confirmed.verdict,
-        severity=SEVERITY[confirmed.verdict],
+        severity=members[0].diagnosis.severity,
         confidence=max((member.held.confidence for member in cases), key=list(Confidence).index),
         cause=codes[0],
         causes=codes,
@@ -323,7 +328,8 @@ def group_of(members: Sequence[Advised], plan: CheckPlan) -> Group:
         server_host=case.server.name,
         client_state=confirmed.client.state if confirmed.client else None,
         server_state=confirmed.server.state if confirmed.server else None,
-        summary=meaning(confirmed.verdict, case.client.name, case.server.name),
+        summary=meaning(confirmed.verdict, case.client.name, case.server.name)
+        + asked_words(member.held for member in cases),
         examples=tuple(identity(member) for member in cases[:EXAMPLES]),
         outlook=outlook_of([member.diagnosis.prospect for member in members]),
         remedies=remedies_of_all(members),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from halfopen.judge.pairing.connection import Suspect
 from halfopen.judge.verdict.table import THE_TABLE
 from halfopen.model import Absence, NetnsRef, Observation, Socket, TcpInfo
-from halfopen.schema.report import Verdict
+from halfopen.schema.report import Reason, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ def candidate_of(
     for standin in suspect.standins:
         for netns in standin.places:
             other = seen.get((netns, standin.key), Absence.UNSEEN)
-            if could_be(survivor, other) and (not suspect.to_the_byte or fits(survivor, other)):
+            if could_be(survivor, other) and passes_bytes(suspect, survivor, other):
                 return Candidate(netns, standin.key, other if isinstance(other, Socket) else None)
     return None
 
@@ -51,24 +51,36 @@ def could_be(survivor: Socket, other: Observation) -> bool:
     return hands_on(survivor.info, other.info) and hands_on(other.info, survivor.info)
 
 
+def passes_bytes(suspect: Suspect, survivor: Socket, other: Observation) -> bool:
+    """Whether the byte counters of a stand-in are those that the way allows: a translation leaves bytes as they are."""
+    if suspect.reason is Reason.TRANSLATION_GONE:
+        return same_bytes(survivor, other) is not False
+    return not suspect.to_the_byte or fits(survivor, other)
+
+
 def fits(socket: Socket, other: Observation) -> bool:
-    """Whether two sockets have exchanged data, and the same, by their byte counters: False if they do not tell.
+    """Whether two sockets have exchanged data, and the same, by their byte counters: False if they do not tell."""
+    if not same_bytes(socket, other) or not isinstance(other, Socket):
+        return False
+    return any(end.info is not None and end.info.bytes_received for end in (socket, other))
+
+
+def same_bytes(socket: Socket, other: Observation) -> bool | None:
+    """Whether two sockets have exchanged the same data, by their byte counters; None if these do not tell.
 
     What either has received lies between what the other has had acknowledged and what it has sent. The SYN of the end
     that connected, and a FIN, count as acknowledged bytes (net/ipv4/tcp_input.c tcp_snd_una_update).
     """
     if not isinstance(other, Socket):
-        return False
-    exchanged = 0
+        return None
     for sender, receiver in ((socket.info, other.info), (other.info, socket.info)):
         if sender is None or receiver is None or sender.bytes_acked is None or receiver.bytes_received is None:
-            return False
+            return None
         if receiver.bytes_received + 2 < sender.bytes_acked:
             return False
         if sender.bytes_sent is not None and receiver.bytes_received > sender.bytes_sent:
             return False
-        exchanged += receiver.bytes_received
-    return exchanged > 0
+    return True
 
 
 def hands_on(sender: TcpInfo, receiver: TcpInfo) -> bool:

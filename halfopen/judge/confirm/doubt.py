@@ -10,6 +10,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 from halfopen import address
+from halfopen.judge.confirm.forgotten import Forgetting
 from halfopen.judge.confirm.way import Network, is_read, is_relayed, why_unproven
 from halfopen.judge.pairing.connection import EndQuery, Suspect
 from halfopen.judge.pairing.guess import Inferred
@@ -28,7 +29,8 @@ def doubted(network: Network, inferred: Inferred) -> Matching:
     doubts = Doubts(network, inferred.index, inferred.used)
     for lone in inferred.lones:
         doubts.alone.setdefault((lone.is_client, lone.server), []).append(lone.row)
-    seen = {lone.suspect: doubts.doubted(lone) for lone in inferred.lones}
+    forgetting = Forgetting(network, inferred.lones)
+    seen = {lone.suspect: forgetting.told(lone, doubts.doubted(lone)) for lone in inferred.lones}
     suspects = tuple(seen.get(suspect, suspect) for suspect in inferred.matching.suspects)
     return replace(inferred.matching, suspects=suspects)
 

@@ -14,11 +14,12 @@ from typing import NamedTuple
 from halfopen.judge.confirm.answers import is_answered, progressed
 from halfopen.judge.confirm.bracket import Bracket, RoundResult, ends, ends_in, observed, result_of, same_socket
 from halfopen.judge.confirm.candidates import Candidate, candidate_of
+from halfopen.judge.confirm.queues import Taken, moves, taken_from
 from halfopen.judge.confirm.timing import is_due, is_trying, most_due, spans_timeouts
 from halfopen.judge.pairing.connection import Suspect
 from halfopen.judge.verdict import sequence
 from halfopen.judge.verdict.table import Accord, state_seen
-from halfopen.model import Absence, NetnsRef, Observation, Socket
+from halfopen.model import Absence, AskedEnd, NetnsRef, Observation, Socket
 from halfopen.schema.report import Confidence, Reason, Verdict
 from halfopen.tcp import State
 
@@ -28,7 +29,7 @@ class Confirmed:
     """A suspect that held in every bracket, with its ends as the last bracket saw them; None for an absent end.
 
     `grave`: it is ambiguous, and one of the possible pairs of sockets would be critical. candidate: a socket that could
-    be its absent end if something on the way translates.
+    be its absent end if something on the way translates. asked: its ends that were asked (see `asked`).
     """
 
     suspect: Suspect
@@ -40,6 +41,12 @@ class Confirmed:
     server_place: NetnsRef
     grave: bool = False
     candidate: Candidate | None = None
+    asked: tuple[AskedEnd, ...] = ()
+
+    @property
+    def places(self) -> tuple[NetnsRef, NetnsRef]:
+        """The namespaces of the client's end and of the server's, where it is or would be."""
+        return self.client_place, self.server_place
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +166,14 @@ def settle_for(suspects: Iterable[Suspect], last: Bracket) -> float:
 
 def held(suspects: Sequence[Suspect], brackets: Sequence[Bracket]) -> Held:
     """What all brackets together say of each suspect."""
-    found = Held([], [], [])
+    found, taken = Held([], [], []), taken_from(brackets)
     for suspect in suspects:
-        judge_suspect(suspect, brackets, found)
+        judge_suspect(suspect, brackets, taken, found)
     return found
 
 
-def judge_suspect(suspect: Suspect, brackets: Sequence[Bracket], found: Held) -> None:
-    """Adds a suspect to what was found, unless a bracket cleared it."""
+def judge_suspect(suspect: Suspect, brackets: Sequence[Bracket], taken: Taken, found: Held) -> None:
+    """Adds a suspect to what was found, unless a bracket cleared it. `taken`: what was accepted meanwhile."""
     rounds = rounds_of(suspect, brackets)
     changed = None if rounds.is_blind or rounds.verdict is not None else changing(suspect, rounds.results)
     if rounds.verdict is None and changed is None and not rounds.is_blind:
@@ -183,14 +190,25 @@ def judge_suspect(suspect: Suspect, brackets: Sequence[Bracket], found: Held) ->
         found.unjudged.append(Unjudged(suspect, suspect.doubt, suspect.reason, survivor))
     elif rounds.verdict is Verdict.HALF_CLOSED and rounds.flows():
         return  # one direction was closed, and the other one is in use
+    elif rounds.verdict is Verdict.NEVER_ACCEPTED and moves(server_of(suspect, rounds), brackets, taken):
+        return  # its turn has not come yet
     elif rounds.verdict in ALONE and opened_since(suspect, rounds):
         found.unjudged.append(Unjudged(suspect, CHANGING, Reason.CHANGING, survivor))
+    elif rounds.verdict in ALONE and lives_unknown(suspect, survivor, brackets[-1]):
+        found.unjudged.append(Unjudged(suspect, suspect.doubt, suspect.reason, survivor))
     elif not rounds.is_due():
         found.confirmed.append(confirmed_as(suspect, rounds.verdict, rounds, brackets[-1]))
     elif survivor is not None or rounds.verdict is Verdict.DESYNCHRONIZED:
         found.unjudged.append(Unjudged(suspect, DUE, Reason.CHANGING, survivor))
     else:
         found.trying.append(suspect)
+
+
+def lives_unknown(suspect: Suspect, survivor: Survivor | None, bracket: Bracket) -> bool:
+    """Whether a socket behind a host of the check that has forgotten what it translates could be the missing end."""
+    if survivor is None or suspect.reason is not Reason.TRANSLATION_GONE:
+        return False
+    return candidate_of(suspect, survivor.looks[-1], bracket.between) is not None
 
 
 def opened_since(suspect: Suspect, rounds: Rounds) -> bool:
@@ -252,6 +270,12 @@ def common_verdict(results: Sequence[RoundResult]) -> Verdict | None:
         if verdict is not Verdict.STALLED or sequence.stays_stuck(pairs):
             return verdict
     return None
+
+
+def server_of(suspect: Suspect, rounds: Rounds) -> tuple[NetnsRef, bytes]:
+    """The namespace and the key of its server's end."""
+    last = rounds.results[-1]
+    return (last.second_place if suspect.client_first else last.first_place), suspect.server.key
 
 
 def confirmed_as(suspect: Suspect, verdict: Verdict, rounds: Rounds, bracket: Bracket) -> Confirmed:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from halfopen import address
-from halfopen.judge.pairing.connection import EndQuery, Suspect
+from halfopen.judge.pairing.connection import EndQuery, Loss, Suspect
 from halfopen.model import Link, Namespace, NetnsRef, Route, RouteQuery, Routing, Snapshot
 from halfopen.plan import CheckPlan
 
@@ -89,6 +89,8 @@ def why_unproven(suspect: Suspect, survivor: NetnsRef, is_client: bool, network:
         return None
     if suspect.inferred:
         return "what translates on the way was guessed"
+    if suspect.loss is Loss.ENTRY_GONE:
+        return "a host on the way has forgotten what it translated"
     near, far = (suspect.client, suspect.server) if is_client else (suspect.server, suspect.client)
     is_translated = suspect.translation is not None
     way = survivor, near.key[:-4], near.scope, far.places, far.key[:-4], far.scope, is_translated
@@ -206,6 +208,12 @@ def hop_of(query: RouteQuery, routing: Mapping[NetnsRef, Routing]) -> Hop | str:
     if route is None:
         return f"{query.place.host} has no route from {address.show(query.local)} to {address.show(query.peer)}"
     return Hop(query, route, known.links.get(route.link))
+
+
+def has_no_route(end: EndQuery, network: Network) -> bool:
+    """Whether no namespace of an end has a route to its peer, as far as was asked."""
+    asked = [(network.routing.get(place), query_of(end, place, network)) for place in end.places]
+    return bool(asked) and all(known is not None and known.routes.get(query, 0) is None for known, query in asked)
 
 
 def is_handed_to(hop: Hop, place: NetnsRef, routing: Mapping[NetnsRef, Routing]) -> bool | None:

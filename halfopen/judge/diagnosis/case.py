@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from halfopen import address
 from halfopen.judge.confirm.rounds import Confirmed
-from halfopen.model import HostFacts, ListenSocket, NetnsRef, Process, Snapshot, Socket
+from halfopen.model import NAMESPACE_AGE, HostFacts, ListenSocket, NetnsRef, Process, Snapshot, Socket
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,7 @@ class HostEvidence:
     processes and no inodes, by a socket's key or a listener's address and port.
     Counters and sysctls of another network namespace than the host's own have its inode and a slash before their name.
     `netns`: that other namespace, where this is what is known of it; None for the host's own.
+    `lifetimes`: network namespace -> its least age in seconds, None for the host's own.
     """
 
     name: str
@@ -28,6 +29,13 @@ class HostEvidence:
     owners: Mapping[int, Process] = field(default_factory=dict)
     holders: Mapping[bytes, Process] = field(default_factory=dict)
     netns: int | None = None
+    lifetimes: Mapping[int | None, int] = field(default_factory=dict)
+
+    @property
+    def counts_for_s(self) -> float | None:
+        """For how many seconds its counters have counted: since its boot, or since their namespace was made."""
+        known = (self.facts.uptime_s if self.facts else None, self.lifetimes.get(self.netns))
+        return min((seconds for seconds in known if seconds is not None), default=None)
 
     def within(self, netns: int | None) -> HostEvidence:
         """The same as it is in another network namespace of the host: what was not read there is unknown."""
@@ -58,12 +66,18 @@ class HostEvidence:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A finding, its two hosts, and the listener of the server's end with its process."""
+    """A finding, its two hosts, and the listener of the server's end with its process.
+
+    `outage`: that listener takes nobody any more (see `severity.with_outages`). `former`: another host of the check
+    that still has sockets with the local address of the end that is not there, so that it had the address before.
+    """
 
     held: Confirmed
     client: HostEvidence
     server: HostEvidence
     listener: ListenSocket | None
+    outage: bool = False
+    former: str | None = None
 
     @property
     def listener_process(self) -> Process | None:
@@ -77,6 +91,12 @@ class Case:
             return None
         local, port, _, _ = address.split_key(self.held.suspect.server.key)
         return address.endpoint(local, port)
+
+
+def lifetimes_in(counters: Mapping[str, int]) -> dict[int | None, int]:
+    """`HostEvidence.lifetimes`, from counters among which there is NAMESPACE_AGE."""
+    named = ((name.rpartition("/"), value) for name, value in counters.items())
+    return {int(netns) if netns else None: value for (netns, _, name), value in named if name == NAMESPACE_AGE}
 
 
 def listener_of(snapshot: Snapshot | None, place: NetnsRef, key: bytes) -> ListenSocket | None:

@@ -8,7 +8,7 @@ than is said here. Keepalive is computed from the host's settings, unless the ti
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from halfopen.judge.diagnosis.case import Case, HostEvidence
@@ -53,12 +53,24 @@ def prospect_of(case: Case, causes: Sequence[CauseCode] = ()) -> Prospect:
     if not prospects:
         return Prospect(OutlookCode.UNKNOWN, ("no end of it could be read",))
     code = next(code for code in GRAVITY if any(prospect.code is code for prospect in prospects))
+    if code is OutlookCode.NEVER and any(may_act(end, case) for end, _ in ends(case)):
+        code = OutlookCode.UNKNOWN  # what the timer brings may change the other end too
     words = LEADS[code]
     for at, prospect in enumerate(prospects):
         words += ("; ", *prospect.words) if at else prospect.words
     known = [prospect.within_s for prospect in prospects if prospect.within_s is not None]
     within = max(known) if code is OutlookCode.HEALS and len(known) == len(prospects) else None
     return Prospect(code, words, within)
+
+
+def may_act(end: Socket, case: Case) -> bool:
+    """Whether a timer of an end runs that may change something: keepalive that is answered changes nothing."""
+    return end.timer in RUNNING and (end.timer is not Timer.KEEPALIVE or is_unheard(case))
+
+
+def is_unheard(case: Case) -> bool:
+    """Whether what an end sends gets no answer from the other, as far as the verdict tells."""
+    return alone(case) is not None or TRAITS[case.held.verdict].unheard
 
 
 def of_end(end: Socket, host: HostEvidence, case: Case, causes: Sequence[CauseCode]) -> Prospect:
@@ -75,9 +87,9 @@ def by_state(end: Socket, host: HostEvidence, case: Case) -> Prospect | None:
     expires = end.timer_expires_s
     if end.state is State.SYN_RECV:
         repeats = "repeats its SYN-ACK, and " if alone(case) is None else ""
-        return timed(request_left(end, host.sysctls), host, f"{repeats}forgets its SYN_RECV in silence")
+        return timed(notices_s(end, host), host, f"{repeats}forgets its SYN_RECV in silence")
     if end.state is State.SYN_SENT:
-        return timed(connect_left(end, host.sysctls), host, "gives up its connect (ETIMEDOUT)")
+        return timed(notices_s(end, host), host, "gives up its connect (ETIMEDOUT)")
     if end.state is State.TIME_WAIT or (end.timer is Timer.TIMEWAIT and expires is not None):
         return timed(expires, host, f"forgets its {end.state}")
     return None
@@ -86,14 +98,13 @@ def by_state(end: Socket, host: HostEvidence, case: Case) -> Prospect | None:
 def by_timer(end: Socket, host: HostEvidence, case: Case) -> Prospect | None:
     """Ends that a running timer ends, unless the other end answers it."""
     if end.timer is Timer.RETRANSMIT:
-        left = retransmission_left(end, host.sysctls)
-        return timed(left, host, "gives up what nobody acknowledges")
+        return timed(notices_s(end, host), host, "gives up what nobody acknowledges")
     if end.timer is Timer.PROBE and alone(case) is None and not unanswered(end):
         return Prospect(OutlookCode.UNKNOWN, (f"{host.name} goes on when the program at the other end reads",))
     if end.timer is Timer.PROBE:
-        return timed(probes_left(end, host.sysctls), host, "gives up its zero-window probes")
+        return timed(notices_s(end, host), host, "gives up its zero-window probes")
     if end.timer is Timer.KEEPALIVE:
-        if alone(case) is None and not TRAITS[case.held.verdict].unheard:
+        if not is_unheard(case):
             return None  # the other kernel answers its probes
         if end.state is State.FIN_WAIT2 and end.inode == 0:
             return timed(end.timer_expires_s, host, "forgets its FIN_WAIT2")
@@ -103,7 +114,7 @@ def by_timer(end: Socket, host: HostEvidence, case: Case) -> Prospect | None:
 
 def probed(end: Socket, host: HostEvidence, case: Case) -> Prospect:
     """An end that keepalive ends, if nobody answers or the other host says RST."""
-    first, left = end.timer_expires_s, keepalive_left(end, host.sysctls)
+    first, left = end.timer_expires_s, notices_s(end, host)
     if first is None:
         return Prospect(OutlookCode.UNKNOWN, (f"{host.name} sends keepalive probes, at a time that could not be read",))
     words: Sentence = (f"{host.name} sends a keepalive probe in ", seconds(first))
@@ -114,6 +125,12 @@ def probed(end: Socket, host: HostEvidence, case: Case) -> Prospect:
             OutlookCode.HEALS, (*words, "; a RST ends it then, no answer ends it after a time that is not known")
         )
     return Prospect(OutlookCode.HEALS, (*words, "; a RST ends it then, no answer ends it within ", seconds(left)), left)
+
+
+def notices_s(end: Socket, host: HostEvidence) -> float | None:
+    """Seconds until an end gives up by itself if nobody answers; None if no timer does that, or nobody knows."""
+    reckon = GIVES_UP.get(end.state) or (GIVES_UP.get(end.timer) if end.timer is not None else None)
+    return reckon(end, host.sysctls) if reckon is not None else None
 
 
 def timed(left: float | None, host: HostEvidence, what: str) -> Prospect:
@@ -262,6 +279,15 @@ def rto_max(sysctls: Mapping[str, int]) -> float:
     return found / 1000 if found else MAX_RTO
 
 
+GIVES_UP: dict[State | Timer, Callable[[Socket, Mapping[str, int]], float | None]] = {
+    State.SYN_SENT: connect_left,
+    State.SYN_RECV: request_left,
+    Timer.RETRANSMIT: retransmission_left,
+    Timer.PROBE: probes_left,
+    Timer.KEEPALIVE: keepalive_left,
+}
+"""How long an end goes on, by its state where that decides, else by the timer that runs."""
+
 SYSCTLS_READ = (
     "tcp_keepalive_intvl",
     "tcp_keepalive_probes",
@@ -284,6 +310,7 @@ LEADS: dict[OutlookCode, Sentence] = {
     OutlookCode.UNKNOWN: (),
 }
 
+RUNNING = (Timer.RETRANSMIT, Timer.PROBE, Timer.KEEPALIVE, Timer.TIMEWAIT)
 ORPHANS = (State.FIN_WAIT1, State.CLOSING, State.LAST_ACK)
 TICK = 0.001  # seconds; no timer is faster
 COOKIE_LIFE = 120.0  # seconds; net/ipv4/syncookies.c MAX_SYNCOOKIE_AGE

@@ -95,10 +95,23 @@ def window_closed(end: Socket) -> bool:
     return end.timer is Timer.PROBE and not unanswered(end)
 
 
-def quiet_before_s(end: Socket) -> float | None:
+def quiet_before_s(end: Socket, host: HostEvidence) -> float | None:
     """Seconds of silence before this end last tried to be heard; all of it where it has not tried."""
     heard = heard_s(end)
-    return None if heard is None else max(0.0, heard - trying_s(end))
+    tried = probing_s(end, host) if end.timer is Timer.KEEPALIVE else trying_s(end)
+    return None if heard is None or tried is None else max(0.0, heard - tried)
+
+
+def probing_s(end: Socket, host: HostEvidence) -> float | None:
+    """Seconds since the first keepalive probe that was never answered, by the host's settings; None if they are not
+    those of this socket.
+    """
+    interval, probes = host.sysctls.get("tcp_keepalive_intvl"), unanswered(end)
+    if not probes:
+        return 0.0
+    if interval is None or end.timer_expires_s is None or end.timer_expires_s > interval:
+        return None
+    return probes * interval - end.timer_expires_s
 
 
 def trying_s(end: Socket) -> float:
@@ -117,9 +130,9 @@ def first_rto_s(info: TcpInfo) -> float:
 
 
 def since_boot(alone_heard: float | None, host: HostEvidence) -> bool:
-    """Whether this host's counters cover the moment: it has been up for longer than that, or nobody knows."""
-    uptime = host.facts.uptime_s if host.facts else None
-    return alone_heard is None or uptime is None or alone_heard < uptime
+    """Whether this host's counters cover the moment: they have counted for longer than that, or nobody knows."""
+    counted_s = host.counts_for_s
+    return alone_heard is None or counted_s is None or alone_heard < counted_s + WHOLE_SECOND
 
 
 def rebooted_s(end: Socket, host: HostEvidence) -> float | None:
@@ -134,6 +147,11 @@ def rebooted_s(end: Socket, host: HostEvidence) -> float | None:
 def queued(end: Socket | None) -> bool:
     """Whether an end waits in the accept queue: nobody has taken it, so it has no inode."""
     return end is not None and end.inode == 0 and end.state in (State.ESTABLISHED, State.CLOSE_WAIT)
+
+
+def is_orphan(end: Socket) -> bool:
+    """Whether no program holds an end any more: only its kernel is still closing it."""
+    return end.inode == 0 and end.state in CLOSING
 
 
 def nothing_listens(case: Case) -> bool:
@@ -152,6 +170,8 @@ def is_missing(case: Case) -> bool:
     return TRAITS[case.held.verdict].peer_missing
 
 
+CLOSING = (State.FIN_WAIT1, State.FIN_WAIT2, State.CLOSING, State.LAST_ACK)
 UNTIMED = (State.SYN_SENT, State.SYN_RECV, State.TIME_WAIT)
 MIN_RTO, MAX_RTO = 0.2, 120.0  # seconds; TCP_RTO_MIN and TCP_RTO_MAX of include/net/tcp.h
+WHOLE_SECOND = 1.0  # to which the age of a namespace is rounded down
 BOOT_MARGIN = 5.0  # seconds between a kernel's start and its first packet, and what two clocks may differ by

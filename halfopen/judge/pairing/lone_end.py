@@ -17,7 +17,7 @@ Endpoint = tuple[bytes, int]
 
 @dataclass(frozen=True, slots=True)
 class EndpointRow:
-    """A row of a dump. `outside`: no host of the check has its peer's address."""
+    """A row of a dump. `outside`: no host of the check has its peer's address, and it is no end of a suspect itself."""
 
     place: NetnsRef
     key: bytes
@@ -88,6 +88,7 @@ def index_rows(addresses: AddressMap, suspects: Sequence[Suspect]) -> RowIndex:
     clients = {address.split_key(suspect.client.key)[:2] for suspect in suspects}
     wanted = {pack(endpoint) for endpoint in servers | clients}
     callers = {pack(endpoint) for endpoint in clients}
+    ends = {end.key for suspect in suspects for end in (suspect.client, suspect.server)}
     index = RowIndex()
     outside: dict[tuple[NetnsRef, bytes], bool] = {}
     for netns, namespace in addresses.namespaces().items():
@@ -102,7 +103,8 @@ def index_rows(addresses: AddressMap, suspects: Sequence[Suspect]) -> RowIndex:
                     continue
                 if (netns, peer) not in outside:
                     outside[netns, peer] = not addresses.owners_of(netns, peer)
-                row = EndpointRow(netns, key, state_of(state), marks, block.scope, outside[netns, peer])
+                is_outside = outside[netns, peer] and key not in ends
+                row = EndpointRow(netns, key, state_of(state), marks, block.scope, is_outside)
                 if is_local:
                     index.local.setdefault((local, port), []).append(row)
                 if is_peered:

@@ -14,7 +14,7 @@ from halfopen.judge.pairing.addresses import AddressMap, survey
 from halfopen.judge.pairing.kernels import Identity, Kernels
 from halfopen.judge.pairing.match import Matching, match
 from halfopen.judge.pairing.reach import believed
-from halfopen.model import Collector, Snapshot
+from halfopen.model import Collector, NetnsRef, Snapshot
 from halfopen.plan import CheckPlan
 
 if TYPE_CHECKING:
@@ -76,14 +76,23 @@ def prepare(plan: CheckPlan, snapshots: Mapping[str, Snapshot], extra: Extra) ->
 
 def join(check: Prepared, limit: int | None = 0) -> Matching:
     """The matching of a check: what the evidence says by itself. `limit`: as in `match`."""
-    if not any(namespace.rewrites for host in hosts_of(check.plan, check.snapshots) for namespace in host.namespaces):
-        return match(check.address_map(), limit)
-    from halfopen.judge.pairing.nat import names_of, restore
+    explained: Mapping[NetnsRef, Mapping[bytes, bytes]] = {}
+    if any(namespace.rewrites for host in hosts_of(check.plan, check.snapshots) for namespace in host.namespaces):
+        from halfopen.judge.pairing.nat import names_of, restore
 
-    compared = check.compared()
-    keys = names_of(compared, translations(check), frozenset(roles_of(check.plan)))
-    addresses = check.survey([keys.snapshot(host) for host in compared], keys.dialled_ports(check.plan.ports))
-    return restore(match(addresses, limit), keys)
+        compared = check.compared()
+        keys = names_of(compared, translations(check), frozenset(roles_of(check.plan)))
+        addresses = check.survey([keys.snapshot(host) for host in compared], keys.dialled_ports(check.plan.ports))
+        matching, explained = restore(match(addresses, limit), keys), keys.renamed
+    else:
+        matching = match(check.address_map(), limit)
+    routers = [check.snapshots[name] for name in check.plan.nat if name in check.snapshots]
+    if not routers or not matching.external:
+        return matching
+    from halfopen.judge.pairing.forgotten import with_forgotten
+
+    ground = check.survey(hosts_of(check.plan, check.snapshots), check.plan.ports)
+    return with_forgotten(matching, ground, routers, explained)
 
 
 def translations(check: Prepared) -> Tables:

@@ -138,8 +138,12 @@ def seen_from_both_ends(record: bytes, same: set[bytes]) -> bool:
 
 
 def unanswered(marks: int) -> bool:
-    """Whether the marks of a row say that its data, or its probes of a closed window, are unanswered so far."""
-    return bool(marks & RETRANSMITS) and marks & TIMER_MASK in (1, 4)
+    """Whether the marks of a row say that its data, or its probes, are unanswered so far."""
+    return bool(marks & RETRANSMITS) and marks & TIMER_MASK in ASKS
+
+
+ASKS = (1, 2, 4)
+"""Timers that count what was not answered: retransmission, keepalive, probes of a closed window (icsk_probes_out)."""
 
 
 def oddity(side: int) -> bytes:

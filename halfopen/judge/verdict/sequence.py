@@ -119,14 +119,19 @@ def coincide(sent: Sequence[int], received: Sequence[int], sender: TcpInfo, rece
 
 
 def sticks(sender: Socket, receiver: Socket) -> bool:
-    """Whether data of one end is unanswered at this moment, though the other end is there and could take it.
+    """Whether data or a probe of one end is unanswered at this moment, though the other end is there and could take it.
 
     A single retransmission may still be in flight, so there must be more, or every loss would cost a second round.
     A probe of a closed window counts while it is unanswered (net/ipv4/tcp_input.c: tcp_ack resets icsk_probes_out), so
     it counts whoever does not read: a program that does not read leaves the answers to its kernel. Retransmissions do
     not count into a closed window, nor when they arrive at an end that has unread data and takes no more (kernels
     before 6.7 say nothing when they drop for want of memory): there, too, a program does not read.
+
+    Keepalive probes wait for the next one as long as `tcp_keepalive_intvl`, and are sent where nothing else is; so they
+    count once there are PATIENCE of them.
     """
+    if sender.timer is Timer.KEEPALIVE:
+        return (sender.retransmits or 0) >= PATIENCE
     if (sender.retransmits or 0) < 2 or not sender.send_q:
         return False
     if sender.timer is Timer.PROBE:

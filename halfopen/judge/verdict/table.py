@@ -100,8 +100,9 @@ RULES: tuple[tuple[tuple[Seen, ...], tuple[Seen, ...], bool, Answer], ...] = (
     ((EST,), (SYN_SENT, FIN_WAIT2, CLOSE_WAIT, TIME_WAIT), EITHER, Verdict.DESYNCHRONIZED),
     # One end connects.
     ((SYN_SENT,), (SYN_SENT,), EITHER, Accord.AGREE),
-    ((SYN_SENT,), (SYN_RECV, *NOT_THERE), EITHER, Verdict.CONNECT_UNANSWERED),
-    ((SYN_SENT,), (*ENDING, CLOSE_WAIT, TIME_WAIT), EITHER, Verdict.DESYNCHRONIZED),
+    # A new connection over an old one: the end in TIME_WAIT is no end of this one.
+    ((SYN_SENT,), (SYN_RECV, TIME_WAIT, *NOT_THERE), EITHER, Verdict.CONNECT_UNANSWERED),
+    ((SYN_SENT,), (*ENDING, CLOSE_WAIT), EITHER, Verdict.DESYNCHRONIZED),
     ((SYN_RECV,), (SYN_RECV,), EITHER, Accord.AGREE),
     ((SYN_RECV,), NOT_THERE, EITHER, Verdict.EMBRYONIC),
     ((SYN_RECV,), FIN_SENT, EITHER, Verdict.CLOSE_LOST),

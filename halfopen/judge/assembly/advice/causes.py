@@ -13,24 +13,24 @@ from halfopen.judge.assembly.advice.remedies import (
     Step,
     accept_apart,
     client_first,
-    keepalive_for,
     raise_backlog,
-    user_timeout_for,
+    sooner,
 )
-from halfopen.judge.diagnosis.case import Case
+from halfopen.judge.diagnosis.case import Case, HostEvidence, is_full
 from halfopen.judge.diagnosis.rules import decider
 from halfopen.judge.diagnosis.rules.application import closer, other_end
 from halfopen.judge.diagnosis.rules.gone import IDLE_LIMITS
 from halfopen.judge.diagnosis.tcp_signs import (
-    UNTIMED,
     alone,
     ends,
+    is_orphan,
     nothing_listens,
     quiet_before_s,
     unanswered,
     window_closed,
 )
 from halfopen.judge.verdict.traits import CAPTURE
+from halfopen.model import Process
 
 
 def remedies_of_overflow(case: Case) -> Iterator[Step]:
@@ -75,13 +75,13 @@ def remedies_of_refusal(case: Case) -> Iterator[Step]:
     yield from capture(case)
     if nothing_listens(case):
         yield Remedy(f"start the program that should listen on {case.server.name}, or correct the client's address")
-    yield Remedy("give the client's connect a timeout of its own, or TCP_SYNCNT, shorter than tcp_syn_retries allows")
+    yield from sooner(case.held.client, case.client)
 
 
 def remedies_of_reboot(case: Case) -> Iterator[Step]:
     """Remedies for PEER_REBOOTED and PEER_VANISHED: only the end that is left can find out, by keepalive."""
     left = alone(case)
-    yield keepalive_for(left.host if left else case.server, None)
+    yield from sooner(left.end, left.host) if left else sooner(case.held.server, case.server)
 
 
 def remedies_of_reset(case: Case) -> Iterator[Step]:
@@ -93,15 +93,15 @@ def remedies_of_reset(case: Case) -> Iterator[Step]:
             "(nf_conntrack_tcp_be_liberal set to 1 lets late ones pass)"
         )
         yield from see_filters(case)
-        yield keepalive_for(left.host, None)
+        yield from sooner(left.end, left.host)
 
 
 def remedies_of_middlebox(case: Case) -> Iterator[Step]:
     """Remedies for MIDDLEBOX_FORGOT: keepalive more often than the idle limit of the box."""
-    quiet = [found for end, _ in ends(case) if (found := quiet_before_s(end)) is not None]
+    quiet = [found for end, host in ends(case) if (found := quiet_before_s(end, host)) is not None]
     limit = min((limit for limit, _ in IDLE_LIMITS if quiet and max(quiet) > limit), default=None)
-    for host in dict.fromkeys(host.name for _, host in ends(case)):
-        yield keepalive_for(case.client if host == case.client.name else case.server, limit)
+    for end, host in ends(case):
+        yield from sooner(end, host, limit)
     yield Remedy("or raise the idle limit of the box between, and let it send RST to both sides when it forgets")
 
 
@@ -113,8 +113,9 @@ def remedies_of_path(case: Case) -> Iterator[Step]:
     )
     yield from see_filters(case)
     yield from capture(case)
-    for name in dict.fromkeys(host.name for end, host in ends(case) if unanswered(end) and end.state not in UNTIMED):
-        yield user_timeout_for(case.client if name == case.client.name else case.server)
+    for end, host in ends(case):
+        if unanswered(end):
+            yield from sooner(end, host)
 
 
 def remedies_of_reuse(_: Case) -> Iterator[Step]:
@@ -129,11 +130,24 @@ def remedies_of_reuse(_: Case) -> Iterator[Step]:
 
 def remedies_of_not_accepting(case: Case) -> Iterator[Step]:
     """Remedies for APPLICATION_NOT_ACCEPTING."""
-    yield Remedy("see what it does instead of accepting: a stack dump shows where it waits")
-    yield from see_program(case.server, case.listener_process, "see what it does instead of accepting")
-    yield accept_apart(case)
-    if case.listener is not None and case.listener.queue is not None and case.listener.queue > 0:
+    stopped = case.listener_process is not None and case.listener_process.stopped
+    yield from look_into(case.server, case.listener_process, "accepting")
+    if not stopped:
+        yield accept_apart(case)
+    if case.listener is not None and is_full(case.listener):
         yield from raise_backlog(case)
+
+
+def look_into(host: HostEvidence, process: Process | None, instead_of: str) -> Iterator[Step]:
+    """What to do about a program that does not do its part: continue it, or see what it does."""
+    program = process.name if process else "the program"
+    if process is not None and process.stopped:
+        yield Remedy(f"let {program} on {host.name} go on: it was stopped by SIGSTOP, or by a debugger")
+    else:
+        yield Remedy(
+            f"see what {program} on {host.name} does instead of {instead_of}: a stack dump shows where it waits"
+        )
+    yield from see_program(host, process, f"see what it does instead of {instead_of}")
 
 
 def remedies_of_not_closing(case: Case) -> Iterator[Step]:
@@ -144,6 +158,9 @@ def remedies_of_not_closing(case: Case) -> Iterator[Step]:
     end, host = found
     process = host.owner(end)
     program = process.name if process else "the program"
+    if process is not None and process.stopped:
+        yield from look_into(host, process, "closing")
+        return
     yield Remedy(
         f"let {program} on {host.name} close when a read returns 0 (end of the stream); "
         "leaked sockets exhaust file descriptors (EMFILE)"
@@ -156,9 +173,13 @@ def remedies_of_not_reading(case: Case) -> Iterator[Step]:
     for end, host in ends(case):
         if window_closed(end):
             other, at = other_end(case, end)
-            yield Remedy(f"see what the program on {at.name} does instead of reading")
-            yield from see_program(at, at.owner(other), "see what it does instead of reading")
-            yield keepalive_for(host, None)
+            yield from look_into(at, at.owner(other), "reading")
+            if is_orphan(end):
+                yield Remedy(
+                    f"let the program on {host.name} close with RST what a peer does not read (SO_LINGER of 0; nginx: "
+                    "reset_timedout_connection on), so that nothing is left behind"
+                )
+            yield from sooner(end, host)
 
 
 def remedies_of_unknown(case: Case) -> Iterator[Step]:

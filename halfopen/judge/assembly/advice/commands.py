@@ -38,14 +38,17 @@ def set_now(host: HostEvidence, holder: Process | None, name: str, value: int) -
 
 
 def see_program(host: HostEvidence, process: Process | None, why: str) -> Iterator[Command]:
-    """Shows where a program waits: its own stack where its runtime tells it, else the kernel's of its main thread.
+    """Shows where a program waits: its own stack where its runtime tells it, else the kernel's of its main thread. One
+    that is stopped is to be continued.
 
     jstack sends SIGQUIT, which ends a program that is not a JVM.
     """
     if process is None:
         return
     kind = process.name.rstrip("0123456789.")
-    if kind == "java":
+    if process.stopped:
+        why, argv = "let it go on", in_one(["kill", "-CONT", str(process.pid)])
+    elif kind == "java":
         argv = in_one(["jstack", str(process.pid)])
     elif kind == "python":
         argv = ["py-spy", "dump", "--pid", str(process.pid)]

@@ -1,10 +1,12 @@
 """Why a finding is as it is: one rule for each cause, evidence in, cause out.
 
-A rule that lacks its evidence stays silent. Where several causes fit, all are named; where one was seen in the act,
-those that merely fit are not. Where none speaks, `unknown` says what would decide.
+A rule that lacks its evidence stays silent. All causes that fit are named, those that were seen in the act first. Where
+none speaks, `unknown` says what would decide.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from halfopen.judge.diagnosis.case import Case
 from halfopen.judge.diagnosis.rules.application import APPLICATION_RULES
@@ -17,10 +19,14 @@ from halfopen.judge.verdict.traits import TRAITS
 from halfopen.schema.report import CauseCode
 
 
-def reasons_of(case: Case) -> tuple[Reason, ...]:
-    """All causes that fit a finding, those that were seen in the act alone; `unknown` where none does."""
-    found = [reason for rule in RULES if (reason := rule.find(case)) is not None]
-    return tuple([reason for reason in found if reason.decisive] or found) or (unknown(case),)
+def found_by_rules(case: Case) -> list[Reason]:
+    """What the rules say of one finding, each by itself."""
+    return [reason for rule in RULES if (reason := rule.find(case)) is not None]
+
+
+def ranked(case: Case, found: Sequence[Reason]) -> tuple[Reason, ...]:
+    """Causes that fit a finding, those that were seen in the act first; `unknown` where there is none."""
+    return tuple(sorted(found, key=lambda reason: not reason.decisive)) or (unknown(case),)
 
 
 def unknown(case: Case) -> Reason:

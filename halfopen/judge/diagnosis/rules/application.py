@@ -22,7 +22,7 @@ from halfopen.tcp import State
 def not_accepting(case: Case) -> Reason | None:
     """The server's end is in the accept queue."""
     server = case.held.server
-    if server is None or not queued(server) or case.listener is None:
+    if server is None or not queued(server) or case.listener is None or case.held.verdict is Verdict.DESYNCHRONIZED:
         return None
     facts, waiting = queue_facts(case), heard_s(server)
     if waiting is not None:
@@ -30,9 +30,12 @@ def not_accepting(case: Case) -> Reason | None:
     if server.recv_q:
         facts.append(Fact(case.server.name, ("holds ", Amount(server.recv_q), " bytes that nobody has read")))
     who = named(case.listener_process, f"the program that listens on {case.listener_name}")
+    what = "did not accept it while we looked; lsof shows no such connection"
+    if case.listener_process is not None and case.listener_process.stopped:
+        what = f"{STOPPED} and accepts nothing; lsof shows no such connection"
     return Reason(
         CauseCode.APPLICATION_NOT_ACCEPTING,
-        f"{who} did not accept it while we looked; lsof shows no such connection",
+        f"{who} {what}",
         tuple(facts),
         decisive=case.held.verdict is not Verdict.MISSING_ON_CLIENT,
     )
@@ -54,6 +57,8 @@ def not_closing(case: Case) -> Reason | None:
     elif end.recv_q == 1:
         facts.append(Fact(host.name, ("has not read the end of the stream yet",)))
     program = process.name if process else "the program"
+    if process is not None and process.stopped:
+        program = f"{named(process, program)} {STOPPED}: it"
     by_design = ", or means to go on sending" if case.held.verdict is Verdict.HALF_CLOSED else ""
     return Reason(
         CauseCode.APPLICATION_NOT_CLOSING,
@@ -84,7 +89,10 @@ def not_reading(case: Case) -> Reason | None:
         )
         process = at.owner(other)
         who = f"{process.name} on {at.name}" if process else f"the program on {at.name}"
-        return Reason(CauseCode.APPLICATION_NOT_READING, f"{who} does not read", facts, decisive=True)
+        what = "does not read"
+        if process is not None and process.stopped:
+            what = f"(pid {process.pid}) {STOPPED} and does not read"
+        return Reason(CauseCode.APPLICATION_NOT_READING, f"{who} {what}", facts, decisive=True)
     return None
 
 
@@ -99,6 +107,8 @@ def other_end(case: Case, end: Socket) -> tuple[Socket | None, HostEvidence]:
         return case.held.server, case.server
     return case.held.client, case.client
 
+
+STOPPED = "is stopped (state T, by SIGSTOP or a debugger)"
 
 APPLICATION_RULES = (
     Rule(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from halfopen import address
+from halfopen.judge.confirm.asked import answer_of
 from halfopen.judge.diagnosis.case import Case
 from halfopen.judge.diagnosis.phrase import seconds, times
 from halfopen.judge.diagnosis.rules.rule import (
@@ -10,6 +12,7 @@ from halfopen.judge.diagnosis.rules.rule import (
     Reason,
     Rule,
     Source,
+    claims,
     counted,
     idle_fact,
 )
@@ -19,13 +22,16 @@ from halfopen.judge.diagnosis.tcp_signs import (
     ends,
     heard_s,
     is_missing,
+    never_confirmed,
     nothing_listens,
     quiet_before_s,
     rebooted_s,
+    since_boot,
     unanswered,
 )
 from halfopen.judge.pairing.connection import Loss
-from halfopen.schema.report import CauseCode, Verdict
+from halfopen.model import Socket
+from halfopen.schema.report import Answer, CauseCode, Verdict
 from halfopen.tcp import State, Timer
 
 
@@ -39,6 +45,8 @@ def peer_rebooted(case: Case) -> Reason | None:
         found = [(end, host, other) for (end, host), (_, other) in pairs if end.state is State.ESTABLISHED]
     else:
         return None
+    if case.former is not None:
+        return None  # whoever came up never was the peer
     for end, host, other in found:
         uptime = rebooted_s(end, other)
         if uptime is not None and host.name != other.name:
@@ -53,26 +61,46 @@ def peer_rebooted(case: Case) -> Reason | None:
 
 def peer_vanished(case: Case) -> Reason | None:
     """The other end went without a FIN or RST: no RST left its host, or the program that held it is gone."""
+    if case.former is not None and (left := alone(case)) is not None and is_missing(case):
+        return moved(case.former, left)
     left = survivor(case)
     if left is None:
         return None
-    facts = [*idle_fact(left.host.name, heard_s(left.end))]
+    heard = heard_s(left.end)
+    facts = [*idle_fact(left.host.name, heard)]
     if case.held.suspect.loss is Loss.PLACE_GONE:
         facts.append(Fact(left.other.name, ("translates to an address that nobody has any more",)))
         summary = f"the container that had this end on {left.other.name} is gone, without FIN or RST"
         return Reason(CauseCode.PEER_VANISHED, summary, tuple(facts), decisive=True)
     resets, ended = left.other.value("OutRsts"), left.other.value("EstabResets")
+    if (begun := program_begun(case, left)) is not None:
+        facts.append(begun)
+        summary = f"the program that had this end on {left.other.name} is gone, and another one listens there since"
+        return Reason(CauseCode.PEER_VANISHED, summary, tuple(facts))
     if left.is_client and nothing_listens(case):
         facts.append(Fact(left.other.name, ("has nothing that listens on this port any more",)))
         summary = (
             f"the program, container or machine that had this end on {left.other.name} is gone, without FIN or RST"
         )
         return Reason(CauseCode.PEER_VANISHED, summary, tuple(facts))
-    if resets == 0 and ended and not left.other.value("TCPAbortOnTimeout"):
+    counts = since_boot(heard, left.other)
+    if counts and resets == 0 and ended and not left.other.value("TCPAbortOnTimeout"):
         facts += counted(left.other, "EstabResets", "OutRsts")
         summary = f"{left.other.name} dropped established connections and sent no RST, as after a failover or migration"
-        return Reason(CauseCode.PEER_VANISHED, summary, tuple(facts))
+        claimed = claims(left.other, "EstabResets")
+        return Reason(CauseCode.PEER_VANISHED, summary, tuple(facts), claims=claimed)
     return None
+
+
+def moved(former: str, left: Alone) -> Reason:
+    """The address of the missing end has moved to its host, and the connection was another host's."""
+    vip = address.show(address.split_key(left.end.key)[2])
+    facts = (
+        Fact(former, (f"still has sockets with {vip}, which is now an address of {left.other.name}",)),
+        *idle_fact(left.host.name, heard_s(left.end)),
+    )
+    summary = f"{vip} has moved from {former} to {left.other.name}, which never had this connection"
+    return Reason(CauseCode.PEER_VANISHED, summary, facts, decisive=True)
 
 
 def reset_lost(case: Case) -> Reason | None:
@@ -83,6 +111,8 @@ def reset_lost(case: Case) -> Reason | None:
     resets, ended = left.other.value("OutRsts"), left.other.value("EstabResets")
     grown = left.other.delta("OutRsts")
     answered = bool(grown and unanswered(left.end))
+    if not answered and (program_begun(case, left) is not None or not since_boot(heard_s(left.end), left.other)):
+        return None
     if not resets or not (ended or answered):
         return None
     facts = [*counted(left.other, "OutRsts", "EstabResets", "TCPAbortOnData", "TCPAbortOnClose")]
@@ -91,7 +121,18 @@ def reset_lost(case: Case) -> Reason | None:
     if answered:
         facts.append(Fact(left.host.name, ("has tried ", times(unanswered(left.end)), " and had no answer")))
         summary = f"{left.other.name} answers with RST, now as well, and none arrives"
-    return Reason(CauseCode.RESET_LOST, summary, tuple(facts), decisive=answered)
+    claimed = claims(left.other, *(("OutRsts",) if answered else ("OutRsts", "EstabResets")))
+    return Reason(CauseCode.RESET_LOST, summary, tuple(facts), answered, claimed)
+
+
+def program_begun(case: Case, left: Alone) -> Fact | None:
+    """That the program which listens for a missing server's end began after its peer had last heard of that end."""
+    process, heard = case.listener_process, heard_s(left.end)
+    if process is None or process.age_s is None or heard is None or not left.is_client:
+        return None
+    if process.age_s + PROGRAM_MARGIN > heard:
+        return None
+    return Fact(left.other.name, (f"{process.name} (pid {process.pid}) has run for ", seconds(process.age_s), " only"))
 
 
 def middlebox_forgot(case: Case) -> Reason | None:
@@ -100,19 +141,32 @@ def middlebox_forgot(case: Case) -> Reason | None:
         return None
     if not is_missing(case) and case.held.verdict is not Verdict.STALLED:
         return None
+    if case.held.suspect.loss is Loss.ENTRY_GONE:
+        facts = [fact for end, host in ends(case) for fact in idle_fact(host.name, heard_s(end))]
+        summary = "a host between the two translated the connection, and its connection tracking has no entry any more"
+        return Reason(CauseCode.MIDDLEBOX_FORGOT, summary, tuple(facts), decisive=True)
+    if never_confirmed(case) and (case.server.value("ListenOverflows") or case.server.value("SyncookiesSent")):
+        return None  # its handshake was dropped, as others were: there was nothing to forget
     for end, host in ends(case):
         other = case.server if host is case.client else case.client
-        quiet = quiet_before_s(end)
-        if quiet is None or end.timer is Timer.KEEPALIVE or rebooted_s(end, other) is not None:
+        quiet = quiet_before_s(end, host)
+        if quiet is None or rebooted_s(end, other) is not None:
             continue
-        if case.held.verdict is Verdict.STALLED and not unanswered(end):
+        silent = not unanswered(end) and not unheard(case, end)
+        if silent and (case.held.verdict is Verdict.STALLED or end.timer is Timer.KEEPALIVE):
             continue
         limits = limits_below(case, host.name, quiet)
         if limits:
-            facts = [Fact(host.name, ("was silent for ", seconds(quiet), ", with no keepalive timer")), *limits]
+            until = " before it probed" if end.timer is Timer.KEEPALIVE else ", with no keepalive timer"
+            facts = [Fact(host.name, ("was silent for ", seconds(quiet), until)), *limits]
             summary = "a firewall, load balancer or NAT between them may have forgotten the connection while it idled"
             return Reason(CauseCode.MIDDLEBOX_FORGOT, summary, tuple(facts))
     return None
+
+
+def unheard(case: Case, end: Socket) -> bool:
+    """Whether this end was asked, and nobody answered."""
+    return any(asked.key == end.key and answer_of(asked.reply) is Answer.SILENCE for asked in case.held.asked)
 
 
 def limits_below(case: Case, silent: str, quiet: float) -> list[Fact]:
@@ -137,6 +191,7 @@ def survivor(case: Case) -> Alone | None:
     return None if rebooted_s(left.end, left.other) is not None else left
 
 
+PROGRAM_MARGIN = 1  # seconds that the age of a process may be off by
 GONE_FROM = (State.ESTABLISHED, State.FIN_WAIT1, State.FIN_WAIT2, State.CLOSING, State.LAST_ACK)
 
 IDLE_LIMITS = (
@@ -159,7 +214,7 @@ GONE_RULES = (
         CauseCode.RESET_LOST,
         Needs(
             vital=(Source.COUNTERS,),
-            useful=(Source.TCP_INFO, Source.TIMERS, Source.UPTIME),
+            useful=(Source.TCP_INFO, Source.TIMERS, Source.UPTIME, Source.LISTENERS, Source.PROCESSES),
             counters=(
                 "OutRsts",
                 "EstabResets",
@@ -172,7 +227,7 @@ GONE_RULES = (
     Rule(
         CauseCode.PEER_VANISHED,
         Needs(
-            useful=(Source.COUNTERS, Source.LISTENERS, Source.TCP_INFO, Source.UPTIME),
+            useful=(Source.COUNTERS, Source.LISTENERS, Source.TCP_INFO, Source.UPTIME, Source.PROCESSES),
             counters=(
                 "OutRsts",
                 "EstabResets",
@@ -185,8 +240,9 @@ GONE_RULES = (
         CauseCode.MIDDLEBOX_FORGOT,
         Needs(
             vital=(Source.TCP_INFO,),
-            useful=(Source.TIMERS, Source.UPTIME, Source.SYSCTLS),
-            sysctls=("nf_conntrack_tcp_timeout_established",),
+            useful=(Source.COUNTERS, Source.TIMERS, Source.UPTIME, Source.SYSCTLS),
+            counters=("ListenOverflows", "SyncookiesSent"),
+            sysctls=("nf_conntrack_tcp_timeout_established", "tcp_keepalive_intvl"),
         ),
         middlebox_forgot,
     ),

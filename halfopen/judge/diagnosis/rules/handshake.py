@@ -12,11 +12,13 @@ from __future__ import annotations
 from halfopen.judge.diagnosis.case import Case, is_full
 from halfopen.judge.diagnosis.phrase import Sentence, seconds, times
 from halfopen.judge.diagnosis.rules.rule import (
+    Claim,
     Fact,
     Needs,
     Reason,
     Rule,
     Source,
+    claims,
     counted,
     queue_facts,
 )
@@ -34,6 +36,11 @@ def accept_queue_overflow(case: Case) -> Reason | None:
     full = is_full(case.listener)
     verdict, lone = case.held.verdict, case.held.server is None
     facts = queue_facts(case)
+    if verdict is Verdict.NEVER_ACCEPTED and case.outage:
+        summary = "the accept queue is full and stands still, so whoever comes now is turned away"
+        facts += counted(case.server, "ListenOverflows")
+        return Reason(CauseCode.ACCEPT_QUEUE_OVERFLOW, summary, tuple(facts))
+    claimed = claims(case.server, "ListenOverflows")
     if verdict is Verdict.HANDSHAKE_STUCK or (verdict is Verdict.CONNECT_UNANSWERED and lone):
         if not full and not case.server.delta("ListenOverflows"):
             return None
@@ -41,7 +48,7 @@ def accept_queue_overflow(case: Case) -> Reason | None:
         state = "is full, so" if full else "of this listener or another overflows while we look, and then"
         summary = f"the accept queue {state} {what} is dropped each time it comes"
         facts += [*counted(case.server, "ListenOverflows"), *retried(case)]
-        return Reason(CauseCode.ACCEPT_QUEUE_OVERFLOW, summary, tuple(facts), decisive=bool(full))
+        return Reason(CauseCode.ACCEPT_QUEUE_OVERFLOW, summary, tuple(facts), bool(full), claimed)
     info = confirmable(case)
     if info is None:
         return None
@@ -51,13 +58,14 @@ def accept_queue_overflow(case: Case) -> Reason | None:
             return None
         summary = f"{when} when the last ACK came, and a SYN cookie leaves no trace"
         facts += counted(case.server, "SyncookiesSent", "ListenOverflows")
+        claimed = claims(case.server, "SyncookiesSent", "ListenOverflows")
     elif not repeated(info):
         return None
     else:
         summary = f"{when} each time the last ACK came, until the server gave up in silence (tcp_synack_retries)"
         facts += counted(case.server, "ListenOverflows")
     facts += unconfirmed(case, info)
-    return Reason(CauseCode.ACCEPT_QUEUE_OVERFLOW, summary, tuple(facts), decisive=bool(full))
+    return Reason(CauseCode.ACCEPT_QUEUE_OVERFLOW, summary, tuple(facts), bool(full), claimed)
 
 
 def syn_cookie_ack_lost(case: Case) -> Reason | None:
@@ -72,7 +80,8 @@ def syn_cookie_ack_lost(case: Case) -> Reason | None:
         *unconfirmed(case, info),
     ]
     summary = "the server answered with a SYN cookie, keeps nothing of it, and the client's ACK did not arrive"
-    return Reason(CauseCode.SYN_COOKIE_ACK_LOST, summary, tuple(facts), decisive=never_dropped(case))
+    lost = Claim(case.server.name, case.server.netns, "SyncookiesSent less SyncookiesRecv", sent - back)
+    return Reason(CauseCode.SYN_COOKIE_ACK_LOST, summary, tuple(facts), never_dropped(case), (lost,))
 
 
 def final_ack_lost(case: Case) -> Reason | None:
@@ -114,7 +123,8 @@ def deferred_accept(case: Case) -> Reason | None:
         Fact(case.client.name, ("has sent no byte yet",)),
     ]
     summary = "by design: the listener has TCP_DEFER_ACCEPT and waits for the client's first byte"
-    return Reason(CauseCode.DEFERRED_ACCEPT, summary, tuple(facts), decisive=True)
+    claimed = claims(case.server, "TCPDeferAcceptDrop")
+    return Reason(CauseCode.DEFERRED_ACCEPT, summary, tuple(facts), True, claimed)
 
 
 def connection_refused_silently(case: Case) -> Reason | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from halfopen.judge.confirm.asked import answer_of
+from halfopen.judge.confirm.timing import PATIENCE
 from halfopen.judge.diagnosis.case import Case, is_full
 from halfopen.judge.diagnosis.phrase import Amount, Sentence, seconds, times
 from halfopen.judge.diagnosis.rules.rule import (
@@ -10,6 +12,7 @@ from halfopen.judge.diagnosis.rules.rule import (
     Reason,
     Rule,
     Source,
+    claims,
     counted,
     idle_fact,
 )
@@ -20,12 +23,13 @@ from halfopen.judge.diagnosis.tcp_signs import (
     is_missing,
     never_confirmed,
     rebooted_s,
+    since_boot,
     trying_s,
     unanswered,
 )
 from halfopen.judge.verdict.traits import TRAITS
 from halfopen.model import Socket
-from halfopen.schema.report import CauseCode, Verdict
+from halfopen.schema.report import Answer, CauseCode, Verdict
 from halfopen.tcp import State, Timer
 
 
@@ -36,18 +40,19 @@ def path_dead(case: Case) -> Reason | None:
         return handshake_lost(case)
     if not traits.path_may_fail:
         return None
-    facts = in_vain(case)
-    if not facts:
+    facts, asked = in_vain(case), asked_in_vain(case)
+    if not facts and not asked:
         return given_up(case)
     summary = "what is sent, or its answer, is lost between these addresses, though both hosts are alive"
-    return Reason(CauseCode.PATH_DEAD, summary, tuple(facts), decisive=True)
+    # A box that forgot the connection drops what is asked as well.
+    return Reason(CauseCode.PATH_DEAD, summary, (*facts, *asked), tried_often(case))
 
 
 def handshake_lost(case: Case) -> Reason | None:
     """SYNs, or the SYN-ACKs that answer them, do not get through."""
     client, server, verdict = case.held.client, case.held.server, case.held.verdict
     near, distant = case.client.name, case.server.name
-    facts, decisive = [*answers(case), *in_vain(case)], True
+    facts, decisive = [*answers(case), *in_vain(case)], tried_often(case)
     if verdict is Verdict.EMBRYONIC:
         summary = f"neither an ACK nor a RST comes back: what {distant} sends to {near}, or its answer, is lost"
     elif verdict is Verdict.HANDSHAKE_STUCK:
@@ -55,6 +60,8 @@ def handshake_lost(case: Case) -> Reason | None:
         if info is None or info.segs_in != 1 or not answers(case):
             return None
         summary = f"{distant} repeats its SYN-ACK, and none of them reaches {near} any more"
+    elif client is not None and server is not None and State.TIME_WAIT in (client.state, server.state):
+        return None  # the end that is there is of an earlier connection
     elif client is not None and server is not None:
         summary = f"{distant} answers the SYN, and its SYN-ACK does not reach {near}"
     else:
@@ -69,16 +76,30 @@ def given_up(case: Case) -> Reason | None:
     left = alone(case)
     if left is None or not is_missing(case) or rebooted_s(left.end, left.other) is not None:
         return None
-    if not left.other.value("TCPAbortOnTimeout"):
+    if not left.other.value("TCPAbortOnTimeout") or not since_boot(heard_s(left.end), left.other):
         return None
     facts = [*counted(left.other, "TCPAbortOnTimeout"), *idle_fact(left.host.name, heard_s(left.end))]
     summary = f"{left.other.name} has given up connections that did not answer, and this may be one of them"
-    return Reason(CauseCode.PATH_DEAD, summary, tuple(facts))
+    return Reason(CauseCode.PATH_DEAD, summary, tuple(facts), claims=claims(left.other, "TCPAbortOnTimeout"))
+
+
+def tried_often(case: Case) -> bool:
+    """Whether an end has tried so often in vain that ordinary loss does not explain it."""
+    return max((unanswered(end) for end, _ in ends(case)), default=0) >= PATIENCE
 
 
 def in_vain(case: Case) -> list[Fact]:
     """What each end has sent without an answer."""
     return [Fact(host.name, words) for end, host in ends(case) if (words := trying(end))]
+
+
+def asked_in_vain(case: Case) -> list[Fact]:
+    """What was asked through an end, and not answered."""
+    return [
+        Fact(end.place.host, ("has had no answer to ", Amount(end.reply.tries), " keepalive probes of ours"))
+        for end in case.held.asked
+        if answer_of(end.reply) is Answer.SILENCE
+    ]
 
 
 def trying(end: Socket) -> Sentence:
@@ -108,10 +129,11 @@ def answers(case: Case) -> list[Fact]:
 
 def tuple_reused(case: Case) -> Reason | None:
     """Two ends that cannot belong to one connection: one is left over from an earlier one with the same ports."""
-    if case.held.verdict is not Verdict.DESYNCHRONIZED:
-        return None
-    client, server = case.held.client, case.held.server
+    client, server, verdict = case.held.client, case.held.server, case.held.verdict
     if client is None or server is None:
+        return None
+    over_old = verdict is Verdict.CONNECT_UNANSWERED and State.TIME_WAIT in (client.state, server.state)
+    if verdict is not Verdict.DESYNCHRONIZED and not over_old:
         return None
     facts = []
     for end, host in ends(case):

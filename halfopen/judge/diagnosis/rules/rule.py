@@ -20,16 +20,30 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """That each finding with a cause is one of the events that a counter of a host has counted.
+
+    `counter`: its name, or what was reckoned from several.
+    """
+
+    host: str
+    netns: int | None
+    counter: str
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
 class Reason:
     """A cause that fits a finding. `summary` holds no number of one finding, so that it is true of a whole group.
 
-    `decisive`: seen in the act, or nothing else explains it; where one is, causes that merely fit are not named.
+    `decisive`: seen in the act, or nothing else explains it. `claims`: what must be enough for all such findings.
     """
 
     code: CauseCode
     summary: str
     facts: tuple[Fact, ...]
     decisive: bool = False
+    claims: tuple[Claim, ...] = ()
 
 
 class Source(StrEnum):
@@ -77,6 +91,12 @@ def counted(host: HostEvidence, *names: str) -> list[Fact]:
             words += (f"{', ' if words else ''}{name} ", Amount(value))
             words += (" (+", Amount(delta), " during the look)") if delta else ()
     return [Fact(host.name, (*words, " since boot"))] if words else []
+
+
+def claims(host: HostEvidence, *names: str) -> tuple[Claim, ...]:
+    """That a finding is among what these counters have counted, those that were read."""
+    values = {name: host.value(name) for name in names}
+    return tuple(Claim(host.name, host.netns, name, value) for name, value in values.items() if value is not None)
 
 
 def idle_fact(host: str, idle: float | None) -> list[Fact]:

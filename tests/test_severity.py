@@ -1,0 +1,50 @@
+"""How grave a finding is, where its verdict alone does not say it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from diagnosis_cases import DEFERRED, FULL, LISTENER, QUEUED, STUCK_FULL, SYN, Given
+from evidence import key
+
+from halfopen import address
+from halfopen.judge.assembly.advised import advised
+from halfopen.schema.report import CauseCode, Severity
+
+WAITING = QUEUED.without(listener=FULL, counters={"ListenOverflows": 40})
+TURNED_AWAY = SYN.without(listener=FULL, counters={"ListenOverflows": 40})
+
+
+def severities(*given: Given) -> list[Severity]:
+    """Those of the findings of one check."""
+    return [one.diagnosis.severity for one in advised([one.case() for one in given])]
+
+
+def test_a_full_queue_that_stands_still_while_clients_are_turned_away_is_an_outage() -> None:
+    waiting, turned_away = advised([WAITING.case(), TURNED_AWAY.case()])
+    assert waiting.diagnosis.severity is turned_away.diagnosis.severity is Severity.CRITICAL
+    assert waiting.diagnosis.codes == (CauseCode.APPLICATION_NOT_ACCEPTING, CauseCode.ACCEPT_QUEUE_OVERFLOW)
+    assert severities(WAITING, STUCK_FULL) == [Severity.CRITICAL, Severity.CRITICAL]
+
+
+def test_clients_of_other_hosts_are_told_by_the_kernel() -> None:
+    assert severities(WAITING.without(deltas={"ListenOverflows": 2})) == [Severity.CRITICAL]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        (WAITING,),
+        (QUEUED.without(deltas={"ListenOverflows": 2}, counters={"ListenOverflows": 40}), SYN),
+        (WAITING, SYN.without(listener=replace(LISTENER, address=address.split_key(key(1))[0]))),
+    ],
+    ids=["nobody is turned away", "it has room", "another listener"],
+)
+def test_a_queue_alone_is_a_warning(given: tuple[Given, ...]) -> None:
+    assert set(severities(*given)) == {Severity.WARNING}
+
+
+def test_what_is_by_design_is_no_alarm_and_is_not_ended() -> None:
+    assert severities(DEFERRED) == [Severity.INFO]
+    assert not [one for one in DEFERRED.advised().commands if "-K" in one.argv]
