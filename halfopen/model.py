@@ -209,7 +209,8 @@ class Namespace:
 
     `covered_ports` are the ports the dump was limited to (either side), empty for all; `other_listeners` those beside
     them on which something listens, as far as it is known.
-    `whole` is False where rows may be missing: then an absent row proves nothing.
+    `whole` is False where rows may be missing: then an absent row proves nothing. `damaged`: because some could not be
+    read, or were cut off.
     `tracked`: entries of its connection tracking, 0 where it has none, None where it is not known.
     `forwards`: whether it routes packets for others. `redirects`: whether connection tracking leads from one of the
     `covered_ports` to another port, or from another to one of them. `rewrites`: what translates here, None where it was
@@ -230,6 +231,7 @@ class Namespace:
     local_routes: tuple[LocalRoute, ...] = ()
     reach: Reach | None = None
     other_listeners: frozenset[int] = frozenset()
+    damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,11 +126,11 @@ class SimulatedHosts:
                 found[name] = (counts, None)
         return found
 
-    def pause(self, question: Pause) -> bool:
+    def pause(self, question: Pause) -> float:
         self.asked.append(question)
         self.meanwhile()
         self.world.advance(question.seconds)
-        return True
+        return question.seconds
 
     def look(self, question: LookUp) -> Sequence[Look]:
         self.asked.append(question)

@@ -156,7 +156,7 @@ def test_where_the_other_host_could_not_look_nothing_is_said_of_who_answers() ->
     looks = [sights([web, db], {"web": [one]}, [suspect]) for one in TALKS[1:3]]
     blind = {where: Absence.UNSEEN if where[0].host == "db" else sight for where, sight in looks[1].items()}
     found, unjudged, _ = held([suspect], [bracket(looks[0]), Bracket(looks[1], blind, looks[1], {})])
-    assert not found and [one.reason for one in unjudged] == [None]
+    assert not found and [(one.reason, one.why) for one in unjudged] == [(Reason.NOT_SHOWN_BY_SOURCE, None)]
 
 
 def test_another_socket_at_the_same_place_is_no_answer() -> None:

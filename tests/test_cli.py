@@ -98,7 +98,7 @@ OFFERED = {
     "check": REACHING | JUDGED | SHOWN | {"--settle", "--forks", "--deep", "--ask", "--save"},
     "collect": (
         (REACHING | {"--port", "--rounds", "--settle", "--forks", "-o"})
-        | {"--local", "--redact", "--redact-with", "--print-probe"}
+        | {"--local", "--redact", "--redact-with", "--print-probe", "--deep"}
     ),
     "analyse": JUDGED | SHOWN | {"--inventory", "--client", "--server", "--nat"},
     "count": REACHING | SHOWN | {"--port", "--pid"},

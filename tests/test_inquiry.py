@@ -420,8 +420,9 @@ def judge(scene: Scene, plan: CheckPlan, began: float, hosts: SimulatedHosts, fo
     elif broke_off:
         assert (found.exit_code, found.outcome) == (3, Outcome.INCOMPLETE)
     elif found.unjudged:
-        # What went from one verdict to another while it was looked at.
-        assert ill and found.exit_code == 3 and {row.reason for row in found.unjudged} == {Reason.CHANGING}
+        # What went from one verdict to another while it was looked at, or could not be looked at any more.
+        reasons = {Reason.CHANGING, Reason.NOT_SHOWN_BY_SOURCE} if hosts.over else {Reason.CHANGING}
+        assert (ill or hosts.over) and found.exit_code == 3 and {row.reason for row in found.unjudged} <= reasons
     elif quiet and not hosts.over:
         assert found.exit_code == 0 and (ill or found.outcome is Outcome.CLEAN)
     else:

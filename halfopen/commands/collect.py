@@ -5,10 +5,7 @@ from __future__ import annotations
 import argparse
 import secrets
 import stat
-import time
 from collections.abc import Mapping
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,12 +16,9 @@ from halfopen.commands.deliver import READER_WAIT, failed
 from halfopen.environment import Environment
 from halfopen.errors import Exit, UsageError
 from halfopen.evidence.redact import redacted
-from halfopen.evidence.saved import Run, Saved, encode
+from halfopen.evidence.saved import Saved, encode
 from halfopen.files import SUFFIX, Target, kind_of, prepare, prepare_folder, save_hosts
 from halfopen.inventory import read
-from halfopen.judge.assembly.check import stamp
-from halfopen.judge.diagnosis.case import HostEvidence
-from halfopen.model import Namespace, Snapshot
 from halfopen.options import REACH, add_options, host_options
 from halfopen.plan import CheckPlan, Host, Inventory
 from halfopen.report.escape import complaint, terminal
@@ -34,12 +28,19 @@ if TYPE_CHECKING:
     from halfopen.run.fleet import Fleet
 
 SECRET_LIMIT = 4096
+EVERY = 10**9  # sockets
+SETTLE_S = 1.5
+SETTLE_ALONE_S = 3.0  # what was read of one host alone must overlap with what other runs read of the others
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """HOST..., or this machine, and where the files go."""
-    rounds = {"--rounds": "number of whole dumps of each host (default 1)"}
-    add_options(parser, *REACH, "--port", "--rounds", "--settle", "--forks", helps=rounds)
+    helps = {
+        "--rounds": "number of moments of each host (default 2)",
+        "--settle": "seconds between two moments, longer while a socket tries again (default 1.5; for one host 3)",
+        "--deep": "timers and byte counters of every socket, however many (default: of up to 20,000 a host)",
+    }
+    add_options(parser, *REACH, "--port", "--rounds", "--settle", "--forks", "--deep", helps=helps)
     add = parser.add_argument
     add("hosts", nargs="*", metavar="HOST", help='names, globs "web*", "tag:web", or [user@]host[:port]')
     add(
@@ -131,56 +132,16 @@ def take(
 
     plan = CheckPlan("collect", names, names, tuple(dict.fromkeys(args.port)))
     with Fleet(inventory, [plan], host_options(args, environment.interactive), environment.say) as hosts:
-        return looks(hosts, args.rounds or 1, 1.5 if args.settle is None else args.settle)
+        default = SETTLE_S if len(names) > 1 else SETTLE_ALONE_S
+        settle = default if args.settle is None else args.settle
+        return looks(hosts, args.rounds or 2, settle, EVERY if args.deep else None)
 
 
-def looks(hosts: Fleet, rounds: int, settle: float) -> dict[str, Saved]:
-    """Host -> whole dumps and what is known beside them. Each dump begins when every host has ended the one before.
+def looks(hosts: Fleet, rounds: int, settle: float, most: int | None = None) -> dict[str, Saved]:
+    """Host -> its moments: see `run.moments`. `most`: sockets of a host that are looked up; None: as by default."""
+    from halfopen.run.moments import LOOKED_UP, collected
 
-    `settle`: seconds between two dumps.
-    """
-    from halfopen.run.save import new_id, saved_look
-
-    began = datetime.now(UTC)
-    first = hosts.first_look()
-    tracking = {name: found for name, found in first.items() if any(space.tracked for space in found.namespaces)}
-    first |= hosts.translated(tracking)
-    before = hosts.counters(first)
-    later: dict[str, list[Snapshot]] = {name: [] for name in first}
-    for _ in range(rounds - 1):
-        hosts.say(f"looking again after {settle} s")
-        time.sleep(max(0.0, min(settle, hosts.deadline - time.monotonic())))
-        for name, snapshot in hosts.first_look().items():
-            later[name].append(snapshot)
-    after = hosts.counters(first) if rounds > 1 else {}
-    owners = hosts.owners({name: listening(snapshot) for name, snapshot in first.items()})
-    now = stamp(datetime.now(UTC))
-    run = Run(id=new_id(), started_at=stamp(began), finished_at=now)
-    found = {}
-    for name, snapshot in first.items():
-        host = HostEvidence(
-            name,
-            snapshot.facts,
-            before[name][0] if name in before else {},
-            after[name][0] if name in after else {},
-            before[name][1] if name in before else {},
-            owners.get(name) or {},
-        )
-        failed = next((look for look in (snapshot, *later[name]) if look.error is not None), snapshot)
-        found[name] = structs.replace(
-            saved_look(hosts, replace(snapshot, error=failed.error), host, run), later=whole(later[name])
-        )
-    return found
-
-
-def whole(later: list[Snapshot]) -> tuple[tuple[Namespace, ...], ...]:
-    """The dumps that succeeded."""
-    return tuple(look.namespaces for look in later if look.error is None)
-
-
-def listening(snapshot: Snapshot) -> list[int]:
-    """Inodes of the LISTEN sockets: an analysis names their programs whatever it finds."""
-    return sorted({listener.inode for space in snapshot.namespaces for listener in space.listeners if listener.inode})
+    return collected(hosts, rounds, settle, LOOKED_UP if most is None else most)
 
 
 def named_by_itself(saved: Saved) -> Saved:

@@ -1,7 +1,8 @@
 """Evidence of a run in files, one a host: versioned, compressed, self-describing, and enough to judge it again.
 
 `halfopen.snapshot/1` is gzip over JSON. Addresses and keys are base64 of their packed bytes, columns of a table are
-base64 of their bytes. A file holds what one host said: its first dump, and its answers in every look of every bracket.
+base64 of their bytes. A file holds what one host said: its first dump, and its answers in every look of every bracket;
+or, if nothing was judged, some moments, each with a dump and the sockets that it shows.
 `addresses` are those that the inventory said lead to it. Bytes of a host that are not UTF-8 are stored as private-use
 characters (see `CARRIED`), because JSON cannot hold them.
 
@@ -21,7 +22,20 @@ import msgspec
 
 from halfopen import __version__
 from halfopen.errors import ErrorCode, HostError, UsageError
-from halfopen.model import Absence, HostFacts, Namespace, NetnsRef, Observation, Process, Snapshot, Socket
+from halfopen.model import (
+    Absence,
+    HostFacts,
+    Link,
+    Namespace,
+    NetnsRef,
+    Observation,
+    Process,
+    Route,
+    RouteQuery,
+    Routing,
+    Snapshot,
+    Socket,
+)
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Timestamp, TransportName
 from halfopen.table import CountBlock
@@ -71,12 +85,46 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, rename={"schema_": "schema
     version: str
 
 
+class SavedRoute(msgspec.Struct, frozen=True, array_like=True):
+    """The route from a local address to a peer's; None if the host has none. `scope`: as in `RouteQuery`."""
+
+    local: bytes
+    peer: bytes
+    scope: int
+    route: Route | None
+
+
+class SavedRouting(msgspec.Struct, frozen=True, kw_only=True):
+    """Routes and interfaces of one network namespace."""
+
+    netns: int | None
+    routes: tuple[SavedRoute, ...]
+    links: tuple[Link, ...]
+
+
+class SavedMoment(msgspec.Struct, frozen=True, kw_only=True):
+    """One moment of a host that was only collected: a look-up of each of its sockets, after a dump.
+
+    `began`, `ended`: of the dump and the look-ups of all hosts of the run, by the clock of the machine that asked them.
+    The last of several has no dump: it looks once more for the sockets of the one before, when every host has answered.
+    """
+
+    began: Timestamp
+    ended: Timestamp
+    sockets: SavedObservations
+
+
 class Saved(Head, frozen=True, kw_only=True):
     """One host's evidence. `looks`: for each bracket, the observations of its first, second and third look.
 
     `counts`: byte counters of the wide look, for each network namespace that gave them.
     `later`: whole dumps after the first, each begun when every host of the run had ended the one before.
     `notes`: what the run had to say about this host.
+    `pauses`: seconds waited before each bracket of `looks`. `sift`: the look before them, at suspects that the dumps
+    alone had made; None if there was none, or if the dump is younger.
+    `moments`: for the first dump and each of `later`, what look-ups of its sockets showed, and a last one. `unlooked`:
+    of how many sockets of a dump at most no look-up was made, because there are too many.
+    `routing`: where packets to the peers of sockets go, for each network namespace that told it.
     """
 
     host: str
@@ -96,6 +144,11 @@ class Saved(Head, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     run: Run | None = None
     redacted: bool = False
+    pauses: tuple[float, ...] = ()
+    sift: SavedRound | None = None
+    moments: tuple[SavedMoment, ...] = ()
+    unlooked: int = 0
+    routing: tuple[SavedRouting, ...] = ()
 
 
 def pack_observations(host: str, observations: Mapping[tuple[NetnsRef, bytes], Observation]) -> SavedObservations:
@@ -132,6 +185,33 @@ def pack_counts(
 def unpack_counts(saved: Saved) -> dict[NetnsRef, tuple[CountBlock, ...]]:
     """The inverse."""
     return {NetnsRef(saved.host, netns): blocks for netns, blocks in saved.counts}
+
+
+def pack_routing(host: str, routing: Mapping[NetnsRef, Routing]) -> tuple[SavedRouting, ...]:
+    """The routes of one host, out of those of all hosts."""
+    return tuple(
+        SavedRouting(
+            netns=place.netns,
+            routes=tuple(
+                SavedRoute(query.local, query.peer, query.scope, route) for query, route in found.routes.items()
+            ),
+            links=tuple(found.links.values()),
+        )
+        for place, found in routing.items()
+        if place.host == host
+    )
+
+
+def unpack_routing(saved: Saved) -> dict[NetnsRef, Routing]:
+    """The inverse."""
+    return {
+        place: Routing(
+            {RouteQuery(place, one.local, one.peer, one.scope): one.route for one in found.routes},
+            {link.index: link for link in found.links},
+        )
+        for found in saved.routing
+        for place in (NetnsRef(saved.host, found.netns),)
+    }
 
 
 def encode(saved: Saved) -> bytes:

@@ -253,8 +253,9 @@ CONFIDENCES: dict[Confidence, str] = {
     Confidence.OBSERVED: "The rounds agree, but the identity of a socket is not proven: a host gave no cookies "
     "(sockets read from /proc/net/tcp, or from pasted text), so it rests on addresses, ports and, where there is one, "
     "the inode.",
-    Confidence.INFERRED: "One moment only (`--rounds 1`, or one snapshot of each host), so nothing shows that it "
-    "lasts; or a translation on the way was guessed, because no table that was read says what translates there.",
+    Confidence.INFERRED: "One moment only (`--rounds 1`, or one moment of each host in files), so nothing shows that "
+    "it lasts; or files that were not taken at the same time; or a translation on the way was guessed, because no "
+    "table that was read says what translates there.",
 }
 
 REASONS: dict[Reason, str] = {
@@ -274,4 +275,12 @@ REASONS: dict[Reason, str] = {
     "looked into, and it may be in one of them. Without root none but that of the login is (`sudo = true`). As root, "
     "those are left that no process which is seen from there is in: where SSH leads into a container, or a thread or a "
     "descriptor alone holds one. A note names the links that lead to them; log in on the host itself.",
+    Reason.ROW_DAMAGED: "The evidence of the host that should have the other end has rows that could not be read, or "
+    "is cut off: the end may stand there. Take it again, whole.",
+    Reason.NOT_SHOWN_BY_SOURCE: "What was read of the host that should have the other end does not show all that is "
+    "there: `lsof` shows no socket without a descriptor, a filter hides some, a look-up failed or what translates on "
+    "the way could not be read. `halfopen doctor` says what a better source needs.",
+    Reason.TOO_MANY_SUSPECTS: "There were more suspects than `--max-suspects` allows to be looked at.",
+    Reason.CLAIMED_TWICE: "Two hosts of the check claim one of its addresses, so it is not known which of their "
+    "sockets are its ends. Remove the address from one of them, or leave that host out.",
 }

@@ -25,7 +25,7 @@ from typing import Any
 
 from halfopen.errors import HostError
 from halfopen.judge.assembly.run_evidence import Evidence, involved, wanted_inodes
-from halfopen.judge.confirm.bracket import is_lone, lasting, merge, questions, through
+from halfopen.judge.confirm.bracket import Bracket, is_lone, lasting, merge, questions, through
 from halfopen.judge.confirm.byte_counters import Counts, asks, widened
 from halfopen.judge.confirm.conclude import conclude
 from halfopen.judge.diagnosis.case import HostEvidence, lifetimes_in
@@ -34,6 +34,7 @@ from halfopen.judge.pairing.connection import Suspect
 from halfopen.judge.pairing.match import Matching
 from halfopen.judge.pairing.pair import Extra, Prepared, join, may_translate, prepare, wider_ports
 from halfopen.judge.questions import (
+    SIFT,
     Answerer,
     Ask,
     Asking,
@@ -57,10 +58,12 @@ from halfopen.plan import ASK_LEVELS, CheckPlan
 
 @dataclass(frozen=True, slots=True)
 class Inquired:
-    """What the checks of a run rest on, in the order of the plans. `hosts`: all that was explained."""
+    """What the checks of a run rest on, in the order of the plans. `hosts`: all that was explained. `sift`: the look
+    before the rounds, if no dump came after it."""
 
     evidence: tuple[Evidence, ...]
     hosts: Mapping[str, HostEvidence]
+    sift: Bracket | None = None
 
 
 Inquiry = Generator[Question[Any], Any, Inquired]
@@ -114,20 +117,21 @@ def inquire(
         before = before or (yield from put(Baseline(tuple(snapshots), places_of(matchings))))
         evidence, owners = yield from asked(found.checks, evidence, max(map(len, looked.brackets)))
     hosts = yield from explained(evidence, snapshots, before, places_of(matchings), owners)
-    return Inquired(tuple(replace(check, hosts=of_check(hosts, check)) for check in evidence), hosts)
+    return Inquired(tuple(replace(check, hosts=of_check(hosts, check)) for check in evidence), hosts, found.sift)
 
 
 @dataclass(frozen=True, slots=True)
 class Matched:
     """The checks of a run after all dumps: prepared, and their matchings; the snapshots, and what each dump covers.
 
-    `ports`: host -> what its last dump was limited to, on either side; empty for all.
+    `ports`: host -> what its last dump was limited to, on either side; empty for all. `sift`: as in `Inquired`.
     """
 
     checks: Sequence[Prepared]
     matchings: Sequence[Matching]
     snapshots: Snapshots
     ports: Mapping[str, tuple[int, ...]]
+    sift: Bracket | None = None
 
 
 def matched(
@@ -184,7 +188,7 @@ def sifted(
     keys of these lone ends.
     """
     suspects = list(dict.fromkeys(suspect for matching in found.matchings for suspect in matching.suspects))
-    look = yield from bracket(suspects, 0)
+    look = yield from bracket(suspects, SIFT)
     found = replace(found, snapshots=with_errors(found.snapshots, look.errors))
     left = set(lasting(suspects, look))
     lone = {suspect for suspect in left if is_lone(suspect, look)}
@@ -196,7 +200,7 @@ def sifted(
         if found.snapshots[name].error is None
     }
     if not hosts:
-        return replace(found, matchings=[only(matching, left) for matching in found.matchings]), frozenset()
+        return replace(found, matchings=[only(each, left) for each in found.matchings], sift=look), frozenset()
     read = yield from put(Dump({name: found.ports[name] for name in sorted(hosts)}, found.snapshots))
     keys = frozenset(key for suspect in lone for key in (suspect.client.key, suspect.server.key))
     return (yield from matched(plans, {**found.snapshots, **read}, dict(found.ports), extra, counted)), keys

@@ -46,9 +46,11 @@ def rounds(
         seconds = 0.0
         if number:
             baseline = baseline or (yield from put(Baseline(hosts, places_of(matchings))))
-            seconds = max(pause_of(*parts, waited) for parts in zip(plans, asked, looked, strict=True))
-            if not (yield from put(Pause(seconds, len(left), number))):
+            wanted = max(pause_of(*parts, waited) for parts in zip(plans, asked, looked, strict=True))
+            passed = yield from put(Pause(wanted, len(left), number))
+            if passed is None:
                 return Looked(looked, baseline)
+            seconds = passed
         found = replace((yield from bracket(left, number)), paused_s=seconds)
         for suspects, brackets in zip(asked, looked, strict=True):
             if suspects:

@@ -43,7 +43,7 @@ class Answerer(Protocol):
     def translations(self, question: Translations) -> Snapshots: ...
     def baseline(self, question: Baseline) -> Mapping[str, KernelState]: ...
     def byte_counts(self, question: ByteCounts) -> Mapping[str, tuple[Counts, HostError | None]]: ...
-    def pause(self, question: Pause) -> bool: ...
+    def pause(self, question: Pause) -> float | None: ...
     def look(self, question: LookUp) -> Sequence[Look]: ...
     def ask(self, question: Ask) -> Mapping[str, tuple[Sequence[Reply], Mapping[int, Process]]]: ...
     def routes(self, question: Routes) -> Mapping[str, tuple[Mapping[NetnsRef, Routing], HostError | None]]: ...
@@ -110,14 +110,17 @@ class ByteCounts(Question[Mapping[str, tuple[Counts, HostError | None]]]):
 
 
 @dataclass(frozen=True, slots=True)
-class Pause(Question[bool]):
-    """Seconds to wait before round `number` (from 0), with so many suspects left. False: there is no later moment."""
+class Pause(Question[float | None]):
+    """Seconds to wait before round `number` (from 0), with so many suspects left.
+
+    The answer: seconds that have passed since the round before; None if there is no later moment.
+    """
 
     seconds: float
     suspects: int
     number: int
 
-    def put(self, answerer: Answerer) -> bool:
+    def put(self, answerer: Answerer) -> float | None:
         return answerer.pause(self)
 
 
@@ -131,7 +134,7 @@ class Position(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class LookUp(Question[Sequence[Look]]):
-    """Exact look-ups, host by host, all hosts at once. `number`: the round, from 0."""
+    """Exact look-ups, host by host, all hosts at once. `number`: the round, from 0; SIFT before all of them."""
 
     number: int
     position: Position
@@ -186,3 +189,7 @@ def put(question: Question[T]) -> Asking[T]:
     """Yields one question, and returns the answer that was sent, with the type that this question promises."""
     answer: T = yield question
     return answer
+
+
+SIFT = -1
+"""The look that comes before the rounds: which suspects were but opened or closed between two dumps."""

@@ -12,6 +12,7 @@ from halfopen.report.view import (
     cause_phrase,
     disagreeing,
     effort,
+    elsewhere,
     end_phrase,
     end_states,
     ends_of,
@@ -19,6 +20,7 @@ from halfopen.report.view import (
     programs,
     purpose,
     severity_counts,
+    unjudged_count,
     unjudged_phrase,
 )
 from halfopen.schema.report import Check, Confidence, Finding, Group, HostReport, Outcome
@@ -51,8 +53,9 @@ def lines_of(check: Check, view: View) -> list[Terminal]:
                 break
             lines += [BLANK, *part]
         lines += [BLANK, *footer(check, view)]
-    elif view.verbose and check.state_matrix:
-        lines += [BLANK, *matrix(check, view)]
+    else:
+        lines += [BLANK, *matrix(check, view)] if view.verbose and check.state_matrix else []
+        lines += wrapped(outside, view, "  ") if (outside := elsewhere(check)) else []
     lines += [*unjudged(check, view), *notes(check, view)]
     return lines
 
@@ -210,18 +213,15 @@ def footer(check: Check, view: View) -> list[Terminal]:
     """How this was read, and what was not judged."""
     complete = sum(host.complete for host in check.hosts)
     read = f"{complete} of {len(check.hosts)} hosts" if complete < len(check.hosts) else plural(complete, "host")
-    line = f"{read} read completely{effort(check)}"
-    outside = sum(row.count for row in check.external)
-    if outside:
-        names = ", ".join(dict.fromkeys(row.host for row in check.external))
-        line += f"; {plural(outside, 'connection')} of {names} lead elsewhere and were not judged"
-    return wrapped(line, view, "")
+    return wrapped("; ".join(filter(None, (f"{read} read completely{effort(check)}", elsewhere(check)))), view, "")
 
 
 def unjudged(check: Check, view: View) -> list[Terminal]:
-    """The connections that were not judged, one a line, if everything is asked for."""
-    if not view.all or not check.unjudged:
+    """The connections that were not judged: how many, or one a line if everything is asked for."""
+    if not check.unjudged:
         return []
+    if not view.all:
+        return wrapped(f"{unjudged_count(check)}: --all, or -o report.json", view, "")
     rows = (terminal(f"{margin()}{unjudged_phrase(row)}") for row in check.unjudged)
     return [BLANK, Terminal.literal("not judged"), *rows]
 

@@ -12,6 +12,7 @@ from halfopen.report.view import (
     cause_phrase,
     disagreeing,
     effort,
+    elsewhere,
     end_phrase,
     end_states,
     ends_of,
@@ -19,6 +20,7 @@ from halfopen.report.view import (
     programs,
     purpose,
     severity_counts,
+    unjudged_count,
     unjudged_phrase,
 )
 from halfopen.schema.report import Check, Group, Outcome, Report
@@ -46,9 +48,9 @@ def lines_of(check: Check, report: Report, view: View) -> list[Markdown]:
         lines += [BLANK, *pairs(check), *matrix(check)]
         for group in check.groups:
             lines += [BLANK, *section(check, group, view)]
-    if view.all and check.unjudged:
-        lines += [BLANK, Markdown.literal("### not judged"), BLANK]
-        lines += [item(unjudged_phrase(row)) for row in check.unjudged]
+    lines += [BLANK, markdown(outside)] if (outside := elsewhere(check)) else []
+    if check.unjudged:
+        lines += [BLANK, *unjudged(check, view)]
     lines += [BLANK, *(Markdown.literal("- note: {}", markdown(note)) for note in check.notes)]
     complete = sum(host.complete for host in check.hosts)
     lines.append(
@@ -97,6 +99,13 @@ def table_row(cells: Sequence[Markdown]) -> Markdown:
 def item(text: str) -> Markdown:
     """One line of a list."""
     return Markdown.literal("- {}", markdown(text))
+
+
+def unjudged(check: Check, view: View) -> list[Markdown]:
+    """The connections that were not judged: how many, or one a line if everything is asked for."""
+    if not view.all:
+        return [markdown(f"{unjudged_count(check)}: --all, or the JSON report")]
+    return [Markdown.literal("### not judged"), BLANK, *(item(unjudged_phrase(row)) for row in check.unjudged)]
 
 
 def section(check: Check, group: Group, view: View) -> list[Markdown]:

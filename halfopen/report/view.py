@@ -27,6 +27,7 @@ from halfopen.schema.report import (
 from halfopen.words import duration, plural
 
 PAIRS = 10  # pairs of hosts, unless all are asked for
+NAMES = 4  # of hosts in one sentence
 CLIENT, SERVER = "client", "server"
 
 
@@ -150,6 +151,28 @@ def end_phrase(end: End, brief: bool = False) -> str:
 def unjudged_phrase(row: UnjudgedRow) -> str:
     """A connection that was not judged: its ends, which of them was found, and why it was not judged."""
     return f"{row.client} -> {row.server}   {row.host}: {row.state}   {row.reason}"
+
+
+def unjudged_count(check: Check) -> str:
+    """How many connections were not judged, by reason."""
+    reasons = Counter(row.reason for row in check.unjudged)
+    listed = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+    return f"{plural(len(check.unjudged), 'connection')} not judged ({listed})"
+
+
+def elsewhere(check: Check) -> str | None:
+    """How many connections of which hosts lead to none of the hosts; None if there is no such connection.
+
+    Also None where a host was not read: they may lead there, since its addresses are not known.
+    """
+    outside = sum(row.count for row in check.external)
+    if not outside or any(host.error for host in check.hosts):
+        return None
+    names = list(dict.fromkeys(row.host for row in check.external))
+    shown = ", ".join(names if len(names) <= NAMES else names[: NAMES - 1])
+    more = f" and {len(names) - NAMES + 1} more hosts" if len(names) > NAMES else ""
+    verbs = "leads elsewhere and was" if outside == 1 else "lead elsewhere and were"
+    return f"{plural(outside, 'connection')} of {shown}{more} {verbs} not judged"
 
 
 def effort(check: Check) -> str:

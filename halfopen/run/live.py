@@ -63,12 +63,12 @@ class LiveHosts:
         """Byte counters by a wider dump, by look-ups, or both."""
         return self.fleet.each(self.fleet.still_open(question.asks), counts_of)
 
-    def pause(self, question: Pause) -> bool:
+    def pause(self, question: Pause) -> float:
         """Waits, but never past the end of the run."""
-        left = self.fleet.deadline - time.monotonic()
+        seconds = max(0.0, min(question.seconds, self.fleet.deadline - time.monotonic()))
         self.fleet.say(f"{plural(question.suspects, 'suspect')}: looking again after {question.seconds} s")
-        time.sleep(max(0.0, min(question.seconds, left)))
-        return True
+        time.sleep(seconds)
+        return seconds
 
     def look(self, question: LookUp) -> Sequence[Look]:
         """One look at each host."""

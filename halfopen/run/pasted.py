@@ -18,10 +18,10 @@ from halfopen.judge.questions import (
     Explanation,
     KernelState,
 )
-from halfopen.model import HostFacts, Snapshot
+from halfopen.model import HostFacts, NetnsRef, Snapshot
 from halfopen.plan import CheckPlan
-from halfopen.run.replay import Recorded
-from halfopen.schema.report import Check
+from halfopen.run.replay import Recorded, moments_of
+from halfopen.schema.report import Check, Confidence
 from halfopen.words import plural
 
 PROBLEMS_SHOWN = 5
@@ -97,12 +97,23 @@ def judge_texts(
         plan = replace(plan, rounds=1)
     (evidence,) = drive(inquire([plan], dict.fromkeys(snapshots, ()), extra, 0), answers).evidence
     notes = [how_compared(answers.rounds), *notes]
-    return analyse(plan, replace(evidence, notes=notes, missing=nothing_compared(evidence, plan)), policy)
+    evidence = replace(
+        evidence,
+        notes=notes,
+        missing=nothing_compared(evidence, plan),
+        at_most=Confidence.OBSERVED,
+        unconfirmed=(GUESSED,) if guessed else (ONE_MOMENT,) if answers.rounds < 2 else (),
+    )
+    return analyse(plan, evidence, policy)
 
 
 def moment_of(file: Exhibit) -> Moment:
     """The moment that a file was taken at."""
-    return Moment(file.snapshot, file.parsed.sockets if file.parsed is not None else {})
+    if file.saved is not None:
+        return moments_of(file.saved, together=False)[0]
+    assert file.parsed is not None
+    place = NetnsRef(file.host)
+    return Moment(file.snapshot, {(place, key): socket for key, socket in file.parsed.sockets.items()})
 
 
 def first_of(moments: Sequence[Moment]) -> Snapshot:
@@ -153,7 +164,7 @@ def notes_of(file: Exhibit) -> list[str]:
 def nothing_compared(evidence: Evidence, plan: CheckPlan) -> tuple[str, ...]:
     """Why nothing could be compared, if so: no connection has both addresses on these hosts, as far as known."""
     matching = evidence.matching
-    if evidence.suspected or matching.agreeing or matching.unjudged:
+    if evidence.suspected or matching.compared or matching.unjudged:
         return ()
     strays = sorted(matching.external.items(), key=lambda item: -item[1])
     where = "; ".join(f"{host} has {count} to {peer}" for (host, peer), count in strays[:3])
@@ -161,3 +172,10 @@ def nothing_compared(evidence: Evidence, plan: CheckPlan) -> tuple[str, ...]:
         f"nothing could be compared: no connection of {plan.clients[0]} leads to a known address of {plan.servers[0]}"
         + (f" ({where})" if where else ""),
     )
+
+
+ONE_MOMENT = (
+    "one moment of each host shows what may be stuck and not what lasts (take both again a few seconds later and give "
+    "all four: --client A1 --client A2 --server B1 --server B2)"
+)
+GUESSED = "an address was guessed (hosts.NAME.addresses in an inventory tells it)"

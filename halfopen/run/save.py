@@ -9,9 +9,20 @@ from msgspec import structs
 
 from halfopen import __version__
 from halfopen.errors import HostError
-from halfopen.evidence.saved import SCHEMA, Run, Said, Saved, encode, pack_counts, pack_observations
+from halfopen.evidence.saved import (
+    SCHEMA,
+    Run,
+    Said,
+    Saved,
+    SavedRound,
+    encode,
+    pack_counts,
+    pack_observations,
+    pack_routing,
+)
 from halfopen.judge.assembly.check import stamp
 from halfopen.judge.assembly.run_evidence import host_error
+from halfopen.judge.confirm.bracket import Bracket
 from halfopen.judge.diagnosis.case import HostEvidence
 from halfopen.model import Snapshot
 from halfopen.run.fleet import Fleet
@@ -38,15 +49,20 @@ def saved_host(checked: CheckRun, name: str, run: Run) -> Saved:
     return structs.replace(
         saved_look(checked.fleet, evidence.snapshots[name], known, run),
         error=said(host_error(name, evidence)),
-        looks=tuple(
-            (
-                pack_observations(name, bracket.before),
-                pack_observations(name, bracket.between),
-                pack_observations(name, bracket.after),
-            )
-            for bracket in evidence.brackets
-        ),
+        looks=tuple(packed(name, bracket) for bracket in evidence.brackets),
+        pauses=tuple(bracket.paused_s for bracket in evidence.brackets),
+        sift=packed(name, checked.inquired.sift) if checked.inquired.sift is not None else None,
         counts=pack_counts(name, evidence.counts),
+        routing=pack_routing(name, evidence.routing),
+    )
+
+
+def packed(name: str, bracket: Bracket) -> SavedRound:
+    """The answers of one host in the three looks of a bracket."""
+    return (
+        pack_observations(name, bracket.before),
+        pack_observations(name, bracket.between),
+        pack_observations(name, bracket.after),
     )
 
 

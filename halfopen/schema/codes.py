@@ -49,6 +49,10 @@ class Reason(StrEnum):
     CHANGING = "changing"
     TRANSLATION_GONE = "translation-gone"
     NAMESPACE_NOT_ENTERED = "namespace-not-entered"
+    ROW_DAMAGED = "row-damaged"
+    NOT_SHOWN_BY_SOURCE = "not-shown-by-source"
+    TOO_MANY_SUSPECTS = "too-many-suspects"
+    CLAIMED_TWICE = "claimed-twice"
 
 
 class Answer(StrEnum):

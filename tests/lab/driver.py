@@ -270,8 +270,8 @@ def churn_server(host: str, port: int, seconds: float) -> None:
     threading.Thread(target=work, daemon=True).start()
 
 
-def churn_client(host: str, port: int, rate: int, seconds: float) -> None:
-    """Opens and closes `rate` connections a second, a few milliseconds after each other.
+def churn_client(host: str, port: int, rate: int, seconds: float, at_once: int = 40) -> None:
+    """Opens and closes `rate` connections a second, a few milliseconds after each other, so many of them open at once.
 
     What it falls behind it does not make up for: a burst overflows the machine's own queues (netdev_max_backlog), and
     a connection whose packets were lost is half-open in truth.
@@ -299,7 +299,7 @@ def churn_client(host: str, port: int, rate: int, seconds: float) -> None:
                     continue
                 opened.append(one)
                 churned[0] += 1
-            while len(opened) > 40:
+            while len(opened) > at_once:
                 opened.pop(0).close()
             time.sleep(0.004)
         for one in opened:

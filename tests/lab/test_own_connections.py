@@ -43,6 +43,8 @@ def uncounted(site: Lab, report: dict[str, Any]) -> None:
 def test_of_hosts_that_are_reached_straight(site: Lab, transport: str) -> None:
     _, report = check(site, "--transport", transport)
     uncounted(site, report)
+    assert [row for row in report["state_matrix"] if row["client"] and row["server"]] == []
+    assert [host["states"].get("ESTABLISHED", 0) for host in report["hosts"]] == [0, 0]
 
 
 @pytest.mark.parametrize("transport", WAYS)
@@ -60,6 +62,8 @@ def test_where_a_jump_host_is_a_side(site: Lab, transport: str) -> None:
     _, report = check(site, "--inventory", str(path), "--transport", transport)
     assert report["hosts"][1]["complete"]
     uncounted(site, report)
+    assert [host["states"].get("ESTABLISHED", 0) for host in report["hosts"]] == [0, 0]
+    assert "load balancer" not in " ".join((report["headline"], *report["details"]))
 
 
 @pytest.mark.parametrize("transport", WAYS)

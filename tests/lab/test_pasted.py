@@ -75,7 +75,7 @@ def test_pasted_text_tells_the_truth(command: str, broken: tuple[Lab, dict[str, 
     )
     first, second = paste(made, command, tmp_path), paste(made, command, tmp_path, "2")
     code, report = analyse(*first)
-    assert found(report) == expected and code == 1
+    assert found(report) == expected and code == 3
     assert {one["confidence"] for one in report["findings"]} == {"inferred"}
     code, report = analyse("--client", first[0], "--client", second[0], "--server", first[1], "--server", second[1])
     assert found(report) == expected and code == 1

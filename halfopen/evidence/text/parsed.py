@@ -29,7 +29,8 @@ class Problem:
 class ParsedText:
     """All that one text shows. `form`: its program, for messages. `holders`: socket (see `handle`) -> its process.
 
-    `whole`: a socket that the text does not show did not exist. `gaps`: sentences, what the text does not show.
+    `whole`: a socket that the text does not show did not exist. `damaged`: it is not whole because rows could not be
+    read or are cut off. `gaps`: sentences, what the text does not show.
     `second`: where a second moment begins, or what shows that there is one; then no moment was as the text says.
     """
 
@@ -42,6 +43,7 @@ class ParsedText:
     gaps: tuple[str, ...]
     whole: bool
     second: Problem | None = None
+    damaged: bool = False
 
     def addresses(self) -> tuple[bytes, ...]:
         """Packed addresses that must be the host's own, since a socket has them as local address."""
@@ -65,7 +67,17 @@ class ParsedText:
         )
         listeners = tuple(listener for listener in self.listeners if not ports or listener.port in ports)
         others = frozenset(listener.port for listener in self.listeners if ports and listener.port not in ports)
-        return Namespace(netns, tuple(own), Table.of(rows), listeners, ports, self.whole, other_listeners=others)
+        table = Table.of(rows)
+        return Namespace(
+            netns,
+            tuple(own),
+            table,
+            listeners,
+            ports,
+            self.whole,
+            damaged=self.damaged,
+            other_listeners=others,
+        )
 
 
 def handle(end: Socket | ListenSocket) -> bytes:

@@ -44,16 +44,17 @@ def read(text: str, form: TextFormat, command_known: bool = False) -> ParsedText
     if not command_known and 10 not in families:
         gaps = (*gaps, "it has no IPv6 socket: printed with -4 it would lack what dual-stack listeners have accepted")
     holes = (*form.holes(draft, text), *(() if command_known else form.filtered(draft, text)))
+    cuts: tuple[str, ...] = ()
     hidden = sum(problem.hides for problem in draft.problems) + draft.dropped
     sign = interrupted(text)
     if sign is not None:
-        holes = (f"line {sign[0]} shows that the text was interrupted (`{sign[1]}`), so rows may be missing", *holes)
+        cuts = (f"line {sign[0]} shows that the text was interrupted (`{sign[1]}`), so rows may be missing", *cuts)
     if draft.ends_open:
-        holes = ("its last line has no newline, so it may be cut there (end it with one if it is whole)", *holes)
+        cuts = ("its last line has no newline, so it may be cut there (end it with one if it is whole)", *cuts)
     if draft.pipe:
-        holes = (f"the command is piped (`{draft.pipe}`), so rows may be missing", *holes)
+        cuts = (f"the command is piped (`{draft.pipe}`), so rows may be missing", *cuts)
     if hidden:
-        holes = (f"{plural(hidden, 'line')} could not be read, and may be what is missing", *holes)
+        cuts = (f"{plural(hidden, 'line')} could not be read, and may be what is missing", *cuts)
     return ParsedText(
         form.collector,
         form.name,
@@ -61,9 +62,10 @@ def read(text: str, form: TextFormat, command_known: bool = False) -> ParsedText
         tuple(draft.listeners.values()),
         draft.holders,
         tuple(draft.problems),
-        (*holes, *gaps),
-        not holes,
+        (*cuts, *holes, *gaps),
+        not cuts and not holes,
         draft.second,
+        bool(cuts),
     )
 
 

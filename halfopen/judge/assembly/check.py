@@ -23,8 +23,8 @@ from halfopen.judge.assembly.sections import (
     listeners_of,
     matrix,
     pairs_of,
-    unjudged_rows,
 )
+from halfopen.judge.assembly.unjudged import unjudged_of, unjudged_rows
 from halfopen.judge.confirm.asked import judged
 from halfopen.judge.confirm.asked import notes as asked_notes
 from halfopen.judge.confirm.rounds import Confirmed, Held, Unjudged, held
@@ -42,7 +42,6 @@ from halfopen.schema.report import (
     Tool,
     Verdict,
 )
-from halfopen.tcp import State
 from halfopen.words import plural
 
 if TYPE_CHECKING:
@@ -54,8 +53,9 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     """The report of one check: the evidence that was collected, and what makes it fail -> findings and outcome."""
     other_names = one_name_each(plan, evidence.snapshots)
     plan = under_one_name(plan, other_names)
-    rounds = held(evidence.matching.suspects, evidence.brackets) if evidence.brackets else Held([], [], [])
-    lasting, unjudged, doubts_of_ways = weighed(plan, rounds, evidence)
+    held_in_all = held(evidence.matching.suspects, evidence.brackets) if evidence.brackets else Held([], [], [])
+    lasting, left, doubts_of_ways = weighed(plan, held_in_all, evidence)
+    unjudged = unjudged_of(evidence.matching, left)
     evidence = replace(evidence, matching=without(evidence.matching, lasting))
     explained = with_advice(cases_of(lasting, evidence))
     cases = [advised.case for advised in explained]
@@ -71,14 +71,16 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     names = tuple(dict.fromkeys((*plan.clients, *plan.servers, *plan.nat)))
     errors = {name: error for name in names if (error := host_error(name, evidence)) is not None}
     hosts = {name: host_report(name, evidence, errors.get(name)) for name in names}
-    agreeing = sum(count for states, count in evidence.matching.agreeing.items() if states not in LEFTOVERS)
+    agreeing = evidence.matching.compared
     connections = agreeing + len(findings)
     missing = reasons_incomplete(plan, evidence, names, errors, lasting, unjudged)
     doubts = dict.fromkeys(confirmed.suspect.doubt or "" for confirmed in lasting if confirmed.candidate is not None)
-    missing += only_inferred(findings, plan, policy, list(doubts))
+    inferred = only_inferred(findings, plan, policy, [*evidence.unconfirmed, *doubts])
+    missing = [*missing, *inferred] if errors else [*inferred, *missing]
     fails = bool(failing([finding for finding in findings if is_known(finding)], plan, policy))
     outcome, code = outcome_of(findings, fails, missing)
     rows = matrix(evidence.matching, explained)
+    rounds = max(1, len(evidence.brackets))
     headline, details = headline_of(
         plan,
         findings,
@@ -91,6 +93,7 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
         outcome,
         evidence.matching.external,
         evidence.elapsed_s,
+        rounds,
     )
     return Check(
         name=plan.name,
@@ -101,14 +104,14 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
         client=hosts[plan.clients[0]],
         server=hosts[plan.servers[0]],
         hosts=tuple(hosts.values()),
-        rounds=max(1, len(evidence.brackets)),
+        rounds=rounds,
         connections=connections,
         agreeing=agreeing,
         state_matrix=rows,
         listeners=listeners_of(cases, [*plan.servers, *(row.server_host for row in rows)], plan.ports, evidence),
         counters=counters_of(evidence),
         external=externals(evidence.matching),
-        unjudged=unjudged_rows(unjudged),
+        unjudged=unjudged_rows(unjudged, evidence.snapshots),
         findings=tuple(findings),
         groups=groups,
         notes=(
@@ -116,7 +119,7 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
             *notes_on_names(other_names),
             *claimed_twice(lasting),
             *doubts_of_ways,
-            *still_trying(rounds.trying),
+            *still_trying(held_in_all.trying),
             *asked_notes(evidence.asked),
             *evidence.notes,
             *evidence.matching.notes,
@@ -139,7 +142,8 @@ def reasons_incomplete(
 ) -> list[str]:
     """Why "clean" cannot be said, a sentence each, the weightiest first; empty if it can.
 
-    names: the hosts of the check. errors: host -> why it could not be read. lasting, unjudged: as `held` gives them.
+    names: the hosts of the check. errors: host -> why it could not be read. lasting: as `held` gives it. unjudged: all
+    connections that were not judged.
     """
     missing = [f"{name} could not be read" for name in errors]
     doubts = Tally(suspect.why for suspect in unjudged if suspect.reason not in plan.allow)
@@ -148,8 +152,6 @@ def reasons_incomplete(
     ]
     if doubts[None] and not errors:
         missing.append(f"{plural(doubts[None], 'connection')} could not be looked at again")
-    if evidence.matching.unjudged and not errors:
-        missing.append(f"{plural(evidence.matching.unjudged, 'connection')} could not be judged")
     missing += [f"{name} was read in part" for name in names if name not in errors and is_partial(name, evidence)]
     missing += grave_ambiguities(lasting, plan)
     missing += evidence.missing
@@ -279,9 +281,6 @@ def stamp(moment: datetime) -> str:
     """ISO 8601 in UTC with milliseconds."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
-
-LEFTOVERS = ((State.TIME_WAIT, None), (None, State.TIME_WAIT))
-"""Not connections: TIME_WAIT alone is what one end keeps for 60 s after the close (TCP_TIMEWAIT_LEN)."""
 
 DIRECT = "direct: you vouch that nothing between the two translates or answers"
 

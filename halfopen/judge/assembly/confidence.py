@@ -15,8 +15,10 @@ from halfopen.words import plural
 
 def capped(confirmed: Confirmed, evidence: Evidence, network: Network) -> Confirmed:
     """A finding with its confidence lowered to `observed` where a host was read without exact look-ups, or where it is
-    not proven that the tuple leads to where its absent end was looked for.
+    not proven that the tuple leads to where its absent end was looked for; and to what its evidence allows at all.
     """
+    if (confirmed.client_place.host, confirmed.server_place.host) in evidence.apart:
+        return replace(confirmed, confidence=Confidence.INFERRED)
     if confirmed.confidence is not Confidence.PROVEN:
         return confirmed
     if way_in_doubt(confirmed, network) is not None:
@@ -24,7 +26,7 @@ def capped(confirmed: Confirmed, evidence: Evidence, network: Network) -> Confir
     snapshots = [evidence.snapshots.get(end.host) for end in (confirmed.client_place, confirmed.server_place)]
     if any(snapshot is not None and is_by_fallback(snapshot) for snapshot in snapshots):
         return replace(confirmed, confidence=Confidence.OBSERVED)
-    return confirmed
+    return replace(confirmed, confidence=evidence.at_most)
 
 
 def way_in_doubt(confirmed: Confirmed, network: Network) -> str | None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from halfopen import address
 from halfopen.glossary import MEANINGS
 from halfopen.judge.assembly.policy import SEVERITIES
+from halfopen.judge.verdict.table import SEVERITY
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Confidence, Finding, Group, HostReport, MatrixRow, Outcome, Severity, Verdict
 from halfopen.words import duration, plural, ranges
@@ -25,12 +26,14 @@ def headline_of(
     outcome: Outcome,
     external: Mapping[tuple[str, str], int],
     elapsed_s: float | None,
+    rounds: int,
 ) -> tuple[str, tuple[str, ...]]:
     """The answer in one line, and the lines that must be shown beside it.
 
     rows: the state matrix. missing: reasons why the check is incomplete. connections: those compared, findings among
     them. tolerated: those that were not judged for a reason that the check allows. external: (host, peer) -> sockets
-    that lead to no host of the check. elapsed_s: duration of the check in seconds.
+    that lead to no host of the check. elapsed_s: duration of the check in seconds. rounds: how often suspects were
+    looked at.
     """
     counted = [
         (finding, groups[finding.group]) for finding in findings if not finding.allowed and finding.group is not None
@@ -43,7 +46,7 @@ def headline_of(
     if counted:
         head = headline_of_directions(counted, directions, plan)
         if all(finding.confidence is Confidence.INFERRED for finding, _ in counted):
-            head += "; inferred from one moment of each"
+            head += "; inferred from one moment of each" if rounds < 2 else "; inferred"
         if outcome is Outcome.INCOMPLETE:
             head, missing = f"incomplete  {where}: {missing[0]}; {head}", missing[1:]
         return head, tuple(f"incomplete: {reason}" for reason in missing)
@@ -100,9 +103,12 @@ def target(clients: Sequence[str], servers: Sequence[str], ports: Iterable[int])
 
 
 def headline_of_findings(findings: Sequence[Finding], where: str) -> str:
-    """`3999 half-open connections web1 -> db1:5432, all missing on the server; 1001 more were never accepted`."""
-    critical = [finding.verdict for finding in findings if finding.severity is Severity.CRITICAL]
-    lesser = Counter(finding.verdict for finding in findings if finding.severity is not Severity.CRITICAL).most_common()
+    """`3999 half-open connections web1 -> db1:5432, all missing on the server; 1001 more were never accepted`.
+
+    What waits for a program is not half-open, however grave it is that it waits.
+    """
+    critical = [finding.verdict for finding in findings if is_half_open(finding)]
+    lesser = Counter(finding.verdict for finding in findings if not is_half_open(finding)).most_common()
     if not critical:
         (verdict, count), *lesser = lesser
         head = f"{plural(count, 'connection')} {where} {words_after(verdict, count)}"
@@ -114,6 +120,11 @@ def headline_of_findings(findings: Sequence[Finding], where: str) -> str:
             how = ", ".join(f"{count} {words_after(verdict, count)}" for verdict, count in verdicts)
         head = f"{plural(len(critical), 'half-open connection')} {where}, {how}"
     return "; ".join([head, *(f"{count} more {words_after(verdict, count)}" for verdict, count in lesser)])
+
+
+def is_half_open(finding: Finding) -> bool:
+    """Whether the two ends of a finding disagree so much that one of them waits in vain."""
+    return SEVERITY[finding.verdict] is Severity.CRITICAL
 
 
 def words_after(verdict: Verdict, count: int) -> str:

@@ -16,6 +16,7 @@ from halfopen.judge.diagnosis.case import Case, HostEvidence, listener_of
 from halfopen.judge.pairing.connection import Suspect
 from halfopen.judge.pairing.match import Matching
 from halfopen.model import Collector, NetnsRef, Routing, Snapshot
+from halfopen.schema.report import Confidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class Evidence:
     suspected: connections that looked wrong in the dumps, before the brackets. routing: routes between the ends of
     suspects that lack one; empty where none was asked for, or none could be read. asked: what asking through
     connections brought.
+    at_most: the best confidence that it allows. apart: pairs of hosts, either order, of which it shows no two things
+    of one time, so that a finding is inferred. unconfirmed: why findings are, in words, and what would confirm them.
     """
 
     snapshots: Mapping[str, Snapshot]
@@ -41,6 +44,9 @@ class Evidence:
     suspected: int = 0
     routing: Mapping[NetnsRef, Routing] = field(default_factory=dict)
     asked: Asked = field(default_factory=Asked)
+    at_most: Confidence = Confidence.PROVEN
+    apart: frozenset[tuple[str, str]] = frozenset()
+    unconfirmed: Sequence[str] = ()
 
     @property
     def suspects(self) -> tuple[Suspect, ...]:

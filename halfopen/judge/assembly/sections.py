@@ -15,7 +15,7 @@ from halfopen.judge.assembly.headline import meaning
 from halfopen.judge.assembly.policy import SEVERITIES
 from halfopen.judge.assembly.questions import asked_words, questions_of
 from halfopen.judge.assembly.run_evidence import Evidence
-from halfopen.judge.confirm.rounds import Confirmed, Unjudged
+from halfopen.judge.confirm.rounds import Confirmed
 from halfopen.judge.diagnosis.case import Case, HostEvidence, is_full
 from halfopen.judge.pairing.match import Matching
 from halfopen.judge.pairing.reach import believed, gaps_of
@@ -36,7 +36,6 @@ from halfopen.schema.report import (
     Listener,
     MatrixRow,
     Severity,
-    UnjudgedRow,
     Verdict,
 )
 from halfopen.tcp import State, state_of
@@ -268,24 +267,6 @@ def externals(matching: Matching) -> tuple[External, ...]:
     """Sockets that lead to no host of the check, by host and peer, the most first."""
     ranked = sorted(matching.external.items(), key=lambda item: (-item[1], item[0]))
     return tuple(External(host=host, peer=peer, count=count) for (host, peer), count in ranked)
-
-
-def unjudged_rows(unjudged: Sequence[Unjudged]) -> tuple[UnjudgedRow, ...]:
-    """The connections that were not judged, where there is a reason code for it, by reason and client."""
-    rows = []
-    for skipped in unjudged:
-        if skipped.reason is not None and skipped.survivor is not None:
-            local, local_port, peer, peer_port = address.split_key(skipped.suspect.client.key)
-            rows.append(
-                UnjudgedRow(
-                    client=address.endpoint(local, local_port),
-                    server=address.endpoint(peer, peer_port),
-                    host=skipped.survivor.place.host,
-                    state=skipped.survivor.looks[-1].state,
-                    reason=skipped.reason,
-                )
-            )
-    return tuple(sorted(rows, key=lambda row: (row.reason, row.client)))
 
 
 def groups_of(cases: Sequence[Advised], plan: CheckPlan) -> tuple[tuple[Group, ...], list[int]]:

@@ -17,7 +17,7 @@ from halfopen.judge.pairing.guess import Inferred
 from halfopen.judge.pairing.lone_end import Endpoint, EndpointRow, LoneEnd, RowIndex
 from halfopen.judge.pairing.match import Matching
 from halfopen.judge.pairing.reach import NOT_ENTERED, unentered_of
-from halfopen.model import NetnsRef, Snapshot
+from halfopen.model import Collector, NetnsRef, Snapshot
 from halfopen.schema.report import Reason
 
 CANDIDATES = 2000  # sockets that are looked at in place of one missing end
@@ -58,10 +58,10 @@ class Doubts:
             return replace(suspect, doubt=NOT_ENTERED.format(host=host), reason=Reason.NAMESPACE_NOT_ENTERED)
         unread = [name for name in self.network.plan.nat if not is_read(self.network.snapshots.get(name))]
         if unread:
-            return replace(suspect, doubt=UNREAD.format(host=unread[0]))
+            return replace(suspect, doubt=UNREAD.format(host=unread[0]), reason=Reason.NOT_SHOWN_BY_SOURCE)
         if hidden:
             if sees_all(self.network.snapshots[hidden[0]]):
-                return replace(suspect, doubt=UNTOLD.format(host=hidden[0]))
+                return replace(suspect, doubt=UNTOLD.format(host=hidden[0]), reason=Reason.NOT_SHOWN_BY_SOURCE)
             return replace(suspect, doubt=HIDDEN.format(host=hidden[0]), reason=Reason.NAMESPACE_NOT_ENTERED)
         return self.with_standins(lone)
 
@@ -106,6 +106,11 @@ class Doubts:
         """Whether nothing on the way between the ends can translate or answer unseen."""
         return why_unproven(lone.suspect, lone.row.place, lone.is_client, self.network) is None
 
+    def tells_bytes(self, row: EndpointRow) -> bool:
+        """Whether a look at a row tells what it has sent and received, and when."""
+        facts = self.network.snapshots[row.place.host].facts
+        return facts is not None and facts.collector is Collector.NETLINK
+
     def standins(self, lone: LoneEnd) -> list[EndpointRow]:
         """The rows without an end of their own that may be the other end of a lone one, each once.
 
@@ -114,7 +119,8 @@ class Doubts:
         answer, only the last: a host may change ports without a table. Where a program on the way relays, it is the far
         peer, and a row that has its own other end may be the one.
         """
-        rows = list(self.alone.get((not lone.is_client, lone.server), ()))
+        mutual = self.alone.get((not lone.is_client, lone.server), ())
+        rows = [row for row in mutual if self.tells_bytes(row) and self.tells_bytes(lone.row)]
         if not self.is_direct(lone):
             expected = lone.server if lone.is_client else lone.client
             relayed = is_relayed(lone.suspect, lone.row.place, lone.is_client, self.network)

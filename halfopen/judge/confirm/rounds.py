@@ -59,11 +59,11 @@ class Survivor:
 
 @dataclass(frozen=True, slots=True)
 class Unjudged:
-    """A suspect that cannot be judged. why: in words, None where a host could not look. reason: its code, if any."""
+    """A suspect that cannot be judged. why: in words, None where a host could not look. reason: its code."""
 
     suspect: Suspect
     why: str | None = None
-    reason: Reason | None = None
+    reason: Reason = Reason.NOT_SHOWN_BY_SOURCE
     survivor: Survivor | None = None
 
 
@@ -187,7 +187,10 @@ def judge_suspect(suspect: Suspect, brackets: Sequence[Bracket], taken: Taken, f
     elif changed is not None:
         found.unjudged.append(changed)
     elif rounds.is_blind or rounds.verdict is None:
-        found.unjudged.append(Unjudged(suspect, suspect.doubt, suspect.reason, survivor))
+        # What could be the missing end makes a finding inferred; where there is none, a look is missing.
+        told = suspect.doubt is not None and not suspect.standins
+        reason = (suspect.reason if told else None) or Reason.NOT_SHOWN_BY_SOURCE
+        found.unjudged.append(Unjudged(suspect, suspect.doubt if told else None, reason, survivor))
     elif rounds.verdict is Verdict.HALF_CLOSED and rounds.flows():
         return  # one direction was closed, and the other one is in use
     elif rounds.verdict is Verdict.NEVER_ACCEPTED and moves(server_of(suspect, rounds), brackets, taken):
@@ -195,7 +198,7 @@ def judge_suspect(suspect: Suspect, brackets: Sequence[Bracket], taken: Taken, f
     elif rounds.verdict in ALONE and opened_since(suspect, rounds):
         found.unjudged.append(Unjudged(suspect, CHANGING, Reason.CHANGING, survivor))
     elif rounds.verdict in ALONE and lives_unknown(suspect, survivor, brackets[-1]):
-        found.unjudged.append(Unjudged(suspect, suspect.doubt, suspect.reason, survivor))
+        found.unjudged.append(Unjudged(suspect, suspect.doubt, Reason.TRANSLATION_GONE, survivor))
     elif not rounds.is_due():
         found.confirmed.append(confirmed_as(suspect, rounds.verdict, rounds, brackets[-1]))
     elif survivor is not None or rounds.verdict is Verdict.DESYNCHRONIZED:

@@ -34,6 +34,20 @@ def next_try_s(socket: Socket) -> float | None:
     return socket.timer_expires_s + answer_s(socket)
 
 
+def tried_s(socket: Socket) -> float:
+    """Seconds until it has tried PATIENCE times in a row, at least once from now on, and an answer has had its time.
+
+    A few timeouts if it sends nothing by itself, or may be healthy: an established end that has sent nothing again.
+    Each try doubles the timeout, which a request socket does not tell (it begins with a second: TCP_TIMEOUT_INIT).
+    """
+    if next_try_s(socket) is None or (socket.state is State.ESTABLISHED and not socket.retransmits):
+        return FEW * (base_rto_s(socket) or 0.0)
+    tried = socket.retransmits or 0
+    timeout = socket.info.rto_us / 1e6 if socket.info is not None else float(1 << min(tried, 16))
+    more = sum(timeout * (1 << number) for number in range(1, max(1, PATIENCE - tried)))
+    return (socket.timer_expires_s or 0.0) + more + answer_s(socket)
+
+
 def tries_again(socket: Socket) -> bool:
     """Whether it sends again what had no answer: a SYN, a SYN-ACK, data or a FIN, or a probe that had none."""
     return socket.timer is Timer.RETRANSMIT or (socket.timer in PROBES and bool(socket.retransmits))

@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 
 from halfopen import address
 from halfopen.judge.pairing.reach import is_led_to, is_linked, ways_to
-from halfopen.model import InterfaceAddress, Namespace, NetnsRef, Snapshot
+from halfopen.model import Collector, InterfaceAddress, Namespace, NetnsRef, Snapshot
+from halfopen.schema.report import Reason
+
+BY_PROBE = (Collector.NETLINK, Collector.PROCFS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +36,8 @@ class AddressMap:
     left_ends: the keys of the other ends of these sockets.
     own: namespace -> its addresses, without loopback. listening: (namespace, port) of every listener. full: of those
     with a full accept queue.
-    ports: the ports of the check; empty for all. partial: namespaces that were read in part: a row that is missing may
-    exist all the same.
+    ports: the ports of the check; empty for all. partial: namespaces that were read in part, so that a row that is
+    missing may exist all the same, and why.
     links: the interface addresses of every namespace but a host's own, with their prefixes.
     """
 
@@ -45,7 +48,7 @@ class AddressMap:
     clients: Side
     servers: Side
     ports: frozenset[int]
-    partial: frozenset[NetnsRef] = frozenset()
+    partial: Mapping[NetnsRef, Reason] = field(default_factory=dict)
     links: Mapping[NetnsRef, tuple[InterfaceAddress, ...]] = field(default_factory=dict)
     full: frozenset[tuple[NetnsRef, int]] = frozenset()
     inner: Mapping[bytes, tuple[NetnsRef, ...]] = field(default_factory=dict)
@@ -177,7 +180,6 @@ def survey(
     for packed, netns in left.items():
         own[netns] |= {packed}
     client_side, server_side = (side_of(names, by_host) for names in (clients, servers))
-    every = [row for rows in by_host.values() for row in rows]
     return AddressMap(
         owners={packed: tuple(found) for packed, found in owners.items()},
         inner={packed: tuple(found) for packed, found in inner.items()},
@@ -187,7 +189,12 @@ def survey(
         clients=client_side,
         servers=server_side,
         ports=frozenset(ports),
-        partial=frozenset(netns for netns, namespace in every if not namespace.whole),
+        partial={
+            NetnsRef(snapshot.host, namespace.netns): why_partial(snapshot, namespace)
+            for snapshot in snapshots
+            for namespace in snapshot.namespaces
+            if not namespace.whole
+        },
         full=frozenset(full),
         links={netns: namespace.addresses for rows in by_host.values() for netns, namespace in rows[1:]},
         left=left,
@@ -208,6 +215,15 @@ def in_local_routes(
         for netns, route in routes:
             if shares_link(route.address, route.prefix, packed):
                 yield netns, packed
+
+
+def why_partial(snapshot: Snapshot, namespace: Namespace) -> Reason:
+    """Why rows of a namespace may be missing: unreadable, not entered to its end, or never shown by the source."""
+    if namespace.damaged:
+        return Reason.ROW_DAMAGED
+    if snapshot.facts is not None and snapshot.facts.collector in BY_PROBE:
+        return Reason.NAMESPACE_NOT_ENTERED
+    return Reason.NOT_SHOWN_BY_SOURCE
 
 
 def left_addresses(

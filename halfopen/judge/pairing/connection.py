@@ -64,7 +64,7 @@ class Suspect:
     translation: how the keys of the ends correspond where they differ. ambiguous: more than one translation fits.
     inferred: no table says what translates, it was guessed.
     doubt: why an absent end may exist all the same, in words: if one of `standins` could be it, or always if there
-    are none. reason: the code of that doubt in the report, if there is one.
+    are none. reason: the code of that doubt in the report.
     to_the_byte: whether a stand-in must fit by its byte counters, because nothing on the way hands on.
     queue_full: whether the listener of its server's end had a full accept queue in the dump. opening: whether its
     client's end was in SYN_SENT there, so that a table might not show yet where it leads.
@@ -198,8 +198,10 @@ def connection_of(addresses: AddressMap, key: bytes, near: Sequence[SeenRow], fa
         ends.reverse()
     (client_key, client_places, client), (server_key, server_places, server) = ends
     states = (state_at(addresses, client, client_places), state_at(addresses, server, server_places))
-    unread = not client_places or not server_places
-    answer: Answer = Accord.UNJUDGED if unread else THE_TABLE[states]
+    reason = why_unjudged(addresses, client_places, server_places) if Absence.UNSEEN in states else None
+    if not client_places or not server_places:
+        reason = Reason.CLAIMED_TWICE
+    answer: Answer = Accord.UNJUDGED if reason is not None else THE_TABLE[states]
     is_odd = client and server and (unanswered(client.marks) or unanswered(server.marks) or server.marks & NO_INODE)
     return Connection(
         Suspect(
@@ -207,6 +209,8 @@ def connection_of(addresses: AddressMap, key: bytes, near: Sequence[SeenRow], fa
             EndQuery(server_places, server_key, server.scope if server else 0),
             client_first=client is not None,
             contested=any(claims),
+            doubt=DOUBTS[reason] if reason is not None else None,
+            reason=reason,
             opening=client is not None and client.state is State.SYN_SENT,
             queue_full=any((netns, address.split_key(server_key)[1]) in addresses.full for netns in server_places),
         ),
@@ -220,12 +224,19 @@ def state_at(addresses: AddressMap, row: SeenRow | None, namespaces: Sequence[Ne
     """The state of an end. Without a row: ABSENT, or UNSEEN where the table of a namespace may lack rows."""
     if row is not None:
         return row.state
-    return Absence.UNSEEN if not addresses.partial.isdisjoint(namespaces) else Absence.ABSENT
+    return Absence.ABSENT if addresses.partial.keys().isdisjoint(namespaces) else Absence.UNSEEN
+
+
+def why_unjudged(addresses: AddressMap, *ends: Sequence[NetnsRef]) -> Reason:
+    """Why an end was not seen: its namespace was read in part, or the state of its row is none that TCP has."""
+    partial = (addresses.partial[netns] for places in ends for netns in places if netns in addresses.partial)
+    return next(partial, Reason.ROW_DAMAGED)
 
 
 def expected(addresses: AddressMap, key: bytes, others: Sequence[SeenRow]) -> tuple[NetnsRef, ...]:
-    """The namespaces in which the missing end with this key would be; empty if its host could not be read.
+    """The namespaces in which the missing end with this key would be.
 
+    Empty if two hosts claim the address of the other end, and the one that has this end's would look for it elsewhere.
     `others`: the rows of the other end.
     """
     local, _, peer, _ = address.split_key(key)
@@ -247,3 +258,12 @@ def latest(rows: Sequence[SeenRow]) -> SeenRow | None:
 def state_or_none(seen: Seen) -> State | None:
     """The state, None where there is no socket."""
     return seen if isinstance(seen, State) else None
+
+
+DOUBTS: dict[Reason, str] = {
+    Reason.CLAIMED_TWICE: "two hosts claim an address of theirs, so it is not known which connection is whose",
+    Reason.ROW_DAMAGED: "their other end may stand in a row that could not be read, or that is missing",
+    Reason.NAMESPACE_NOT_ENTERED: "the network namespace of their other end could not be read to its end",
+    Reason.NOT_SHOWN_BY_SOURCE: "the source of their other end's host does not show every socket",
+}
+"""Why an end was not seen in the dumps, after `could not be judged: `."""

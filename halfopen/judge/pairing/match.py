@@ -40,7 +40,7 @@ class Matching:
 
     agreements: how many connections agree, by hosts and states. A suspect that `agreed` is among them, until it is a
     finding. external: (host, peer) -> sockets that lead to no host of the check.
-    unjudged: connections with an end on a host that could not be read.
+    unjudged: connections of which an end could not be seen, each with its reason.
     established: keys, as the client role sees them, of connections that are established at both ends and not suspect;
     left empty where they are more than were asked for, and then `uncounted` is their number. translated: those among
     them of which each end has a tuple of its own, as suspects are written.
@@ -51,7 +51,7 @@ class Matching:
     agreements: Mapping[Agreement, int]
     suspects: tuple[Suspect, ...]
     external: Mapping[tuple[str, str], int]
-    unjudged: int
+    unjudged: tuple[Suspect, ...]
     established: frozenset[bytes] = frozenset()
     uncounted: int = 0
     notes: tuple[str, ...] = ()
@@ -66,30 +66,36 @@ class Matching:
             counts[agreement.client, agreement.server] += count
         return counts
 
+    @property
+    def compared(self) -> int:
+        """How many connections agree, without what closed ones have left behind (`LEFTOVERS`)."""
+        return sum(count for states, count in self.agreeing.items() if states not in LEFTOVERS)
+
 
 def match(addresses: AddressMap, limit: int | None = 0) -> Matching:
     """The matching of the hosts of an address map.
 
     `limit`: name the established pairs if there are no more than this; None: however many.
     """
-    external: Counter[tuple[str, str]] = Counter()
     near, far = Ends(), Ends()
-    for side, others, ends, mirrored in (
-        (addresses.clients, addresses.servers.hosts, near, False),
-        (addresses.servers, addresses.clients.hosts, far, True),
+    outside: tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]] = (Counter(), Counter())
+    for side, others, ends, external, mirrored in (
+        (addresses.clients, addresses.servers.hosts, near, outside[0], False),
+        (addresses.servers, addresses.clients.hosts, far, outside[1], True),
     ):
         for netns, namespace in side.namespaces:
             for block in namespace.table.blocks:
                 rows = records_of(addresses, netns, namespace, block, others, external, ends.apart, mirrored)
                 ends.add(netns.host, rows, contested(addresses, netns, block, rows, mirrored))
+    external = outside[0] | outside[1]  # the greater number, because a host with both roles has counted all twice
     notes = notes_on_left(addresses, near.records | far.records) if addresses.left else ()
     same, left = difference(addresses, near, far)
     agreements = agreed(addresses, near, far, same)
-    suspects, unjudged, late = [], 0, set()
+    suspects, unjudged, late = [], list[Suspect](), set()
     for connection in resolve(addresses, left):
         answer = connection.answer
         if answer is Accord.UNJUDGED:
-            unjudged += 1
+            unjudged.append(connection.suspect)
         elif answer is not Accord.AGREE:
             suspects.append(connection.suspect)
         else:
@@ -102,9 +108,9 @@ def match(addresses: AddressMap, limit: int | None = 0) -> Matching:
     pairs = sum(count for agreement, count in agreements.items() if agreement[2:] == BOTH_ESTABLISHED)
     pairs -= sum(suspect.agreed == BOTH_ESTABLISHED for suspect in suspects)
     if limit is not None and pairs > limit:
-        return Matching(+agreements, tuple(suspects), external, unjudged, uncounted=pairs, notes=notes)
+        return Matching(+agreements, tuple(suspects), external, tuple(unjudged), uncounted=pairs, notes=notes)
     established = {record[:-2] for record in same if record[-2] == number_of(State.ESTABLISHED)} | late
-    return Matching(+agreements, tuple(suspects), external, unjudged, frozenset(established), notes=notes)
+    return Matching(+agreements, tuple(suspects), external, tuple(unjudged), frozenset(established), notes=notes)
 
 
 def notes_on_left(addresses: AddressMap, records: set[bytes]) -> tuple[str, ...]:
@@ -198,3 +204,6 @@ def by_hosts(addresses: AddressMap, near: Ends, far: Ends, same: set[bytes]) -> 
 
 
 ANY_PORT = b"\xff\xff"
+
+LEFTOVERS = ((State.TIME_WAIT, None), (None, State.TIME_WAIT))
+"""Not connections: TIME_WAIT alone is what one end keeps for 60 s after the close (TCP_TIMEWAIT_LEN)."""

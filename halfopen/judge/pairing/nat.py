@@ -393,6 +393,7 @@ def restore(matching: Matching, keys: NatKeys) -> Matching:
     return replace(
         matching,
         suspects=tuple(map(keys.restored, matching.suspects)),
+        unjudged=tuple(map(keys.restored, matching.unjudged)),
         established=frozenset(key for key in matching.established if key not in keys.real),
         translated=pairs,
         notes=(*matching.notes, *([note] if left_out else [])),
