@@ -207,7 +207,8 @@ class Rewrites:
 class Namespace:
     """One network namespace of a host at one moment: its addresses and its sockets.
 
-    `covered_ports` are the ports the dump was limited to (either side), empty for all.
+    `covered_ports` are the ports the dump was limited to (either side), empty for all; `other_listeners` those beside
+    them on which something listens, as far as it is known.
     `whole` is False where rows may be missing: then an absent row proves nothing. `damaged`: because some could not be
     read, or were cut off.
     `tracked`: entries of its connection tracking, one more if IPVS has any; 0 where it has none, None where it is not
@@ -230,6 +231,7 @@ class Namespace:
     rewrites: Rewrites | None = None
     local_routes: tuple[LocalRoute, ...] = ()
     reach: Reach | None = None
+    other_listeners: frozenset[int] = frozenset()
     damaged: bool = False
 
 
@@ -247,6 +249,7 @@ class HostFacts:
     python: str | None = None
     gaps: tuple[str, ...] = ()  # sentences: what could not be read, and what would allow it
     sees_namespaces: bool | None = None  # whether containers were read too; None: this collector cannot tell
+    started_at: float | None = None  # when its kernel started, in seconds of the host's own clock
 
 
 @dataclass(frozen=True, slots=True)

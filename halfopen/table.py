@@ -84,6 +84,16 @@ class Block:
         columns = zip(numbers(self.local, self.width), numbers(self.peer, self.width), strict=True)
         return [row for row, (near, far) in enumerate(columns) if near in wanted[0] or far in wanted[1]]
 
+    def from_ports(self, ports: Collection[int]) -> list[int]:
+        """The rows with one of these local ports."""
+        wanted = {struct.unpack("=H", struct.pack(">H", one))[0] for one in ports}
+        column = memoryview(self.local_ports).cast("H")
+        return (
+            []
+            if not wanted or wanted.isdisjoint(column)
+            else [row for row, port in enumerate(column) if port in wanted]
+        )
+
     def key(self, row: int) -> bytes:
         """The key of one row."""
         at, width = 2 * row, self.width

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from evidence import CLIENT, SERVER, key, snapshot, sock
 from hypothesis import given
@@ -176,6 +178,34 @@ def test_a_socket_connected_to_itself_agrees_with_itself() -> None:
 def test_ports_limit_what_is_judged() -> None:
     host = snapshot("web", [CLIENT], [sock(key(40000)), sock(key(40001, 80))])
     assert client_keys(joined(host, snapshot("db", [SERVER], []), (5432,))) == {key(40000)}
+
+
+LISTENS = tuple(ListenSocket(bytes(4), port, 2) for port in (5432, 80, 81))
+
+
+@pytest.mark.parametrize("filtered", [False, True])
+def test_the_port_of_a_check_is_the_servers(filtered: bool) -> None:
+    """A client's port may be the same number: the other end's listener says whose connection it is."""
+    ports = (5432,) if filtered else ()
+    to, from_, lost = key(40000), key(5432, 80), key(5432, 81)
+    web = snapshot("web", [CLIENT], [sock(one) for one in (to, from_, lost)], LISTENS[1:], ports)
+    db = snapshot("db", [SERVER], [sock(address.mirror(one)) for one in (to, from_)], LISTENS, ports)
+    if filtered:  # listeners of other ports are known by their ports alone
+        hosts = [
+            replace(one, namespaces=(replace(one.namespaces[0], listeners=few, other_listeners=frozenset({80, 81})),))
+            for one, few in ((web, ()), (db, LISTENS[:1]))
+        ]
+    else:
+        hosts = [web, db]
+    for roles in ((["web"], ["db"]), (["db"], ["web"]), (["web", "db"], ["web", "db"])):
+        found = match(survey(hosts, *roles, (5432,), {}))
+        assert found.agreeing == {(EST, EST): 1} and not found.suspects and not found.external
+
+
+def test_a_server_whose_listener_has_gone_is_still_the_one_of_its_port() -> None:
+    web = snapshot("web", [CLIENT], [sock(key(2000)), sock(key(5432, 5432))], LISTENS[1:], (5432,))
+    found = joined(web, snapshot("db", [SERVER], [sock(address.mirror(key(2001)))], (), (5432,)), (5432,))
+    assert client_keys(found) == {key(2000), key(5432, 5432), key(2001)}
 
 
 def test_a_socket_that_was_not_accepted_is_a_suspect() -> None:

@@ -161,3 +161,69 @@ def test_what_two_hosts_claim_is_clean_only_if_no_claim_is_critical(
     check = checked(plan, hosts, ends)
     assert [one.verdict for one in check.findings] == [Verdict.AMBIGUOUS] and check.exit_code == code
     assert all(one.severity is Severity.INFO for one in check.findings)
+
+
+LIARS_ROW = [sock(address.mirror(key(port)), cookie=port) for port, there in STATES.items() if not there]
+
+
+@pytest.mark.parametrize("forged", [[], LIARS_ROW], ids=["says nothing more", "finds what is asked for"])
+@pytest.mark.parametrize("both_roles", [False, True])
+def test_a_host_that_lists_its_neighbours_address_hides_nothing(forged: list[Socket], both_roles: bool) -> None:
+    """Which of the two is believed would decide what is clean; so neither is."""
+    liar = machine("liar", "l", forged, SERVER)
+    hosts = [machine("web1", "a", NEAR), machine("db1", "b", FAR, SERVER), liar]
+    every = ("web1", "db1", "liar")
+    clients, servers = (every, every) if both_roles else (("web1",), ("db1", "liar"))
+    check = checked(CheckPlan("c", clients, servers, (5432,)), hosts, {"web1": NEAR, "db1": FAR, "liar": forged})
+    assert {one.verdict for one in check.findings} == {Verdict.AMBIGUOUS} and len(check.findings) == len(STATES)
+    assert (check.outcome, check.exit_code, check.agreeing) == (Outcome.INCOMPLETE, 3, 0)
+    assert "10.0.0.2 is an address of db1 and of liar" in check.notes
+
+
+def test_what_the_inventory_says_of_an_address_is_no_contradiction() -> None:
+    """A service address that leads to either of two servers, by the word of who wrote the inventory."""
+    ends = [sock(key(port, server=VIP), cookie=port) for port in (40000, 40001, 40002)]
+    far = [[sock(address.mirror(one.key), cookie=one.cookie)] for one in ends[:2]]
+    hosts = [machine("web", "a", ends), machine("db1", "b", far[0], SERVER), machine("db2", "c", far[1], OTHER)]
+    plan = CheckPlan("c", ("web",), ("db1", "db2"), (5432,))
+    check = checked(plan, hosts, {"web": ends, "db1": far[0], "db2": far[1]}, {"db1": [VIP], "db2": [VIP]})
+    assert [one.verdict for one in check.findings] == [Verdict.MISSING_ON_SERVER] and check.agreeing == 2
+
+
+@pytest.mark.parametrize(
+    ("state", "other", "code"),
+    [
+        (State.ESTABLISHED, State.ESTABLISHED, 3),  # it has an end if it is db1's, and none if it is db2's
+        (State.CLOSE_WAIT, State.FIN_WAIT2, 0),  # half-closed or abandoned
+        (State.TIME_WAIT, None, 0),
+    ],
+)
+def test_an_address_that_two_hosts_have_is_never_clean_where_a_claim_is_critical(
+    state: State, other: State | None, code: int
+) -> None:
+    near, far = [sock(key(40000), state)], [sock(address.mirror(key(40000)), other)] if other else []
+    hosts = [machine("web", "a", near), machine("db1", "b", far, SERVER), machine("db2", "c", [], SERVER)]
+    check = checked(CheckPlan("c", ("web",), ("db1", "db2")), hosts, {"web": near, "db1": far})
+    assert [one.verdict for one in check.findings] == [Verdict.AMBIGUOUS] * (state is not State.TIME_WAIT)
+    assert check.exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("started", "addresses", "one"),
+    [
+        ((1000.0, 1000.04), (CLIENT, CLIENT), True),
+        ((1000.0, 1002.0), (CLIENT, CLIENT), False),  # copies of one machine, started one after the other
+        ((1000.0, None), (CLIENT, CLIENT), False),
+        ((1000.0, 1000.0), (CLIENT, OTHER), False),  # the first namespace of any kernel may have one and the same inode
+    ],
+)
+def test_two_boot_ids_may_be_one_kernels(
+    started: tuple[float | None, ...], addresses: tuple[bytes, ...], one: bool
+) -> None:
+    hosts = [
+        replace(host, facts=replace(host.facts, started_at=when))  # type: ignore[type-var]
+        for name, boot, own, when in zip(("box", "db"), "ab", addresses, started, strict=True)
+        for host in [machine(name, boot, [], own)]
+    ]
+    found = prepare(CheckPlan("c", ("box",), ("db",)), {host.host: host for host in hosts}, {})
+    assert (found.plan.servers == found.plan.clients) is one

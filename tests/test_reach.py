@@ -11,7 +11,7 @@ from halfopen import address
 from halfopen.judge.pairing.addresses import AddressMap, survey
 from halfopen.judge.pairing.match import match
 from halfopen.judge.pairing.reach import believed, unentered_of, ways_to
-from halfopen.model import InterfaceAddress, Link, Namespace, NetnsRef, Reach, Snapshot, Socket
+from halfopen.model import InterfaceAddress, Link, LocalRoute, Namespace, NetnsRef, Reach, Snapshot, Socket
 from halfopen.table import Table
 
 HOME, INNER, DEEP = 1, 7, 9
@@ -124,3 +124,13 @@ def with_rows(one: Namespace, sockets: list[Socket]) -> Namespace:
 def test_a_veth_tells_of_a_namespace_that_was_not_entered(link: Link, named: bool) -> None:
     own = replace(ROOT, reach=Reach(0, (link,)))
     assert bool(unentered_of(host("web", own, space(INNER, links=EXIT)))) is named
+
+
+def test_every_address_of_a_local_route_is_the_hosts_own() -> None:
+    inside, outside = address.parse("10.9.0.5"), address.parse("10.9.1.5")
+    ends = [key(40000, server=inside), key(40001, server=outside)]
+    web = snapshot("web", [CLIENT], [sock(one) for one in ends])
+    db = host("db", replace(DB.namespaces[0], local_routes=(LocalRoute(address.parse("10.9.0.0"), 24),)))
+    found = match(survey([web, db], ["web"], ["db"], (), {}))
+    assert [suspect.client.key for suspect in found.suspects] == ends[:1]
+    assert found.external == {("web", "10.9.1.5:5432"): 1}

@@ -232,13 +232,18 @@ MEANINGS: dict[Verdict, Meaning] = {
     Verdict.AMBIGUOUS: Meaning(
         "more than two sockets claim this connection",
         ("cannot be told apart", "cannot be told apart"),
-        "More than two sockets claim to be the ends of this connection, so nothing is said of any of them.",
-        ("Two hosts of the check have the same address, and both have a socket with these addresses and ports.",),
+        "More than two sockets, or hosts, claim to be the ends of this connection, so nothing is said of any of them.",
+        (
+            "Two hosts of the check have the same address, and both have a socket with these addresses and ports.",
+            "Two hosts of the check say that they have one address (anycast, a service address on the loopback of "
+            "several servers, a duplicate), so that the word of one of them would decide what the connection is.",
+        ),
         (
             "Which host owns the address. Compare the two that share it in two checks of their own.",
             "`addresses` in the inventory: an address that leads to one host only must stand at that host only.",
         ),
-        "Not the states decide but the number of sockets: in every round, more than one answered for one end.",
+        "Not the states decide but the number of sockets, or of hosts: in every round, more than one answered for one "
+        "end, or several hosts have its address.",
     ),
 }
 
@@ -268,7 +273,9 @@ REASONS: dict[Reason, str] = {
     "has sockets that fit by state, age and bytes, so both ends may live, and nothing says which belong together. A "
     "connection of which no socket fits is a finding, with the cause `middlebox-forgot`.",
     Reason.NAMESPACE_NOT_ENTERED: "The host that should have the other end has network namespaces that could not be "
-    "looked into, or not to the end: a container there may have it. Looking there needs root (`sudo = true`).",
+    "looked into, and it may be in one of them. Without root none but that of the login is (`sudo = true`). As root, "
+    "those are left that no process which is seen from there is in: where SSH leads into a container, or a thread or a "
+    "descriptor alone holds one. A note names the links that lead to them; log in on the host itself.",
     Reason.ROW_DAMAGED: "The evidence of the host that should have the other end has rows that could not be read, or "
     "is cut off: the end may stand there. Take it again, whole.",
     Reason.NOT_SHOWN_BY_SOURCE: "What was read of the host that should have the other end does not show all that is "

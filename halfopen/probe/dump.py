@@ -20,11 +20,12 @@ MOST_FILTERED = 1000  # ports: each costs a look of the kernel at each socket, a
 
 
 def port_filter(ports: "tuple[int, ...]") -> bytes:
-    """Bytecode that lets a socket pass if either of its ports is one of these (INET_DIAG_REQ_BYTECODE).
+    """Bytecode that lets a socket pass that has one of these ports, at either side, or listens.
 
-    An alternative is a comparison of two words; when it fails it goes on behind the jump that follows it.
+    (INET_DIAG_REQ_BYTECODE.) A listener has no peer's port; which end of a connection is the server's shows by who
+    listens. An alternative is a comparison of two words; when it fails it goes on behind the jump that follows it.
     """
-    tests = [(code, port) for port in ports for code in (11, 12)]  # S_EQ, D_EQ: Linux 4.16
+    tests = [(code, port) for port in ports for code in (11, 12)] + [(12, 0)]  # S_EQ, D_EQ: Linux 4.16
     code = b""
     for number, (operation, port) in enumerate(reversed(tests)):
         jump = struct.pack("=BBH", 1, 4, 4 + len(code)) if number else b""  # JMP to the end: accept

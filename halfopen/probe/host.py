@@ -3,6 +3,7 @@
 import os
 import struct
 import sys
+import time
 
 from halfopen.probe.head import SCHEMA, Refused
 from halfopen.probe.interfaces import ground
@@ -10,6 +11,7 @@ from halfopen.probe.processes import age_of_namespace
 from halfopen.probe.procfs import inode, read_file
 from halfopen.probe.session import Session
 
+CLOCK_BOOTTIME = 7
 SYSCTL_SIGNS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./-")
 SYSCTL_LIMIT = 100  # names in one question
 
@@ -26,6 +28,7 @@ def hello(session: Session, _: bytes) -> int:
         ("kernel", os.fsencode(name.release)),
         ("boot_id", (read_file("/proc/sys/kernel/random/boot_id") or b"").strip()),
         ("uptime", (read_file("/proc/uptime") or b"").split(b" ")[0]),
+        ("started", started()),
         ("euid", b"%d" % os.geteuid()),
         ("capabilities", capabilities[0] if capabilities else b""),
         ("netns", b"%d" % inode("/proc/self/ns/net")),
@@ -35,6 +38,14 @@ def hello(session: Session, _: bytes) -> int:
         ("session", os.environb.get(b"SSH_CONNECTION", b"")[:200]),
     ]
     return session.fields(ground() + fields)
+
+
+def started() -> bytes:
+    """When the kernel started, in seconds of the host's clock; nothing where it does not tell."""
+    try:
+        return b"%.3f" % (time.time() - time.clock_gettime(CLOCK_BOOTTIME))
+    except OSError:
+        return b""
 
 
 def evidence(session: Session, payload: bytes) -> int:

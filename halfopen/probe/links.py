@@ -13,13 +13,15 @@ from halfopen.probe.session import Session
 
 RTM_GETROUTE, RTM_GETNSID = 26, 90
 NS_GET_USERNS, NS_GET_OWNER_UID = 0xB701, 0xB704  # include/uapi/linux/nsfs.h: Linux 4.9 and 4.11
+RTN_LOCAL = 2  # include/uapi/linux/rtnetlink.h; the number of the table is 255
 GONE = b"\xff" * 4  # NETNSA_NSID_NOT_ASSIGNED
 LINKS_LIMIT = 20_000  # of one namespace
 SPACES_LIMIT = 1000  # namespaces that are opened to find those of the other ends of links
 
 
 def reach(session: Session, routing: "Netlink | None", addresses: "list[bytes]") -> "list[tuple[str, bytes]]":
-    """Of the namespace that we are in: `owner`, `link` for each that leads out of it, and `route` for each address.
+    """Of the namespace that we are in: `owner`, `link` for each that leads out of it, `local` for each network that it
+    has whole, and `route` for each address.
 
     owner: uid of the owner of its user namespace. link: see `link_field`. route: index of the link by which `routing`,
     which asks the host's own namespace, would send to that address, and the address. What the kernel refuses is left
@@ -27,7 +29,7 @@ def reach(session: Session, routing: "Netlink | None", addresses: "list[bytes]")
     """
     found = owner_field()
     try:
-        found += [*joined_links(session), ("links", b"1")]
+        found += [*joined_links(session), ("links", b"1"), *local_routes()]
         if routing:
             for address in addresses:
                 code, _, link, _ = route_of(routing, b"", address, 0)
@@ -44,6 +46,31 @@ def route_socket() -> "Netlink | None":
         return Netlink(NETLINK_ROUTE)
     except Refused:
         return None
+
+
+def local_routes() -> "list[tuple[str, bytes]]":
+    """Routes of type local in the table of that name that are wider than one address: `local`: prefix, and address.
+
+    A kernel that cannot be asked for one table alone (before 4.20) would send all routes, and is not asked.
+    """
+    netlink = Netlink(NETLINK_ROUTE)
+    try:
+        netlink.socket.setsockopt(270, 12, 1)  # SOL_NETLINK, NETLINK_GET_STRICT_CHK
+    except OSError:
+        return []
+    found = []
+    for family, bits in ((AF_INET, 32), (AF_INET6, 128)):
+        asked = struct.pack("=BBBBBBBBI", family, 0, 0, 0, 255, 0, 0, RTN_LOCAL, 0)
+        try:
+            for data in netlink.dump(RTM_GETROUTE, asked):
+                for offset, length in messages(data):
+                    prefix, kind = data[offset + 17], data[offset + 23]
+                    address = attributes(data, offset + 28, offset + length).get(1, b"")  # RTA_DST
+                    if kind == RTN_LOCAL and 0 < prefix < bits and address[:1] != b"\x7f":
+                        found.append(("local", struct.pack(">B", prefix) + address))
+        except Refused:
+            pass  # a kernel without that family
+    return found
 
 
 def owner_field() -> "list[tuple[str, bytes]]":

@@ -93,3 +93,19 @@ def test_saved_evidence_gives_the_report_of_the_run(alone: Lab, tmp_path: Path) 
     (again,) = json.loads(done.stdout)["checks"]
     assert again["findings"] and again | {"elapsed_s": None} == live | {"elapsed_s": None}
     assert all(Path(name).stat().st_mode & 0o777 == 0o600 for name in files)
+
+
+def test_the_port_of_a_check_is_the_servers(fresh_pair: Lab) -> None:
+    """A connection to another port whose client has that number for its own is none of the check's, well or not."""
+    web, db, dial = fresh_pair["web"], fresh_pair["db"], fresh_pair.v4("db")
+    client, server = web.driver(), db.driver()
+    expected = FAULTS["server_vanished"](Scene(web, db, client, server, dial, dial, 5000))
+    listeners = [server.listen(dial, port, 8) for port in (5001, 5002)]
+    source = (fresh_pair.v4("web"), 5000)
+    for port, listener in zip((5001, 5002), listeners, strict=True):
+        client.connect(dial, port, 1, None, source)
+        (accepted,) = server.accept(listener, 1)
+    server.vanish([accepted])
+    code, report = check(fresh_pair, "--port", "5000", "--settle", "0.3")
+    assert_exactly(report, expected)
+    assert (code, report["connections"]) == (1, COUNT)

@@ -214,3 +214,18 @@ def test_a_namespace_that_only_a_thread_holds_is_named(fresh_pair: Lab) -> None:
     db.run("ip", "link", "set", "veth9", "master", "docker0", "up")
     _, report = check(fresh_pair, "--settle", "0.3")
     assert any("could not be entered (behind veth9)" in note for note in report["notes"])
+
+
+@pytest.mark.parametrize("six", [False, True])
+def test_addresses_of_a_local_route_are_the_hosts(six: bool, fresh_pair: Lab) -> None:
+    """AnyIP: no interface has the address, and the host takes every connection to the network."""
+    web, db = fresh_pair["web"], fresh_pair["db"]
+    network, dial, bare = ("fd09::/64", "fd09::5", "::") if six else ("10.9.0.0/24", "10.9.0.5", "0.0.0.0")
+    db.run("ip", "route", "add", "local", network, "dev", "lo")
+    web.run("ip", "route", "add", network, "via", fresh_pair.v6("db") if six else fresh_pair.v4("db"))
+    expected = FAULTS["server_vanished"](Scene(web, db, web.driver(), db.driver(), dial, bare, 5000))
+    FAULTS["healthy"](Scene(web, db, web.driver(), db.driver(), dial, bare, 5001))
+    code, report = check(fresh_pair, "--settle", "0.3")
+    assert found(report) == expected
+    assert (code, report["connections"]) == (1, 2 * COUNT)
+    assert not [note for note in report["notes"] if "no longer" in note]

@@ -53,6 +53,7 @@ def decode_hello(fields: Sequence[tuple[str, bytes]]) -> tuple[HostFacts, tuple[
         python=text(values.get("python", b""), NAME_LIMIT),
         gaps=tuple(gaps),
         sees_namespaces=sees_namespaces,
+        started_at=decimal(values.get("started")),
     )
     return facts, addresses, needed(values.get("netns")) or None
 

@@ -162,7 +162,8 @@ class DumpDecoder:
             table = Table(tuple(space.blocks))
             local = (packed for block in table.blocks for packed in block.locals())
             addresses = with_addresses_of(addresses, chain(local, (socket.address for socket in listeners)))
-            found = Namespace(netns, addresses, table, listeners, self.ports)
+            others = frozenset(socket.port for socket in space.listeners) - {socket.port for socket in listeners}
+            found = Namespace(netns, addresses, table, listeners, self.ports, other_listeners=others)
         return replace(
             found,
             tracked=tracked,

@@ -66,8 +66,18 @@ class ParsedText:
             if not ports or not ports.isdisjoint(address.split_key(key)[1::2])
         )
         listeners = tuple(listener for listener in self.listeners if not ports or listener.port in ports)
+        others = frozenset(listener.port for listener in self.listeners if ports and listener.port not in ports)
         table = Table.of(rows)
-        return Namespace(netns, tuple(own), table, listeners, ports, self.whole, damaged=self.damaged)
+        return Namespace(
+            netns,
+            tuple(own),
+            table,
+            listeners,
+            ports,
+            self.whole,
+            damaged=self.damaged,
+            other_listeners=others,
+        )
 
 
 def handle(end: Socket | ListenSocket) -> bytes:

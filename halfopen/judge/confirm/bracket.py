@@ -117,6 +117,8 @@ def result_of(suspect: Suspect, bracket: Bracket) -> RoundResult:
     else:
         verdict = judge_pair(after, between) if suspect.client_first else judge_pair(between, after)
         also = sequence.verdicts(before, between, after)
+        if suspect.contested:
+            verdict, grave, also = *of_claims(suspect, bracket), ()
         if isinstance(verdict, Verdict) and suspect.ambiguous:
             verdict, grave = Verdict.AMBIGUOUS, SEVERITY[verdict] is Severity.CRITICAL
         is_doubted = suspect.doubt is not None and not suspect.standins
@@ -138,6 +140,24 @@ def may_be_critical(suspect: Suspect, bracket: Bracket) -> bool:
     pairs = product(near, far) if suspect.client_first else product(far, near)
     answers = {judge_pair(*pair) for pair in pairs}
     return any(isinstance(answer, Verdict) and SEVERITY[answer] is Severity.CRITICAL for answer in answers)
+
+
+def of_claims(suspect: Suspect, bracket: Bracket) -> tuple[Verdict | Accord, bool]:
+    """What to say of a connection of which several hosts claim an end, and whether one of the claims is critical.
+
+    One host's word is as good as the other's, so the end may be what is at any of them, or is not.
+    """
+    first, second = ends(suspect)
+    near, far = (
+        [observations.get((netns, end.key), Absence.UNSEEN) for netns in end.places]
+        for end, observations in ((first, bracket.after), (second, bracket.between))
+    )
+    pairs = product(near, far) if suspect.client_first else product(far, near)
+    answers = {judge_pair(*pair) for pair in pairs}
+    found = [answer for answer in answers if isinstance(answer, Verdict)]
+    if not found:
+        return Accord.UNJUDGED if Accord.UNJUDGED in answers else Accord.AGREE, False
+    return Verdict.AMBIGUOUS, any(SEVERITY[verdict] is Severity.CRITICAL for verdict in found)
 
 
 def sockets_of(end: EndQuery, observations: Observations) -> list[Observation]:

@@ -5,7 +5,8 @@ Addresses are packed: 4 bytes, or 16 for IPv6.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from halfopen import address
@@ -29,6 +30,7 @@ class AddressMap:
     """Who has which address, and who listens where: all that the matching needs beside the rows.
 
     owners: address -> namespaces that have it. shared: the part of `owners` that more than one host has.
+    contested: addresses that several hosts say they have; what the inventory says of them is no contradiction.
     inner: address -> namespaces that have it where only namespaces of their own host may see it.
     left: address that no host has any more -> the one namespace that has sockets with it as their local address.
     left_ends: the keys of the other ends of these sockets.
@@ -52,6 +54,7 @@ class AddressMap:
     inner: Mapping[bytes, tuple[NetnsRef, ...]] = field(default_factory=dict)
     left: Mapping[bytes, NetnsRef] = field(default_factory=dict)
     left_ends: frozenset[bytes] = frozenset()
+    contested: frozenset[bytes] = frozenset()
 
     def namespaces(self) -> dict[NetnsRef, Namespace]:
         """Every namespace of both roles, each once."""
@@ -74,6 +77,13 @@ class AddressMap:
         neighbours = tuple(owner for owner in self.inner.get(packed, ()) if owner.host == netns.host)
         found = (*(same_host or owners), *neighbours)
         return found or ((netns,) if address.is_loopback(packed) else ())
+
+    def claimants(self, netns: NetnsRef, packed: bytes) -> tuple[NetnsRef, ...]:
+        """The owners of an address, as seen from a namespace, if several hosts say that it is theirs; else none."""
+        if packed not in self.contested:
+            return ()
+        owners = self.owners_of(netns, packed)
+        return owners if len({owner.host for owner in owners}) > 1 else ()
 
     def holders(self, packed: bytes) -> tuple[NetnsRef, ...]:
         """The namespaces that have an address, as other hosts see it, or had it and still have sockets with it."""
@@ -131,6 +141,7 @@ def survey(
     """The address map of a check. `extra`: host -> addresses that lead to it though none of its interfaces has them."""
     owners: dict[bytes, list[NetnsRef]] = {}
     inner: dict[bytes, list[NetnsRef]] = {}
+    claimed: Counter[bytes] = Counter()  # namespaces that say they have it
     own: dict[NetnsRef, frozenset[bytes]] = {}
     listening: set[tuple[NetnsRef, int]] = set()
     full: set[tuple[NetnsRef, int]] = set()
@@ -142,11 +153,18 @@ def survey(
         for netns, namespace in by_host[snapshot.host]:
             own[netns] = frozenset(row.address for row in namespace.addresses if not address.is_loopback(row.address))
             listening |= {(netns, listener.port) for listener in namespace.listeners}
+            listening |= {(netns, port) for port in namespace.other_listeners}
             full |= {(netns, listener.port) for listener in namespace.listeners if listener.is_full}
         for netns, _ in by_host[snapshot.host][:1]:
+            claimed.update(own[netns])
             own[netns] |= set(extra.get(snapshot.host, ()))
             for packed in own[netns]:
                 owners.setdefault(packed, []).append(netns)
+    for netns, packed in in_local_routes(by_host.values()):
+        claimed[packed] += packed not in own[netns]
+        if netns not in owners.get(packed, ()):
+            own[netns] |= {packed}
+            owners.setdefault(packed, []).append(netns)
     roots = frozenset(owners)
     for spaces in by_host.values():
         ways = ways_to([namespace for _, namespace in spaces])
@@ -157,6 +175,7 @@ def survey(
                     if row.address in own[netns]:
                         seen = is_led_to(row, way) or (is_linked(row, way) and row.address not in roots)
                         (owners if seen else inner).setdefault(row.address, []).append(netns)
+                claimed.update(packed for packed in own[netns] if netns in owners.get(packed, ()))
     left, left_ends = left_addresses([rows[0] for rows in by_host.values() if rows], {*owners, *inner})
     for packed, netns in left.items():
         own[netns] |= {packed}
@@ -180,7 +199,22 @@ def survey(
         links={netns: namespace.addresses for rows in by_host.values() for netns, namespace in rows[1:]},
         left=left,
         left_ends=left_ends,
+        contested=frozenset(packed for packed, count in claimed.items() if count > 1),
     )
+
+
+def in_local_routes(
+    hosts: Collection[Sequence[tuple[NetnsRef, Namespace]]],
+) -> Iterator[tuple[NetnsRef, bytes]]:
+    """Hosts' own namespaces, and the addresses of sockets of any host that are in their local routes."""
+    routes = [(rows[0][0], route) for rows in hosts for route in (rows[0][1].local_routes if rows else ())]
+    if not routes:
+        return
+    blocks = [block for rows in hosts for _, namespace in rows for block in namespace.table.blocks]
+    for packed in set[bytes]().union(*(some for block in blocks for some in (block.locals(), block.peers()))):
+        for netns, route in routes:
+            if shares_link(route.address, route.prefix, packed):
+                yield netns, packed
 
 
 def why_partial(snapshot: Snapshot, namespace: Namespace) -> Reason:

@@ -61,6 +61,7 @@ class Suspect:
 
     client_first: whether the client's end is looked up first: the end that was there.
     agreed: the states of the two ends if these agree, and something else is odd about it.
+    contested: several hosts say that the address of one of its ends is theirs, so it may be any of theirs.
     translation: how the keys of the ends correspond where they differ. ambiguous: more than one translation fits.
     inferred: no table says what translates, it was guessed.
     doubt: why an absent end may exist all the same, in words: if one of `standins` could be it, or always if there
@@ -81,6 +82,7 @@ class Suspect:
     doubt: str | None = None
     reason: Reason | None = None
     standins: tuple[EndQuery, ...] = ()
+    contested: bool = False
     to_the_byte: bool = False
     queue_full: bool = False
     opening: bool = False
@@ -188,9 +190,16 @@ def connection_of(
     other = address.mirror(key)
     near_places = tuple(dict.fromkeys(row.place for row in near)) or expected(addresses, key, far)
     far_places = tuple(dict.fromkeys(row.place for row in far)) or expected(addresses, other, near)
+    local, local_port, peer, peer_port = address.split_key(key)
+    claims = [
+        dict.fromkeys(netns for seen_from in places for netns in addresses.claimants(seen_from, packed))
+        for places, packed in ((far_places, local), (near_places, peer))
+    ]
+    near_places, far_places = (
+        tuple(dict.fromkeys((*places, *claim))) for places, claim in zip((near_places, far_places), claims, strict=True)
+    )
     near_row, far_row = latest(near), latest(far)
     ends = [(key, near_places, near_row), (other, far_places, far_row)]
-    local, local_port, peer, peer_port = address.split_key(key)
     if server_is_first(
         addresses,
         PortAndState(local_port, near_places, near_row.state if near_row else None, peers[local, local_port]),
@@ -209,6 +218,7 @@ def connection_of(
             EndQuery(client_places, client_key, client.scope if client else 0),
             EndQuery(server_places, server_key, server.scope if server else 0),
             client_first=client is not None,
+            contested=any(claims),
             doubt=DOUBTS[reason] if reason is not None else None,
             reason=reason,
             opening=client is not None and client.state is State.SYN_SENT,
@@ -216,7 +226,7 @@ def connection_of(
         ),
         (state_or_none(states[0]), state_or_none(states[1])),
         answer,
-        odd=bool(is_odd) or len(near) > 1 or len(far) > 1,
+        odd=bool(is_odd) or any(claims) or len(near) > 1 or len(far) > 1,
     )
 
 

@@ -16,8 +16,8 @@ from halfopen import address
 from halfopen.judge.pairing.addresses import AddressMap
 from halfopen.judge.pairing.connection import EndQuery, Loss, Suspect
 from halfopen.judge.pairing.match import Matching
-from halfopen.judge.pairing.records import external_peer, ports_of
-from halfopen.judge.pairing.server import PortAndState, server_is_first
+from halfopen.judge.pairing.records import external_peer
+from halfopen.judge.pairing.server import PortAndState, is_asked, server_is_first
 from halfopen.model import Namespace, NetnsRef, Snapshot
 from halfopen.table import Block
 from halfopen.tcp import State, state_of
@@ -76,7 +76,7 @@ def forgotten_rows(
         state = state_of(number)
         if not owners[peer] or state in UNDER_WAY or key in explained or not ground.has_end(netns, key):
             continue
-        if ground.ports and not ports_of(key) & ground.ports:
+        if ground.ports and not is_asked(ground, netns, key):
             continue
         near, far = EndQuery((netns,), key, block.scope), EndQuery(owners[peer], address.mirror(key))
         is_server = server_is_first(

@@ -19,7 +19,15 @@ from operator import itemgetter
 from halfopen import address
 from halfopen.judge.pairing.addresses import AddressMap
 from halfopen.judge.pairing.connection import BOTH_ESTABLISHED, Agreement, States, Suspect, resolve
-from halfopen.judge.pairing.records import LOCAL_PORT, PEER_PORT, PLAIN, Ends, records_of, seen_from_both_ends
+from halfopen.judge.pairing.records import (
+    LOCAL_PORT,
+    PEER_PORT,
+    PLAIN,
+    Ends,
+    contested,
+    records_of,
+    seen_from_both_ends,
+)
 from halfopen.judge.pairing.server import PortAndState, server_is_first, server_ports
 from halfopen.judge.verdict.table import Accord
 from halfopen.tcp import State, number_of, state_of
@@ -78,7 +86,7 @@ def match(addresses: AddressMap, limit: int | None = 0) -> Matching:
         for netns, namespace in side.namespaces:
             for block in namespace.table.blocks:
                 rows = records_of(addresses, netns, namespace, block, others, external, ends.apart, mirrored)
-                ends.add(netns.host, rows)
+                ends.add(netns.host, rows, contested(addresses, netns, block, rows, mirrored))
     external = outside[0] | outside[1]  # the greater number, because a host with both roles has counted all twice
     notes = notes_on_left(addresses, near.records | far.records) if addresses.left else ()
     same, left = difference(addresses, near, far)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from halfopen import address
 from halfopen.judge.pairing.addresses import AddressMap, survey
+from halfopen.judge.pairing.kernels import Identity, Kernels
 from halfopen.judge.pairing.match import Matching, match
 from halfopen.judge.pairing.reach import believed
-from halfopen.model import Collector, Namespace, NetnsRef, Snapshot
+from halfopen.model import Collector, NetnsRef, Snapshot
 from halfopen.plan import CheckPlan
 
 if TYPE_CHECKING:
@@ -54,13 +55,14 @@ def prepare(plan: CheckPlan, snapshots: Mapping[str, Snapshot], extra: Extra) ->
     other_names = one_name_each(plan, snapshots)
     merged = under_one_name(plan, other_names)
     hosts = [believed(snapshot) for snapshot in hosts_of(merged, snapshots)]
-    own = {kernel_name(snapshot, snapshot.namespaces[0]) for snapshot in hosts if snapshot.namespaces}
-    seen: set[tuple[str, int]] = set()
+    kernels = Kernels(hosts)
+    own = {kernels.identity(snapshot, snapshot.namespaces[0]) for snapshot in hosts if snapshot.namespaces}
+    seen: set[Identity] = set()
     prepared = {}
     for snapshot in hosts:
         kept = list(snapshot.namespaces[:1])
         for namespace in snapshot.namespaces[1:]:
-            identity = kernel_name(snapshot, namespace)
+            identity = kernels.identity(snapshot, namespace)
             if identity is None or (identity not in own and identity not in seen):
                 kept.append(namespace)
             if identity is not None:
@@ -142,9 +144,11 @@ def one_name_each(plan: CheckPlan, snapshots: Mapping[str, Snapshot]) -> dict[st
     One machine is one network namespace of one boot; containers of one kernel have a namespace each, and are hosts of
     their own. The name is the one under which most could be read, and of equals the first that the check has.
     """
-    machines: dict[tuple[str, int], list[str]] = {}
-    for snapshot in hosts_of(plan, snapshots):
-        identity = kernel_name(snapshot, snapshot.namespaces[0]) if snapshot.namespaces else None
+    machines: dict[Identity, list[str]] = {}
+    hosts = hosts_of(plan, snapshots)
+    kernels = Kernels(hosts)
+    for snapshot in hosts:
+        identity = kernels.identity(snapshot, snapshot.namespaces[0]) if snapshot.namespaces else None
         if identity is not None:
             machines.setdefault(identity, []).append(snapshot.host)
     other_names: dict[str, str] = {}
@@ -175,13 +179,6 @@ def under_one_name(plan: CheckPlan, names: Mapping[str, str]) -> CheckPlan:
     return replace(
         plan, clients=clients, servers=servers, nat=tuple(name for name in nat if name not in (*clients, *servers))
     )
-
-
-def kernel_name(snapshot: Snapshot, namespace: Namespace) -> tuple[str, int] | None:
-    """What identifies a network namespace: boot ID of its kernel, and its inode; None if either is unknown."""
-    if snapshot.facts is None or snapshot.facts.boot_id is None or namespace.netns is None:
-        return None
-    return snapshot.facts.boot_id, namespace.netns
 
 
 def hosts_of(plan: CheckPlan, snapshots: Mapping[str, Snapshot]) -> list[Snapshot]:

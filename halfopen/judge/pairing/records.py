@@ -13,6 +13,7 @@ from operator import itemgetter
 
 from halfopen import address
 from halfopen.judge.pairing.addresses import AddressMap
+from halfopen.judge.pairing.server import is_asked
 from halfopen.model import Namespace, NetnsRef
 from halfopen.table import NO_INODE, RETRANSMITS, TIMER_MASK, Block
 from halfopen.tcp import State, number_of
@@ -20,7 +21,8 @@ from halfopen.tcp import State, number_of
 
 @dataclass
 class Ends:
-    """The records of one role, all and by host. `repeated`: keys that two namespaces have.
+    """The records of one role, all and by host. `repeated`: keys that two namespaces have, or of whose ends two hosts
+    say that they have the address.
 
     `apart`: namespace -> those of connections that stay within it, and whose tuple another one may have as well.
     """
@@ -30,8 +32,9 @@ class Ends:
     by_host: dict[str, set[bytes]] = field(default_factory=dict)
     apart: dict[NetnsRef, set[bytes]] = field(default_factory=dict)
 
-    def add(self, host: str, found: set[bytes]) -> None:
-        """Adds the records of one block of a host."""
+    def add(self, host: str, found: set[bytes], contested: set[bytes]) -> None:
+        """Adds the records of one block of a host. contested: those whose peer's address several hosts claim."""
+        self.repeated |= {record[:-2] for record in contested}
         if self.records and not self.records.isdisjoint(found):
             self.repeated |= {record[:-2] for record in self.records & found}
         self.records |= found
@@ -79,18 +82,19 @@ def records_of(
     plain = not shared and namespace.covered_ports == addresses.ports
     # Most rows are about the check or none is: where that is plain, a loop runs over the others only.
     found = set(every) if plain else set()
-    for record in [every[row] for row in block.having(locals_ - own, peers - inside)] if plain else every:
+    unsure = {*block.having(locals_ - own, peers - inside), *block.from_ports(unsure_ports(addresses, netns))}
+    for record in [every[row] for row in unsure] if plain else every:
         found.discard(record)
         local, peer = record[first : first + width], record[width - first : 2 * width - first]
-        key = record[:-2]
-        if addresses.ports and not ports_of(key) & addresses.ports:
+        key = address.mirror(record[:-2]) if mirrored else record[:-2]
+        if addresses.ports and not is_asked(addresses, netns, key):
             continue
         seen = peer in inside and (local not in shared or addresses.is_mutual(netns, local, peer))
-        seen = seen or (peer in left and (address.mirror(key) if mirrored else key) in addresses.left_ends)
+        seen = seen or (peer in left and key in addresses.left_ends)
         if seen and local in own:
             found.add(record)
         elif (peer in outside or peer in inside) and record[-2] != TIME_WAIT:
-            external[netns.host, external_peer(addresses, netns, address.mirror(key) if mirrored else key)] += 1
+            external[netns.host, external_peer(addresses, netns, key)] += 1
     near, far = ({packed for packed in some if addresses.is_apart(netns, packed)} for some in (own, inside))
     if near and far and len(addresses.own) > 1:
         pairs = ((peer, local) if mirrored else (local, peer) for local in near for peer in far)
@@ -100,9 +104,23 @@ def records_of(
     return found
 
 
-def ports_of(key: bytes) -> frozenset[int]:
-    """Both ports of a key."""
-    return frozenset((int.from_bytes(key[-4:-2], "big"), int.from_bytes(key[-2:], "big")))
+def contested(addresses: AddressMap, netns: NetnsRef, block: Block, records: set[bytes], mirrored: bool) -> set[bytes]:
+    """Those of the records of a block whose peer's address several hosts claim."""
+    peers = {peer for peer in addresses.contested if addresses.claimants(netns, peer)}
+    if not peers:
+        return set()
+    first, width = 0 if mirrored else block.width, block.width
+    return {record for record in records if record[first : first + width] in peers}
+
+
+def unsure_ports(addresses: AddressMap, netns: NetnsRef) -> frozenset[int]:
+    """The local ports in a namespace that do not say by themselves whether a row is to one of the check's ports.
+
+    Those of the check on which nothing listens there, which may be a client's, and others on which something does.
+    """
+    if not addresses.ports:
+        return frozenset()
+    return addresses.ports ^ {port for where, port in addresses.listening if where == netns}
 
 
 def external_peer(addresses: AddressMap, netns: NetnsRef, key: bytes) -> str:

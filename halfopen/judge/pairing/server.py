@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from halfopen import address
 from halfopen.judge.pairing.addresses import AddressMap
 from halfopen.judge.verdict.table import Seen
 from halfopen.model import NetnsRef
@@ -28,17 +29,18 @@ class PortAndState(NamedTuple):
 def server_is_first(addresses: AddressMap, first: PortAndState, second: PortAndState) -> bool:
     """Whether the first of two ends is the server's.
 
-    By the ports of the check, by handshake, by listener; then by a port from which clients do not connect, and by one
-    that several connections have in common, because the order of the arguments is easily the other way round; by role,
-    by the lower port.
+    By the ports of the check, unless something listens at the other end alone; by handshake, by listener; then by a
+    port from which clients do not connect, and by one that several connections have in common, because the order of the
+    arguments is easily the other way round; by role, by the lower port.
     """
-    if (first.port in addresses.ports) != (second.port in addresses.ports):
-        return first.port in addresses.ports
+    asked = [end.port in addresses.ports for end in (first, second)]
+    listens = [any((netns, end.port) in addresses.listening for netns in end.namespaces) for end in (first, second)]
+    if asked[0] != asked[1] and listens != asked[::-1]:
+        return asked[0]
     if first.state is State.SYN_RECV or second.state is State.SYN_SENT:
         return True
     if second.state is State.SYN_RECV or first.state is State.SYN_SENT:
         return False
-    listens = [any((netns, end.port) in addresses.listening for netns in end.namespaces) for end in (first, second)]
     if listens[0] != listens[1]:
         return listens[0]
     if (first.port < EPHEMERAL) != (second.port < EPHEMERAL):
@@ -50,6 +52,18 @@ def server_is_first(addresses: AddressMap, first: PortAndState, second: PortAndS
     if roles[0] != roles[1]:
         return roles[0]
     return first.port < second.port
+
+
+def is_asked(addresses: AddressMap, netns: NetnsRef, key: bytes) -> bool:
+    """Whether the server's port of a connection is one of the check's, whichever of its ends this is."""
+    _, local_port, peer, peer_port = address.split_key(key)
+    here = local_port in addresses.ports
+    if here == (peer_port in addresses.ports):
+        return here
+    if here == ((netns, local_port) in addresses.listening):
+        return True
+    first = PortAndState(local_port, (netns,), None)
+    return server_is_first(addresses, first, PortAndState(peer_port, addresses.owners_of(netns, peer), None)) is here
 
 
 def server_ports(addresses: AddressMap, host: str) -> frozenset[bytes]:
