@@ -7,23 +7,38 @@ Where none fits, the end is missing, and the host that forgot is the cause.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import InitVar, dataclass, field, replace
+from itertools import islice
 
 from halfopen.judge.confirm.way import Network, has_no_route, is_relayed
 from halfopen.judge.pairing.connection import EndQuery, Loss, Suspect
-from halfopen.judge.pairing.lone_end import LoneEnd
+from halfopen.judge.pairing.lone_end import Endpoint, LoneEnd
 from halfopen.schema.report import Reason
 
 STANDINS = 2000  # sockets that are looked at in place of one missing end
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class Forgetting:
-    """The lone ends of a check, by whether they are a client's."""
+    """The lone ends of a check.
+
+    of_role: whether they are a client's -> all. of_server: (that, the server's endpoint) -> those of this server.
+    gone: whether they are a client's -> those whose entry is gone.
+    """
 
     network: Network
-    lones: Sequence[LoneEnd]
+    lones: InitVar[Sequence[LoneEnd]]
+    of_role: dict[bool, list[LoneEnd]] = field(default_factory=dict)
+    of_server: dict[tuple[bool, Endpoint], list[LoneEnd]] = field(default_factory=dict)
+    gone: dict[bool, list[LoneEnd]] = field(default_factory=dict)
+
+    def __post_init__(self, lones: Sequence[LoneEnd]) -> None:
+        for lone in lones:
+            self.of_role.setdefault(lone.is_client, []).append(lone)
+            self.of_server.setdefault((lone.is_client, lone.server), []).append(lone)
+            if lone.suspect.loss is Loss.ENTRY_GONE:
+                self.gone.setdefault(lone.is_client, []).append(lone)
 
     def told(self, lone: LoneEnd, suspect: Suspect) -> Suspect:
         """The suspect of a lone end with what is known of a forgotten translation. `suspect`: with its other doubts."""
@@ -31,7 +46,7 @@ class Forgetting:
             return suspect
         if suspect.loss is None and self.was_translated(lone):
             suspect = replace(suspect, loss=Loss.ENTRY_GONE)
-        fitting = [other for other in self.lones if self.may_belong(lone, other)]
+        fitting = list(islice(self.fitting(lone), STANDINS + 1))
         is_limited = any(space.covered_ports for one in self.network.snapshots.values() for space in one.namespaces)
         if suspect.loss is Loss.ENTRY_GONE and is_limited and lone.suspect.loss is Loss.ENTRY_GONE:
             # Its other end may be at a port that was not read.
@@ -48,18 +63,21 @@ class Forgetting:
             standins=tuple(dict.fromkeys((*suspect.standins, *more))) if len(fitting) <= STANDINS else (),
         )
 
-    def may_belong(self, one: LoneEnd, other: LoneEnd) -> bool:
-        """Whether two lone ends may be those of one connection that a host of the check has translated."""
-        if one.is_client is other.is_client:
-            return False
-        if Loss.ENTRY_GONE in (one.suspect.loss, other.suspect.loss):
-            return True
-        client, server = (one, other) if one.is_client else (other, one)
-        return (
-            client.server == server.server
-            and self.is_container(client)
-            and client.row.place.host in {netns.host for netns in server.suspect.client.places}
-        )
+    def fitting(self, lone: LoneEnd) -> Iterator[LoneEnd]:
+        """The lone ends that may be the other end of a connection that a host of the check has translated."""
+        other_role = not lone.is_client
+        if lone.suspect.loss is Loss.ENTRY_GONE:
+            yield from self.of_role.get(other_role, ())
+            return
+        yield from self.gone.get(other_role, ())
+        for other in self.of_server.get((other_role, lone.server), ()):
+            client, server = (lone, other) if lone.is_client else (other, lone)
+            if (
+                other.suspect.loss is not Loss.ENTRY_GONE
+                and self.is_container(client)
+                and any(netns.host == client.row.place.host for netns in server.suspect.client.places)
+            ):
+                yield other
 
     def is_container(self, lone: LoneEnd) -> bool:
         """Whether an end is in a container of a host that tracks connections."""
