@@ -66,6 +66,8 @@ def record(made: Lab, name: str) -> tuple[list[int], list[str]]:
 
 
 GREETING = {
+    "open /proc/net/ip_vs_conn",
+    "open /proc/self/ns/net",  # whose namespace it is
     "open /proc/self/status",
     "open /proc/sys/kernel/random/boot_id",
     "open /proc/sys/net/ipv4/ip_forward",
@@ -96,4 +98,4 @@ def test_with_a_finding_its_process_is_looked_for_and_the_record_shows_it(crowd:
     assert code == 1 and len(report["findings"]) == 1
     verbs, did = record(crowd, "web")
     assert set(verbs) == {HELLO, DUMP, EVIDENCE, LOOK, ROUTES, OWNERS}
-    assert "open /proc/net/netstat" in did and any(re.fullmatch(r"os\.listdir /proc/\d+/fd", one) for one in did)
+    assert "open /proc/net/netstat" in did and any(re.fullmatch(r"os\.listdir /proc/\d+/fd/?", one) for one in did)

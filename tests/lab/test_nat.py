@@ -481,4 +481,7 @@ def test_a_container_that_is_reached_without_root_hides_nobody(two: Lab) -> None
     expected = broken(path)
     assert int(two["db"].run("cat", "/proc/sys/net/netfilter/nf_conntrack_count"))
     _, report = check(two, "--settle", "0.3")
-    assert_exactly(report, expected, "observed")  # what it translates is not told without root
+    # What it translates is not told without root, so two ends that are alone may be those of one connection.
+    assert found(report) == expected and not any(host["error"] for host in report["hosts"])
+    lone = [one for one in report["findings"] if None in (one["client"], one["server"])]
+    assert {one["confidence"] for one in lone} <= {"observed", "inferred"}

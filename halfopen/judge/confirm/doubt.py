@@ -106,6 +106,11 @@ class Doubts:
         """Whether nothing on the way between the ends can translate or answer unseen."""
         return why_unproven(lone.suspect, lone.row.place, lone.is_client, self.network) is None
 
+    def unpaired_peers(self, lone: LoneEnd) -> list[EndpointRow]:
+        """The rows whose peer is a client's endpoint, without those whose other end is there: a port serves several."""
+        paired = {address.mirror(row.key) for row in self.index.local.get(lone.client, ())}
+        return [row for row in self.index.peered.get(lone.client, ()) if row.key not in paired]
+
     def tells_bytes(self, row: EndpointRow) -> bool:
         """Whether a look at a row tells what it has sent and received, and when."""
         facts = self.network.snapshots[row.place.host].facts
@@ -125,7 +130,7 @@ class Doubts:
             expected = lone.server if lone.is_client else lone.client
             relayed = is_relayed(lone.suspect, lone.row.place, lone.is_client, self.network)
             rows += [row for row in self.index.local.get(expected, ()) if row.outside or relayed]
-            rows += self.index.peered.get(lone.client, ()) if lone.is_client else ()
+            rows += self.unpaired_peers(lone) if lone.is_client else ()
         there = {(row.place, row.key): row for row in rows if (row.place, row.key) not in self.used}
         return list(there.values())
 

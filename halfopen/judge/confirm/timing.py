@@ -69,10 +69,11 @@ def most_due(end: Observation) -> float:
 def spans_timeouts(ends: Sequence[Observation], seconds: float) -> bool:
     """Whether so many seconds are a few retransmission timeouts of each of these ends, as far as they tell.
 
+    LONGEST_S is enough for any, since a run waits no longer.
     An end that tries again is judged by its tries instead: see `is_due`.
     """
     timeouts = [base_rto_s(end) for end in ends if isinstance(end, Socket) and next_try_s(end) is None]
-    return seconds >= FEW * max((timeout for timeout in timeouts if timeout is not None), default=0.0)
+    return seconds >= min(LONGEST_S, FEW * max((timeout for timeout in timeouts if timeout is not None), default=0.0))
 
 
 def is_due(looks: Sequence[Observation], seconds: float) -> bool:
