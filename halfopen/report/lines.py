@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from halfopen.report.escape import Terminal, columns, command, hint, terminal, wrapped
 from halfopen.report.view import (
@@ -91,14 +91,19 @@ def matrix(check: Check, view: View) -> list[Terminal]:
             [*end_states(row, ends), str(row.count), row.verdict or "", row.severity or "", row.confidence or ""]
             for row in rows
         ]
-        table = columns(
-            [[terminal(cell) for cell in row] for row in cells],
-            [*ends, "connections", "", "", ""],
-            ("left", "left", "right"),
-        )
+        table = state_table(cells, ends)
+        if any(len(line) > view.width for line in table):
+            # Which severity a verdict has is said below as well.
+            table = state_table([[*row[:4], row[5]] for row in cells], ends)
         lines = table if any(len(line) > view.width - 2 for line in table) else indented(table)
     agree = agreement(check)
     return [*lines, terminal(f"  {agree}")] if agree else lines
+
+
+def state_table(cells: Sequence[Sequence[str]], ends: Sequence[str]) -> list[Terminal]:
+    """Rows of the matrix under the names of the two ends."""
+    heads = [*ends, "connections", *[""] * (len(cells[0]) - 3)]
+    return columns([[terminal(cell) for cell in row] for row in cells], heads, ("left", "left", "right"))
 
 
 def pairs(check: Check, view: View) -> list[Terminal]:
