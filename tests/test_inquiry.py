@@ -409,20 +409,25 @@ def judge(scene: Scene, plan: CheckPlan, began: float, hosts: SimulatedHosts, fo
         ((one, verdict),) = mine
         assert one not in reported, f"{one.name} is reported twice"
         assert one.was_ill(began), f"{one.name} is well, and {finding.verdict} is said of it"
-        assert finding.confidence is not Confidence.INFERRED
+        # Two ends that are alone, and have exchanged the same, may be those of one connection.
+        assert finding.confidence is not Confidence.INFERRED or finding.candidate is not None
         reported[one] = verdict
     for one, verdict in lasting.items():
         assert reported.get(one) == verdict or (hosts.over and one not in reported), f"{one.name}: {verdict}"
     broke_off = any(not isinstance(question, Baseline | Explain) for question in hosts.over.values())
     ill = {one.fault for one in about if one.was_ill(began)}
-    if CRITICAL.intersection(reported.values()):
+    known = {finding.verdict for finding in found.findings if finding.confidence is not Confidence.INFERRED}
+    if CRITICAL & known:
         assert found.exit_code == 1
+    elif CRITICAL & set(reported.values()):
+        assert found.exit_code == 3
     elif broke_off:
         assert (found.exit_code, found.outcome) == (3, Outcome.INCOMPLETE)
     elif found.unjudged:
-        # What went from one verdict to another while it was looked at, or could not be looked at any more.
-        reasons = {Reason.CHANGING, Reason.NOT_SHOWN_BY_SOURCE} if hosts.over else {Reason.CHANGING}
-        assert (ill or hosts.over) and found.exit_code == 3 and {row.reason for row in found.unjudged} <= reasons
+        # It went from one verdict to another while it was looked at, was answered, or could not be looked at any more.
+        reasons = {Reason.CHANGING, Reason.ANSWERED_ELSEWHERE, *([Reason.NOT_SHOWN_BY_SOURCE] if hosts.over else [])}
+        assert (ill or hosts.over or not quiet) and found.exit_code == 3
+        assert {row.reason for row in found.unjudged} <= reasons
     elif quiet and not hosts.over:
         assert found.exit_code == 0 and (ill or found.outcome is Outcome.CLEAN)
     else:
