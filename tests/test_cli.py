@@ -454,6 +454,7 @@ def test_the_demo_finds_what_it_made() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "exactly what was made" in done.stderr
+    assert done.stdout.startswith("5 half-open connections app1 -> db1")
     assert "never-accepted" in done.stdout and "half-closed" in done.stdout
 
 

@@ -32,9 +32,11 @@ def on_one_link(routing: Routing) -> Routing:
 
 
 def booted_alone(snapshot: Snapshot) -> Snapshot:
-    """The snapshot with a boot id that no other host has."""
+    """The snapshot with a boot id that no other host has, of a kernel that started nobody knows when."""
     facts = snapshot.facts
-    return replace(snapshot, facts=replace(facts, boot_id=f"{facts.boot_id}/{snapshot.host}")) if facts else snapshot
+    if facts is None:
+        return snapshot
+    return replace(snapshot, facts=replace(facts, boot_id=f"{facts.boot_id}/{snapshot.host}", started_at=None))
 
 
 LINK = Link(1, "lo", b"\2demo\0", "")
