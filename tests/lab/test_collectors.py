@@ -104,7 +104,8 @@ def test_every_collector_sees_the_truth(collector: str, alone: Lab) -> None:
     code, report = check(alone, "--settle", "0.5", "--save", str(folder))
     expected = set().union(*truths.values())
     assert found(report) == expected and code == 1
-    assert {one["confidence"] for one in report["findings"]} == {"observed"}
+    # Never proven. A client has the same port to several servers here, so that a socket may stand in for another.
+    assert {one["confidence"] for one in report["findings"]} <= {"observed", "inferred"}
     assert report["agreeing"] >= 3 * COUNT  # the healthy ones
     for host in report["hosts"]:
         assert host["collector"] == collector and host["complete"] and host["error"] is None
@@ -128,7 +129,7 @@ def test_one_host_without_python_stands_against_one_with_it(alone: Lab) -> None:
     without_python(alone["db"])
     code, report = check(alone, "--settle", "0.5")
     assert found(report) == set().union(*truths.values()) and code == 1
-    assert {one["confidence"] for one in report["findings"]} == {"observed"}
+    assert {one["confidence"] for one in report["findings"]} <= {"observed", "inferred"}
     assert [host["collector"] for host in report["hosts"]] == ["netlink", "ss"]
 
 
@@ -269,5 +270,5 @@ def test_the_check_of_this_machine_by_psutil(alone: Lab) -> None:
     )
     (report,) = json.loads(done.stdout)["checks"]
     assert found(report) == set().union(*truths.values()), done.stderr
-    assert {one["confidence"] for one in report["findings"]} == {"observed"}
+    assert {one["confidence"] for one in report["findings"]} <= {"observed", "inferred"}
     assert report["client"]["collector"] == "psutil"
