@@ -109,7 +109,8 @@ class Doubts:
     def unpaired_peers(self, lone: LoneEnd) -> list[EndpointRow]:
         """The rows whose peer is a client's endpoint, without those whose other end is there: a port serves several."""
         paired = {address.mirror(row.key) for row in self.index.local.get(lone.client, ())}
-        return [row for row in self.index.peered.get(lone.client, ()) if row.key not in paired]
+        rows = (row for row in self.index.peered.get(lone.client, ()) if row.key not in paired)
+        return [row for row in rows if self.tells_bytes(row)]
 
     def tells_bytes(self, row: EndpointRow) -> bool:
         """Whether a look at a row tells what it has sent and received, and when."""
