@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,6 +14,9 @@ settings.register_profile("here", deadline=None, max_examples=200, suppress_heal
 settings.load_profile("here")
 # Nothing of the user's own may change what a test sees.
 os.environ.pop("HALFOPEN_INVENTORY", None)
+# A job behind a shell, or under nohup, ignores these, and so would every program that a test starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 PROBED = [f"3.{minor}" for minor in range(6, 14)]
 """The versions of Python that the probe is meant for, and that can be had today."""
