@@ -14,9 +14,9 @@ from halfopen.errors import ErrorCode, HostError
 from halfopen.judge.assembly.check import analyse, report_of
 from halfopen.judge.assembly.policy import Policy
 from halfopen.judge.assembly.run_evidence import Evidence
-from halfopen.judge.diagnosis.case import HostEvidence
-from halfopen.judge.pairing.addresses import survey
 from halfopen.judge.pairing.match import match
+from halfopen.judge.places.addresses import survey
+from halfopen.judge.signs.case import HostEvidence
 from halfopen.model import ListenSocket, Process, Snapshot, Socket
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Check, Report, Severity

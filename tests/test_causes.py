@@ -40,11 +40,11 @@ from msgspec import structs
 
 from halfopen import address
 from halfopen.glossary.causes import ABOUT
-from halfopen.judge.assembly.advice.commands import end_now, see_program
-from halfopen.judge.assembly.advised import advised, causes_of_all, outlook_of, remedies_of_all
-from halfopen.judge.diagnosis.case import HostEvidence
+from halfopen.judge.advice.advised import advised, causes_of_all, outlook_of, remedies_of_all
+from halfopen.judge.advice.commands import end_now, see_program
 from halfopen.judge.diagnosis.outlook import model_timeout
 from halfopen.judge.diagnosis.rules import RULES
+from halfopen.judge.signs.case import HostEvidence
 from halfopen.model import Collector, ListenSocket, Process, Socket, TcpInfo
 from halfopen.schema.report import CauseCode, Command, Confidence, OutlookCode, Verdict
 from halfopen.tcp import State, Timer

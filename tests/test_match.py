@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from strategies import KEYS, STATES
 
 from halfopen import address
-from halfopen.judge.pairing.addresses import survey
 from halfopen.judge.pairing.match import Matching, match
+from halfopen.judge.places.addresses import survey
 from halfopen.judge.verdict.table import ABSENT, THE_TABLE, Accord
 from halfopen.model import ListenSocket, NetnsRef, Snapshot, Socket
 from halfopen.table import Table

@@ -25,15 +25,15 @@ from diagnosis_cases import (
 )
 
 from halfopen.evidence.probe.wire import SYSCTLS, encode_evidence
-from halfopen.judge.assembly.advice import ADVICE
-from halfopen.judge.assembly.advised import advised
+from halfopen.judge.advice import ADVICE
+from halfopen.judge.advice.advised import advised
 from halfopen.judge.assembly.sections import COUNTERS
 from halfopen.judge.diagnosis import outlook
-from halfopen.judge.diagnosis.case import Case, HostEvidence
 from halfopen.judge.diagnosis.diagnose import diagnose
 from halfopen.judge.diagnosis.outlook import prospect_of
 from halfopen.judge.diagnosis.rules import RULES
 from halfopen.judge.diagnosis.rules.rule import Rule, Source
+from halfopen.judge.signs.case import Case, HostEvidence
 from halfopen.model import Collector, Socket
 from halfopen.reach import shell
 from halfopen.schema.report import CauseCode

@@ -10,7 +10,7 @@ from evidence import key, sock
 from report_examples import check
 
 from halfopen import address
-from halfopen.judge.assembly.advised import advised
+from halfopen.judge.advice.advised import advised
 from halfopen.schema.report import CauseCode, Severity
 
 WAITING = QUEUED.without(listener=FULL, counters={"ListenOverflows": 40})

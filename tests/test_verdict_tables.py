@@ -8,7 +8,7 @@ import pytest
 
 from halfopen.glossary import CONFIDENCES, MEANINGS
 from halfopen.glossary.causes import ABOUT, OUTLOOKS
-from halfopen.judge.assembly.advice import ADVICE
+from halfopen.judge.advice import ADVICE
 from halfopen.judge.diagnosis.outlook import GRAVITY, LEADS
 from halfopen.judge.diagnosis.rules import RULES
 from halfopen.judge.verdict.table import SEVERITY

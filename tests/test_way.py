@@ -9,7 +9,7 @@ from types import MappingProxyType
 import pytest
 
 from halfopen import address
-from halfopen.judge.confirm.way import (
+from halfopen.judge.missing.way import (
     Network,
     Way,
     WayKind,

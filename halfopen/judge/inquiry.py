@@ -27,9 +27,8 @@ from halfopen.errors import HostError
 from halfopen.judge.assembly.run_evidence import Evidence, involved, wanted_inodes
 from halfopen.judge.confirm.bracket import Bracket, is_lone, lasting, merge, questions, through
 from halfopen.judge.confirm.byte_counters import Counts, asks, widened
-from halfopen.judge.confirm.conclude import conclude
-from halfopen.judge.diagnosis.case import HostEvidence, lifetimes_in
 from halfopen.judge.looks import bracket, places_of, rounds
+from halfopen.judge.missing.conclude import conclude
 from halfopen.judge.pairing.connection import Suspect
 from halfopen.judge.pairing.match import Matching
 from halfopen.judge.pairing.pair import Extra, Prepared, join, may_translate, prepare, wider_ports
@@ -52,6 +51,7 @@ from halfopen.judge.questions import (
     Translations,
     put,
 )
+from halfopen.judge.signs.case import HostEvidence, lifetimes_in
 from halfopen.model import Collector, NetnsRef, Process, RouteQuery, Routing
 from halfopen.plan import ASK_LEVELS, CheckPlan
 
@@ -252,7 +252,7 @@ def located(found: Matched, lone: Container[bytes]) -> Asking[tuple[Matched, Map
 
     lone: the keys of such suspects. A host that fails here keeps its snapshot, with the error.
     """
-    from halfopen.judge.confirm.way import Network, queries_of
+    from halfopen.judge.missing.way import Network, queries_of
 
     wanted: dict[str, dict[RouteQuery, None]] = {}
     for check, matching in zip(found.checks, found.matchings, strict=True):

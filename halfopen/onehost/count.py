@@ -15,7 +15,7 @@ from halfopen import __version__, address
 from halfopen.errors import ErrorCode, HostError, UsageError
 from halfopen.evidence.probe.census import Census, Group, Listening
 from halfopen.judge.assembly.check import stamp
-from halfopen.judge.diagnosis.case import is_full
+from halfopen.judge.signs.case import is_full
 from halfopen.model import HostFacts, Process
 from halfopen.schema.count import SCHEMA, AcceptQueue, CountReport, Direction, Holder, HolderKind, Lsof, Row
 from halfopen.schema.report import Tool

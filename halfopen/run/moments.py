@@ -19,7 +19,7 @@ from halfopen.errors import HostError
 from halfopen.evidence.saved import Run, Saved, SavedMoment, pack_observations, pack_routing
 from halfopen.judge.assembly.check import stamp
 from halfopen.judge.confirm.timing import LONGEST_S, tried_s
-from halfopen.judge.diagnosis.case import HostEvidence
+from halfopen.judge.signs.case import HostEvidence
 from halfopen.model import Look, Lookup, NetnsRef, RouteQuery, Routing, Snapshot, Socket
 from halfopen.run.fleet import Fleet
 from halfopen.run.host_link import HostLink

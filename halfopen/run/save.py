@@ -23,7 +23,7 @@ from halfopen.evidence.saved import (
 from halfopen.judge.assembly.check import stamp
 from halfopen.judge.assembly.run_evidence import host_error
 from halfopen.judge.confirm.bracket import Bracket
-from halfopen.judge.diagnosis.case import HostEvidence
+from halfopen.judge.signs.case import HostEvidence
 from halfopen.model import Snapshot
 from halfopen.run.fleet import Fleet
 from halfopen.run.live import CheckRun

@@ -27,8 +27,8 @@ from probe.conversation import PipeChannel
 from halfopen.inventory import read
 from halfopen.judge.confirm.byte_counters import WIDE_LIMIT
 from halfopen.judge.inquiry import drive, inquire
-from halfopen.judge.pairing.addresses import survey
 from halfopen.judge.pairing.match import match
+from halfopen.judge.places.addresses import survey
 from halfopen.judge.questions import (
     LookUp,
 )

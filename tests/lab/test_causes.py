@@ -21,8 +21,8 @@ from lab.tun import slow_link
 from lab.waiting import PATIENCE, until
 
 from halfopen import address
-from halfopen.judge.assembly.advice.commands import end_now
-from halfopen.judge.diagnosis.case import HostEvidence
+from halfopen.judge.advice.commands import end_now
+from halfopen.judge.signs.case import HostEvidence
 from halfopen.model import Socket
 from halfopen.tcp import State
 

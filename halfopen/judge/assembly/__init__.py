@@ -1,1 +1,1 @@
-"""Findings -> the report: advice, sections, headline, outcome and exit status, each computed once."""
+"""Findings -> the report: sections, headline, outcome and exit status, each computed once."""

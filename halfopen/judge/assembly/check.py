@@ -31,7 +31,7 @@ from halfopen.judge.confirm.rounds import Confirmed, Held, Unjudged, held
 from halfopen.judge.pairing.connection import BOTH_ESTABLISHED, Suspect, agreement_of
 from halfopen.judge.pairing.match import Matching
 from halfopen.judge.pairing.pair import one_name_each, under_one_name
-from halfopen.judge.pairing.reach import gaps_of
+from halfopen.judge.places.reach import gaps_of
 from halfopen.model import Snapshot
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import (
@@ -45,8 +45,8 @@ from halfopen.schema.report import (
 from halfopen.words import plural
 
 if TYPE_CHECKING:
-    from halfopen.judge.assembly.advised import Advised
-    from halfopen.judge.diagnosis.case import Case
+    from halfopen.judge.advice.advised import Advised
+    from halfopen.judge.signs.case import Case
 
 
 def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
@@ -165,7 +165,7 @@ def with_advice(cases: Sequence[Case]) -> list[Advised]:
     """Each case with its causes, its outlook and what to do. The rules are imported only where there is a case."""
     if not cases:
         return []
-    from halfopen.judge.assembly.advised import advised
+    from halfopen.judge.advice.advised import advised
 
     return advised(cases)
 
@@ -179,7 +179,7 @@ def weighed(
     if not found.confirmed:
         return *judged((), found.unjudged, evidence.asked), ()
     from halfopen.judge.assembly.confidence import capped, ways_in_doubt
-    from halfopen.judge.confirm.way import Network
+    from halfopen.judge.missing.way import Network
 
     network = Network(plan, evidence.snapshots, evidence.routing)
     capped_by_ways = [capped(confirmed, evidence, network) for confirmed in found.confirmed]

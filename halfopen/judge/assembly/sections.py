@@ -16,9 +16,9 @@ from halfopen.judge.assembly.policy import SEVERITIES
 from halfopen.judge.assembly.questions import asked_words, questions_of
 from halfopen.judge.assembly.run_evidence import Evidence
 from halfopen.judge.confirm.rounds import Confirmed
-from halfopen.judge.diagnosis.case import Case, HostEvidence, is_full
 from halfopen.judge.pairing.match import Matching
-from halfopen.judge.pairing.reach import believed, gaps_of
+from halfopen.judge.places.reach import believed, gaps_of
+from halfopen.judge.signs.case import Case, HostEvidence, is_full
 from halfopen.judge.verdict.table import in_accept_queue
 from halfopen.model import Socket, show_connection
 from halfopen.plan import CheckPlan
@@ -41,7 +41,7 @@ from halfopen.schema.report import (
 from halfopen.tcp import State, state_of
 
 if TYPE_CHECKING:
-    from halfopen.judge.assembly.advised import Advised
+    from halfopen.judge.advice.advised import Advised
 
 EXAMPLES = 3
 
@@ -292,7 +292,7 @@ def group_of(members: Sequence[Advised], plan: CheckPlan) -> Group:
     case, codes = members[0].case, members[0].diagnosis.codes
     confirmed, cases = case.held, [member.case for member in members]
     # Imported here, with the rules, because most runs have no finding.
-    from halfopen.judge.assembly.advised import causes_of_all, commands_of_all, outlook_of, remedies_of_all
+    from halfopen.judge.advice.advised import causes_of_all, commands_of_all, outlook_of, remedies_of_all
 
     why = causes_of_all(members)
     return Group(

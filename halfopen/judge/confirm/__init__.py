@@ -1,1 +1,1 @@
-"""What lasts, and how sure it is: byte counters and doubts, and rounds of looks, or tables, around the suspects."""
+"""What lasts, and how sure it is: rounds of looks, or tables, around the suspects, and byte counters."""

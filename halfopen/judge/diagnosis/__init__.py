@@ -1,1 +1,1 @@
-"""Why a connection is as it is, and what becomes of it."""
+"""Why a connection is as it is, how grave that is, and what becomes of it."""

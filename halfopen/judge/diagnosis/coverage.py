@@ -10,8 +10,8 @@ from collections import Counter as Tally
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from halfopen.judge.diagnosis.phrase import Amount
 from halfopen.judge.diagnosis.rules.rule import Claim, Fact, Reason
+from halfopen.judge.signs.phrase import Amount
 from halfopen.schema.report import CauseCode
 
 Said = tuple[CauseCode, Claim]

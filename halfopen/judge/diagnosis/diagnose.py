@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from halfopen.judge.confirm.asked import answer_of
-from halfopen.judge.diagnosis.case import Case
 from halfopen.judge.diagnosis.coverage import covered
 from halfopen.judge.diagnosis.outlook import Prospect, prospect_of
 from halfopen.judge.diagnosis.rules import found_by_rules, ranked
 from halfopen.judge.diagnosis.rules.rule import Reason
 from halfopen.judge.diagnosis.severity import severity_of
-from halfopen.judge.diagnosis.tcp_signs import alone
+from halfopen.judge.signs.case import Case
+from halfopen.judge.signs.tcp_signs import alone
 from halfopen.schema.report import Answer, CauseCode, OutlookCode, Severity
 
 

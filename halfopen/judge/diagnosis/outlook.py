@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from halfopen.judge.diagnosis.case import Case, HostEvidence
-from halfopen.judge.diagnosis.phrase import Sentence, seconds
 from halfopen.judge.diagnosis.rules.handshake import by_cookie
-from halfopen.judge.diagnosis.tcp_signs import (
+from halfopen.judge.signs.case import Case, HostEvidence
+from halfopen.judge.signs.phrase import Sentence, seconds
+from halfopen.judge.signs.tcp_signs import (
     MAX_RTO,
     MIN_RTO,
     alone,

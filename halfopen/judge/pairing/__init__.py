@@ -1,1 +1,1 @@
-"""Snapshots -> connections with one or two ends: addresses, matching, translations, guesses."""
+"""Snapshots -> connections with one or two ends: matching and translations."""

@@ -9,9 +9,9 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from halfopen import address
-from halfopen.judge.pairing.addresses import AddressMap
 from halfopen.judge.pairing.records import unanswered
 from halfopen.judge.pairing.server import PortAndState, server_is_first
+from halfopen.judge.places.addresses import AddressMap
 from halfopen.judge.verdict.table import THE_TABLE, Accord, Answer, Seen
 from halfopen.model import Absence, NetnsRef
 from halfopen.schema.report import Reason

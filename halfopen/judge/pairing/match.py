@@ -17,7 +17,6 @@ from functools import cache
 from operator import itemgetter
 
 from halfopen import address
-from halfopen.judge.pairing.addresses import AddressMap
 from halfopen.judge.pairing.connection import BOTH_ESTABLISHED, Agreement, States, Suspect, resolve
 from halfopen.judge.pairing.records import (
     LOCAL_PORT,
@@ -29,6 +28,7 @@ from halfopen.judge.pairing.records import (
     seen_from_both_ends,
 )
 from halfopen.judge.pairing.server import PortAndState, server_is_first, server_ports
+from halfopen.judge.places.addresses import AddressMap
 from halfopen.judge.verdict.table import Accord
 from halfopen.tcp import State, number_of, state_of
 from halfopen.words import plural

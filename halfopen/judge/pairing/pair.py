@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from halfopen import address
-from halfopen.judge.pairing.addresses import AddressMap, survey
-from halfopen.judge.pairing.kernels import Identity, Kernels
 from halfopen.judge.pairing.match import Matching, match
-from halfopen.judge.pairing.reach import believed
+from halfopen.judge.places.addresses import AddressMap, survey
+from halfopen.judge.places.kernels import Identity, Kernels
+from halfopen.judge.places.reach import believed
 from halfopen.model import Collector, NetnsRef, Snapshot
 from halfopen.plan import CheckPlan
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from halfopen.judge.diagnosis.case import Case
 from halfopen.judge.diagnosis.rules.application import APPLICATION_RULES
 from halfopen.judge.diagnosis.rules.gone import GONE_RULES
 from halfopen.judge.diagnosis.rules.handshake import HANDSHAKE_RULES
 from halfopen.judge.diagnosis.rules.path import PATH_RULES
 from halfopen.judge.diagnosis.rules.rule import Fact, Reason, Rule, idle_fact, queue_facts
-from halfopen.judge.diagnosis.tcp_signs import ends, heard_s
+from halfopen.judge.signs.case import Case
+from halfopen.judge.signs.tcp_signs import ends, heard_s
 from halfopen.judge.verdict.traits import TRAITS
 from halfopen.model import Collector
 from halfopen.schema.report import CauseCode

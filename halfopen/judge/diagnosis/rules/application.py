@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from halfopen.judge.diagnosis.case import Case, HostEvidence
-from halfopen.judge.diagnosis.phrase import Amount, seconds
 from halfopen.judge.diagnosis.rules.rule import (
     Fact,
     Needs,
@@ -13,7 +11,9 @@ from halfopen.judge.diagnosis.rules.rule import (
     idle_fact,
     queue_facts,
 )
-from halfopen.judge.diagnosis.tcp_signs import CLOSING, ends, heard_s, named, other_end, queued, window_closed
+from halfopen.judge.signs.case import Case, HostEvidence
+from halfopen.judge.signs.phrase import Amount, seconds
+from halfopen.judge.signs.tcp_signs import CLOSING, ends, heard_s, named, other_end, queued, window_closed
 from halfopen.model import Collector, Socket
 from halfopen.schema.report import CauseCode, Verdict
 from halfopen.tcp import State

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from halfopen import address
 from halfopen.judge.confirm.asked import answer_of
-from halfopen.judge.diagnosis.case import Case
-from halfopen.judge.diagnosis.phrase import seconds, times
 from halfopen.judge.diagnosis.rules.rule import (
     Fact,
     Needs,
@@ -16,7 +14,10 @@ from halfopen.judge.diagnosis.rules.rule import (
     counted,
     idle_fact,
 )
-from halfopen.judge.diagnosis.tcp_signs import (
+from halfopen.judge.pairing.connection import Loss
+from halfopen.judge.signs.case import Case
+from halfopen.judge.signs.phrase import seconds, times
+from halfopen.judge.signs.tcp_signs import (
     Alone,
     alone,
     ends,
@@ -29,7 +30,6 @@ from halfopen.judge.diagnosis.tcp_signs import (
     since_boot,
     unanswered,
 )
-from halfopen.judge.pairing.connection import Loss
 from halfopen.model import Socket
 from halfopen.schema.report import Answer, CauseCode, Verdict
 from halfopen.tcp import State, Timer

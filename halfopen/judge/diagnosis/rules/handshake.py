@@ -9,8 +9,6 @@ tcp_synack_retries, is forgotten without a RST; a cookie whose ACK is refused le
 
 from __future__ import annotations
 
-from halfopen.judge.diagnosis.case import Case, is_full
-from halfopen.judge.diagnosis.phrase import Sentence, seconds, times
 from halfopen.judge.diagnosis.rules.rule import (
     Claim,
     Fact,
@@ -22,7 +20,9 @@ from halfopen.judge.diagnosis.rules.rule import (
     counted,
     queue_facts,
 )
-from halfopen.judge.diagnosis.tcp_signs import has_sent, heard_s, never_confirmed, nothing_listens, since_boot
+from halfopen.judge.signs.case import Case, is_full
+from halfopen.judge.signs.phrase import Sentence, seconds, times
+from halfopen.judge.signs.tcp_signs import has_sent, heard_s, never_confirmed, nothing_listens, since_boot
 from halfopen.model import TcpInfo
 from halfopen.schema.report import CauseCode, Verdict
 from halfopen.tcp import State, Timer

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from halfopen.judge.confirm.asked import answer_of
 from halfopen.judge.confirm.timing import PATIENCE
-from halfopen.judge.diagnosis.case import Case, is_full
-from halfopen.judge.diagnosis.phrase import Amount, Sentence, seconds, times
 from halfopen.judge.diagnosis.rules.rule import (
     Fact,
     Needs,
@@ -16,7 +14,9 @@ from halfopen.judge.diagnosis.rules.rule import (
     counted,
     idle_fact,
 )
-from halfopen.judge.diagnosis.tcp_signs import (
+from halfopen.judge.signs.case import Case, is_full
+from halfopen.judge.signs.phrase import Amount, Sentence, seconds, times
+from halfopen.judge.signs.tcp_signs import (
     alone,
     ends,
     heard_s,

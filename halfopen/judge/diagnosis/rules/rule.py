@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from halfopen.judge.diagnosis.case import Case, HostEvidence, is_full
-from halfopen.judge.diagnosis.phrase import Amount, Sentence, seconds
+from halfopen.judge.signs.case import Case, HostEvidence, is_full
+from halfopen.judge.signs.phrase import Amount, Sentence, seconds
 from halfopen.schema.report import CauseCode
 
 

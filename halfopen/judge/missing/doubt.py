@@ -1,7 +1,7 @@
 """Why a missing end may exist all the same: hosts that did not say what they translate, sockets that could be it.
 
 Sockets that could be the missing end of a connection, behind a translation that no table tells of, are looked at too,
-and what they have sent and received, and when, tells whether one fits (`confirm.candidates`).
+and what they have sent and received, and when, tells whether one fits (`candidates`).
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 from halfopen import address
-from halfopen.judge.confirm.forgotten import Forgetting
-from halfopen.judge.confirm.way import Network, is_read, is_relayed, why_unproven
+from halfopen.judge.missing.forgotten import Forgetting
+from halfopen.judge.missing.guess import Inferred
+from halfopen.judge.missing.lone_end import Endpoint, EndpointRow, LoneEnd, RowIndex
+from halfopen.judge.missing.way import Network, is_read, is_relayed, why_unproven
 from halfopen.judge.pairing.connection import EndQuery, Suspect
-from halfopen.judge.pairing.guess import Inferred
-from halfopen.judge.pairing.lone_end import Endpoint, EndpointRow, LoneEnd, RowIndex
 from halfopen.judge.pairing.match import Matching
-from halfopen.judge.pairing.reach import NOT_ENTERED, unentered_of
+from halfopen.judge.places.reach import NOT_ENTERED, unentered_of
 from halfopen.model import Collector, NetnsRef, Snapshot
 from halfopen.schema.report import Reason
 

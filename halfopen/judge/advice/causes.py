@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from halfopen.judge.assembly.advice.commands import capture, see_filters, see_program, set_now
-from halfopen.judge.assembly.advice.remedies import (
+from halfopen.judge.advice.commands import capture, see_filters, see_program, set_now
+from halfopen.judge.advice.remedies import (
     Remedy,
     Step,
     accept_apart,
@@ -16,11 +16,11 @@ from halfopen.judge.assembly.advice.remedies import (
     raise_backlog,
     sooner,
 )
-from halfopen.judge.diagnosis.case import Case, HostEvidence, is_full
 from halfopen.judge.diagnosis.rules import decider
 from halfopen.judge.diagnosis.rules.application import closer
 from halfopen.judge.diagnosis.rules.gone import IDLE_LIMITS
-from halfopen.judge.diagnosis.tcp_signs import (
+from halfopen.judge.signs.case import Case, HostEvidence, is_full
+from halfopen.judge.signs.tcp_signs import (
     alone,
     ends,
     is_orphan,

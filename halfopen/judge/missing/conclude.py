@@ -17,8 +17,8 @@ def conclude(check: Prepared, matching: Matching, routing: Mapping[NetnsRef, Rou
     """The matching with what no table explains inferred, or doubted. routing: the routes of lone ends."""
     if not matching.suspects:
         return matching
-    from halfopen.judge.confirm.doubt import doubted
-    from halfopen.judge.confirm.way import Network
-    from halfopen.judge.pairing.guess import infer
+    from halfopen.judge.missing.doubt import doubted
+    from halfopen.judge.missing.guess import infer
+    from halfopen.judge.missing.way import Network
 
     return doubted(Network(check.plan, check.snapshots, routing), infer(check.address_map(), matching))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from halfopen.judge.assembly.advice import causes
-from halfopen.judge.assembly.advice.remedies import KEEPALIVE_SYSCTLS, Remedy, Step, end_it
-from halfopen.judge.diagnosis.case import Case
+from halfopen.judge.advice import causes
+from halfopen.judge.advice.remedies import KEEPALIVE_SYSCTLS, Remedy, Step, end_it
 from halfopen.judge.diagnosis.rules.rule import Reason
+from halfopen.judge.signs.case import Case
 from halfopen.judge.verdict.traits import TRAITS
 from halfopen.schema.report import CauseCode, Command
 

@@ -9,7 +9,7 @@ missing end is a finding only if nothing that was seen could be it. Here such en
 
 That another connection between the same hosts has both its ends says nothing of these: what translates may have begun
 in between, or for some sources only. What is inferred is marked so. An end that stays alone may be in doubt all the
-same: see `confirm.doubt`.
+same: see `doubt`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 from halfopen import address
-from halfopen.judge.pairing.addresses import AddressMap
+from halfopen.judge.missing.lone_end import Endpoint, EndpointRow, LoneEnd, RowIndex, index_rows, lone_ends
 from halfopen.judge.pairing.connection import Agreement, EndQuery, Suspect
-from halfopen.judge.pairing.lone_end import Endpoint, EndpointRow, LoneEnd, RowIndex, index_rows, lone_ends
 from halfopen.judge.pairing.match import Matching
 from halfopen.judge.pairing.records import external_peer
+from halfopen.judge.places.addresses import AddressMap
 from halfopen.judge.verdict.table import THE_TABLE, Accord
 from halfopen.model import Namespace, NetnsRef, show_connection
 from halfopen.table import NO_INODE, RETRANSMITS

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from msgspec import structs
 
-from halfopen.judge.assembly.advice import advice_for
-from halfopen.judge.assembly.advice.remedies import Remedy, Step
-from halfopen.judge.diagnosis.case import Case
+from halfopen.judge.advice import advice_for
+from halfopen.judge.advice.remedies import Remedy, Step
 from halfopen.judge.diagnosis.diagnose import Diagnosis, diagnose, has_ended
 from halfopen.judge.diagnosis.outlook import GRAVITY, Prospect
-from halfopen.judge.diagnosis.phrase import Sentence, number, shape, spoken, tell
 from halfopen.judge.diagnosis.rules.rule import Reason
 from halfopen.judge.diagnosis.severity import with_outages
+from halfopen.judge.signs.case import Case
+from halfopen.judge.signs.phrase import Sentence, number, shape, spoken, tell
 from halfopen.schema.report import Cause, Command, Evidence, Outlook, OutlookCode
 
 

@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Iterator
 
 from halfopen import address
-from halfopen.judge.diagnosis.case import Case, HostEvidence
+from halfopen.judge.signs.case import Case, HostEvidence
 from halfopen.model import Process, Socket
 from halfopen.schema.report import Command
 

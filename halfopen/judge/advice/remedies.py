@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from halfopen.judge.assembly.advice.commands import end_now, set_now
-from halfopen.judge.diagnosis.case import Case, HostEvidence
+from halfopen.judge.advice.commands import end_now, set_now
 from halfopen.judge.diagnosis.outlook import notices_s
-from halfopen.judge.diagnosis.tcp_signs import ends, is_orphan, window_closed
+from halfopen.judge.signs.case import Case, HostEvidence
+from halfopen.judge.signs.tcp_signs import ends, is_orphan, window_closed
 from halfopen.judge.verdict.traits import TRAITS
 from halfopen.model import Socket
 from halfopen.schema.report import Command, Confidence, Verdict
