@@ -17,7 +17,7 @@ from halfopen.environment import Environment
 from halfopen.evidence.saved import decode
 from halfopen.files import save_hosts
 from halfopen.reach import shell
-from halfopen.reach.agent import remote_command
+from halfopen.reach.exchange import remote_command
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="this machine is read by the probe on Linux")
 

@@ -22,7 +22,7 @@ from halfopen.evidence.probe import census, examination, frames, hello, kernel, 
 from halfopen.evidence.probe import routes as sent_routes
 from halfopen.evidence.text import shell
 from halfopen.model import Collector, HostFacts, NetnsRef, RouteQuery
-from halfopen.reach.agent import BOOTSTRAP
+from halfopen.reach.exchange import BOOTSTRAP
 
 __all__ = ["half_closed"]
 

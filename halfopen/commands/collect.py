@@ -84,10 +84,10 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
 
 def printed() -> str:
     """All that can be sent to a host, under headings."""
-    from halfopen.reach import agent, shell
+    from halfopen.reach import exchange, shell
 
     texts = (
-        ("The remote command where a host has Python", agent.remote_command(None) + "\n"),
+        ("The remote command where a host has Python", exchange.remote_command(None) + "\n"),
         ("What comes over its stdin: the probe", probe.source().decode()),
         ("What follows the probe for `halfopen count` and `halfopen doctor`", probe.joined(probe.SURVEY).decode()),
         ("What follows the probe for `halfopen check --ask`, and never else", probe.joined(probe.ASKING).decode()),

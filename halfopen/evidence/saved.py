@@ -37,7 +37,7 @@ from halfopen.model import (
     Socket,
 )
 from halfopen.plan import CheckPlan
-from halfopen.schema.report import Timestamp, TransportName
+from halfopen.schema.kinds import Timestamp, TransportName
 from halfopen.table import CountBlock
 
 SCHEMA = "halfopen.snapshot/1"

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from halfopen.errors import HostError
 from halfopen.plan import Host, Inventory
-from halfopen.reach.agent import Agent, remote_command
+from halfopen.reach.agent import Agent
 from halfopen.reach.barrier import attempt, gather
 from halfopen.reach.channel import Connection
 from halfopen.reach.connect import ReachOptions, connect
+from halfopen.reach.exchange import remote_command
 from halfopen.reach.names import UnresolvedError, misspelt
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from enum import StrEnum
 
 from halfopen.model import Collector
-from halfopen.schema.report import StateName, Struct, Timestamp, Tool, TransportName
+from halfopen.schema.kinds import StateName, Struct, Timestamp, TransportName
+from halfopen.schema.report import Tool
 
 SCHEMA = "halfopen.count/1"
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from halfopen.schema.report import Failure, Struct, Tool
+from halfopen.schema.kinds import Struct
+from halfopen.schema.report import Failure, Tool
 
 SCHEMA = "halfopen.doctor/1"
 

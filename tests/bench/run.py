@@ -34,7 +34,8 @@ from halfopen.judge.questions import (
 )
 from halfopen.model import Look, Snapshot
 from halfopen.plan import CheckPlan
-from halfopen.reach.agent import Agent, remote_command
+from halfopen.reach.agent import Agent
+from halfopen.reach.exchange import remote_command
 from halfopen.run.fleet import Fleet, Options
 from halfopen.run.live import LiveHosts
 

@@ -15,7 +15,7 @@ from lab.host import Lab, LabHost, lab
 from lab.tool import Truth, check, found, looks_amid
 
 from halfopen.evidence.text.ss import STATES as SS_STATES
-from halfopen.reach.agent import INTERPRETERS
+from halfopen.reach.exchange import INTERPRETERS
 from halfopen.tcp import STATE_NUMBERS
 
 HELD = {"half_closed", "fin_lost", "tuple_reused", "client_vanished", "abandoned_close", "healthy"}

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from lab.waiting import PATIENCE
 
-from halfopen.reach.agent import Agent, remote_command
+from halfopen.reach.agent import Agent
+from halfopen.reach.exchange import remote_command
 
 
 def interpreters() -> dict[str, str]:

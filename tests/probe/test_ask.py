@@ -22,7 +22,8 @@ from probe.test_probe import key_of
 from halfopen.evidence.probe import asked
 from halfopen.model import AskQuery, NetnsRef, Reply, Unasked
 from halfopen.probe import ask as sent
-from halfopen.reach.agent import Agent, request
+from halfopen.reach.agent import Agent
+from halfopen.reach.exchange import request
 from halfopen.tcp import State
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="an end that goes without a word (TCP_REPAIR) needs root")
