@@ -40,8 +40,10 @@ from msgspec import structs
 
 from halfopen import address
 from halfopen.glossary.causes import ABOUT
+from halfopen.judge.advice import ADVICE
 from halfopen.judge.advice.advised import advised, causes_of_all, outlook_of, remedies_of_all
 from halfopen.judge.advice.commands import end_now, see_program
+from halfopen.judge.advice.remedies import Remedy
 from halfopen.judge.diagnosis.outlook import model_timeout
 from halfopen.judge.diagnosis.rules import RULES
 from halfopen.judge.signs.case import HostEvidence
@@ -218,6 +220,15 @@ def test_remedies_are_prose_and_commands_are_harmless_wherever_they_are_cut(name
             except ValueError:
                 continue  # a quote is open: the shell waits for its end
             assert "-K" not in words and (words[:1] != ["sh"] or len(words) < 3)
+
+
+@pytest.mark.parametrize("code", sorted(set(CauseCode) - {CauseCode.UNKNOWN}))
+def test_every_cause_comes_with_something_to_do(code: CauseCode) -> None:
+    given_ones = [one for one, codes in FIRES.values() if code in codes]
+    assert given_ones
+    for one in given_ones:
+        steps = list(ADVICE[code].remedies(one.case()))
+        assert steps and all(step.text if isinstance(step, Remedy) else step.argv for step in steps)
 
 
 def test_what_is_said_of_a_cause_in_general_names_no_command_to_type() -> None:
