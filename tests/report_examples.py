@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import cache
 
 from evidence import CLIENT, SERVER, bracket, info, key, one_link, sights, snapshot, sock, untranslated
+from msgspec import structs
 
 from halfopen import address
 from halfopen.errors import ErrorCode, HostError
@@ -143,7 +144,7 @@ EXAMPLES: dict[str, Callable[[], Report]] = {
     "incomplete": lambda: report(incomplete()),
     "nothing-compared": lambda: report(nothing_compared()),
     "mixed": lambda: report(mixed()),
-    "two-checks": lambda: report(clean(), incomplete()),
+    "two-checks": lambda: report(clean(), structs.replace(incomplete(), name="web -> db, again")),
     "fleet": lambda: report(fleet()),
     "hostile": lambda: report(article(2, 1, HOSTILE)),
 }

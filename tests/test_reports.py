@@ -47,8 +47,7 @@ RENDERERS = Path(escape.__file__).parent
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference.md"
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
-@pytest.mark.parametrize("form", make_golden.SUFFIX)
+@pytest.mark.parametrize(("name", "form"), make_golden.PAIRS)
 def test_reports_read_as_they_did(name: str, form: str) -> None:
     path, text = make_golden.golden(name, form)
     assert path.read_text() == text, "run: python tests/make_golden.py"
@@ -112,7 +111,8 @@ HINT = "if the host was reinstalled: ssh-keygen -R 10.0.2.9; if not, somebody ma
 def lines_to_copy(form: str, text: str) -> list[str]:
     """The lines of a report that somebody would copy a command from."""
     if form == "junit":
-        text = "".join(one.text or "" for one in ET.fromstring(text).iter("system-out"))
+        bodies = [one for tag in ("failure", "error", "system-out") for one in ET.fromstring(text).iter(tag)]
+        text = "\n".join(one.text or "" for one in bodies)
     if form == "markdown":
         text = "\n".join(re.findall(r"(?ms)^```\n(.*?)\n```$", text))
     return [line.strip() for line in text.splitlines()]
@@ -143,8 +143,8 @@ def test_thousands_of_findings_have_one_command_as_an_example(form: str) -> None
         ended = [one["commands"] for one in check["findings"] if one["verdict"] == "missing-on-server"]
         assert len({tuple(one["argv"]) for (one,) in ended}) == 3999
         return
-    assert text.count("-t -K") == (2 if form == "junit" else 1)  # a failure's text is the output's too
-    assert re.search(r"as root on web, to end it now, each like this:\s", text)
+    assert text.count("-t -K") == (form != "prometheus")
+    assert form == "prometheus" or re.search(r"as root on web, to end it now, each like this:\s", text)
 
 
 def test_a_fence_is_longer_than_what_stands_in_it() -> None:
@@ -175,13 +175,68 @@ def test_colour_only_where_it_is_wanted_and_never_alone() -> None:
     assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == plain
 
 
+def commands_of(text: str) -> list[tuple[str, str, str]]:
+    """What the runner makes of the workflow commands in a log: message, level, title (its ActionCommand.cs)."""
+    found = []
+    for line in text.splitlines():
+        command = re.fullmatch(r"::(error|warning|notice) title=([^:,]*)::(.*)", line)
+        assert command is not None, line
+        level, title, message = command.groups()
+        title = title.replace("%3A", ":").replace("%2C", ",").replace("%25", "%")
+        found.append((message.replace("%0A", "\n").replace("%25", "%"), level, title))
+    return found
+
+
+def test_annotations_read_back_as_what_was_said() -> None:
+    made = EXAMPLES["hostile"]()
+    said = commands_of(FORMATS["github"].render(made, View()))
+    assert [level for _, level, _ in said] == ["error", "error", "warning"]
+    (told,) = made.checks
+    assert said[0][0] == told.headline and {title for *_, title in said} >= {"web -> db", "web -> db: never-accepted"}
+    assert len(said[1][0].splitlines()) == 4 + len(told.groups[0].remedies)
+    incomplete_one = commands_of(FORMATS["github"].render(report(incomplete()), View()))
+    assert incomplete_one[0][0].splitlines()[-1] == HINT
+    assert [level for _, level, _ in commands_of(FORMATS["github"].render(report(clean()), View()))] == ["notice"]
+
+
+def test_groups_beyond_what_github_shows_are_told_in_number() -> None:
+    crowd = msgspec.structs.replace(article(), groups=article().groups * 12)
+    *lines, last = FORMATS["github"].render(report(crowd), View()).splitlines()
+    levels = [level for _, level, _ in commands_of("\n".join(lines))]
+    assert (levels.count("error"), levels.count("warning")) == (10, 10)
+    assert last == "5 more groups in the job summary"
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_gauges_read_back_as_what_was_found(name: str) -> None:
+    made = EXAMPLES[name]()
+    text = FORMATS["prometheus"].render(made, View())
+    read: dict[tuple[str, str], float] = {}
+    for line in text.splitlines():
+        if line.startswith("#"):
+            assert re.fullmatch(r"# (HELP|TYPE) halfopen_\w+ \S.*", line)
+            continue
+        label = r'\w+="(?:[^"\\]|\\["\\n])*"'
+        row = re.fullmatch(rf"(halfopen_\w+)(\{{{label}(?:,{label})*\}})? ([-\d.e+]+)", line)
+        assert row is not None, line
+        assert (row[1], row[2] or "") not in read
+        read[row[1], row[2] or ""] = float(row[3])
+    for told in made.checks:
+        of_check = f'{{check="{told.name}"'
+        counts = [read[name, more] for name, more in read if name == "halfopen_findings" and more.startswith(of_check)]
+        assert sum(counts) == sum(not one.allowed for one in told.findings)
+        assert len(counts) == len(Verdict)  # a verdict that was not found is 0, and not absent
+        assert read["halfopen_connections", f"{of_check}}}"] == told.connections
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_hostile_text_acts_in_no_format(form: str) -> None:
     text = FORMATS[form].render(EXAMPLES["hostile"](), View(all=True))
     text.encode("utf-8")
     assert not [sign for sign in text if unicodedata.category(sign) in {"Cc", "Cf", "Cs"} and sign != "\n"]
     assert "<script>" not in text or form in ("text", "json", "jsonl")
-    assert not [line for line in text.splitlines() if line.startswith(("::error", "=cmd"))]
+    commands = text.splitlines() if form != "github" else [line for line, *_ in commands_of(text)]
+    assert not [line for line in commands if line.startswith(("::error", "=cmd"))]
     if form == "markdown":
         prose = re.sub(r"(?ms)^```\n.*?^```$", "", text)
         assert "@all" not in text and "`" not in prose.replace("\\`", "") and "[red" not in text.replace("\\[red", "")
@@ -258,11 +313,25 @@ def test_junit_fails_for_findings_and_errs_for_what_is_missing() -> None:
         one.get("name"): {child.tag for child in one}
         for one in ET.fromstring(FORMATS["junit"].render(report(article()), View())).iter("testcase")
     }
-    assert cases == {"web -> db": {"failure", "system-out"}}
+    assert cases == {"web -> db": {"failure"}}
     root = ET.fromstring(FORMATS["junit"].render(report(incomplete()), View()))
-    assert [child.tag for child in next(root.iter("testcase"))] == ["error", "system-out"]
+    assert [child.tag for child in next(root.iter("testcase"))] == ["error"]
     root = ET.fromstring(FORMATS["junit"].render(report(clean()), View()))
     assert [child.tag for child in next(root.iter("testcase"))] == ["system-out"]
+
+
+def test_junit_has_a_case_for_each_pair_of_a_fleet_which_fails_by_itself() -> None:
+    root = ET.fromstring(FORMATS["junit"].render(report(fleet(), clean()), View()))
+    suites = {one.get("name"): list(one.iter("testcase")) for one in root.iter("testsuite")}
+    assert [len(cases) for cases in suites.values()] == [1 + 11 * 2, 1]
+    pairs = {one.get("name"): one for one in suites["fleet"][1:]}
+    # The first client lacks nothing, and of db2 nobody does; each next one of db1 lacks one more.
+    assert {name for name, one in pairs.items() if one.find("failure") is not None} == {
+        f"web{number} -> db1" for number in range(2, 12)
+    }
+    assert pairs["web3 -> db1"].find("failure").get("message") == "2 critical"  # type: ignore[union-attr]
+    assert {one.get("classname") for one in pairs.values()} == {"halfopen.check.fleet"}
+    assert FORMATS["junit"].render(report(fleet()), View()).count("worst pairs") == 1
 
 
 def test_json_is_the_contract_and_reads_back() -> None:
@@ -420,8 +489,8 @@ def test_help_offers_the_formats_that_there_are(command: str, capsys: pytest.Cap
 
 
 def test_the_reference_lists_the_formats_that_there_are() -> None:
-    rows = re.findall(r"(?m)^\| `(\w+)` \| `(\.\w+)` \|", REFERENCE.read_text())
-    assert rows == [(name, *form.suffixes) for name, form in FORMATS.items()]
+    rows = re.findall(r"(?m)^\| `(\w+)` \| (?:`(\.\w+)`)? ?\|", REFERENCE.read_text())
+    assert rows == [(name, *(form.suffixes or ("",))) for name, form in FORMATS.items()]
 
 
 def test_what_agrees_is_one_sentence() -> None:

@@ -20,24 +20,28 @@ from halfopen.schema.count import CountReport
 from halfopen.schema.doctor import DoctorReport
 from halfopen.schema.report import Report
 
+SUMMARY_LIMIT = 1 << 20  # bytes of the summary of one step
+CUT = b"\n```\n\nThe rest is too long for this page: write it with -o report.md.\n"
 READER_WAIT = 5.0  # seconds for somebody to open the other end of a FIFO, or --timeout if that is less
 
 
 @dataclass(frozen=True, slots=True)
 class Outlets:
-    """Where the report of a run goes."""
+    """Where the report of a run goes. summary: a file of the CI service that gets the Markdown report as well."""
 
     args: argparse.Namespace
     environment: Environment
     stdout: Format
     files: tuple[tuple[Format, Target], ...]
+    summary: Path | None = None
 
     def deliver(self, report: Report | CountReport | DoctorReport, code: int) -> int:
         """Writes stdout, and then the files even where that failed. The exit code, or 3 for 0 where a file failed."""
         args, environment = self.args, self.environment
-        view = View(width=environment.width, all=args.all, quiet=args.quiet, verbose=args.verbose > 0)
+        view = View(width=environment.width, all=args.all, verbose=args.verbose > 0)
         try:
-            text = self.stdout.render(report, replace(view, colour=environment.colour(args.colour)))
+            colour = environment.colour(args.colour)
+            text = self.stdout.render(report, replace(view, colour=colour, quiet=args.quiet))
             environment.stdout.write(text.encode("utf-8", "backslashreplace").decode())
             environment.stdout.flush()
         finally:
@@ -47,6 +51,11 @@ class Outlets:
                     target.write(data, args.timeout)
                 except OSError as error:
                     code = failed(target.name, error, code, environment)
+            if self.summary is not None:
+                try:
+                    append_summary(self.summary, FORMATS["markdown"].render(report, view))
+                except OSError as error:
+                    code = failed(str(self.summary), error, code, environment)
         return code
 
 
@@ -66,7 +75,18 @@ def outlets(
     patience = min(READER_WAIT, args.timeout)
     files = tuple((form, prepare(environment.folder, name, patience)) for form, name in wanted)
     refuse_twice((target for _, target in files), taken(environment, inputs))
-    return Outlets(args, environment, chosen, files)
+    path = environment.variables.get("GITHUB_STEP_SUMMARY") if chosen is FORMATS["github"] else None
+    return Outlets(args, environment, chosen, files, Path(path) if path else None)
+
+
+def append_summary(path: Path, text: str) -> None:
+    """Adds a report to the summary of a GitHub job. Of one that is too long there GitHub would show nothing."""
+    data = text.encode("utf-8", "backslashreplace")
+    room = SUMMARY_LIMIT - len(CUT) - (path.stat().st_size if path.exists() else 0)
+    if len(data) > room:
+        data = data[: max(0, room)].rpartition(b"\n")[0] + CUT
+    with path.open("ab") as file:
+        file.write(data)
 
 
 def taken(environment: Environment, inputs: Iterable[str]) -> dict[object, str]:

@@ -57,6 +57,18 @@ class Xml(Escaped):
     __slots__ = ()
 
 
+class Workflow(Escaped):
+    """For the log of a GitHub workflow: no command in it but those of the renderer."""
+
+    __slots__ = ()
+
+
+class Prometheus(Escaped):
+    """For the Prometheus text format: no quote, line break or backslash but those of the renderer."""
+
+    __slots__ = ()
+
+
 class Json(Escaped):
     """One JSON value in printable ASCII."""
 
@@ -130,10 +142,13 @@ def columns(rows: Sequence[Sequence[Terminal]], heads: Sequence[str], align: Seq
 
 
 def markdown(text: str) -> Markdown:
-    """A name or a sentence."""
+    """A name or a sentence. An underscore within a word opens no emphasis (CommonMark 0.31, rule 2 of 6.2)."""
+    shown = visible(text)
     out = []
-    for char in visible(text):
-        if char in MARKUP:
+    for at, char in enumerate(shown):
+        if char == "_" and shown[at - 1 : at].isalnum() and shown[at + 1 : at + 2].isalnum():
+            out.append(char)
+        elif char in MARKUP:
             out.append("\\" + char)
         elif char in ENTITIES:
             out.append(ENTITIES[char])
@@ -146,6 +161,21 @@ def fenced(*lines: Terminal) -> list[Markdown]:
     """Lines to be copied, as a code block: nothing in it is markup but the fence, which is longer than any in them."""
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", "\n".join(lines))), default=0))
     return [str.__new__(Markdown, line) for line in (fence, *lines, fence)]
+
+
+def workflow(text: str) -> Workflow:
+    """The message of a workflow command, on one line (`escapeData` of the actions toolkit)."""
+    return str.__new__(Workflow, visible(text, COMMAND_LIMIT).replace("%", "%25"))
+
+
+def workflow_property(text: str) -> Workflow:
+    """A property of a workflow command (`escapeProperty` of the actions toolkit)."""
+    return str.__new__(Workflow, visible(text).replace("%", "%25").replace(":", "%3A").replace(",", "%2C"))
+
+
+def metric_label(text: str) -> Prometheus:
+    """A name, or the value of a label (the text format's `label_value`)."""
+    return str.__new__(Prometheus, visible(text).replace("\\", r"\\").replace('"', r"\""))
 
 
 def xml(text: str) -> Xml:

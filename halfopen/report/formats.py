@@ -57,6 +57,8 @@ FORMATS: dict[str, Format] = {
     "jsonl": Format("json", "render_line", (".jsonl",)),
     "markdown": Format("markdown", "render", (".md",)),
     "junit": Format("junit", "render", (".xml",)),
+    "github": Format("github", "render", ()),
+    "prometheus": Format("prometheus", "render", (".prom",)),
 }
 
 COUNT_FORMATS: dict[str, Format] = {

@@ -1,4 +1,8 @@
-"""The same report for an incident page; its first line makes sense as a chat message on its own."""
+"""The same report for an incident page: it reads as it is, and alike in GitHub, GitLab, Jira and Slack.
+
+So a blank line stands before and after each list, table and fence, and nothing rests on nesting. The first line makes
+sense as a chat message on its own.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,7 @@ from halfopen.report.view import (
     unjudged_count,
     unjudged_phrase,
 )
-from halfopen.schema.report import Check, Group, Outcome, Report
+from halfopen.schema.report import Check, Group, HostReport, Report
 from halfopen.words import plural
 
 LISTED = 10  # connections of a group
@@ -36,14 +40,13 @@ def render(report: Report, view: View) -> Markdown:
 
 
 def lines_of(check: Check, report: Report, view: View) -> list[Markdown]:
-    """One check."""
-    lines = [Markdown.literal("**{}** {}", markdown(MARKS[check.outcome]), markdown(check.headline)), BLANK]
-    lines += [Markdown.literal("{}  ", markdown(detail)) for detail in check.details]
+    """One check: the answer, what was read and when, the states, and each group."""
+    lines = [Markdown.literal("## {}", markdown(check.headline)), BLANK]
+    lines += [line for detail in check.details for line in (markdown(detail), BLANK)]
+    lines += [markdown(origin(check, report)), BLANK, *map(host_line, check.hosts)]
     for host in check.hosts:
-        if host.error:
-            parts = map(markdown, (host.name, host.error.code, host.error.message))
-            lines.append(Markdown.literal("**{}** {}: {}", *parts))
-            lines += fenced(hint(host.error.hint)) if host.error.hint else []
+        if host.error and host.error.hint:
+            lines += [BLANK, markdown(f"{host.name}, what to do:"), BLANK, *fenced(hint(host.error.hint))]
     if check.findings:
         lines += [BLANK, *pairs(check), *matrix(check)]
         for group in check.groups:
@@ -51,15 +54,27 @@ def lines_of(check: Check, report: Report, view: View) -> list[Markdown]:
     lines += [BLANK, markdown(outside)] if (outside := elsewhere(check)) else []
     if check.unjudged:
         lines += [BLANK, *unjudged(check, view)]
-    lines += [BLANK, *(Markdown.literal("- note: {}", markdown(note)) for note in check.notes)]
-    complete = sum(host.complete for host in check.hosts)
-    lines.append(
-        markdown(
-            f"{complete} of {plural(len(check.hosts), 'host')} read completely{effort(check)}, "
-            f"finished {report.finished_at}, {report.tool.name} {report.tool.version}"
-        )
-    )
+    if check.notes:
+        lines += [BLANK, Markdown.literal("Notes:"), BLANK, *map(item, check.notes)]
     return lines
+
+
+def origin(check: Check, report: Report) -> str:
+    """Which check this is, when it ended, how long it took, and what it comes to."""
+    finished = report.finished_at[:19].replace("T", " ")
+    return (
+        f"Check {check.name}, {finished} UTC{effort(check)}, exit code {check.exit_code}, "
+        f"{report.tool.name} {report.tool.version}"
+    )
+
+
+def host_line(host: HostReport) -> Markdown:
+    """One host: its error, or what was read of it."""
+    if host.error:
+        return item(f"{host.name}: {host.error.code}: {host.error.message}")
+    parts = [f"Linux {host.kernel}" if host.kernel else "", plural(host.sockets, "socket") if host.sockets else ""]
+    parts.append("read completely" if host.complete else "not read completely")
+    return item(f"{host.name}: {', '.join(filter(None, parts))}")
 
 
 def matrix(check: Check) -> list[Markdown]:
@@ -112,30 +127,30 @@ def section(check: Check, group: Group, view: View) -> list[Markdown]:
     """One group: what it is, why, its outlook, actions, commands, and some of its connections."""
     where = f" {group.listener}" if group.listener else ""
     who = f" ({programs(group)})" if programs(group) else ""
-    title = markdown(f"{group.count} {group.verdict}{where}{who}: {group.summary}")
-    lines = [Markdown.literal("### {}", title), BLANK]
+    grade = ", ".join([group.severity, group.confidence, *(["allowed"] if group.allowed else [])])
+    lines = [Markdown.literal("### {}", markdown(f"{group.count} {group.verdict}{where}")), BLANK]
+    lines.append(markdown(f"{group.summary}{who}; {grade}"))
     for number, cause in enumerate(group.why):
         label = Markdown.literal("**or**") if number else Markdown.literal("**Why**")
-        lines.append(Markdown.literal("{} {}", label, markdown(cause_phrase(cause))))
-        lines += [item(f"{fact.host} {fact.fact}") for fact in cause.evidence]
+        lines += [BLANK, Markdown.literal("{} {}", label, markdown(cause_phrase(cause)))]
+        lines += [BLANK, *(item(f"{fact.host} {fact.fact}") for fact in cause.evidence)] if cause.evidence else []
     if group.outlook:
         lines += [BLANK, Markdown.literal("**Outlook** {}", markdown(group.outlook.summary))]
     if group.remedies:
-        lines += [BLANK, Markdown.literal("**Actions**")]
-        lines += [Markdown.literal("1. {}", markdown(remedy)) for remedy in group.remedies]
+        lines += [BLANK, Markdown.literal("**Actions**"), BLANK]
+        lines += [Markdown.literal("{}. {}", at, markdown(remedy)) for at, remedy in enumerate(group.remedies, 1)]
     for action in group.commands:
         lines += [BLANK, Markdown.literal("{}:", markdown(purpose(action))), BLANK, *fenced(command(action.argv))]
     by_id = {finding.id: finding for finding in check.findings}
     shown = [by_id[example] for example in group.examples if example in by_id][:LISTED]
-    lines.append(BLANK)
+    lines += [BLANK, Markdown.literal("**Connections**"), BLANK]
     for finding in shown:
         ends = "; ".join(f"{name}: {end_phrase(end)}" for name, end in ends_of(finding, group))
         lines.append(item(f"{finding.connection.client} → {finding.connection.server} ({ends})"))
     if group.count > len(shown):
-        where = "" if view.all else " (-o report.json)"
-        lines.append(markdown(f"and {group.count - len(shown)} more in the JSON report{where}"))
+        rest = "" if view.all else " (-o report.json)"
+        lines.append(item(f"and {group.count - len(shown)} more in the JSON report{rest}"))
     return lines
 
 
 BLANK = Markdown.literal("")
-MARKS = {Outcome.CLEAN: "clean", Outcome.FINDINGS: "half-open", Outcome.INCOMPLETE: "incomplete"}

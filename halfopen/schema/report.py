@@ -158,13 +158,17 @@ class UnjudgedRow(Struct, frozen=True):
 
 
 class HostPair(Struct, frozen=True):
-    """How many findings there are between one client's host and one server's, those that are allowed left out."""
+    """How many findings there are between one client's host and one server's, those that are allowed left out.
+
+    `fails`: some of them fail the run.
+    """
 
     client: str
     server: str
     critical: int
     warning: int
     info: int
+    fails: bool = False
 
 
 class Check(Struct, frozen=True):

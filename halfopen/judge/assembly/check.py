@@ -60,8 +60,9 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     explained = with_advice(cases_of(lasting, evidence))
     cases = [advised.case for advised in explained]
     groups, group_numbers = groups_of(explained, plan)
+    told = [finding_of(*parts, plan) for parts in zip(explained, group_numbers, strict=True)]
     findings = sorted(
-        (finding_of(*parts, plan) for parts in zip(explained, group_numbers, strict=True)),
+        told,
         key=lambda finding: (
             SEVERITIES.index(finding.severity),
             VERDICTS.index(finding.verdict),
@@ -77,9 +78,9 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     doubts = dict.fromkeys(confirmed.suspect.doubt or "" for confirmed in lasting if confirmed.candidate is not None)
     inferred = only_inferred(findings, plan, policy, [*evidence.unconfirmed, *doubts])
     missing = [*missing, *inferred] if errors else [*inferred, *missing]
-    fails = bool(failing([finding for finding in findings if is_known(finding)], plan, policy))
-    outcome, code = outcome_of(findings, fails, missing)
-    pairs = pairs_of(explained, plan)
+    failed = {finding.id for finding in failing([finding for finding in findings if is_known(finding)], plan, policy)}
+    outcome, code = outcome_of(findings, bool(failed), missing)
+    pairs = pairs_of(explained, plan, [finding.id in failed for finding in told])
     rows = matrix(evidence.matching, explained)
     rounds = max(1, len(evidence.brackets))
     headline, details = headline_of(

@@ -231,18 +231,29 @@ def listeners_of(
     return tuple(found[key] for key in sorted(found))
 
 
-def pairs_of(cases: Sequence[Advised], plan: CheckPlan) -> tuple[HostPair, ...]:
-    """Findings that the check does not allow, counted by (client's host, server's host) and severity; worst first."""
+def pairs_of(cases: Sequence[Advised], plan: CheckPlan, fails: Sequence[bool]) -> tuple[HostPair, ...]:
+    """Findings that the check does not allow, counted by (client's host, server's host) and severity; worst first.
+
+    fails: whether each of the findings fails the run.
+    """
     counts: dict[tuple[str, str], Tally[Severity]] = {}
-    for advised in cases:
+    failing = set()
+    for advised, failed in zip(cases, fails, strict=True):
         case = advised.case
+        hosts = (case.client.name, case.server.name)
+        if failed:
+            failing.add(hosts)
         if case.held.verdict not in plan.allow:
-            hosts = (case.client.name, case.server.name)
             counts.setdefault(hosts, Tally())[advised.diagnosis.severity] += 1
     ranked = sorted(counts.items(), key=lambda row: ([-row[1][severity] for severity in Severity], row[0]))
     return tuple(
-        HostPair(client=client, server=server, **{str(severity): count[severity] for severity in Severity})
-        for (client, server), count in ranked
+        HostPair(
+            client=hosts[0],
+            server=hosts[1],
+            **{str(severity): count[severity] for severity in Severity},
+            fails=hosts in failing,
+        )
+        for hosts, count in ranked
     )
 
 
