@@ -47,6 +47,7 @@ def check(
     allow: Sequence[str] = (),
     max: Mapping[str, int] | None = None,
     require_connections: int | None = None,
+    baseline: FileName | None = None,
     connect_timeout: float = 10.0,
     timeout: float = 120.0,
     forks: int = 16,
@@ -64,7 +65,7 @@ def check(
     from halfopen.run.live import report_of_run, run_checks
     from halfopen.run.targets import pair
 
-    policy = policy_of(fail_on)
+    policy = policy_of(fail_on, known_in(baseline))
     known_word(host_keys, HOST_KEY_RULES, "host_keys")
     if transport is not None:
         known_word(transport, SSH_TRANSPORTS, "transport")
@@ -103,6 +104,7 @@ def analyse(
     allow: Sequence[str] = (),
     max: Mapping[str, int] | None = None,
     require_connections: int | None = None,
+    baseline: FileName | None = None,
 ) -> Report:
     """The report from saved evidence, as `halfopen analyse` gives it: snapshots, or text of ss, netstat, lsof or /proc.
 
@@ -117,7 +119,7 @@ def analyse(
         names_of(nat),
         read_bytes=lambda name: Path(name).read_bytes(),
         inventory=lambda: inventory_of(inventory),
-        fail_on=fail_on,
+        policy=policy_of(fail_on, known_in(baseline)),
         ports=ports,
         rounds=rounds,
         allow=allow,
@@ -155,7 +157,7 @@ def report_of_files(
     *,
     read_bytes: ReadBytes,
     inventory: Callable[[], Inventory],
-    fail_on: str,
+    policy: Policy,
     **adjustments: Any,
 ) -> Report:
     """What `analyse` gives, for a caller that says how files and the inventory are read.
@@ -168,7 +170,6 @@ def report_of_files(
     from halfopen.run.pasted import judge_texts
     from halfopen.run.replay import judge_saved
 
-    policy = policy_of(fail_on)
     client_files, server_files = exhibits(files, clients, servers, read_bytes)
     given = [*client_files, *server_files]
     saved = {exhibit.saved.host: exhibit.saved for exhibit in given if exhibit.saved is not None}
@@ -207,12 +208,18 @@ def moment(text: str) -> datetime:
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
-def policy_of(fail_on: str) -> Policy:
-    """A severity, or "never" -> what makes a run fail. UsageError for another word."""
+def policy_of(fail_on: str, known: frozenset[str] = frozenset()) -> Policy:
+    """A severity, or "never" -> what makes a run fail. known: as `known_in`. UsageError for another word."""
     from halfopen.judge.assembly.policy import Policy
 
     known_word(fail_on, FAIL_ON, "fail_on")
-    return Policy(None if fail_on == "never" else Severity(fail_on))
+    return Policy(None if fail_on == "never" else Severity(fail_on), known)
+
+
+def known_in(baseline: FileName | None) -> frozenset[str]:
+    """The `id` of each finding of a JSON report; none without a file. UsageError as of `load`."""
+    checks = load(baseline).checks if baseline is not None else ()
+    return frozenset(found.id for check in checks for found in check.findings)
 
 
 def inventory_of(file: FileName | None) -> Inventory:

@@ -84,6 +84,7 @@ COMMANDS: dict[str, str] = {
     "check": "compare the two ends of every connection between hosts, and report what does not agree",
     "collect": "save what hosts say of their sockets, one file each, for analyse",
     "analyse": "give the same report from saved evidence, without a network",
+    "diff": "say what became of the findings of one report until the next: appeared, still there, gone",
     "count": "count one host's sockets by process, port and state, and what waits in accept queues",
     "doctor": "say what evidence is to be had on hosts, and which conclusions its absence rules out",
     "demo": "break connections on this machine, without root, and run the real check on them",

@@ -191,6 +191,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "type": count,
         "help": "exit 3 if fewer than N connections were compared",
     },
+    "--baseline": {
+        "metavar": "REPORT",
+        "help": "a JSON report: findings that stand in it are shown, and do not count for the exit code",
+    },
+    "--retry-for": {
+        "metavar": "SECONDS",
+        "type": duration,
+        "default": 0.0,
+        "help": "check again until it is clean, or so many seconds have passed; the last report counts",
+    },
     "--deep": {
         "action": "store_true",
         "help": "compare byte counters of every pair, however many (default: up to 20,000)",
@@ -212,7 +222,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 REACH = ("--inventory", "--connect-timeout", "--timeout", "--jump", "--transport", "--host-keys")
 """How hosts are reached."""
 
-JUDGE = ("--fail-on", "--max", "--allow", "--require-connections")
+JUDGE = ("--fail-on", "--max", "--allow", "--require-connections", "--baseline")
 """When a report fails."""
 
 OUTPUT = ("--format", "--json", "-o", "--all", "-v", "-q", "--no-color")

@@ -15,7 +15,7 @@ from halfopen.report.schema import SCHEMAS
 
 KEPT = Path(__file__).parent / "cases" / "schemas"
 HERE = KEPT / ".".join(__version__.split(".")[:2])
-WRITTEN = ("report", "snapshot", "count", "doctor")
+WRITTEN = ("report", "snapshot", "count", "doctor", "diff")
 """Documents that halfopen writes. The inventory is written by people, and told by its own tests."""
 
 

@@ -91,16 +91,17 @@ def test_wrong_usage_is_exit_2_with_a_word_that_helps(argv: tuple[str, ...], tmp
     assert USAGE[argv] in err and "Traceback" not in err and err.startswith("halfopen: ")
 
 
-JUDGED = {"--port", "--rounds", "--fail-on", "--max", "--allow", "--require-connections"}
+JUDGED = {"--port", "--rounds", "--fail-on", "--max", "--allow", "--require-connections", "--baseline"}
 SHOWN = {"--format", "--json", "-o", "--all", "-v", "-q", "--no-color"}
 REACHING = {"--inventory", "--connect-timeout", "--timeout", "--jump", "--transport", "--host-keys"}
 OFFERED = {
-    "check": REACHING | JUDGED | SHOWN | {"--settle", "--forks", "--deep", "--ask", "--save"},
+    "check": REACHING | JUDGED | SHOWN | {"--settle", "--forks", "--deep", "--ask", "--save", "--retry-for"},
     "collect": (
         (REACHING | {"--port", "--rounds", "--settle", "--forks", "-o"})
         | {"--local", "--redact", "--redact-with", "--print-probe", "--deep"}
     ),
     "analyse": JUDGED | SHOWN | {"--inventory", "--client", "--server", "--nat"},
+    "diff": SHOWN - {"-v"},
     "count": REACHING | SHOWN | {"--port", "--pid"},
     "doctor": (REACHING | SHOWN | {"--forks"}) - {"--all"},
     "demo": SHOWN | {"--save"},
@@ -110,7 +111,7 @@ OFFERED = {
 }
 
 
-ARGUMENTS = {"config": ("validate",), "schema": ("report",), "count": ("a",), "doctor": ("a",)}
+ARGUMENTS = {"config": ("validate",), "schema": ("report",), "count": ("a",), "doctor": ("a",), "diff": ("a", "b")}
 """What a command needs beside its options."""
 
 

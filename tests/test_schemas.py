@@ -33,7 +33,7 @@ from halfopen.report.schema import SCHEMAS
 from halfopen.schema.report import CauseCode, Report, Transport
 from halfopen.tcp import State
 
-FOR_OTHERS = ("report", "count", "doctor")
+FOR_OTHERS = ("report", "count", "doctor", "diff")
 Schema = dict[str, Any]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from halfopen import api
-from halfopen.commands.deliver import outlets
+from halfopen.commands.deliver import baseline, outlets
 from halfopen.environment import Environment
 from halfopen.evidence.text.recognise import LIMIT
 from halfopen.inventory import read
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
         args.nat,
         read_bytes=lambda name: contents(name, environment),
         inventory=lambda: read(args.inventory, environment.variables, environment.folder),
-        fail_on=args.fail_on,
+        policy=api.policy_of(args.fail_on, api.known_in(baseline(args, environment))),
         **adjustments(args),
     )
     return out.deliver(report, report.exit_code)

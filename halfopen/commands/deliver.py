@@ -14,11 +14,8 @@ from halfopen.environment import Environment
 from halfopen.errors import Exit, UsageError
 from halfopen.files import Target, prepare, save_hosts
 from halfopen.report.escape import complaint
-from halfopen.report.formats import FORMATS, Format, format_for, named
+from halfopen.report.formats import FORMATS, Document, Format, format_for, named
 from halfopen.report.view import View
-from halfopen.schema.count import CountReport
-from halfopen.schema.doctor import DoctorReport
-from halfopen.schema.report import Report
 
 SUMMARY_LIMIT = 1 << 20  # bytes of the summary of one step
 CUT = b"\n```\n\nThe rest is too long for this page: write it with -o report.md.\n"
@@ -35,7 +32,7 @@ class Outlets:
     files: tuple[tuple[Format, Target], ...]
     summary: Path | None = None
 
-    def deliver(self, report: Report | CountReport | DoctorReport, code: int) -> int:
+    def deliver(self, report: Document, code: int) -> int:
         """Writes stdout, and then the files even where that failed. The exit code, or 3 for 0 where a file failed."""
         args, environment = self.args, self.environment
         view = View(width=environment.width, all=args.all, verbose=args.verbose > 0)
@@ -77,6 +74,11 @@ def outlets(
     refuse_twice((target for _, target in files), taken(environment, inputs))
     path = environment.variables.get("GITHUB_STEP_SUMMARY") if chosen is FORMATS["github"] else None
     return Outlets(args, environment, chosen, files, Path(path) if path else None)
+
+
+def baseline(args: argparse.Namespace, environment: Environment) -> Path | None:
+    """The report of --baseline, None where it is not given."""
+    return environment.folder / args.baseline if args.baseline is not None else None
 
 
 def append_summary(path: Path, text: str) -> None:

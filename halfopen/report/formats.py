@@ -10,8 +10,12 @@ from halfopen.errors import UsageError
 from halfopen.report.escape import Escaped
 from halfopen.report.view import View
 from halfopen.schema.count import CountReport
+from halfopen.schema.diff import DiffReport
 from halfopen.schema.doctor import DoctorReport
 from halfopen.schema.report import Report
+
+Document = Report | CountReport | DoctorReport | DiffReport
+"""What a command writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +26,7 @@ class Format:
     function: str
     suffixes: tuple[str, ...]
 
-    def render(self, report: Report | CountReport | DoctorReport, view: View) -> Escaped:
+    def render(self, report: Document, view: View) -> Escaped:
         """The report in this format."""
         text = getattr(importlib.import_module(f"halfopen.report.{self.module}"), self.function)(report, view)
         if not isinstance(text, Escaped):  # mypy does not see through getattr
@@ -68,4 +72,9 @@ COUNT_FORMATS: dict[str, Format] = {
 DOCTOR_FORMATS: dict[str, Format] = {
     "text": Format("doctor", "render", (".txt",)),
     "json": Format("doctor", "render_json", (".json",)),
+}
+DIFF_FORMATS: dict[str, Format] = {
+    "text": Format("diff", "render", (".txt",)),
+    "json": Format("diff", "render_json", (".json",)),
+    "markdown": Format("diff", "render_markdown", (".md",)),
 }

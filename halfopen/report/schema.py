@@ -11,6 +11,7 @@ from halfopen.evidence import saved
 from halfopen.inventory import ALLOWABLE, CHECK_KEYS, HOST_KEYS, TRANSPORTS, VERDICTS
 from halfopen.plan import ASK_LEVELS
 from halfopen.schema import count as tally
+from halfopen.schema import diff as difference
 from halfopen.schema import doctor as checkup
 from halfopen.schema import report as findings
 
@@ -33,6 +34,11 @@ def count() -> dict[str, Any]:
 def doctor() -> dict[str, Any]:
     """The JSON of `halfopen doctor`."""
     return document(checkup.DoctorReport, checkup.SCHEMA)
+
+
+def diff() -> dict[str, Any]:
+    """The JSON of `halfopen diff`."""
+    return document(difference.DiffReport, difference.SCHEMA)
 
 
 def document(struct: type[msgspec.Struct], schema: str) -> dict[str, Any]:
@@ -105,4 +111,5 @@ SCHEMAS: dict[str, Callable[[], dict[str, Any]]] = {
     "inventory": inventory,
     "count": count,
     "doctor": doctor,
+    "diff": diff,
 }

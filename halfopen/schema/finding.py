@@ -123,7 +123,7 @@ class Finding(Struct, frozen=True):
     it is named in `allow`, so it is shown but counts for nothing. `group`: its index in the `groups` of the check, None
     where it is in none. `candidate`: a socket that could be the absent end if something on the way translates or hands
     on, None where there is none. `asked`: those of its ends that were asked and answered, or not; none unless `--ask`
-    said so.
+    said so. `known`: the baseline of the run has it, so it does not count for the exit code.
     """
 
     id: str
@@ -143,6 +143,7 @@ class Finding(Struct, frozen=True):
     group: int | None = None
     candidate: str | None = None
     asked: tuple[Question, ...] = ()
+    known: bool = False
 
 
 class Group(Struct, frozen=True):

@@ -8,10 +8,12 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from halfopen import __version__, address
 from halfopen.errors import Exit, HostError
 from halfopen.judge.assembly.headline import headline_of
-from halfopen.judge.assembly.policy import SEVERITIES, Policy, failing, is_known, only_inferred, outcome_of
+from halfopen.judge.assembly.policy import SEVERITIES, Policy, failing, is_known, known_note, only_inferred, outcome_of
 from halfopen.judge.assembly.run_evidence import Evidence, cases_of, host_error
 from halfopen.judge.assembly.sections import (
     VERDICTS,
@@ -61,6 +63,8 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
     cases = [advised.case for advised in explained]
     groups, group_numbers = groups_of(explained, plan)
     told = [finding_of(*parts, plan) for parts in zip(explained, group_numbers, strict=True)]
+    if policy.known:
+        told = [structs.replace(finding, known=finding.id in policy.known) for finding in told]
     findings = sorted(
         told,
         key=lambda finding: (
@@ -118,6 +122,7 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
         groups=groups,
         notes=(
             *([DIRECT] if plan.direct and findings else []),
+            *known_note(findings),
             *notes_on_names(other_names),
             *claimed_twice(lasting),
             *doubts_of_ways,

@@ -16,13 +16,18 @@ SEVERITIES = list(Severity)
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What makes a run fail: findings at or above `fail_on` (None: nothing), beside a check's own allow and max."""
+    """What makes a run fail: findings at or above `fail_on` (None: nothing), beside a check's own allow and max.
+
+    known: the `id` of findings that an earlier report has, which fail nothing.
+    """
 
     fail_on: Severity | None = Severity.CRITICAL
+    known: frozenset[str] = frozenset()
 
 
 def failing(findings: Sequence[Finding], plan: CheckPlan, policy: Policy) -> list[Finding]:
     """The findings that fail the run: by a check's own limits per verdict (`max`), else by their severity."""
+    findings = [finding for finding in findings if finding.id not in policy.known]
     counts = Counter(finding.verdict for finding in findings)
     over = {verdict for verdict, limit in plan.max.items() if counts[Verdict(verdict)] > limit}
     least = SEVERITIES.index(policy.fail_on) if policy.fail_on is not None else -1
@@ -59,6 +64,13 @@ def outcome_of(findings: Sequence[Finding], fails: bool, missing: Sequence[str])
         return Outcome.INCOMPLETE, Exit.INCOMPLETE
     counted = [finding for finding in findings if not finding.allowed]
     return (Outcome.FINDINGS if counted else Outcome.CLEAN), Exit.CLEAN
+
+
+def known_note(findings: Sequence[Finding]) -> list[str]:
+    """How many findings stood in the baseline already."""
+    known = sum(finding.known for finding in findings)
+    verb = "stands" if known == 1 else "stand"
+    return [f"{known} of {plural(len(findings), 'finding')} {verb} in the baseline: not counted"] if known else []
 
 
 SECOND_MOMENT = "confirm by a second moment, or by halfopen check"
