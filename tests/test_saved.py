@@ -142,6 +142,7 @@ ODD: dict[str, tuple[Callable[[Any], Any], str]] = {  # what is changed in a fil
         lambda file: file["namespaces"][0]["listeners"][0].update(address=""),
         "ListenSocket.address has 0 bytes",
     ),
+    "an address that is none": (lambda file: file.update(addresses=["ZA=="]), "addresses: not an IP address"),
     "a key of 11 bytes": (
         lambda file: file["looks"][0][0][0].__setitem__(1, base64.b64encode(bytes(11)).decode()),
         "SavedObservation.key has 11 bytes",

@@ -280,7 +280,12 @@ def decode(data: bytes, name: str) -> Saved:
 
 
 def refuse_odd_sizes(saved: Saved, name: str) -> None:
-    """UsageError for bytes that can be no address, no key and no pairs of keys: msgspec knows no such sizes."""
+    """UsageError for what can be no address, no key and no pairs of keys: msgspec knows no such sizes."""
+    for text in saved.addresses:
+        try:
+            address.parse(text)
+        except ValueError as error:
+            raise UsageError(f"{name}: addresses: {error}", "the file was changed after halfopen wrote it") from error
     for value in parts_of(saved):
         for field, fits in SIZES.get(type(value), {}).items():
             held = getattr(value, field)
