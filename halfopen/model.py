@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
 
@@ -17,6 +18,12 @@ from halfopen import address
 from halfopen.errors import HostError
 from halfopen.table import Table
 from halfopen.tcp import State, Timer
+
+Number = Annotated[int, msgspec.Meta(ge=0)]
+"""What a kernel counts or numbers."""
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Family = Annotated[int, msgspec.Meta(ge=2, le=10)]
+"""AF_INET (2) or AF_INET6 (10), as Linux numbers them."""
 
 
 class Collector(StrEnum):
@@ -38,31 +45,31 @@ class TcpInfo(msgspec.Struct, frozen=True):
     A Struct, because thousands are made at once, and a frozen dataclass takes ten times as long.
     """
 
-    ca_state: int
-    retransmits: int
-    probes: int
-    backoff: int
-    options: int
-    rto_us: int
-    unacked: int
-    last_data_sent_ms: int
-    last_data_recv_ms: int
-    last_ack_recv_ms: int
-    rtt_us: int
-    rttvar_us: int
-    snd_mss: int
-    total_retrans: int
-    bytes_acked: int | None = None
-    bytes_received: int | None = None
-    segs_out: int | None = None
-    segs_in: int | None = None
-    notsent_bytes: int | None = None
-    data_segs_in: int | None = None
-    data_segs_out: int | None = None
-    bytes_sent: int | None = None
-    bytes_retrans: int | None = None
-    snd_wnd: int | None = None
-    rcv_wnd: int | None = None
+    ca_state: Number
+    retransmits: Number
+    probes: Number
+    backoff: Number
+    options: Number
+    rto_us: Number
+    unacked: Number
+    last_data_sent_ms: Number
+    last_data_recv_ms: Number
+    last_ack_recv_ms: Number
+    rtt_us: Number
+    rttvar_us: Number
+    snd_mss: Number
+    total_retrans: Number
+    bytes_acked: Number | None = None
+    bytes_received: Number | None = None
+    segs_out: Number | None = None
+    segs_in: Number | None = None
+    notsent_bytes: Number | None = None
+    data_segs_in: Number | None = None
+    data_segs_out: Number | None = None
+    bytes_sent: Number | None = None
+    bytes_retrans: Number | None = None
+    snd_wnd: Number | None = None
+    rcv_wnd: Number | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +78,16 @@ class Socket:
 
     key: bytes
     state: State
-    family: int
-    scope: int = 0  # interface index that the socket is bound to or scoped by
+    family: Family
+    scope: Number = 0  # interface index that the socket is bound to or scoped by
     timer: Timer | None = None
     timer_expires_s: float | None = None
-    retransmits: int | None = None  # retransmissions, or probes for keepalive and zero-window timers
-    recv_q: int | None = None
-    send_q: int | None = None
-    uid: int | None = None
-    inode: int | None = None  # 0: no descriptor anywhere (accept queue, request socket, orphan, TIME_WAIT)
-    cookie: int | None = None  # the same in two looks: the same socket
+    retransmits: Number | None = None  # retransmissions, or probes for keepalive and zero-window timers
+    recv_q: Number | None = None
+    send_q: Number | None = None
+    uid: Number | None = None
+    inode: Number | None = None  # 0: no descriptor anywhere (accept queue, request socket, orphan, TIME_WAIT)
+    cookie: Number | None = None  # the same in two looks: the same socket
     info: TcpInfo | None = None
 
 
@@ -89,14 +96,14 @@ class ListenSocket:
     """A LISTEN socket. `queue` is the length of its accept queue; it holds `backlog` + 1."""
 
     address: bytes
-    port: int
-    family: int
-    scope: int = 0
-    queue: int | None = None
-    backlog: int | None = None
-    uid: int | None = None
-    inode: int | None = None
-    cookie: int | None = None
+    port: Port
+    family: Family
+    scope: Number = 0
+    queue: Number | None = None
+    backlog: Number | None = None
+    uid: Number | None = None
+    inode: Number | None = None
+    cookie: Number | None = None
 
     @property
     def is_full(self) -> bool:
@@ -111,12 +118,12 @@ class Process:
     `name` is "" where a source gives the pid alone. `stopped`: by SIGSTOP or a debugger. `age_s`: since it began.
     """
 
-    pid: int
+    pid: Number
     name: str
     command: str | None = None
     unit: str | None = None
     stopped: bool | None = None
-    age_s: int | None = None
+    age_s: Number | None = None
 
 
 NAMESPACE_AGE = "namespace-age"
@@ -133,9 +140,9 @@ class InterfaceAddress:
     """
 
     address: bytes
-    links: tuple[int, ...]
-    prefix: int | None = None
-    route: int | None = None
+    links: tuple[Number, ...]
+    prefix: Number | None = None
+    route: Number | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +153,7 @@ class LocalRoute:
     """
 
     address: bytes
-    prefix: int
+    prefix: Number
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,15 +230,15 @@ class Namespace:
     addresses: tuple[InterfaceAddress, ...]
     table: Table
     listeners: tuple[ListenSocket, ...]
-    covered_ports: frozenset[int] = frozenset()
+    covered_ports: frozenset[Port] = frozenset()
     whole: bool = True
-    tracked: int | None = None
+    tracked: Number | None = None
     forwards: bool = False
     redirects: bool = False
     rewrites: Rewrites | None = None
     local_routes: tuple[LocalRoute, ...] = ()
     reach: Reach | None = None
-    other_listeners: frozenset[int] = frozenset()
+    other_listeners: frozenset[Port] = frozenset()
     damaged: bool = False
 
 

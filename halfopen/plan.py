@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta
 
 from halfopen.schema.report import Severity
 
@@ -48,12 +51,12 @@ class CheckPlan:
     """
 
     name: str
-    clients: tuple[str, ...]
-    servers: tuple[str, ...]
-    ports: tuple[int, ...] = ()
+    clients: Annotated[tuple[str, ...], Meta(min_length=1)]
+    servers: Annotated[tuple[str, ...], Meta(min_length=1)]
+    ports: tuple[Annotated[int, Meta(ge=0, le=65535)], ...] = ()
     nat: tuple[str, ...] = ()
     settle: float = 1.5
-    rounds: int = 2
+    rounds: Annotated[int, Meta(ge=1)] = 2
     allow: tuple[str, ...] = ()
     max: dict[str, int] = field(default_factory=dict)
     require_connections: int = 0

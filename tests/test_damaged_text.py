@@ -17,8 +17,10 @@ from test_analyse_text import run
 from test_text_evidence import CASES, ELSEWHERE, shown
 
 from halfopen.errors import UsageError
+from halfopen.evidence.text.lsof import LSOF_FIELDS
 from halfopen.evidence.text.parsed import ParsedText
 from halfopen.evidence.text.patterns import TAIL
+from halfopen.evidence.text.reading import read as parse
 from halfopen.evidence.text.recognise import recognise
 
 TEXTS = {path.stem: path.read_text() for path in sorted(CASES.glob("*.txt"))} | ELSEWHERE
@@ -432,6 +434,12 @@ def test_a_last_line_without_a_newline_is_read_where_it_cannot_be_cut() -> None:
     ):
         with pytest.raises(UsageError, match=r"line 1 .*may be cut"):
             recognise(row.encode(), "x")
+
+
+@pytest.mark.parametrize("text", ["p1 x", "p\x1e x", "u0\nf3 4"])
+def test_a_last_line_that_is_cut_is_refused_where_no_other_is_a_row(text: str) -> None:
+    told = parse(text, LSOF_FIELDS)
+    assert not told.whole and [one.line for one in told.problems if one.hides] == [text.count("\n") + 1]
 
 
 @pytest.mark.parametrize("end", ["root@db1:~# ", "[ops@api-9 ~]$", "C:\\Users\\x>", "```", "\n", "% "])

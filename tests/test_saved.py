@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import json
+import re
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -125,3 +127,33 @@ def test_a_file_of_another_major_version_is_refused_whatever_is_in_it(tmp_path: 
 
 
 SAID: dict[str, str | None] = {"code": "timeout", "message": "", "hint": None}
+
+
+ODD: dict[str, tuple[Callable[[Any], Any], str]] = {  # what is changed in a file, and what the error names
+    "a port over 65535": (lambda file: file["namespaces"][0]["listeners"][0].update(port=70000), "port"),
+    "a port below 0": (lambda file: file["namespaces"][0].update(covered_ports=[-1]), "covered_ports"),
+    "a family that is none": (lambda file: file["namespaces"][0]["listeners"][0].update(family=77), "family"),
+    "a negative inode": (lambda file: file["namespaces"][0]["listeners"][0].update(inode=-1), "inode"),
+    "an address of 5 bytes": (
+        lambda file: file["namespaces"][0]["addresses"][0].update(address=base64.b64encode(bytes(5)).decode()),
+        "InterfaceAddress.address has 5 bytes",
+    ),
+    "an empty address of a listener": (
+        lambda file: file["namespaces"][0]["listeners"][0].update(address=""),
+        "ListenSocket.address has 0 bytes",
+    ),
+    "an address that is none": (lambda file: file.update(addresses=["ZA=="]), "addresses: not an IP address"),
+    "a key of 11 bytes": (
+        lambda file: file["looks"][0][0][0].__setitem__(1, base64.b64encode(bytes(11)).decode()),
+        "SavedObservation.key has 11 bytes",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_a_value_that_no_host_can_have_is_refused_with_its_name(what: str) -> None:
+    change, named = ODD[what]
+    file = msgspec.json.decode(to_json(one()))
+    change(file)
+    with pytest.raises(UsageError, match=f"^x: .*{re.escape(named)}"):
+        decode(gzip.compress(msgspec.json.encode(file)), "x")

@@ -14,7 +14,9 @@ from lab.waiting import PATIENCE
 from halfopen.errors import HostError, UsageError
 from halfopen.inventory import load
 from halfopen.reach.connect import ReachOptions, hops_of, openssh
-from halfopen.reach.settings import Lookup, from_options, split_target, subset
+from halfopen.reach.settings import Lookup, from_options, options_of, split_target, subset
+
+LONG = "db1:" + "9" * 5000  # more digits than Python reads
 
 
 @pytest.mark.parametrize(
@@ -33,7 +35,21 @@ def test_a_target_is_read_as_ssh_users_write_it(text: str, parts: tuple[str | No
 
 @pytest.mark.parametrize(
     "text",
-    ["-oProxyCommand=id", "a b", "$(id)", "x\\y", "a;b", "", "db1:0", "db1:99999", "[::1", "-l@db1", "db1\n", "%h"],
+    [
+        "-oProxyCommand=id",
+        "a b",
+        "$(id)",
+        "x\\y",
+        "a;b",
+        "",
+        "db1:0",
+        "db1:99999",
+        "[::1",
+        "-l@db1",
+        "db1\n",
+        "%h",
+        LONG,
+    ],
 )
 def test_a_target_that_could_be_anything_else_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
@@ -144,3 +160,16 @@ def test_every_ssh_on_the_way_is_as_strict_as_the_last(tmp_path: Path) -> None:
             said = proxies[0].replace("%%", "\0").replace("%h", "H").replace("%p", "P").replace("\0", "%")
             argv = shlex.split(said)
             assert argv[argv.index("-W") + 1] == "[H]:P"
+
+
+@pytest.mark.parametrize("port", ["ssh", "22=", "0", "65536", "-1", "\u0662\u0662", "9" * 5000])
+def test_a_port_of_ssh_that_is_none_is_an_error_of_that_host(port: str) -> None:
+    with pytest.raises(HostError, match="in the ssh settings of db1 is not a number from 1 to 65535"):
+        from_options(options_of(f"user ops\nport {port}\n".encode()), "db1", None, None)
+    assert from_options(options_of(f"user ops\nport {port}\n".encode()), "db1", None, 2222).port == 2222
+
+
+@pytest.mark.parametrize("option", ["IdentityFile", "Port", "HostName ="])
+def test_an_option_without_a_value_is_named_with_its_line(option: str) -> None:
+    with pytest.raises(HostError, match=r"config line 2: .* has no value"):
+        subset(f"Host *\n{option}\n", "db1", "config")

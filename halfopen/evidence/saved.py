@@ -15,21 +15,26 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from typing import Any, TypeVar
 
 import msgspec
 
-from halfopen import __version__
+from halfopen import __version__, address
 from halfopen.errors import ErrorCode, HostError, UsageError
 from halfopen.model import (
     Absence,
     HostFacts,
+    InterfaceAddress,
     Link,
+    ListenSocket,
+    LocalRoute,
     Namespace,
     NetnsRef,
     Observation,
     Process,
+    Rewrites,
     Route,
     RouteQuery,
     Routing,
@@ -38,7 +43,7 @@ from halfopen.model import (
 )
 from halfopen.plan import CheckPlan
 from halfopen.schema.kinds import Timestamp, TransportName
-from halfopen.table import CountBlock
+from halfopen.table import CountBlock, Table
 
 SCHEMA = "halfopen.snapshot/1"
 LIMIT = 1 << 30  # bytes after decompression
@@ -263,13 +268,45 @@ def decode(data: bytes, name: str) -> Saved:
             raise UsageError(f"{name}: there is more data after the snapshot", "each snapshot needs a file of its own")
         head = check_schema(msgspec.json.decode(text, type=Head), name)
         hint = f"halfopen {head.version} wrote it and reads it; this is {__version__}"
-        return from_json(text)
+        saved = from_json(text)
+        refuse_odd_sizes(saved, name)
+        return saved
     except zlib.error as error:
         raise UsageError(
             f"{name} is not a valid snapshot: {error}", "snapshots are written by halfopen collect"
         ) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{name}: {error}", hint) from error
+
+
+def refuse_odd_sizes(saved: Saved, name: str) -> None:
+    """UsageError for what can be no address, no key and no pairs of keys: msgspec knows no such sizes."""
+    for text in saved.addresses:
+        try:
+            address.parse(text)
+        except ValueError as error:
+            raise UsageError(f"{name}: addresses: {error}", "the file was changed after halfopen wrote it") from error
+    for value in parts_of(saved):
+        for field, fits in SIZES.get(type(value), {}).items():
+            held = getattr(value, field)
+            for one in held if isinstance(held, tuple) else (held,):
+                if one is not None and not fits(len(one)):
+                    raise UsageError(
+                        f"{name}: {type(value).__name__}.{field} has {len(one)} bytes, which is no size of it",
+                        "the file was changed after halfopen wrote it",
+                    )
+
+
+def parts_of(value: Any) -> Iterator[Any]:
+    """All structs below one. Of leaves the fields are left out: tables check themselves, and others hold none."""
+    if isinstance(value, tuple):
+        for one in value:
+            yield from parts_of(one)
+    elif isinstance(value, msgspec.Struct) or is_dataclass(value):
+        yield value
+        if not isinstance(value, LEAVES):
+            for field in value.__match_args__ if is_dataclass(value) else value.__struct_fields__:  # type: ignore[union-attr]
+                yield from parts_of(getattr(value, field))
 
 
 def snapshot_of(saved: Saved) -> Snapshot:
@@ -304,3 +341,32 @@ def check_schema(head: AnyHead, name: str) -> AnyHead:
 CARRIED = {0xDC00 + byte: 0x10FF00 + byte for byte in range(0x80, 0x100)}
 """Lone surrogates, which stand for bytes that are not UTF-8 (surrogateescape) -> the last private-use characters."""
 CARRIED_UTF8 = (b"\xf4\x8f\xbe", b"\xf4\x8f\xbf", b"\\udbff", b"\\uDBFF")
+
+LEAVES = (Socket, ListenSocket, Process, Table, CountBlock, Rewrites, CheckPlan)
+
+
+def is_address(size: int) -> bool:
+    """Whether an address has so many bytes."""
+    return size in (4, 16)
+
+
+def is_key(size: int) -> bool:
+    """Whether a key has so many bytes."""
+    return size in (address.V4_KEY, address.V6_KEY)
+
+
+SIZES: dict[type, dict[str, Callable[[int], bool]]] = {
+    Socket: {"key": is_key},
+    SavedObservation: {"key": is_key},
+    ListenSocket: {"address": is_address},
+    InterfaceAddress: {"address": is_address},
+    LocalRoute: {"address": is_address},
+    SavedRoute: {"local": is_address, "peer": is_address},
+    Route: {"gateway": is_address},
+    Rewrites: {
+        "narrow": lambda size: size % (2 * address.V4_KEY) == 0,
+        "wide": lambda size: size % (2 * address.V6_KEY) == 0,
+        "nowhere": is_address,
+    },
+}
+"""Struct -> field -> whether its bytes, or those of each of a tuple, may be so many."""

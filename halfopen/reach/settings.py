@@ -65,7 +65,7 @@ def split_target(text: str) -> tuple[str | None, str, int | None]:
         host, _, port = rest.partition(":")
     else:
         host = rest
-    if port is not None and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+    if port is not None and not (port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65536):
         raise UsageError(f"{port!r} in {text!r} is not a valid port", "a number from 1 to 65535")
     check_name(host, "host name")
     if at:
@@ -111,11 +111,16 @@ class Lookup:
             raise HostError(
                 ErrorCode.UNSUPPORTED, f"ssh refuses its settings for {self.name}: {said}", f"ssh -G {self.name}"
             )
-        options: dict[str, list[str]] = {}
-        for line in out.decode("utf-8", "surrogateescape").splitlines():
-            word, _, value = line.partition(" ")
-            options.setdefault(word.lower(), []).append(value)
-        return from_options(options, self.name, self.user, self.port)
+        return from_options(options_of(out), self.name, self.user, self.port)
+
+
+def options_of(printed: bytes) -> dict[str, list[str]]:
+    """What `ssh -G` prints -> values by the lower-case name of an option, in order."""
+    options: dict[str, list[str]] = {}
+    for line in printed.decode("utf-8", "surrogateescape").splitlines():
+        word, _, value = line.partition(" ")
+        options.setdefault(word.lower(), []).append(value)
+    return options
 
 
 def from_options(options: Mapping[str, Sequence[str]], name: str, user: str | None, port: int | None) -> Settings:
@@ -132,7 +137,7 @@ def from_options(options: Mapping[str, Sequence[str]], name: str, user: str | No
     own = files("userknownhostsfile", ["~/.ssh/known_hosts ~/.ssh/known_hosts2"])
     return Settings(
         host=value("hostname") or name,
-        port=port or int(value("port") or 22),
+        port=port or port_of(value("port") or "22", name),
         user=user or value("user") or getpass.getuser(),
         identity_files=tuple(file for file in options.get("identityfile", DEFAULT_KEYS) if file.lower() != "none"),
         identities_only=value("identitiesonly") == "yes",
@@ -143,6 +148,17 @@ def from_options(options: Mapping[str, Sequence[str]], name: str, user: str | No
         jump=tuple((value("proxyjump") or "").split(",")) if value("proxyjump") else (),
         beyond_us=next((why for option, why in BEYOND_US.items() if value(option)), None),
     )
+
+
+def port_of(text: str, name: str) -> int:
+    """A port out of the settings of a host. HostError for what is none."""
+    if not (text.isascii() and text.isdigit() and len(text) < 6 and 0 < int(text) < 65536):
+        raise HostError(
+            ErrorCode.UNSUPPORTED,
+            f"Port {text[:40]!r} in the ssh settings of {name} is not a number from 1 to 65535",
+            f"ssh -G {name}",
+        )
+    return int(text)
 
 
 def beyond_us(settings: Settings) -> str | None:
@@ -195,6 +211,10 @@ def subset(text: str, name: str, path: str) -> dict[str, list[str]]:
             patterns = words[1:]
             refused = any(fnmatch.fnmatchcase(name, pattern[1:]) for pattern in patterns if pattern.startswith("!"))
             applies = not refused and any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+        elif applies and len(words) < 2:
+            raise HostError(
+                ErrorCode.UNSUPPORTED, f"{path} line {number}: `{words[0]}` has no value", "correct it, or remove it"
+            )
         elif applies and option == "identityfile":
             options.setdefault(option, []).append(words[1].strip('"'))
         elif applies:

@@ -115,10 +115,10 @@ def holes(_: Draft, __: str) -> Iterator[str]:
 
 HEADING = re.compile(r"^\s*COMMAND\s+PID\s|^lsof: (?:WARNING|no pwd entry)|^\s+Output information may be incomplete")
 COLUMNS = re.compile(
-    r"^(?P<command>\S{1,64})\s+(?P<pid>\d{1,10})\s.*?\s(?P<type>IPv[46])\s+(?P<device>\S+)\s+(?:\S+\s+)?TCP\s+"
+    r"^\s{0,20}(?P<command>\S{1,64})\s+(?P<pid>\d{1,10})\s.*?\s(?P<type>IPv[46])\s+(?P<device>\S+)\s+(?:\S+\s+)?TCP\s+"
     r"(?P<name>\S+)(?:\s+\((?P<state>[A-Z][A-Z_0-9]*)\))?(?:\s+\(.*)?\s*$"
 )
-OTHER = re.compile(r"^\S+\s+\d+\s.*\s(?:UDP|UDPLITE|ICMP|SCTP)\s|\s(?:sock|REG|DIR|CHR|unix|FIFO|a_inode)\s")
+OTHER = re.compile(r"^\s{0,20}\S+\s+\d+\s.*\s(?:UDP|UDPLITE|ICMP|SCTP)\s|\s(?:sock|REG|DIR|CHR|unix|FIFO|a_inode)\s")
 
 FIELD = re.compile(r"f(?:\d{1,10}|[a-zA-Z-]{2,5}|\?)|t(?:IPv[46]|(?!IPv[46]).*)|P(?:TCP|(?!TCP).*)|(?![ftP])[a-zA-Z].*")
 FIELDS, LONGEST = 32, 1000  # lines of a process or a descriptor, characters of a line of a process
@@ -127,7 +127,8 @@ LSOF = TextFormat(
     "lsof",
     Collector.LSOF,
     re.compile(
-        r"(?m)^\S+\s+\d+\s.*\sIPv[46]\s+\S+\s+(?:\S+\s+)?TCP\s+\S{1,100}:\S{1,40}|^COMMAND\s+PID\s.*\bNODE\s+NAME"
+        r"(?m)^[ \t]{0,20}\S+\s+\d+\s.*\sIPv[46]\s+\S+\s+(?:\S+\s+)?TCP\s+\S{1,100}:\S{1,40}"
+        r"|^[ \t]{0,20}COMMAND\s+PID\s.*\bNODE\s+NAME"
     ),
     re.compile(
         r"(?P<heading>COMMAND\s+PID\s)|\s(?:IPv[46]\s+\S+\s+(?:\S+\s+)?(?:TCP|UDP)|sock|REG|DIR|CHR|unix|FIFO|a_inode)\s"

@@ -80,8 +80,8 @@ def lines_of(text: str, form: TextFormat) -> Iterator[Line]:
         if last is not None:
             yield last
         last = line
-    if cut is not None and body.rpartition("\n")[2].strip():  # something is left of the last line, so it is in `last`
-        assert last is not None
+    # What is left of the last line is in `last`, unless nothing in the text is a row of this form.
+    if cut is not None and last is not None and body.rpartition("\n")[2].strip():
         whole = not last.why and (last.row is None or last.row.end is not None)
         yield replace(last, open=True) if whole else cut
         return
