@@ -19,6 +19,15 @@ from typing import Any, TextIO
 from halfopen.errors import UsageError
 
 
+@dataclass
+class UnderWay:
+    """What the terminal shows as under way, since when (a time of time.monotonic()), and whether its clock runs."""
+
+    text: str = ""
+    began: float = 0.0
+    ticking: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Environment:
     """Variables, working directory and streams. `width` is in columns."""
@@ -36,16 +45,41 @@ class Environment:
         return self.stdin.isatty() and self.stderr.isatty()
 
     def colour(self, wanted: bool) -> bool:
-        """Whether stdout takes colour: a terminal, and neither an option nor NO_COLOR (no-color.org) says otherwise."""
-        return wanted and self.stdout.isatty() and not self.variables.get("NO_COLOR")
+        """Whether stdout takes colour: a terminal, or FORCE_COLOR (force-color.org) says so.
+
+        Neither where --no-color or NO_COLOR (no-color.org) says otherwise; these are the stronger ones.
+        """
+        takes = bool(self.variables.get("FORCE_COLOR")) or self.stdout.isatty()
+        return wanted and takes and not self.variables.get("NO_COLOR")
 
     def say(self, text: str) -> None:
         """Shows what is under way on a line of the terminal, which the next text replaces and "" clears."""
         if not self.stderr.isatty():
             return
         with SCREEN:
-            if not ASKED:  # or the question would be gone
-                print(f"\r\x1b[K{text[: max(20, self.width - 1)]}", end="", file=self.stderr, flush=True)
+            UNDER_WAY.text = text
+            self.draw()
+            if text and not UNDER_WAY.ticking:
+                UNDER_WAY.ticking, UNDER_WAY.began = True, time.monotonic()
+                threading.Thread(target=self.tick, daemon=True).start()
+
+    def draw(self) -> None:
+        """The line of what is under way, with its clock from the first second on. Under SCREEN."""
+        seconds = int(time.monotonic() - UNDER_WAY.began) if UNDER_WAY.ticking and UNDER_WAY.text else 0
+        clock = f" ({seconds} s)" if seconds else ""
+        if not ASKED:  # or the question would be gone
+            shown = UNDER_WAY.text[: max(20, self.width - 1) - len(clock)] + clock
+            print(f"\r\x1b[K{shown}", end="", file=self.stderr, flush=True)
+
+    def tick(self) -> None:
+        """Draws it anew each second, until there is nothing under way."""
+        while True:
+            time.sleep(1)
+            with SCREEN:
+                if not UNDER_WAY.text:
+                    UNDER_WAY.ticking = False
+                    return
+                self.draw()
 
 
 def here() -> Environment:
@@ -175,3 +209,5 @@ SCREEN = threading.Lock()
 
 ASKED: dict[int, list[Any]] = {}
 """The terminal on which somebody is being asked, and what it was like before."""
+UNDER_WAY = UnderWay()
+"""Changed under SCREEN."""

@@ -472,3 +472,20 @@ def test_a_strangers_file_does_not_say_what_local_is(command: tuple[str, ...], t
     (tmp_path / "inventory.toml").write_text(text)
     code, _, err = run(*command, folder=tmp_path)
     assert code == 2 and "hosts.local is not taken" in err and "--inventory" in err
+
+
+@pytest.mark.parametrize(
+    ("variables", "wanted", "coloured"),
+    [
+        ({}, True, False),  # a file is no terminal
+        ({"FORCE_COLOR": "1"}, True, True),
+        ({"FORCE_COLOR": ""}, True, False),
+        ({"FORCE_COLOR": "1"}, False, False),
+        ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, True, False),
+    ],
+)
+def test_colour_is_forced_and_forbidden_by_the_usual_variables(
+    variables: dict[str, str], wanted: bool, coloured: bool, tmp_path: Path
+) -> None:
+    with (tmp_path / "out").open("w") as out:
+        assert Environment(variables, tmp_path, sys.stdin, out, out).colour(wanted) is coloured

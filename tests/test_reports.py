@@ -35,12 +35,14 @@ from report_examples import (
 from halfopen import address
 from halfopen.cli import build
 from halfopen.errors import UsageError
+from halfopen.judge.assembly.headline import target
 from halfopen.judge.assembly.policy import Policy
+from halfopen.plan import CheckPlan
 from halfopen.report import escape
 from halfopen.report.formats import COUNT_FORMATS, DOCTOR_FORMATS, FORMATS, format_for, named
 from halfopen.report.schema import SCHEMAS
 from halfopen.report.view import View, agreement
-from halfopen.schema.report import Command, Confidence, MatrixRow, Outcome, Report, Severity, Verdict
+from halfopen.schema.report import Check, Command, Confidence, MatrixRow, Outcome, Report, Severity, Verdict
 from halfopen.tcp import State
 
 RENDERERS = Path(escape.__file__).parent
@@ -145,6 +147,53 @@ def test_thousands_of_findings_have_one_command_as_an_example(form: str) -> None
         return
     assert text.count("-t -K") == (form != "prometheus")
     assert form == "prometheus" or re.search(r"as root on web, to end it now, each like this:\s", text)
+
+
+@pytest.mark.parametrize(
+    ("plan", "policy", "reason"),
+    [
+        (PLAN, Policy(Severity.CRITICAL), "exit 1: 2 critical; 1 warning, below --fail-on critical"),
+        (PLAN, Policy(Severity.WARNING), "exit 1: 2 critical; 1 warning"),
+        (PLAN, Policy(None), "exit 0: 2 critical, --fail-on never; 1 warning, --fail-on never"),
+        (
+            replace(PLAN, max={"missing-on-server": 2}, allow=("never-accepted",)),
+            Policy(Severity.CRITICAL),
+            "exit 0: max missing-on-server=2 kept (2); 1 never-accepted allowed",
+        ),
+        (
+            replace(PLAN, max={"missing-on-server": 1, "half-closed": 3}),
+            Policy(Severity.CRITICAL),
+            "exit 1: max half-closed=3 kept (0); max missing-on-server=1 exceeded (2); "
+            "1 warning, below --fail-on critical",
+        ),
+        (replace(PLAN, require_connections=9), Policy(None), "exit 3: incomplete: "),
+    ],
+)
+def test_the_last_line_says_why_the_exit_code_is_what_it_is(plan: CheckPlan, policy: Policy, reason: str) -> None:
+    keys = [key(1), key(2), key(3)]
+    made = check([sock(one) for one in keys], [sock(address.mirror(keys[2]), inode=0)], plan, policy)
+    assert made.exit_reason.startswith(reason) and (len(made.exit_reason) == len(reason) or reason.endswith(": "))
+    last = FORMATS["text"].render(report(made), View(width=200)).splitlines()[-1]
+    assert last == made.exit_reason
+
+
+def test_a_check_with_a_name_of_its_own_is_told_by_it() -> None:
+    made = msgspec.structs.replace(clean(), name="web-to-db")
+    assert FORMATS["text"].render(report(made), View()).startswith("web-to-db: clean  web -> db:5432")
+    assert FORMATS["text"].render(report(clean()), View()).startswith("clean  web -> db:5432")
+
+
+def test_where_ssh_goes_is_not_glued_to_the_port_of_the_service() -> None:
+    assert target(("web",), ("ops@10.0.0.9:2222",), [5432]) == "web -> ops@10.0.0.9:2222 port 5432"
+    assert target(("web",), ("db",), [5432]) == "web -> db:5432"
+
+
+def test_the_headline_has_the_colour_of_its_gravest_finding() -> None:
+    def colour(made: Check) -> str:
+        return FORMATS["text"].render(report(made), View(colour=True)).partition("m")[0]
+
+    assert colour(clean()) == "\x1b[1;32" and colour(incomplete()) == "\x1b[1;35" and colour(article()) == "\x1b[1;31"
+    assert colour(check([sock(key(1))], [sock(address.mirror(key(1)), inode=0)])) == "\x1b[1;33"
 
 
 def test_a_fence_is_longer_than_what_stands_in_it() -> None:

@@ -85,7 +85,7 @@ def examine(args: argparse.Namespace, environment: Environment, stage: Stage, ou
                 )
                 for host, (server, own_address) in servers.items()
             }
-            plan = CheckPlan("demo", ("app1",), ("db1",), tuple(stage.ports))
+            plan = CheckPlan("app1 -> db1", ("app1",), ("db1",), tuple(stage.ports))
             tell(environment, "Looking from both sides, through an SSH server for each.\n")
             with Fleet(Inventory(hosts), [plan], Options(), environment.say) as reached:
                 checked = run_checks(reached, answerer=TwoMachines(reached))

@@ -23,7 +23,7 @@ from halfopen.report.view import (
     unjudged_count,
     unjudged_phrase,
 )
-from halfopen.schema.report import Check, Confidence, Finding, Group, HostReport, Outcome
+from halfopen.schema.report import Check, Confidence, Finding, Group, HostReport, Outcome, Severity
 from halfopen.words import plural
 
 EXAMPLES = 3  # connections of a group, unless all are asked for
@@ -35,7 +35,7 @@ LABEL = 8  # columns of a label in the margin
 def lines_of(check: Check, view: View) -> list[Terminal]:
     """The whole check."""
     if view.quiet:
-        return [coloured(terminal(check.headline), check, view)]
+        return [coloured(terminal(named(check)), check, view)]
     stated: dict[str, str] = {}
     lines = [*headline(check, view), *(line for detail in check.details for line in wrapped(detail, view, "  "))]
     failures = [line for host in check.hosts for line in failure(host, view)]
@@ -57,21 +57,33 @@ def lines_of(check: Check, view: View) -> list[Terminal]:
         lines += [BLANK, *matrix(check, view)] if view.verbose and check.state_matrix else []
         lines += wrapped(outside, view, "  ") if (outside := elsewhere(check)) else []
     lines += [*unjudged(check, view), *notes(check, view)]
+    if check.outcome is not Outcome.CLEAN or view.verbose:
+        lines += [BLANK, *wrapped(check.exit_reason, view, "")]
     return lines
 
 
 def headline(check: Check, view: View) -> list[Terminal]:
     """The answer: on one line, or where that is too long for the terminal, one for each of its clauses."""
-    clauses = check.headline.split("; ") if len(check.headline) > view.width else [check.headline]
+    answer = named(check)
+    clauses = answer.split("; ") if len(answer) > view.width else [answer]
     parts = [terminal(clause + ";" * (clause is not clauses[-1])) for clause in clauses]
     return [coloured(part, check, view) for part in parts]
 
 
+def named(check: Check) -> str:
+    """The headline, with the name of the check where the inventory gives it one of its own."""
+    is_own = " -> " not in check.name
+    return f"{check.name}: {check.headline}" if is_own else check.headline
+
+
 def coloured(head: Terminal, check: Check, view: View) -> Terminal:
-    """The headline in the colour of its outcome, which its words say as well."""
+    """The headline in the colour of its outcome, or of its gravest finding, which its words say as well."""
     if not view.colour:
         return head
-    return Terminal.literal("\x1b[1;{}m{}\x1b[0m", COLOURS[check.outcome], head)
+    gravest = min((found.severity for found in check.findings if not found.allowed), key=SEVERITIES.index, default=None)
+    is_finding = check.outcome is Outcome.FINDINGS and gravest is not None
+    colour = OF_SEVERITY[gravest] if is_finding and gravest is not None else OF_OUTCOME[check.outcome]
+    return Terminal.literal("\x1b[1;{}m{}\x1b[0m", colour, head)
 
 
 def failure(host: HostReport, view: View) -> list[Terminal]:
@@ -241,4 +253,7 @@ def notes(check: Check, view: View) -> list[Terminal]:
 
 
 BLANK = Terminal.literal("")
-COLOURS = {Outcome.CLEAN: 32, Outcome.FINDINGS: 31, Outcome.INCOMPLETE: 33}  # foreground colours of ECMA-48 SGR
+SEVERITIES = list(Severity)
+# Foreground colours of ECMA-48 SGR.
+OF_OUTCOME = {Outcome.CLEAN: 32, Outcome.FINDINGS: 31, Outcome.INCOMPLETE: 35}
+OF_SEVERITY = {Severity.CRITICAL: 31, Severity.WARNING: 33, Severity.INFO: 36}

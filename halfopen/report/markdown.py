@@ -63,7 +63,7 @@ def origin(check: Check, report: Report) -> str:
     """Which check this is, when it ended, how long it took, and what it comes to."""
     finished = report.finished_at[:19].replace("T", " ")
     return (
-        f"Check {check.name}, {finished} UTC{effort(check)}, exit code {check.exit_code}, "
+        f"Check {check.name}, {finished} UTC{effort(check)}, {check.exit_reason}, "
         f"{report.tool.name} {report.tool.version}"
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from halfopen.report.escape import Terminal, terminal
+from halfopen.report.escape import Terminal, wrapped
 from halfopen.report.lines import lines_of
 from halfopen.report.view import View
 from halfopen.schema.report import Outcome, Report
@@ -14,5 +14,5 @@ def render(report: Report, view: View) -> Terminal:
     if len(report.checks) > 1:
         counts = [(outcome, sum(check.outcome == outcome for check in report.checks)) for outcome in Outcome]
         outcomes = ", ".join(f"{count} {outcome}" for outcome, count in counts if count)
-        blocks.append([terminal(f"{len(report.checks)} checks: {outcomes}")])
+        blocks.append(wrapped(f"{len(report.checks)} checks: {outcomes}; exit {report.exit_code}", view, ""))
     return Terminal.literal("{}\n", Terminal.joined("\n\n", (Terminal.joined("\n", block) for block in blocks)))

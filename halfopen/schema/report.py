@@ -181,7 +181,8 @@ class Check(Struct, frozen=True):
     no suspect lasted. `groups` holds the findings in paragraphs, the worst first. `notes`: sentences about how the
     hosts were read and what to know about the result. `elapsed_s`: seconds that the run took, None for files of no one
     run. `pairs`: those with findings, the worst first, where there is more than one pair or more than two hosts; else
-    empty. `direct`: the inventory vouches that nothing between the hosts translates, or answers for one of them.
+    empty. `exit_reason`: why the exit code is that, in one line.
+    `direct`: the inventory vouches that nothing between the hosts translates, or answers for one of them.
     """
 
     name: str
@@ -207,6 +208,7 @@ class Check(Struct, frozen=True):
     pairs: tuple[HostPair, ...] = ()
     nat: tuple[str, ...] = ()
     direct: bool = False
+    exit_reason: str = ""
 
 
 class Report(Struct, frozen=True, rename={"schema_": "schema"}):

@@ -95,7 +95,7 @@ def outlook_of(prospects: Sequence[Prospect]) -> Outlook:
     ranked = sorted(kinds.values(), key=lambda found: (GRAVITY.index(found[0].code), -len(found)))
     told = [tell([prospect.words for prospect in found]) for found in ranked]
     if len(ranked) > 1:
-        told = [f"{len(found)} of {len(prospects)}: {text}" for found, text in zip(ranked, told, strict=True)][:3]
+        told = [f"{len(found)} of {len(prospects)}: {text}" for found, text in zip(ranked, told, strict=True)]
     limits = [prospect.within_s for prospect in prospects]
     known = [limit for limit in limits if limit is not None]
     return Outlook(

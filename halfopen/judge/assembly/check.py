@@ -13,7 +13,16 @@ from msgspec import structs
 from halfopen import __version__, address
 from halfopen.errors import Exit, HostError
 from halfopen.judge.assembly.headline import headline_of
-from halfopen.judge.assembly.policy import SEVERITIES, Policy, failing, is_known, known_note, only_inferred, outcome_of
+from halfopen.judge.assembly.policy import (
+    SEVERITIES,
+    Policy,
+    failing,
+    is_known,
+    known_note,
+    only_inferred,
+    outcome_of,
+    reason_of,
+)
 from halfopen.judge.assembly.run_evidence import Evidence, cases_of, host_error
 from halfopen.judge.assembly.sections import (
     VERDICTS,
@@ -136,6 +145,7 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
         pairs=pairs if len({*plan.clients, *plan.servers}) > 2 or len(pairs) > 1 else (),
         nat=tuple(plan.nat),
         direct=plan.direct,
+        exit_reason=reason_of(findings, plan, policy, missing, code),
     )
 
 

@@ -94,11 +94,16 @@ def target_of(plan: CheckPlan, findings: Sequence[Finding], against: bool) -> st
 
 
 def target(clients: Sequence[str], servers: Sequence[str], ports: Iterable[int]) -> str:
-    """`web1 -> db1:5432`, `3 hosts -> db1` for a fleet, or `web1 (client) -> web1:5432 (server)` within one host."""
+    """`web1 -> db1:5432`, `3 hosts -> db1` for a fleet, or `web1 (client) -> web1:5432 (server)` within one host.
+
+    A name with a colon reads `ops@db1:2222 port 5432`.
+    """
     sides = [names[0] if len(names) == 1 else plural(len(names), "host") for names in (clients, servers)]
     roles = (" (client)", " (server)") if len(clients) == 1 and clients == servers else ("", "")
     distinct = sorted(set(ports))
-    port = f":{distinct[0]}" if len(distinct) == 1 else ""
+    # `ops@db1:2222` is where SSH goes, and no port of the service may stand behind it.
+    glue = " port " if ":" in sides[1] else ":"
+    port = f"{glue}{distinct[0]}" if len(distinct) == 1 else ""
     return f"{sides[0]}{roles[0]} -> {sides[1]}{port}{roles[1]}"
 
 

@@ -66,6 +66,33 @@ def outcome_of(findings: Sequence[Finding], fails: bool, missing: Sequence[str])
     return (Outcome.FINDINGS if counted else Outcome.CLEAN), Exit.CLEAN
 
 
+def reason_of(findings: Sequence[Finding], plan: CheckPlan, policy: Policy, missing: Sequence[str], code: int) -> str:
+    """Why a check ends with this exit code: what fails it, what is missing, and what was let pass.
+
+    `exit 1: 7 critical; max never-accepted=10 kept (3)`. missing: as for `outcome_of`.
+    """
+    failed = failing([finding for finding in findings if is_known(finding)], plan, policy)
+    by_severity = Counter(finding.severity for finding in failed if finding.verdict not in plan.max)
+    parts = [f"{by_severity[severity]} {severity}" for severity in SEVERITIES if by_severity[severity]]
+    counted = Counter(finding.verdict for finding in findings if finding.id not in policy.known)
+    for verdict, limit in sorted(plan.max.items()):
+        count = counted[Verdict(verdict)]
+        parts.append(f"max {verdict}={limit} {'exceeded' if count > limit else 'kept'} ({count})")
+    parts += [f"incomplete: {reason}" for reason in missing[:1]]
+    lesser = Counter(
+        finding.severity
+        for finding in findings
+        if not (finding in failed or finding.allowed or finding.known or finding.verdict in plan.max)
+    )
+    below = f"below --fail-on {policy.fail_on}" if policy.fail_on is not None else "--fail-on never"
+    parts += [f"{lesser[severity]} {severity}, {below}" for severity in SEVERITIES if lesser[severity] and not missing]
+    allowed = Counter(finding.verdict for finding in findings if finding.allowed)
+    parts += [f"{count} {verdict} allowed" for verdict, count in sorted(allowed.items())]
+    known = sum(finding.known for finding in findings)
+    parts += [f"{known} in the baseline"] if known else []
+    return f"exit {code}: {'; '.join(parts or ['nothing found'])}"
+
+
 def known_note(findings: Sequence[Finding]) -> list[str]:
     """How many findings stood in the baseline already."""
     known = sum(finding.known for finding in findings)
