@@ -231,6 +231,8 @@ def test_every_format_tells_what_was_asked() -> None:
     found: Check = check(SimulatedHosts(lone().world), SUSPECTS)
     report = report_of([found], datetime.now(UTC), datetime.now(UTC))
     for name, form in FORMATS.items():
+        if name == "prometheus":  # it tells numbers alone
+            continue
         assert "ECONNRESET" in " ".join(form.render(report, View(width=200)).split()), name
 
 
