@@ -47,6 +47,7 @@ def check(
     allow: Sequence[str] = (),
     max: Mapping[str, int] | None = None,
     require_connections: int | None = None,
+    max_suspects: int | None = None,
     baseline: FileName | None = None,
     connect_timeout: float = 10.0,
     timeout: float = 120.0,
@@ -86,6 +87,7 @@ def check(
         allow=allow,
         max=max,
         require_connections=require_connections,
+        max_suspects=max_suspects,
         ask=ask,
     )
     with Fleet(reachable, [plan], options) as hosts:
@@ -104,6 +106,7 @@ def analyse(
     allow: Sequence[str] = (),
     max: Mapping[str, int] | None = None,
     require_connections: int | None = None,
+    max_suspects: int | None = None,
     baseline: FileName | None = None,
 ) -> Report:
     """The report from saved evidence, as `halfopen analyse` gives it: snapshots, or text of ss, netstat, lsof or /proc.
@@ -125,6 +128,7 @@ def analyse(
         allow=allow,
         max=max,
         require_connections=require_connections,
+        max_suspects=max_suspects,
     )
 
 

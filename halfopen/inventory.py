@@ -197,13 +197,19 @@ def adjusted(
     max: Mapping[str, int] | None = None,
     require_connections: int | None = None,
     ask: str | None = None,
+    max_suspects: int | None = None,
 ) -> CheckPlan:
     """A check with the options of a command line or a program; None and empty values leave it as it is.
 
     `allow` and `max` (verdict -> how many are tolerated) add to those of the check. UsageError for a number that
     is out of range and for a name that no report has.
     """
-    numbers = {"rounds": rounds, "settle": settle, "require_connections": require_connections}
+    numbers = {
+        "rounds": rounds,
+        "settle": settle,
+        "require_connections": require_connections,
+        "max_suspects": max_suspects,
+    }
     if ask is not None:
         known_word(ask, ASK_LEVELS, "word for whom to ask")
     for port in ports:
@@ -225,6 +231,7 @@ def adjusted(
         max={**plan.max, **(max or {})},
         require_connections=plan.require_connections if require_connections is None else require_connections,
         ask=plan.ask if ask is None else ask,
+        max_suspects=plan.max_suspects if max_suspects is None else max_suspects,
     )
 
 
@@ -299,6 +306,7 @@ ADJUSTABLE: dict[str, Reader] = {
     "rounds": number(1, 10**9),
     "settle": seconds(86400),
     "require_connections": number(0, 10**9),
+    "max_suspects": number(1, 10**9),
 }
 """What a command line or a program may say beside the inventory, in wider ranges."""
 

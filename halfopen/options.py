@@ -52,6 +52,7 @@ def adjustments(args: argparse.Namespace) -> dict[str, Any]:
         "allow": args.allow,
         "max": dict(args.max),
         "require_connections": args.require_connections,
+        "max_suspects": args.max_suspects,
     }
 
 
@@ -191,6 +192,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "type": count,
         "help": "exit 3 if fewer than N connections were compared",
     },
+    "--max-suspects": {
+        "metavar": "N",
+        "type": positive,
+        "help": "look at no more than N suspects of a check; the rest is not judged, which exits 3 (default 100000)",
+    },
     "--baseline": {
         "metavar": "REPORT",
         "help": "a JSON report: findings that stand in it are shown, and do not count for the exit code",
@@ -222,7 +228,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 REACH = ("--inventory", "--connect-timeout", "--timeout", "--jump", "--transport", "--host-keys")
 """How hosts are reached."""
 
-JUDGE = ("--fail-on", "--max", "--allow", "--require-connections", "--baseline")
+JUDGE = ("--fail-on", "--max", "--allow", "--require-connections", "--baseline", "--max-suspects")
 """When a report fails."""
 
 OUTPUT = ("--format", "--json", "-o", "--all", "-v", "-q", "--no-color")

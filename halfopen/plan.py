@@ -16,6 +16,7 @@ HOST_KEY_RULES = ("strict", "accept-new")
 """What is done with the key of a host that is not known yet: refused, or added."""
 ASK_LEVELS = ("never", "suspects", "idle")
 """Whom a check asks through its connections: nobody, ends that seem alone or stuck, or also pairs that were silent."""
+MAX_SUSPECTS = 100_000
 FAIL_ON = (*(severity.value for severity in Severity), "never")
 """The least severity that fails a run, or none."""
 
@@ -47,7 +48,7 @@ class CheckPlan:
     """What to compare: names of hosts by role, the server's ports, and what is tolerated. `settle` in seconds.
 
     `direct`: its author vouches that nothing between the hosts translates, or answers for one of them. `ask`: one of
-    ASK_LEVELS.
+    ASK_LEVELS. `max_suspects`: no more are looked at, and the rest is not judged.
     """
 
     name: str
@@ -62,6 +63,7 @@ class CheckPlan:
     require_connections: int = 0
     direct: bool = False
     ask: str = "never"
+    max_suspects: Annotated[int, Meta(ge=1)] = MAX_SUSPECTS
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,16 @@ def test_wrong_usage_is_exit_2_with_a_word_that_helps(argv: tuple[str, ...], tmp
     assert USAGE[argv] in err and "Traceback" not in err and err.startswith("halfopen: ")
 
 
-JUDGED = {"--port", "--rounds", "--fail-on", "--max", "--allow", "--require-connections", "--baseline"}
+JUDGED = {
+    "--port",
+    "--rounds",
+    "--fail-on",
+    "--max",
+    "--allow",
+    "--require-connections",
+    "--baseline",
+    "--max-suspects",
+}
 SHOWN = {"--format", "--json", "-o", "--all", "-v", "-q", "--no-color"}
 REACHING = {"--inventory", "--connect-timeout", "--timeout", "--jump", "--transport", "--host-keys"}
 OFFERED = {

@@ -30,7 +30,7 @@ from halfopen.judge.confirm.byte_counters import Counts, asks, widened
 from halfopen.judge.looks import bracket, places_of, rounds
 from halfopen.judge.missing.conclude import conclude
 from halfopen.judge.pairing.connection import Suspect
-from halfopen.judge.pairing.match import Matching
+from halfopen.judge.pairing.match import Matching, within
 from halfopen.judge.pairing.pair import Extra, Prepared, join, may_translate, prepare, wider_ports
 from halfopen.judge.questions import (
     SIFT,
@@ -147,7 +147,7 @@ def matched(
         return [prepare(plan, snapshots, extra) for plan in plans]
 
     def joined() -> list[Matching]:
-        return [join(check, counted) for check in checks]
+        return [within(join(check, counted), check.plan.max_suspects) for check in checks]
 
     checks = prepared()
     matchings = joined()
@@ -243,7 +243,11 @@ def compared(found: Matched) -> Asking[tuple[list[Matching], Snapshots, Counts]]
         namespaces = [NetnsRef(name, namespace.netns) for namespace in found.snapshots[name].namespaces]
         counts.update({netns: () for netns in namespaces if asked[name].answered(netns, namespaces[0])})
         counts.update(read)
-    matchings = [widened(addresses, matching, counts) for addresses, matching in checks]
+    plans = [check.plan for check in found.checks]
+    matchings = [
+        within(widened(addresses, matching, counts), plan.max_suspects)
+        for plan, (addresses, matching) in zip(plans, checks, strict=True)
+    ]
     return matchings, with_errors(found.snapshots, errors), counts
 
 

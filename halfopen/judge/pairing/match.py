@@ -30,6 +30,7 @@ from halfopen.judge.pairing.records import (
 from halfopen.judge.pairing.server import PortAndState, server_is_first, server_ports
 from halfopen.judge.places.addresses import AddressMap
 from halfopen.judge.verdict.table import Accord
+from halfopen.schema.report import Reason
 from halfopen.tcp import State, number_of, state_of
 from halfopen.words import plural
 
@@ -70,6 +71,18 @@ class Matching:
     def compared(self) -> int:
         """How many connections agree, without what closed ones have left behind (`LEFTOVERS`)."""
         return sum(count for states, count in self.agreeing.items() if states not in LEFTOVERS)
+
+
+def within(matching: Matching, most: int) -> Matching:
+    """The matching with no more than `most` suspects; those beyond are not judged.
+
+    Ends that agree by their states and are odd otherwise are the first to be left out.
+    """
+    if len(matching.suspects) <= most:
+        return matching
+    ranked = sorted(matching.suspects, key=lambda suspect: suspect.agreed is not None)
+    beyond = (replace(suspect, doubt=None, reason=Reason.TOO_MANY_SUSPECTS) for suspect in ranked[most:])
+    return replace(matching, suspects=tuple(ranked[:most]), unjudged=(*matching.unjudged, *beyond))
 
 
 def match(addresses: AddressMap, limit: int | None = 0) -> Matching:
