@@ -11,11 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
-from fuzz.run import LONG, run, unpack
+from fuzz.run import run, unpack
 from fuzz.targets import TARGETS
 
+pytestmark = pytest.mark.no_cover  # what is measured is slow, and nobody reads these branches by chance
+
 RUNS = {"judged": 40}
-MUTATIONS = 1000
+MUTATIONS = 300
+TOO_LONG = 30.0  # seconds of the processor: what is quadratic takes minutes, and a slow machine does not
 LARGE = 64 << 10
 
 
@@ -40,4 +43,4 @@ def test_no_input_of_64_kib_takes_long(name: str, tmp_path: Path) -> None:
         began = time.process_time()
         with contextlib.suppress(*target.allowed):
             target.run(large)
-        assert time.process_time() - began < LONG, path.name
+        assert time.process_time() - began < TOO_LONG, path.name
