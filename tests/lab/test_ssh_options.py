@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import pytest
 from lab.host import Lab, lab, sh
 from lab.waiting import PATIENCE, until
 
-from halfopen.errors import HostError
+from halfopen.errors import ErrorCode, HostError
 from halfopen.plan import Host, Inventory
 from halfopen.reach.connect import ReachOptions, connect
 
@@ -25,6 +26,7 @@ SERVERS: dict[int, str] = {
     2204: "HostKey {folder}/host_key\nCiphers chacha20-poly1305@openssh.com\nKexAlgorithms curve25519-sha256",
     2205: "HostKey {folder}/host_key\nHostCertificate {folder}/host_key-cert.pub\nHostKeyAlgorithms *cert*",
     2206: "HostKey {folder}/host_key\nHostKey {folder}/host_rsa",
+    2207: "HostKey {folder}/host_key\nBanner {folder}/banner",
 }
 """Port -> what is particular of the sshd there."""
 
@@ -77,6 +79,15 @@ class Site:
         return folder / "config"
 
 
+BANNER = """@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @
+The fingerprint for the ED25519 key sent by the remote host is
+SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU.
+Offending ED25519 key in /root/.ssh/known_hosts:1
+ssh: Could not resolve hostname there: Name or service not known
+Host key verification failed.
+"""
+"""What a server may say before anybody is let in, in the very words of ssh."""
+
 KEYS = {"ed": "host_key", "rsa": "host_rsa", "ca": "authority", "other": "other"}
 
 
@@ -92,6 +103,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         sh("ssh-keygen", "-q", *signed, str(folder / "host_key.pub"))
         (folder / "authorized").write_text("".join((folder / f"{n}.pub").read_text() for n in ("user_key", "user_rsa")))
         shutil.copy(folder / "user_key", folder / "user key")
+        (folder / "banner").write_text(BANNER)
         for port, extra in SERVERS.items():
             path = folder / f"sshd-{port}"
             path.write_text((SSHD + extra + "\n").format(address=host.management, port=port, folder=folder))
@@ -280,3 +292,40 @@ def test_we_are_never_laxer_than_ssh(number: int, site: Site, monkeypatch: pytes
     other = "openssh" if reached else "paramiko"
     assert by_us(config, other)[0] == reached, other
     assert (config.parent / "known").read_bytes() == before
+
+
+def test_words_of_ssh_that_a_host_says_are_none_of_ssh(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A banner that imitates ssh yields no `ssh-keygen -R`; the true refusal is told."""
+    config = site.config(len(CASES), 2207, "IdentityFile {folder}/other", "[{address}]:2207 {ed}\n")
+    assert BANNER.splitlines()[3] in by_ssh(config)[1]
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    host = Host("there", "there", transport="openssh")
+    with pytest.raises(HostError) as caught:
+        connect(host, Inventory(), ReachOptions(10, time.monotonic() + PATIENCE, config=str(config))).run("true")
+    assert caught.value.code is ErrorCode.AUTH_FAILED and "Permission denied (" in caught.value.message
+    assert "ssh-keygen" not in str(caught.value.hint) and not [*tmp_path.iterdir()]
+
+
+def test_a_line_is_taken_out_only_if_it_is_there(site: Site) -> None:
+    """The name of an alias is not that of the host, which -R would be given."""
+    for lines, known, act in (
+        ("", "[{address}]:2201 {other}\n", "ssh-keygen"),
+        ("HostKeyAlias db", "db {other}\n", "look at line 1 of "),
+    ):
+        config = site.config(len(CASES) + 1, 2201, lines, known)
+        host = Host("db", site.address, port=2201, transport="openssh")
+        with pytest.raises(HostError) as caught:
+            connect(host, Inventory(), ReachOptions(10, time.monotonic() + PATIENCE, config=str(config))).run("true")
+        assert caught.value.code is ErrorCode.HOST_KEY_MISMATCH and act in str(caught.value.hint)
+
+
+def test_a_new_key_that_the_ssh_program_adds_is_said(site: Site) -> None:
+    config = site.config(len(CASES) + 2, 2201, "", "")
+    host = Host("there", "there", transport="openssh")
+    options = ReachOptions(10, time.monotonic() + PATIENCE, "accept-new", config=str(config))
+    connection = connect(host, Inventory(), options)
+    connection.run("echo here")
+    assert "Permanently added" in str(connection.note) and site.address in str(connection.note)
+    connection.close()
