@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str], environment: Environment) -> int:
     """Runs the program; every way it can end is an exit code of the contract."""
     from halfopen.cli import main as run_command
-    from halfopen.errors import Exit, HalfopenError, HostError
+    from halfopen.errors import Exit, HalfopenError, HostError, MissingPackageError, is_missing_package
     from halfopen.report.escape import complaint
 
     try:
@@ -41,6 +41,10 @@ def main(argv: Sequence[str], environment: Environment) -> int:
     except BrokenPipeError:
         return Exit.INTERRUPTED  # the reader of our output has gone; there is nobody to tell
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and is_missing_package(error):
+            missing = MissingPackageError(error)
+            print(complaint(missing.message, missing.hint), file=environment.stderr)
+            return Exit.USAGE
         if is_interrupt(error):
             print(complaint("interrupted"), file=environment.stderr)
             return Exit.INTERRUPTED

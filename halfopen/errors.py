@@ -51,6 +51,20 @@ class UsageError(HalfopenError):
     """A wrong option, argument, host string or inventory. Exit 2."""
 
 
+class MissingPackageError(HalfopenError):
+    """A package that halfopen needs for this is not installed. Exit 2."""
+
+    def __init__(self, error: ModuleNotFoundError) -> None:
+        name = (error.name or "").partition(".")[0]
+        super().__init__(f"the Python package {name} is needed for this, and is not installed", "pip install halfopen")
+
+
+def is_missing_package(error: BaseException) -> bool:
+    """Whether a package of somebody else is not there; a module of ours that is not is a bug."""
+    own = not isinstance(error, ModuleNotFoundError) or (error.name or "").partition(".")[0] in ("", "halfopen")
+    return not own
+
+
 class HostError(HalfopenError):
     """A host, or its answer, could not be read. A value in the report, never a verdict."""
 

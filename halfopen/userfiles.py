@@ -8,7 +8,7 @@ import os
 import re
 import shlex
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 CONFIG_LIMIT = 1 << 20  # bytes of one file of settings
@@ -35,6 +35,17 @@ def config_home(variables: Mapping[str, str]) -> Path | None:
     if named.is_absolute():
         return named
     return home / ".config" if home else None
+
+
+def joined(words: Sequence[str]) -> list[str]:
+    """Paths of a list that `ssh -G` prints without quotes: a word that begins none goes on with the one before it."""
+    found: list[str] = []
+    for word in words:
+        if found and not word.startswith(("/", "~")):
+            found[-1] += f" {word}"
+        else:
+            found.append(word)
+    return found
 
 
 def read_regular(path: Path, limit: int) -> bytes:
@@ -78,14 +89,19 @@ def named_hosts(folder: Path, path: Path, seen: set[Path]) -> Iterator[str]:
         if option == "host":
             yield from (word for word in words if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", word))
         for word in words if option == "include" else ():
-            found = Path(folder, word.replace("~", str(folder.parent), 1) if word.startswith("~/") else word)
-            for included in sorted(Path(found.anchor).glob(str(found.relative_to(found.anchor)))):
-                yield from named_hosts(folder, included, seen)
+            for one in included(folder, word):
+                yield from named_hosts(folder, one, seen)
+
+
+def included(folder: Path, word: str) -> list[Path]:
+    """The files that a word of `Include` names, in order; what is relative is looked for in `folder`."""
+    found = Path(folder, word.replace("~", str(folder.parent), 1) if word.startswith("~/") else word)
+    return sorted(Path(found.anchor).glob(str(found.relative_to(found.anchor))))
 
 
 def ssh_line(line: str) -> tuple[str, list[str]]:
     """A line of ssh_config -> its option in lower case and the words behind it, "" where it has none."""
-    found = re.fullmatch(r"\s*(\w+)(?:\s*=\s*|\s+)(.+)", line)
+    found = re.fullmatch(r"\s*(\w+)(?:\s*=\s*|\s+(?!=))(.+)", line)
     if not found:
         return "", []
     try:

@@ -180,7 +180,7 @@ def test_a_misspelt_host_is_wrong_usage_and_another_name_that_does_not_resolve_i
         '#!/bin/sh\n[ "$1" = -G ] && exit 0\n'
         'for name in "$@"; do [ "$before" = -- ] && break; before=$name; done\n'
         'case "$*" in *ProxyCommand=*) exit 255;; esac\n'
-        'echo "ssh: Could not resolve hostname $name: Name or service not known" >&2\nexit 255\n'
+        'echo "ssh: Could not resolve hostname $name: Name or service not known" >> "$2"\nexit 255\n'
     )
     ssh.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")

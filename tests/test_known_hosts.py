@@ -82,7 +82,10 @@ def test_patterns_negation_ports_and_case() -> None:
     assert matches("db?", "db1") and not matches("db?", "db10")
     assert matches("[db1]:2222", "[db1]:2222")
     assert trust(f"[db1]:2222 ssh-ed25519 {ED_TEXT}", port=2222) is Trust.KNOWN
-    assert trust(f"db1 ssh-ed25519 {ED_TEXT}", port=2222) is Trust.UNKNOWN
+    assert trust(f"db1 ssh-ed25519 {ED_TEXT}", port=2222) is Trust.KNOWN  # as ssh has it
+    assert trust(f"db1 ssh-ed25519 {OTHER_TEXT}", port=2222) is Trust.UNKNOWN
+    assert trust(f"@revoked db1 ssh-ed25519 {ED_TEXT}", port=2222) is Trust.REVOKED
+    assert trust(f"db1 ssh-ed25519 {ED_TEXT}\n[db1]:2222 ssh-ed25519 {OTHER_TEXT}", port=2222) is Trust.MISMATCH
     assert trust(f"DB1 ssh-ed25519 {ED_TEXT}", host="Db1") is Trust.KNOWN
 
 

@@ -142,6 +142,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     paramiko = load_paramiko()
     secret, plain = ed25519.Ed25519PrivateKey.generate(), paramiko.ECDSAKey.generate()
     (tmp_path / "locked").write_bytes(locked(secret))
+    (tmp_path / "locked").chmod(0o600)
     plain.write_private_key_file(str(tmp_path / "plain"))
     locked_key = parse_key(paramiko, locked(secret).decode(), SECRET.encode())
     hosts = {"one": ("locked", locked_key), "two": ("locked", locked_key), "quick": ("plain", plain)}

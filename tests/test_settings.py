@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import time
@@ -11,9 +12,12 @@ from pathlib import Path
 import pytest
 from lab.waiting import PATIENCE
 
-from halfopen.errors import HostError, UsageError
+from halfopen.errors import ErrorCode, HostError, UsageError
 from halfopen.inventory import load
+from halfopen.reach import settings
+from halfopen.reach.algorithms import rsa_bits
 from halfopen.reach.connect import ReachOptions, hops_of, openssh
+from halfopen.reach.library import load_paramiko
 from halfopen.reach.settings import Lookup, from_options, options_of, split_target, subset
 
 LONG = "db1:" + "9" * 5000  # more digits than Python reads
@@ -91,7 +95,7 @@ def test_ssh_resolves_where_there_is_an_ssh(tmp_path: Path) -> None:
     )
     found = Lookup("db1", str(config)).settings()
     assert (found.host, found.port, found.user, found.identities_only) == ("10.9.9.9", 2200, "ops", True)
-    assert found.beyond_us == "its settings have a ProxyCommand"
+    assert found.beyond_us == "its settings have ProxyCommand"
     assert Lookup("root@db1:22", str(config)).settings().user == "root"
 
 
@@ -171,5 +175,67 @@ def test_a_port_of_ssh_that_is_none_is_an_error_of_that_host(port: str) -> None:
 
 @pytest.mark.parametrize("option", ["IdentityFile", "Port", "HostName ="])
 def test_an_option_without_a_value_is_named_with_its_line(option: str) -> None:
-    with pytest.raises(HostError, match=r"config line 2: .* has no value"):
+    with pytest.raises(HostError, match="config line 2 is not a valid option and its value"):
         subset(f"Host *\n{option}\n", "db1", "config")
+
+
+def test_without_an_ssh_the_files_of_the_user_and_the_machine_are_read_as_ssh_trusts_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    machine = tmp_path / "machine"
+    monkeypatch.setattr(settings, "SYSTEM_CONFIG", machine)
+    own = tmp_path / ".ssh/config"
+    own.parent.mkdir()
+    own.write_text("Host db1\nPort 2201\n")
+    machine.write_text(f"Include {tmp_path}/none/*.conf\nHost *\nPort 2202\nPubkeyAuthentication no\n")
+    found = Lookup("db1").settings()
+    assert (found.port, found.beyond_us) == (2201, "its settings have PubkeyAuthentication no")
+    machine.write_text(f"Include {own}\n")
+    with pytest.raises(HostError, match="Include"):
+        Lookup("db1").settings()
+    machine.unlink()
+    own.chmod(0o666)
+    with pytest.raises(HostError, match="others may write"):
+        Lookup("db1").settings()
+    own.unlink()
+    os.mkfifo(own)
+    with pytest.raises(HostError, match="not a regular file"):
+        Lookup("db1").settings()
+
+
+@pytest.mark.parametrize("line", ["Port 2s", "Port", "IdentityFile", 'IdentityFile "x', "RequiredRSASize many"])
+def test_without_an_ssh_a_line_that_is_wrong_is_refused(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "config").write_text(f"Host *\n{line}\n")
+    with pytest.raises(HostError) as caught:
+        Lookup("db1", str(tmp_path / "config")).settings()
+    assert caught.value.code is ErrorCode.UNSUPPORTED
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("Ciphers +aes128-cbc", "its Ciphers change a list that only ssh knows"),
+        ("PubkeyAcceptedKeyTypes -ssh-rsa", "its PubkeyAcceptedAlgorithms change a list that only ssh knows"),
+        ("UserKnownHostsFile ~/.ssh/known.d/%k", "only ssh can tell which file ~/.ssh/known.d/%k is"),
+        ("IdentityFile ${KEYS}/id", "only ssh can tell which file ${KEYS}/id is"),
+        ("CheckHostIP yes", "its settings have CheckHostIP yes"),
+        ("AddressFamily inet", "its settings have AddressFamily inet"),
+        ("AddressFamily any", None),
+        ("CheckHostIP no", None),
+        ("KnownHostsCommand none", None),
+        ("ProxyCommand nc --password secret %h", "its settings have ProxyCommand"),
+        ("Ciphers aes256-ctr", None),
+    ],
+)
+def test_what_only_ssh_can_follow_is_left_to_it(line: str, why: str | None) -> None:
+    assert from_options(subset(f"Host *\n{line}\n", "db1", "c"), "db1", None, None).beyond_us == why
+
+
+def test_the_length_of_an_rsa_key_is_that_of_its_modulus() -> None:
+    assert rsa_bits(load_paramiko().RSAKey.generate(2048).asbytes()) == 2048
+    assert rsa_bits(b"") == rsa_bits(b"\xff" * 9) == 0

@@ -41,7 +41,13 @@ class Site:
     work: Path
 
     def reach(
-        self, way: str, *lines: str, key: str | None = None, seconds: float = 10, host_keys: str = "strict"
+        self,
+        way: str,
+        *lines: str,
+        key: str | None = None,
+        seconds: float = 10,
+        host_keys: str = "strict",
+        note: bool = False,
     ) -> str:
         """What a command says that is run there, with these lines of ssh_config; `key` is the inventory's."""
         config = self.folder / "config"
@@ -56,7 +62,7 @@ class Site:
             # It ends when it is spoken to: a server of paramiko may close the channel before it says that it runs.
             channel = connection.run("read word; echo here")
             channel.send(b"\n")
-            return f"{said(channel)} by {connection.transport}"
+            return f"{said(channel)} by {connection.transport}" + (f" {connection.note}" if note else "")
         finally:
             connection.close()
 
@@ -251,3 +257,24 @@ def test_a_key_file_of_the_inventory_is_a_regular_file_and_no_large_one(way: str
     with pytest.raises(HostError) as caught:
         site.reach(way, f"UserKnownHostsFile {site.folder}/known", key=str(path))
     assert caught.value.code is ErrorCode.AUTH_FAILED and str(path) in caught.value.message
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs the OpenSSH client")
+@pytest.mark.parametrize("hashing", ["yes", "no"])
+def test_a_new_key_is_added_as_the_settings_have_it_and_said(hashing: str, site: Site) -> None:
+    path = site.folder / "new"
+    said = site.reach(
+        "paramiko",
+        f"UserKnownHostsFile {path}",
+        NOWHERE,
+        f"HashKnownHosts {hashing}",
+        host_keys="accept-new",
+        note=True,
+    )
+    assert f"[127.0.0.1]:{site.server.port} was not known" in said and str(path) in said and "SHA256:" in said
+    assert path.read_text().startswith("|1|") == (hashing == "yes")
+    found = subprocess.run(
+        ["ssh-keygen", "-F", f"[127.0.0.1]:{site.server.port}", "-f", str(path)], capture_output=True
+    )
+    assert site.server.public.encode() in found.stdout
+    assert site.reach("paramiko", f"UserKnownHostsFile {path}", NOWHERE, note=True) == "here by paramiko None"

@@ -146,7 +146,7 @@ def test_a_tap_device_behind_which_the_other_end_itself_is_hides_nobody() -> Non
 
 def test_a_tunnel_between_the_two_is_not_seen_through() -> None:
     tunnels = Link(2, "tun0", b"", "tun"), Link(5, "tun0", b"", "tun")
-    said = "tun0 (tun) of web is a tunnel, and what is behind it was not seen"
+    said = "tun0 (tun) of web is a tunnel, its way unseen"
     assert way(to(None), to(None, link=5), tunnels) == Way(WayKind.UNKNOWN, said)
 
 

@@ -31,7 +31,10 @@ def authenticate(paramiko: Any, transport: Any, hop: Settings, patience: Patienc
         key = load()
         if key is None:
             continue
-        tried.append(name)
+        problem = hop.algorithms.problem("pubkeyacceptedalgorithms", key.get_name(), key.asbytes())
+        tried.append(f"{name} ({problem})" if problem else name)
+        if problem:
+            continue
         transport.auth_timeout = patience.left()
         try:
             with spoken(hop.host):
@@ -119,10 +122,14 @@ def load_key(paramiko: Any, path: Path, patience: Patience, interactive: bool, t
     """A private key, None where it cannot be had; why is added to `tried`, unless there is no such file."""
     try:
         text = read_regular(path, KEY_LIMIT).decode("utf-8", "replace")
+        open_to_others = hasattr(os, "getuid") and others_may(path.stat())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         tried.append(f"{path} ({error.strerror})")
+        return None
+    if open_to_others:
+        tried.append(f"{path} (others may read it: chmod go-rwx {path})")
         return None
     try:
         key = parse_key(paramiko, text, None)
@@ -135,6 +142,11 @@ def load_key(paramiko: Any, path: Path, patience: Patience, interactive: bool, t
     if key is None:
         tried.append(f"{path} ({problem})")
     return key
+
+
+def others_may(status: os.stat_result) -> bool:
+    """Whether a private key of ours is open to others, so that ssh would not use it."""
+    return status.st_uid == os.getuid() and bool(status.st_mode & 0o077)
 
 
 def parse_key(paramiko: Any, text: str, passphrase: bytes | None) -> Any:

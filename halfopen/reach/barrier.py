@@ -10,7 +10,7 @@ from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import TypeVar
 
-from halfopen.errors import ErrorCode, HalfopenError, HostError
+from halfopen.errors import ErrorCode, HalfopenError, HostError, MissingPackageError, is_missing_package
 
 R = TypeVar("R")
 
@@ -28,6 +28,8 @@ def barrier() -> Iterator[None]:
     except MemoryError as error:
         raise HostError(ErrorCode.TOO_LARGE, "its answer does not fit into memory here", "name the --port") from error
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and is_missing_package(error):
+            raise MissingPackageError(error) from error
         last = traceback.extract_tb(error.__traceback__)[-1]
         raise HostError(
             ErrorCode.PROTOCOL_ERROR,

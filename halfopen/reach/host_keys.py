@@ -8,21 +8,26 @@ from typing import Any
 
 from halfopen.errors import ErrorCode, HostError
 from halfopen.reach import known_hosts
+from halfopen.reach.algorithms import USE_OPENSSH
 from halfopen.reach.known_hosts import KnownHosts, Trust, fingerprint
 from halfopen.reach.settings import Settings
 from halfopen.userfiles import anchored, read_regular
 
 
-def check_host_key(key: Any, hop: Settings, known: KnownHosts, accept_new: bool) -> None:
-    """Accepts a known key, adds an unknown one if `accept_new`; HostError for every other."""
-    name, kind, blob = hop.host_key_alias or hop.host, key.get_name(), key.asbytes()
-    trust, entries = known_hosts.judge(known, name, hop.port, kind, blob)
-    shown, where = f"{kind} {fingerprint(blob)}", known_hosts.host_name(name, hop.port)
+def check_host_key(key: Any, hop: Settings, known: KnownHosts, accept_new: bool) -> str | None:
+    """Accepts a known key, adds an unknown one if `accept_new` and says so; HostError for every other."""
+    (name, port), kind, blob = hop.known_as, key.get_name(), key.asbytes()
+    trust, entries = known_hosts.judge(known, name, port, kind, blob)
+    problem = hop.algorithms.problem("hostkeyalgorithms", kind, blob)
+    if problem:
+        raise HostError(ErrorCode.UNSUPPORTED, f"the host key of {name} is not to be used: {problem}", USE_OPENSSH)
+    shown, where = f"{kind} {fingerprint(blob)}", known_hosts.host_name(name, port)
     if trust is Trust.KNOWN:
-        return
+        return None
     if trust is Trust.UNKNOWN and accept_new and hop.new_keys:
-        add_known_host(anchored(hop.new_keys), where, key)
-        return
+        path = anchored(hop.new_keys)
+        add_known_host(path, known_hosts.hashed_name(where) if hop.hash_names else where, key)
+        return f"{where} was not known: its key {shown} was added to {path}, unseen by anybody"
     if trust is Trust.UNKNOWN:
         skipped = f"; {known.note}" if known.note else ""
         raise HostError(

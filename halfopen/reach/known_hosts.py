@@ -11,6 +11,8 @@ import binascii
 import fnmatch
 import hashlib
 import hmac
+import os
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -58,11 +60,12 @@ class KnownHosts:
 
     def kinds(self, host: str, port: int) -> list[str]:
         """Key types that are known of this host, in the order of the file."""
-        return list(dict.fromkeys(entry.kind for entry in self.of(host, port) if entry.marker is None))
+        entries = self.of(host, port) or self.of(host, 22)
+        return list(dict.fromkeys(entry.kind for entry in entries if entry.marker is None))
 
     def has_ca(self, host: str, port: int) -> bool:
         """Whether a certificate authority is trusted for this host."""
-        return any(entry.marker == "@cert-authority" for entry in self.of(host, port))
+        return any(entry.marker == "@cert-authority" for entry in (*self.of(host, port), *self.of(host, 22)))
 
 
 class Trust(Enum):
@@ -76,7 +79,10 @@ class Trust(Enum):
 
 
 def judge(known: KnownHosts, host: str, port: int, kind: str, key: bytes) -> tuple[Trust, Sequence[Entry]]:
-    """Whether a key may be trusted, and the entries that this rests on."""
+    """Whether a key may be trusted, and the entries that this rests on.
+
+    As with ssh, what is known of a host without a port holds at every port of which nothing is known.
+    """
     entries = known.of(host, port)
     revoked = [entry for entry in entries if entry.marker == "@revoked" and entry.key == key]
     if revoked:
@@ -88,7 +94,10 @@ def judge(known: KnownHosts, host: str, port: int, kind: str, key: bytes) -> tup
     of_kind = [entry for entry in plain if entry.kind == kind]
     if of_kind:
         return Trust.MISMATCH, of_kind
-    return (Trust.OTHER_TYPE, plain) if plain else (Trust.UNKNOWN, ())
+    if plain:
+        return Trust.OTHER_TYPE, plain
+    trust, found = judge(known, host, 22, kind, key) if port != 22 else (Trust.UNKNOWN, ())
+    return (trust, found) if trust in (Trust.KNOWN, Trust.REVOKED) else (Trust.UNKNOWN, ())
 
 
 def host_name(host: str, port: int) -> str:
@@ -129,6 +138,13 @@ def hashed(entry: str, name: str) -> bool:
     return hmac.compare_digest(hmac.new(salt, name.encode(), hashlib.sha1).digest(), digest)
 
 
+def hashed_name(name: str) -> str:
+    """`|1|salt|hash` of a name, as HashKnownHosts keeps it."""
+    salt = os.urandom(20)
+    digest = hmac.new(salt, name.encode(), hashlib.sha1).digest()
+    return "|".join(("", "1", base64.b64encode(salt).decode(), base64.b64encode(digest).decode()))
+
+
 def fingerprint(key: bytes) -> str:
     """`SHA256:…` as ssh-keygen prints it."""
     return "SHA256:" + base64.b64encode(hashlib.sha256(key).digest()).decode().rstrip("=")
@@ -139,8 +155,8 @@ def load(files: Iterable[tuple[str, bytes]]) -> KnownHosts:
     entries, warnings = [], []
     for name, data in files:
         for number, raw in enumerate(data.split(b"\n"), 1):
-            words = raw.decode("utf-8", "replace").split()
-            if not words or words[0].startswith("#"):
+            words = re.split(r"[ \t]+", raw.decode("utf-8", "replace").strip(" \t\r"))
+            if not words[0] or words[0].startswith("#"):
                 continue
             marker = words.pop(0) if words[0].startswith("@") else None
             problem = None

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from halfopen.errors import ErrorCode, HostError
+from halfopen.reach.algorithms import USE_OPENSSH
 
-USE_OPENSSH = 'transport = "openssh" for this host, or --transport openssh'
 CLOSED = ("Error reading SSH protocol banner", "Not allowed at this time", "Exceeded MaxStartups", "Invalid SSH banner")
 
 

@@ -6,18 +6,23 @@ configuration. So jump hosts are spelled out as ProxyCommand: the inner ssh of `
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
+import tempfile
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from halfopen.errors import ErrorCode, HostError
-from halfopen.reach import handshakes
+from halfopen.reach import handshakes, known_hosts
+from halfopen.reach.host_keys import FILE_LIMIT
 from halfopen.reach.known_hosts import host_name, removal
 from halfopen.reach.names import UnresolvedError
 from halfopen.reach.process import ProcessChannel
 from halfopen.reach.settings import SSH_FOLDER
+from halfopen.userfiles import anchored, read_regular
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,54 @@ class Stop:
         return self.host, self.port or 22
 
 
+ExplainBoth = Callable[[str, str, int | None], HostError | None]
+"""ssh's log, stderr and the exit status (None: unknown) -> a better error."""
+
+
+class LoggedChannel(ProcessChannel):
+    """An ssh whose own words are in a log, apart from stderr, where the host may imitate them.
+
+    `argv` is given the log's path; `explain` both, in place of stderr alone.
+    """
+
+    def __init__(self, argv: Callable[[str], Sequence[str]], deadline: float, explain: ExplainBoth) -> None:
+        log, self.path = tempfile.mkstemp(prefix="halfopen-ssh-")
+        self.log = os.fdopen(log, "rb")
+        environment = {**os.environ, **QUIET}
+
+        def both(said: str, status: int | None) -> HostError | None:
+            return explain(self.words(), said, status)
+
+        try:
+            super().__init__(argv(self.path), deadline, both, environment, SSH_FOLDER)
+        except BaseException:
+            self.forget()
+            self.log.close()
+            raise
+
+    def words(self) -> str:
+        """What ssh has written so far, its last 64 KiB at the most."""
+        if self.log.closed:
+            return ""
+        self.log.seek(max(0, os.fstat(self.log.fileno()).st_size - MOST_WORDS))
+        return self.log.read(MOST_WORDS).decode("utf-8", "surrogateescape")
+
+    def complaint(self) -> str:
+        """The tail of stderr, which is the host's, and behind it what ssh said."""
+        return super().complaint() + self.words()
+
+    def forget(self) -> None:
+        """Takes the name of the log away. By then every ssh on the way has it open."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)  # noqa: PTH108
+
+    def close(self) -> None:
+        """As it says there, and the log with it."""
+        super().close()
+        self.forget()
+        self.log.close()
+
+
 @dataclass
 class OpensshConnection:
     """The ssh program to the last of `stops` through the others; each command is a run of it."""
@@ -47,9 +100,9 @@ class OpensshConnection:
     config: str | None = None
     note: str | None = None
     transport: str = "openssh"
-    started: list[ProcessChannel] = field(default_factory=list)
+    started: list[LoggedChannel] = field(default_factory=list)
 
-    def run(self, command: str) -> ProcessChannel:
+    def run(self, command: str) -> LoggedChannel:
         """Start `command` by the user's login shell there and wait for its first output. Retries if throttled."""
         *jumps, last = (stop.address for stop in self.stops)
         for attempt in range(handshakes.TRIES):
@@ -61,10 +114,9 @@ class OpensshConnection:
                     raise
         raise AssertionError("the last attempt raises")
 
-    def start(self, command: str) -> ProcessChannel:
+    def start(self, command: str) -> LoggedChannel:
         """One attempt."""
-        environment = {**os.environ, **QUIET}
-        channel = ProcessChannel([*self.argv(), command], self.deadline, self.explain, environment, SSH_FOLDER)
+        channel = LoggedChannel(lambda log: [*self.argv(log), command], self.deadline, self.explain)
         self.started.append(channel)
         # Beside its own limit for the handshake (ConnectTimeout), so that no login hangs until the end of the run.
         channel.deadline = min(self.deadline, time.monotonic() + PATIENCE * self.connect_timeout)
@@ -76,21 +128,24 @@ class OpensshConnection:
                 error.message = f"{self.stops[-1].host} did not let us in: {error.message}"
                 error.hint = f"a longer --connect-timeout; try: {self.by_hand()}"
             raise
+        channel.forget()
+        added = [line.strip() for line in channel.words().splitlines() if "Permanently added" in line]
+        self.note = "; ".join(dict.fromkeys(([self.note] if self.note else []) + added)) or None
         channel.deadline = self.deadline
         return channel
 
-    def argv(self) -> list[str]:
-        """The whole command line but for the remote command."""
+    def argv(self, log: str | None = None) -> list[str]:
+        """The whole command line but for the remote command; every ssh of it writes to one `log`."""
         proxy: str | None = None
         for stop in self.stops[:-1]:
-            argv = [*self.options(stop, proxy), "-W", "[%h]:%p", "--", stop.host]
+            argv = [*self.options(stop, proxy, log), "-W", "[%h]:%p", "--", stop.host]
             # ssh expands %h and %p in a ProxyCommand; every other % stands for itself.
             proxy = shlex.join([word if word == "[%h]:%p" else word.replace("%", "%%") for word in argv])
-        return [*self.options(self.stops[-1], proxy), "-T", "-a", "-x", "--", self.stops[-1].host]
+        return [*self.options(self.stops[-1], proxy, log), "-T", "-a", "-x", "--", self.stops[-1].host]
 
-    def options(self, stop: Stop, proxy: str | None) -> list[str]:
+    def options(self, stop: Stop, proxy: str | None, log: str | None) -> list[str]:
         """How one stop is to be reached."""
-        argv = ["ssh", *(["-F", self.config] if self.config else [])]
+        argv = ["ssh", *(["-E", log] if log else []), *(["-F", self.config] if self.config else [])]
         argv += ["-l", stop.user] if stop.user else []
         argv += ["-p", str(stop.port)] if stop.port else []
         given = [
@@ -109,14 +164,17 @@ class OpensshConnection:
             given.append(f"ProxyCommand={proxy}")
         return argv + [word for option in given for word in ("-o", option)]
 
-    def explain(self, said: str, status: int | None) -> HostError | None:
-        """What ssh wrote before it ended with 255, its own exit status -> the contract's code."""
+    def explain(self, said: str, beside: str, status: int | None) -> HostError | None:
+        """What ssh wrote before it ended with 255, its own exit status -> the contract's code.
+
+        What came `beside` its log is the host's, and decides nothing; it is shown where ssh is silent.
+        """
         if status not in (255, None):
             return None
         unknown = UNRESOLVED.search(said)
         if unknown and not unknown["reason"].startswith("Temporary failure"):
             return UnresolvedError(unknown["name"], unknown["reason"])
-        lines = [line.strip() for line in said.splitlines() if line.strip("@ \r")]
+        lines = [line.strip() for line in (said or beside).splitlines() if line.strip("@ \r")]
         found = next(((words, code) for words, code in SAID if words in said), None)
         if found is None and status is None:
             return None
@@ -147,11 +205,11 @@ class OpensshConnection:
         """What to type next."""
         offending = OFFENDING.search(said)
         if code is ErrorCode.HOST_KEY_MISMATCH and offending:
+            file, _, line = offending["where"].rpartition(":")
             stop = self.stops[-1]
-            remove = removal(offending["where"].rpartition(":")[0], host_name(stop.host, stop.port or 22))
-            return (
-                f"if the host was reinstalled: {remove}, then connect once with ssh; if not, somebody may be in between"
-            )
+            name = host_name(stop.host, stop.port or 22)
+            act = removal(file, name) if is_known_at(file, int(line), name) else f"look at line {line} of {file}"
+            return f"if the host was reinstalled: {act}, then connect once with ssh; if not, somebody may be in between"
         if code is ErrorCode.HOST_KEY_UNKNOWN:
             return f"compare the fingerprint, then connect once with: {self.by_hand()}, or --host-keys accept-new"
         if code is ErrorCode.THROTTLED:
@@ -182,7 +240,18 @@ class OpensshConnection:
             channel.close()
 
 
+def is_known_at(file: str, line: int, name: str) -> bool:
+    """Whether a line of known_hosts is one of this name, so that `ssh-keygen -R` would take it away."""
+    try:
+        data = read_regular(anchored(file), FILE_LIMIT)
+    except OSError:
+        return False
+    entries = known_hosts.load([(file, data)]).entries
+    return any(entry.line == line and known_hosts.matches(entry.hosts, name) for entry in entries)
+
+
 PATIENCE = 3
+MOST_WORDS = 1 << 16  # bytes of one log
 QUIET = {"LC_ALL": "C", "SSH_ASKPASS_REQUIRE": "never", "SHELL": "/bin/sh"}
 """ssh writes English messages, never prompts, and runs a ProxyCommand by a shell whose quoting is known."""
 
@@ -213,6 +282,7 @@ SAID: tuple[tuple[str, ErrorCode], ...] = (
     ("No route to host", ErrorCode.UNREACHABLE),
     ("Network is unreachable", ErrorCode.UNREACHABLE),
     ("Connection refused", ErrorCode.CONNECTION_REFUSED),
+    ("Bad server host key: ", ErrorCode.UNSUPPORTED),  # it is shorter than RequiredRSASize
     ("Connection timed out", ErrorCode.TIMEOUT),
     ("Operation timed out", ErrorCode.TIMEOUT),
     ("no matching ", ErrorCode.UNSUPPORTED),

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 from halfopen import address
 from halfopen.errors import ErrorCode, HostError
 from halfopen.reach import handshakes
+from halfopen.reach.algorithms import USE_OPENSSH, disabled, restrict
 from halfopen.reach.authentication import authenticate
 from halfopen.reach.host_keys import check_host_key, read_known_hosts
 from halfopen.reach.known_hosts import KnownHosts
-from halfopen.reach.library import USE_OPENSSH, Patience, load_paramiko, spoken
+from halfopen.reach.library import Patience, load_paramiko, spoken
 from halfopen.reach.names import UnresolvedError
 from halfopen.reach.settings import Settings
 
@@ -175,7 +176,9 @@ def open_ssh(hops: Sequence[Settings], patience: Patience, accept_new: bool, int
                 try:
                     known = read_known_hosts(hop)
                     notes.update({known.note: None} if known.note else {})
-                    transports.append(open_hop(paramiko, transports, hop, known, patience, accept_new, interactive))
+                    made, added = open_hop(paramiko, transports, hop, known, patience, accept_new, interactive)
+                    transports.append(made)
+                    notes.update({added: None} if added else {})
                 except HostError as error:
                     if number < len(hops) - 1:
                         error.message = f"at the jump host {hop.host}: {error.message}"
@@ -195,9 +198,12 @@ def open_hop(
     patience: Patience,
     accept_new: bool,
     interactive: bool,
-) -> Any:
-    """One transport: connected, host key checked, authenticated. A server that throttles is tried again."""
-    if known.has_ca(hop.host_key_alias or hop.host, hop.port):
+) -> tuple[Any, str | None]:
+    """One transport: connected, host key checked, authenticated; and what to say of its key.
+
+    A server that throttles is tried again.
+    """
+    if known.has_ca(*hop.known_as):
         raise HostError(ErrorCode.UNSUPPORTED, "its host key is vouched for by a certificate authority", USE_OPENSSH)
     for attempt in range(handshakes.TRIES):
         try:
@@ -217,33 +223,30 @@ def try_hop(
     patience: Patience,
     accept_new: bool,
     interactive: bool,
-) -> Any:
+) -> tuple[Any, str | None]:
     """One attempt."""
     transport = handshake(paramiko, before, hop, known, patience)
     try:
-        check_host_key(transport.get_remote_server_key(), hop, known, accept_new)
+        note = check_host_key(transport.get_remote_server_key(), hop, known, accept_new)
         authenticate(paramiko, transport, hop, patience, interactive)
     except BaseException:
         transport.close()
         raise
-    return transport
+    return transport, note
 
 
 def handshake(paramiko: Any, before: Sequence[Any], hop: Settings, known: KnownHosts, patience: Patience) -> Any:
     """A transport whose key exchange is done."""
     sock = dial(before, hop, patience)
-    transport = paramiko.Transport(sock, disabled_algorithms=WEAK)
+    transport = paramiko.Transport(sock, disabled_algorithms=disabled(hop.algorithms))
     transport.daemon = True
     transport.auth_timeout = patience.left()
     # Longer than we wait for it: the library reports its own time-out like a connection that was closed.
     transport.banner_timeout = transport.handshake_timeout = patience.left() + 5
-    security = transport.get_security_options()
-    security.ciphers = [cipher for cipher in CIPHERS if cipher in security.ciphers]
-    first = known.kinds(hop.host_key_alias or hop.host, hop.port)
-    expanded = [algorithm for kind in first for algorithm in SIGNATURES.get(kind, (kind,))]
-    security.key_types = sorted(security.key_types, key=lambda kind: kind not in expanded)
     began = time.monotonic()
     try:
+        kinds = known.kinds(*hop.known_as)
+        restrict(transport.get_security_options(), hop.algorithms, kinds)
         with spoken(hop.host):
             transport.start_client(timeout=patience.left())
             if not transport.initial_kex_done:
@@ -305,19 +308,3 @@ def key_of(sock: Any) -> list[bytes]:
 def has_openssh() -> bool:
     """Whether there is an ssh program to fall back to."""
     return shutil.which("ssh") is not None
-
-
-CIPHERS = (
-    "aes128-gcm@openssh.com",
-    "aes256-gcm@openssh.com",
-    "aes128-ctr",
-    "aes192-ctr",
-    "aes256-ctr",
-)
-SIGNATURES = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
-WEAK = {
-    "macs": ["hmac-md5", "hmac-md5-96", "hmac-sha1-96", "hmac-sha1"],
-    "keys": ["ssh-rsa", "ssh-dss"],
-    "pubkeys": ["ssh-rsa", "ssh-dss"],
-    "kex": ["diffie-hellman-group1-sha1", "diffie-hellman-group-exchange-sha1", "diffie-hellman-group14-sha1"],
-}

@@ -178,4 +178,4 @@ class ProcessChannel:
         """Why a child ended that never wrote to stdout."""
         status = self.exit_status()
         self._drain()
-        return self.explain(self.complaint(), status) if self.silent else None
+        return self.explain(self.stderr.decode("utf-8", "surrogateescape"), status) if self.silent else None

@@ -12,12 +12,14 @@ import getpass
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from halfopen.errors import ErrorCode, HostError, UsageError
-from halfopen.userfiles import anchored, read_regular
+from halfopen.reach import algorithms
+from halfopen.reach.algorithms import ALL, Allowed
+from halfopen.userfiles import CONFIG_LIMIT, anchored, distrust, included, joined, read_regular, ssh_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,14 @@ class Settings:
     new_keys: str | None = None  # the file that a new host's key is added to
     host_key_alias: str | None = None
     jump: tuple[str, ...] = ()
+    algorithms: Allowed = ALL
+    hash_names: bool = False  # a new key is kept without the host's name
     beyond_us: str | None = None  # why only the ssh program can reach it
+
+    @property
+    def known_as(self) -> tuple[str, int]:
+        """Name and port by which known_hosts has it; an alias stands there without a port."""
+        return (self.host_key_alias, 22) if self.host_key_alias else (self.host, self.port)
 
 
 NAME = re.compile(r"[A-Za-z0-9_.:@][A-Za-z0-9_.:@+-]*(?:%[A-Za-z0-9_.-]+)?")
@@ -95,9 +104,7 @@ class Lookup:
     def settings(self, timeout: float = 10.0) -> Settings:
         """What it found. HostError where ssh refuses its own configuration."""
         if self.process is None:
-            path = anchored(self.config or "~/.ssh/config")
-            text = path.read_text(errors="surrogateescape") if path.is_file() else ""
-            return from_options(subset(text, self.name, str(path)), self.name, self.user, self.port)
+            return from_options(without_ssh(self.name, self.config), self.name, self.user, self.port)
         try:
             out, err = self.process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired as error:
@@ -131,8 +138,15 @@ def from_options(options: Mapping[str, Sequence[str]], name: str, user: str | No
         return values[0] if values and values[0].lower() != "none" else None
 
     def files(option: str, default: Sequence[str]) -> tuple[str, ...]:
-        words = [word for value in options.get(option, default) for word in value.split()]
+        words = [word for value in options.get(option, default) for word in joined(value.split())]
         return tuple(word for word in words if word.lower() != "none")
+
+    def number(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,5}", text):
+            raise HostError(
+                ErrorCode.UNSUPPORTED, f"ssh_config: {text!r} is not a valid number", "a number up to 65535"
+            )
+        return int(text)
 
     own = files("userknownhostsfile", ["~/.ssh/known_hosts ~/.ssh/known_hosts2"])
     return Settings(
@@ -146,7 +160,9 @@ def from_options(options: Mapping[str, Sequence[str]], name: str, user: str | No
         new_keys=own[0] if own else None,
         host_key_alias=value("hostkeyalias"),
         jump=tuple((value("proxyjump") or "").split(",")) if value("proxyjump") else (),
-        beyond_us=next((why for option, why in BEYOND_US.items() if value(option)), None),
+        algorithms=algorithms.allowed(options, number(value("requiredrsasize") or "1024")),
+        hash_names=value("hashknownhosts") == "yes",
+        beyond_us=beyond_library(options),
     )
 
 
@@ -159,6 +175,21 @@ def port_of(text: str, name: str) -> int:
             f"ssh -G {name}",
         )
     return int(text)
+
+
+def beyond_library(options: Mapping[str, Sequence[str]]) -> str | None:
+    """Why the library cannot be as strict as these options, or cannot follow them; None if it can."""
+    for option, harmless in BEYOND_US.items():
+        for value in options.get(option.lower(), ())[:1]:
+            if value.lower() != "none" and not harmless(value.lower()):
+                # A free text may hold a secret, and reports are read by others.
+                return f"its settings have {option}" + ("" if harmless is never else f" {value}")
+    changed = algorithms.relative(options)
+    if changed:
+        return f"its {changed} change a list that only ssh knows"
+    paths = ("userknownhostsfile", "globalknownhostsfile", "identityfile", "identityagent")
+    expanded = (value for option in paths for value in options.get(option, ()) if re.search(r"[%$]", value))
+    return next((f"only ssh can tell which file {value} is" for value in expanded), None)
 
 
 def beyond_us(settings: Settings) -> str | None:
@@ -192,46 +223,84 @@ def check_identity(name: str | None) -> None:
             ) from error
 
 
+def without_ssh(name: str, config: str | None) -> dict[str, list[str]]:
+    """The options of a host where no ssh can be asked: of one file that is named, else of the user and of the machine.
+
+    The user's own file is trusted as ssh trusts it. HostError for one that ssh refuses, or that only it can follow.
+    """
+    own = anchored("~/.ssh/config")
+    options: dict[str, list[str]] = {}
+    for path in (anchored(config),) if config else (own, SYSTEM_CONFIG):
+        try:
+            text = read_regular(path, CONFIG_LIMIT).decode("utf-8", "surrogateescape")
+            why = distrust(path.stat()) if path == own else None
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise HostError(
+                ErrorCode.UNSUPPORTED, f"{path} cannot be read: {error.strerror}", f"ls -l {path}"
+            ) from error
+        if why:
+            raise HostError(ErrorCode.UNSUPPORTED, f"{path} is a file that {why}", f"ls -l {path}")
+        for option, values in subset(text, name, str(path)).items():
+            options.setdefault(option, values)
+    return options
+
+
 def subset(text: str, name: str, path: str) -> dict[str, list[str]]:
     """ssh_config without `Match` and `Include` -> options of a host, the first value winning as ssh_config(5) says."""
     options: dict[str, list[str]] = {}
     applies = True
     for number, line in enumerate(text.splitlines(), 1):
-        words = line.replace("=", " ", 1).split()
-        if not words or words[0].startswith("#"):
+        if not line.strip() or line.lstrip().startswith("#"):
             continue
-        option = words[0].lower()
-        if option in ("match", "include"):
+        option, words = ssh_line(line)
+        if not words:
+            raise HostError(
+                ErrorCode.UNSUPPORTED, f"{path} line {number} is not a valid option and its value", "man 5 ssh_config"
+            )
+        if option == "match" or (option == "include" and any(map(may_include, words))):
             raise HostError(
                 ErrorCode.UNSUPPORTED,
-                f"{path} line {number}: `{words[0]}` can only be followed by the ssh program, which is not installed",
+                f"{path} line {number}: `{line.split()[0]}` can only be followed by the ssh program, which is not "
+                "installed",
                 "install the OpenSSH client, or name address, port and user in the inventory",
             )
         if option == "host":
-            patterns = words[1:]
-            refused = any(fnmatch.fnmatchcase(name, pattern[1:]) for pattern in patterns if pattern.startswith("!"))
-            applies = not refused and any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-        elif applies and len(words) < 2:
-            raise HostError(
-                ErrorCode.UNSUPPORTED, f"{path} line {number}: `{words[0]}` has no value", "correct it, or remove it"
-            )
+            refused = any(fnmatch.fnmatchcase(name, word[1:]) for word in words if word.startswith("!"))
+            applies = not refused and any(fnmatch.fnmatchcase(name, word) for word in words)
         elif applies and option == "identityfile":
-            options.setdefault(option, []).append(words[1].strip('"'))
+            options.setdefault(option, []).append(words[0])
         elif applies:
-            options.setdefault(option, [" ".join(words[1:]).strip('"')])
+            options.setdefault(option, [" ".join(words)])
     return options
 
 
+def may_include(word: str) -> bool:
+    """Whether a word of `Include` may name a file; an absolute one is looked up."""
+    return not word.startswith(("/", "~")) or bool(included(anchored("~/.ssh"), word))
+
+
+SYSTEM_CONFIG = Path("/etc/ssh/ssh_config")
 KEY_LIMIT = 1 << 20  # bytes, as ssh has it
 SSH_FOLDER = "/"  # where ssh is started, so that nothing relative in its settings is found in the working directory
 
 DEFAULT_KEYS = ("~/.ssh/id_rsa", "~/.ssh/id_ecdsa", "~/.ssh/id_ed25519")
 
-BEYOND_US: dict[str, str] = {
-    "proxycommand": "its settings have a ProxyCommand",
-    "pkcs11provider": "its settings have a PKCS11Provider",
-    "certificatefile": "its settings have a CertificateFile",
-    "revokedhostkeys": "its settings have RevokedHostKeys",
-    "bindaddress": "its settings have a BindAddress",
-    "bindinterface": "its settings have a BindInterface",
+
+def never(_: str) -> bool:
+    """No value but `none` can be followed without ssh."""
+    return False
+
+
+BEYOND_US: dict[str, Callable[[str], bool]] = {
+    **dict.fromkeys(
+        ("ProxyCommand", "PKCS11Provider", "CertificateFile", "RevokedHostKeys", "KnownHostsCommand"), never
+    ),
+    **dict.fromkeys(("BindAddress", "BindInterface", "RefuseConnection"), never),
+    "PubkeyAuthentication": lambda value: value not in ("no", "false"),
+    "PreferredAuthentications": lambda value: "publickey" in value.split(","),
+    "AddressFamily": lambda value: value == "any",
+    "CheckHostIP": lambda value: value in ("no", "false"),
 }
+"""Option -> whether its value leaves the host to us. These are what restricts, and what only the ssh program can do."""

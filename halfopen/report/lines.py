@@ -58,7 +58,7 @@ def lines_of(check: Check, view: View) -> list[Terminal]:
         lines += wrapped(outside, view, "  ") if (outside := elsewhere(check)) else []
     lines += [*unjudged(check, view), *notes(check, view)]
     if check.outcome is not Outcome.CLEAN or view.verbose:
-        lines += [BLANK, *wrapped(check.exit_reason, view, "")]
+        lines += wrapped(check.exit_reason, view, "")
     return lines
 
 

@@ -217,10 +217,8 @@ def main(names: Sequence[str]) -> None:
             for loss in LOSSES:
                 lose(made, port, loss)
                 compared, found, false = looked(made, CHECKS, LATER)
-                print(
-                    f"{name:10} {loss:4} % lost: {CHECKS} checks of {compared} or more, {len(found)} findings, {len(false)} false",
-                    flush=True,
-                )
+                told = f"{CHECKS} checks of {compared} or more, {len(found)} findings, {len(false)} false"
+                print(f"{name:10} {loss:4} % lost: {told}", flush=True)
                 for one in false:
                     print("   ", json.dumps(one), states(made, one), flush=True)
 

@@ -98,7 +98,8 @@ def test_accept_new_adds_it_and_only_then(site: Lab) -> None:
     path = site.folder / "fresh" / "known_hosts"
     code, _, _ = run(site, good(site, known_hosts=str(path)), "--host-keys", "accept-new")
     assert code == 0
-    assert path.read_text().split() == [site["db"].management, *host_key(site).split()]
+    assert path.read_text().split()[1:] == host_key(site).split()  # its name may be hashed, as ssh_config has it
+    assert sh("ssh-keygen", "-F", site["db"].management, "-f", str(path))
     assert path.stat().st_mode & 0o777 == 0o600
     assert run(site, good(site, known_hosts=str(path)))[0] == 0
 

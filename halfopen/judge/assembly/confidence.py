@@ -44,8 +44,7 @@ def ways_in_doubt(lasting: Sequence[Confirmed], network: Network) -> tuple[str, 
         way_in_doubt(confirmed, network) for confirmed in lasting if confirmed.confidence is Confidence.OBSERVED
     )
     return tuple(
-        f"{plural(count, 'finding')} observed, not proven: {reason} (direct = true in the check if nothing between "
-        "the two translates or answers)"
+        f"{plural(count, 'finding')} observed, not proven: {reason} (direct = true if it only hands on)"
         for reason, count in reasons.items()
         if reason
     )

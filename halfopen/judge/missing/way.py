@@ -280,7 +280,7 @@ def why_unknown(hop: Hop, place: NetnsRef, routing: Mapping[NetnsRef, Routing]) 
     if name and any(name):
         return f"on {host}, {hop.next} is at {name.hex(':')}, which is no interface of {place.host}"
     if hop.link is not None and not any(hop.link.address):
-        return f"{shown(hop.link)} of {host} is a tunnel, and what is behind it was not seen"
+        return f"{shown(hop.link)} of {host} is a tunnel, its way unseen"
     return f"no neighbour entry for {hop.next} on {host}"
 
 
