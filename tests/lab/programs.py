@@ -1,6 +1,6 @@
 """Real servers under load between two hosts of the lab, and what is true of each finding a minute later.
 
-By hand, all of them at each loss, ten checks each: `python tests/lab/programs.py [PROGRAM...]`, as root, an hour.
+By hand, all of them at each loss, ten checks each: `PYTHONPATH=tests python -m lab.programs [PROGRAM...]`, as root.
 """
 
 from __future__ import annotations
@@ -16,9 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # as pytest has it
 
 from lab.host import Lab, LabHost, lab
 from lab.tool import check
