@@ -262,6 +262,7 @@ HOW: dict[tuple[str, str], Callable[[Any, Cipher], Any]] = {
     ("ListenSocket", "address"): packed_address,
     ("ListenSocket", "uid"): user,
     ("SavedObservation", "key"): key,
+    ("SavedReply", "key"): key,
     ("Socket", "key"): key,
     ("Socket", "uid"): user,
     ("Rewrites", "narrow"): keys_of(address.V4_KEY),

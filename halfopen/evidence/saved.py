@@ -34,6 +34,7 @@ from halfopen.model import (
     NetnsRef,
     Observation,
     Process,
+    Reply,
     Rewrites,
     Route,
     RouteQuery,
@@ -60,6 +61,14 @@ class SavedObservation(msgspec.Struct, frozen=True, array_like=True):
 
 SavedObservations = tuple[SavedObservation, ...]
 SavedRound = tuple[SavedObservations, SavedObservations, SavedObservations]
+
+
+class SavedReply(msgspec.Struct, frozen=True, array_like=True):
+    """What became of asking one socket: a network namespace, its key, and the reply."""
+
+    netns: int | None
+    key: bytes
+    reply: Reply
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +139,8 @@ class Saved(Head, frozen=True, kw_only=True):
     `moments`: for the first dump and each of `later`, what look-ups of its sockets showed, and a last one. `unlooked`:
     of how many sockets of a dump at most no look-up was made, because there are too many.
     `routing`: where packets to the peers of sockets go, for each network namespace that told it.
+    `asked`: the replies of its sockets that were asked. `quiet`: the look that tells how long pairs which agree were
+    silent; `dead`: the look at those of them that did not answer.
     """
 
     host: str
@@ -154,6 +165,9 @@ class Saved(Head, frozen=True, kw_only=True):
     moments: tuple[SavedMoment, ...] = ()
     unlooked: int = 0
     routing: tuple[SavedRouting, ...] = ()
+    asked: tuple[SavedReply, ...] = ()
+    quiet: SavedObservations = ()
+    dead: SavedRound | None = None
 
 
 def pack_observations(host: str, observations: Mapping[tuple[NetnsRef, bytes], Observation]) -> SavedObservations:
@@ -217,6 +231,16 @@ def unpack_routing(saved: Saved) -> dict[NetnsRef, Routing]:
         for found in saved.routing
         for place in (NetnsRef(saved.host, found.netns),)
     }
+
+
+def pack_replies(host: str, replies: Mapping[tuple[NetnsRef, bytes], Reply]) -> tuple[SavedReply, ...]:
+    """The replies of one host, out of those of all hosts."""
+    return tuple(SavedReply(place.netns, key, reply) for (place, key), reply in replies.items() if place.host == host)
+
+
+def unpack_replies(saved: Saved) -> dict[tuple[NetnsRef, bytes], Reply]:
+    """The inverse."""
+    return {(NetnsRef(saved.host, one.netns), one.key): one.reply for one in saved.asked}
 
 
 def encode(saved: Saved) -> bytes:

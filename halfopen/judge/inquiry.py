@@ -20,12 +20,12 @@ only then are kernel counters and processes read:
 from __future__ import annotations
 
 from collections.abc import Container, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from halfopen.errors import HostError
 from halfopen.judge.assembly.run_evidence import Evidence, involved, wanted_inodes
-from halfopen.judge.confirm.bracket import Bracket, is_lone, lasting, merge, questions, through
+from halfopen.judge.confirm.bracket import Bracket, Observations, is_lone, lasting, merge, questions, through
 from halfopen.judge.confirm.byte_counters import Counts, asks, widened
 from halfopen.judge.looks import bracket, places_of, rounds
 from halfopen.judge.missing.conclude import conclude
@@ -59,11 +59,15 @@ from halfopen.plan import ASK_LEVELS, CheckPlan
 @dataclass(frozen=True, slots=True)
 class Inquired:
     """What the checks of a run rest on, in the order of the plans. `hosts`: all that was explained. `sift`: the look
-    before the rounds, if no dump came after it."""
+    before the rounds, if no dump came after it. `quiet`: the look at pairs that agree, before some were asked; `dead`:
+    the one at those of them that did not answer, afterwards.
+    """
 
     evidence: tuple[Evidence, ...]
     hosts: Mapping[str, HostEvidence]
     sift: Bracket | None = None
+    quiet: Observations = field(default_factory=dict)
+    dead: Bracket | None = None
 
 
 Inquiry = Generator[Question[Any], Any, Inquired]
@@ -113,11 +117,14 @@ def inquire(
         )
     before = looked.baseline
     owners: Mapping[str, Mapping[int, Process]] = {}
+    quiet: Observations = {}
+    dead: Bracket | None = None
     if any(plan.ask != ASK_LEVELS[0] for plan in plans):
         before = before or (yield from put(Baseline(tuple(snapshots), places_of(matchings))))
-        evidence, owners = yield from asked(found.checks, evidence, max(map(len, looked.brackets)))
+        evidence, owners, quiet, dead = yield from asked(found.checks, evidence, max(map(len, looked.brackets)))
     hosts = yield from explained(evidence, snapshots, before, places_of(matchings), owners)
-    return Inquired(tuple(replace(check, hosts=of_check(hosts, check)) for check in evidence), hosts, found.sift)
+    told = tuple(replace(check, hosts=of_check(hosts, check)) for check in evidence)
+    return Inquired(told, hosts, found.sift, quiet, dead)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,10 +285,11 @@ def with_errors(snapshots: Snapshots, errors: Mapping[str, HostError]) -> Snapsh
 
 def asked(
     checks: Sequence[Prepared], evidence: Sequence[Evidence], number: int
-) -> Asking[tuple[list[Evidence], Mapping[str, Mapping[int, Process]]]]:
+) -> Asking[tuple[list[Evidence], Mapping[str, Mapping[int, Process]], Observations, Bracket | None]]:
     """The evidence of the checks with what asking through connections brought, for those that say so.
 
-    Also host -> the processes that hold what was asked, by inode: a RST may end them. `number`: of the next round.
+    Also host -> the processes that hold what was asked, by inode: a RST may end them; and the two looks of `Inquired`.
+    `number`: of the next round.
     """
     from halfopen.judge.assembly.course import agreeing_pairs, course_of  # which most runs have no use for
 
@@ -292,7 +300,8 @@ def asked(
     answers = (yield from put(Ask(course.queries))) if course.queries else {}
     course = course.answered({host: replies for host, (replies, _) in answers.items()})
     look = (yield from bracket(course.dead, number)) if course.dead else None
-    return course.evidence(evidence, look), {host: processes for host, (_, processes) in answers.items()}
+    owners = {host: processes for host, (_, processes) in answers.items()}
+    return course.evidence(evidence, look), owners, looks, look
 
 
 def explained(

@@ -9,7 +9,15 @@ from itertools import combinations
 
 from halfopen import address
 from halfopen.errors import HostError, UsageError
-from halfopen.evidence.saved import Saved, SavedRound, snapshot_of, unpack_counts, unpack_observations, unpack_routing
+from halfopen.evidence.saved import (
+    Saved,
+    SavedRound,
+    snapshot_of,
+    unpack_counts,
+    unpack_observations,
+    unpack_replies,
+    unpack_routing,
+)
 from halfopen.judge.assembly.check import analyse, notes_of
 from halfopen.judge.assembly.policy import Policy
 from halfopen.judge.assembly.run_evidence import Evidence
@@ -38,7 +46,7 @@ from halfopen.judge.questions import (
     Snapshots,
     Translations,
 )
-from halfopen.model import Look, NetnsRef, Process, Reply, Routing
+from halfopen.model import Look, NetnsRef, Process, Reply, Routing, Unasked
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Check, Confidence
 
@@ -49,6 +57,7 @@ class Recorded:
 
     `looks`: for each round, the observations of its first, second and third look; `sift`: the same of the look before
     them. `pauses`: seconds before each round. `latest`: the last dump of a host, if it was dumped more than once.
+    `replies`: what became of asking sockets; `quiet`: the looks at pairs that were silent, before it and after.
     """
 
     snapshots: Snapshots
@@ -61,11 +70,13 @@ class Recorded:
     after: Mapping[str, Explanation] = field(default_factory=dict)
     latest: Snapshots = field(default_factory=dict)
     routing: Mapping[str, Mapping[NetnsRef, Routing]] = field(default_factory=dict)
+    replies: Mapping[str, Mapping[tuple[NetnsRef, bytes], Reply]] = field(default_factory=dict)
+    quiet: Mapping[str, SavedRound] = field(default_factory=dict)
 
     @property
     def has_looks(self) -> bool:
-        """Whether exact look-ups of suspects were saved."""
-        return any(self.looks.values()) or bool(self.sift)
+        """Whether exact look-ups of suspects were saved, or of pairs that were silent."""
+        return any(self.looks.values()) or bool(self.sift) or bool(self.quiet)
 
     @property
     def rounds(self) -> int:
@@ -110,6 +121,8 @@ class Recorded:
             taken = rounds[min(max(0, question.number), len(rounds) - 1)]
             if question.number == SIFT:
                 taken = self.sift.get(name, taken)
+            elif question.number >= self.rounds:
+                taken = self.quiet.get(name, taken)
             found.append(Look(name, unpack_observations(name, taken[question.position]), snapshot.error))
         return found
 
@@ -117,9 +130,14 @@ class Recorded:
         """The routes that were saved, of the hosts that told any."""
         return {name: (self.routing[name], None) for name in question.wanted if name in self.routing}
 
-    def ask(self, _: Ask) -> Mapping[str, tuple[Sequence[Reply], Mapping[int, Process]]]:
-        """Nothing: what is in a file cannot be asked any more."""
-        return {}
+    def ask(self, question: Ask) -> Mapping[str, tuple[Sequence[Reply], Mapping[int, Process]]]:
+        """What became of it when it was asked: what is in a file cannot be asked any more."""
+        left = Reply(Unasked.NO_PROBE)
+        return {
+            name: ([known.get((query.place, query.key), left) for query in queries], {})
+            for name, queries in question.wanted.items()
+            if (known := self.replies.get(name))
+        }
 
     def explain(self, question: Explain) -> Mapping[str, Explanation]:
         """Counters of after the looks, and processes."""
@@ -143,7 +161,15 @@ def recorded(files: Mapping[str, Saved]) -> Recorded:
         {name: Explanation(KernelState(saved.after, saved.sysctls), saved.owners) for name, saved in files.items()},
         {name: of_host[-1].snapshot for name, of_host in moments.items()},
         {name: unpack_routing(saved) for name, saved in files.items() if saved.routing},
+        {name: unpack_replies(saved) for name, saved in looked.items() if saved.asked},
+        {name: quiet_of(saved) for name, saved in looked.items() if saved.quiet or saved.dead},
     )
+
+
+def quiet_of(saved: Saved) -> SavedRound:
+    """The looks at pairs that were silent as those of one round; of two looks before it at one socket, the later."""
+    before, between, after = saved.dead or ((), (), ())
+    return (*saved.quiet, *before), between, after
 
 
 def moments_of(saved: Saved, together: bool) -> list[Moment]:
@@ -199,7 +225,8 @@ def apart(files: Mapping[str, Saved], moments: Mapping[str, Sequence[Moment]]) -
 def judge_saved(files: Mapping[str, Saved], plan: CheckPlan, policy: Policy, elapsed_s: float | None = None) -> Check:
     """The judgement over snapshot files, as the run did it that they come from. `files`: those of the plan's hosts."""
     answers = recorded(files)
-    plan = replace(plan, ask="never")  # what is in files cannot be asked any more
+    if not answers.replies:
+        plan = replace(plan, ask="never")  # what is in files cannot be asked any more
     extra = {name: [address.parse(text) for text in saved.addresses] for name, saved in files.items()}
     inquiry = inquire([plan], dict.fromkeys(files, ()), extra, None if counts_all(files) else WIDE_LIMIT)
     (evidence,) = drive(inquiry, answers).evidence

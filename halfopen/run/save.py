@@ -18,6 +18,7 @@ from halfopen.evidence.saved import (
     encode,
     pack_counts,
     pack_observations,
+    pack_replies,
     pack_routing,
 )
 from halfopen.judge.assembly.check import stamp
@@ -54,6 +55,9 @@ def saved_host(checked: CheckRun, name: str, run: Run) -> Saved:
         sift=packed(name, checked.inquired.sift) if checked.inquired.sift is not None else None,
         counts=pack_counts(name, evidence.counts),
         routing=pack_routing(name, evidence.routing),
+        asked=pack_replies(name, {end: reply for check in own for end, reply in check.asked.replies.items()}),
+        quiet=pack_observations(name, checked.inquired.quiet),
+        dead=packed(name, checked.inquired.dead) if checked.inquired.dead is not None else None,
     )
 
 

@@ -16,12 +16,17 @@ from lab.host import DRIVER, Driver, Lab, lab
 from lab.test_answered import PORT, sidecar
 from lab.test_nat import as_nobody
 from lab.tool import NOBODY, assert_exactly, check, found, truth
-from lab.waiting import until
+from lab.waiting import PATIENCE, until
 
+from halfopen.evidence.redact import redacted
+from halfopen.evidence.saved import decode, encode
 from halfopen.inventory import read
+from halfopen.judge.assembly.policy import Policy
 from halfopen.plan import CheckPlan
 from halfopen.run.fleet import Fleet, Options
 from halfopen.run.live import report_of_run, run_checks
+from halfopen.run.replay import judge_saved
+from halfopen.run.save import saved
 
 SILENT_MS = 1500  # in place of a minute
 OTHER = 6000  # another port
@@ -51,8 +56,12 @@ def check_idle(made: Lab, monkeypatch: pytest.MonkeyPatch, *silent: tuple[Any, l
     plan = CheckPlan("web -> db", ("web",), ("db",), ask="idle")
     with Fleet(read(str(made.inventory), {}, made.folder), [plan], Options()) as hosts:
         hosts.begin()
-        report = report_of_run(run_checks(hosts))
+        run = run_checks(hosts)
+    report = report_of_run(run)
+    files = {name: decode(data, name) for name, data in saved(run).items()}
+    again = judge_saved(files, plan, Policy(), run.elapsed_s)
     (checked,) = msgspec.to_builtins(report)["checks"]
+    assert msgspec.to_builtins(again) == checked  # what was asked is told by the files as well
     assert isinstance(checked, dict)
     return checked
 
@@ -101,6 +110,29 @@ def test_a_peer_that_is_gone_answers_by_rst_and_the_program_goes_on(two: Lab) ->
     assert works(again, *again.connected())
     code, report = check(two)
     assert (code, report["findings"]) == (0, [])
+
+
+def test_what_was_answered_is_told_by_the_files_as_well(two: Lab, tmp_path: Path) -> None:
+    one = scene(two)
+    _, servers = one.connected()
+    one.server.vanish(servers)
+    code, report = check(two, "--ask", "suspects", "--save", str(tmp_path / "saved"))
+    assert code == 1
+    files = [str(tmp_path / "saved" / f"{name}.halfopen") for name in ("web", "db")]
+    argv = [sys.executable, "-m", "halfopen", "analyse", *files, "--json"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE)
+    (again,) = json.loads(done.stdout)["checks"]
+    assert again == report
+    hidden = [str(tmp_path / f"{name}.halfopen") for name in ("web", "db")]
+    for file, to in zip(files, hidden, strict=True):
+        (found,) = redacted([decode(Path(file).read_bytes(), file)], b"secret")
+        Path(to).write_bytes(encode(found))
+    argv = [sys.executable, "-m", "halfopen", "analyse", *hidden, "--json"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE)
+    (again,) = json.loads(done.stdout)["checks"]
+    assert [(found["verdict"], found["asked"][0]["answer"]) for found in again["findings"]] == [
+        ("missing-on-server", "rst")
+    ] * COUNT
 
 
 def test_without_proof_of_the_way_one_round_is_proven_by_a_rst(two: Lab) -> None:
