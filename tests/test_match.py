@@ -109,6 +109,21 @@ def test_loopback_of_one_host_is_not_loopback_of_the_other() -> None:
     assert not found.suspects and not found.agreeing
 
 
+def test_whole_connections_on_loopback_agree_each_on_its_own_host() -> None:
+    local = address.parse("127.0.0.1")
+    ends = {}
+    for name, port in (("web", 40000), ("db", 40001)):
+        one = key(port, client=local, server=local)
+        ends[name] = [sock(one, cookie=port), sock(address.mirror(one), cookie=port + 10)]
+    hosts = [snapshot(name, [home], ends[name]) for name, home in (("web", CLIENT), ("db", SERVER))]
+    found = match(survey(hosts, ["web", "db"], ["web", "db"], (), {}))
+    assert not found.suspects
+    assert {(one.client_host, one.server_host): count for one, count in found.agreements.items()} == {
+        ("web", "web"): 1,
+        ("db", "db"): 1,
+    }
+
+
 def test_one_tuple_on_loopback_of_two_hosts_is_two_connections() -> None:
     local = address.parse("127.0.0.1")
     one = key(40000, client=local, server=local)
