@@ -15,7 +15,7 @@ from lab.waiting import PATIENCE
 from probe.conversation import PYTHONS, open_probe
 
 from halfopen import address
-from halfopen.model import Absence, Lookup, Namespace, NetnsRef, Socket
+from halfopen.model import Absence, Lookup, Namespace, NetnsRef, Observation, Socket
 from halfopen.tcp import State
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
@@ -97,7 +97,8 @@ def test_it_looks_into_a_namespace_without_a_name(
     agent.close()
 
 
-def test_a_namespace_that_is_gone_is_unseen_and_not_empty(way: str, python: str) -> None:
+def seen_after_its_end(python: str) -> list[Observation]:
+    """What is seen of one tuple in a namespace that is gone, and in the probe's own."""
     argv = ["unshare", "-n", sys.executable, "-c", INNER]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout and process.stdin
@@ -110,11 +111,14 @@ def test_a_namespace_that_is_gone_is_unseen_and_not_empty(way: str, python: str)
     place = NetnsRef(agent.host, told["netns"])
     wanted = [Lookup(place, key(*told["ends"][0][:2])), Lookup(NetnsRef(agent.host, None), key(*told["ends"][0][:2]))]
     look = agent.look(wanted)
-    reused = told["netns"] in {one.netns for one in agent.snapshot(()).namespaces}
     agent.close()
-    if reused:
-        pytest.skip("the kernel has given its number to a namespace that somebody made meanwhile")
-    assert [look.sights[one.place, one.key] for one in wanted] == [Absence.UNSEEN, Absence.ABSENT]
+    return [look.sights[one.place, one.key] for one in wanted]
+
+
+def test_a_namespace_that_is_gone_is_unseen_and_not_empty(way: str, python: str) -> None:
+    """Tried again, because the kernel gives its number to the next one, which somebody else may make meanwhile."""
+    tries = (seen_after_its_end(python) for _ in range(10))
+    assert any(seen == [Absence.UNSEEN, Absence.ABSENT] for seen in tries)
 
 
 def test_without_the_right_to_enter_the_gap_is_named(inner: tuple[subprocess.Popen[str], dict[str, Any]]) -> None:
