@@ -22,6 +22,32 @@ PROBED = [f"3.{minor}" for minor in range(6, 14)]
 """The versions of Python that the probe is meant for, and that can be had today."""
 
 
+LONG = (
+    "causes",
+    "ways",
+    "ssh_options",
+    "check",
+    "article",
+    "saved_moments",
+    "nat",
+    "ask",
+    "soak",
+    "poor_hosts",
+    "counters",
+)
+"""Files of the lab that take longest: they begin first, or one of them ends long after all others."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The lab first, whose tests wait, and of it the longest; the order within a file stays."""
+    order = {f"test_{name}.py": number for number, name in enumerate(LONG)}
+
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        return "lab" not in item.path.parts, order.get(item.path.name, len(order))
+
+    items.sort(key=place)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Says under which versions of Python the probe was tested."""
     reports = [one for kind in ("passed", "failed") for one in terminalreporter.stats.get(kind, ())]
