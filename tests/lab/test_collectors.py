@@ -81,10 +81,6 @@ def scenes(made: Lab, faults: Sequence[str], ways: Sequence[str]) -> dict[str, T
             place = Scene(client, server, *programs, address, bind, port, way == "dual-stack")
             truths[fault] = truths.get(fault, set()) | FAULTS[fault](place)
             port += 1
-    # Orphans are counted for the whole machine: beyond its limit a close is a reset, and nothing stays behind.
-    states = made["db"].ss()
-    if any(states.get((server, client)) != "CLOSE-WAIT" for _, client, server in truths.get("abandoned_close", ())):
-        pytest.skip("the kernel of this machine has too many orphaned sockets to leave one behind")
     return truths
 
 
