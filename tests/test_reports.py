@@ -117,10 +117,12 @@ def lines_to_copy(form: str, text: str) -> list[str]:
         text = "\n".join(one.text or "" for one in bodies)
     if form == "markdown":
         text = "\n".join(re.findall(r"(?ms)^```\n(.*?)\n```$", text))
+    if form == "github":
+        text = text.replace("%0A", "\n").replace("%25", "%")
     return [line.strip() for line in text.splitlines()]
 
 
-@pytest.mark.parametrize("form", ["text", "markdown", "junit"])
+@pytest.mark.parametrize("form", ["text", "markdown", "junit", "github"])
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_a_command_stands_whole_on_a_line_of_its_own(form: str, width: int) -> None:
     """As it is, however narrow the terminal and however long the command; copied, it is what it was."""
@@ -137,7 +139,7 @@ def test_a_command_stands_whole_on_a_line_of_its_own(form: str, width: int) -> N
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_thousands_of_findings_have_one_command_as_an_example(form: str) -> None:
-    text = FORMATS[form].render(report(article()), View(all=True))
+    text = FORMATS[form].render(report(article()), View(all=True)).replace("%0A", "\n")  # as GitHub shows it
     if form.startswith("json"):
         (check,) = json.loads(text)["checks"]
         assert [one["argv"] for one in check["groups"][0]["commands"]] == [COMMAND.split()]
@@ -242,7 +244,8 @@ def test_annotations_read_back_as_what_was_said() -> None:
     assert [level for _, level, _ in said] == ["error", "error", "warning"]
     (told,) = made.checks
     assert said[0][0] == told.headline and {title for *_, title in said} >= {"web -> db", "web -> db: never-accepted"}
-    assert len(said[1][0].splitlines()) == 4 + len(told.groups[0].remedies)
+    lines = said[1][0].splitlines()
+    assert len(lines) == 5 + len(told.groups[0].remedies) and lines[-1] == COMMAND
     incomplete_one = commands_of(FORMATS["github"].render(report(incomplete()), View()))
     assert incomplete_one[0][0].splitlines()[-1] == HINT
     assert [level for _, level, _ in commands_of(FORMATS["github"].render(report(clean()), View()))] == ["notice"]

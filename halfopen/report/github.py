@@ -65,7 +65,8 @@ def told(group: Group) -> Iterator[str]:
         yield group.outlook.summary
     yield from group.remedies
     for action in group.commands:
-        yield f"{purpose(action)}: {command(action.argv)}"
+        yield f"{purpose(action)}:"
+        yield command(action.argv)
 
 
 def annotation(level: str, title: str, lines: list[str]) -> Workflow:
