@@ -22,6 +22,7 @@ from typing import Any
 
 from lab.waiting import PATIENCE, until
 
+NUMBERS = itertools.islice(itertools.cycle(range(1, 251)), os.getpid() % 250, None)
 DRIVER = Path(__file__).with_name("driver.py")
 
 BOOT = """
@@ -174,8 +175,11 @@ class Lab:
 
 @contextmanager
 def claimed() -> Iterator[int]:
-    """The third byte of a management network that no other lab on this machine has: an abstract socket is its lock."""
-    for number in itertools.islice(itertools.cycle(range(1, 251)), os.getpid() % 250, os.getpid() % 250 + 250):
+    """The third byte of a management network that no other lab on this machine has: an abstract socket is its lock.
+
+    Not the one of the lab before: this machine may still close connections to its hosts.
+    """
+    for number in itertools.islice(NUMBERS, 250):
         with socket.socket(socket.AF_UNIX) as lock:
             try:
                 lock.bind(f"\0halfopen-lab-{number}")

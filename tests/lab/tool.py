@@ -16,9 +16,14 @@ Truth = set[tuple[str, str, str]]
 """(verdict, client's endpoint, server's endpoint)"""
 
 
-def check(lab: Lab, *args: str, client: str = "web", server: str = "db") -> tuple[int, dict[str, Any]]:
-    """`halfopen check` -> exit code and the one check of the JSON report."""
-    argv = [sys.executable, "-m", "halfopen", "check", client, server, "--inventory", str(lab.inventory)]
+def check(
+    lab: Lab, *args: str, client: str = "web", server: str = "db", within: Iterable[str] = ()
+) -> tuple[int, dict[str, Any]]:
+    """`halfopen check` -> exit code and the one check of the JSON report.
+
+    within: the command that enters the host on which the tool runs, else this machine.
+    """
+    argv = [*within, sys.executable, "-m", "halfopen", "check", client, server, "--inventory", str(lab.inventory)]
     run = subprocess.run([*argv, "--format", "json", *args], capture_output=True, text=True, timeout=120)
     assert run.returncode in (0, 1, 3), run.stderr
     assert "Traceback" not in run.stderr, run.stderr

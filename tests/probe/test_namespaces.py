@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lab.host import namespace
 from lab.waiting import PATIENCE
 from probe.conversation import PYTHONS, open_probe
 
 from halfopen import address
-from halfopen.model import Absence, Lookup, Namespace, NetnsRef, Observation, Socket
+from halfopen.model import Absence, Lookup, Namespace, NetnsRef, Socket
 from halfopen.tcp import State
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
@@ -97,28 +98,24 @@ def test_it_looks_into_a_namespace_without_a_name(
     agent.close()
 
 
-def seen_after_its_end(python: str) -> list[Observation]:
-    """What is seen of one tuple in a namespace that is gone, and in the probe's own."""
-    argv = ["unshare", "-n", sys.executable, "-c", INNER]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+def test_a_namespace_that_is_gone_is_unseen_and_not_empty(way: str, python: str, tmp_path: Path) -> None:
+    """On a host that sees no other process: the kernel gives the number to the next namespace that anybody makes."""
+    with namespace(tmp_path, "host") as host:
+        process = host.start(
+            "unshare", "-n", sys.executable, "-c", INNER, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
         assert process.stdout and process.stdin
         told = json.loads(process.stdout.readline())
-        agent = open_probe(python)
+        agent = open_probe(python, host.enter())
         agent.start(())
         assert within(agent.first_look(()).namespaces, told["netns"])
         process.stdin.close()
         process.wait(PATIENCE)
-    place = NetnsRef(agent.host, told["netns"])
-    wanted = [Lookup(place, key(*told["ends"][0][:2])), Lookup(NetnsRef(agent.host, None), key(*told["ends"][0][:2]))]
-    look = agent.look(wanted)
-    agent.close()
-    return [look.sights[one.place, one.key] for one in wanted]
-
-
-def test_a_namespace_that_is_gone_is_unseen_and_not_empty(way: str, python: str) -> None:
-    """Tried again, because the kernel gives its number to the next one, which somebody else may make meanwhile."""
-    tries = (seen_after_its_end(python) for _ in range(10))
-    assert any(seen == [Absence.UNSEEN, Absence.ABSENT] for seen in tries)
+        dialled = key(*told["ends"][0][:2])
+        gone, own = NetnsRef(agent.host, told["netns"]), NetnsRef(agent.host, None)
+        look = agent.look([Lookup(gone, dialled), Lookup(own, dialled)])
+        assert (look.sights[gone, dialled], look.sights[own, dialled]) == (Absence.UNSEEN, Absence.ABSENT)
+        agent.close()
 
 
 def test_without_the_right_to_enter_the_gap_is_named(inner: tuple[subprocess.Popen[str], dict[str, Any]]) -> None:
