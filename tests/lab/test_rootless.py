@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ def two(tmp_path: Path) -> Iterator[Lab]:
 
 
 PROGRAM = [sys.executable, str(DRIVER)]
+WAIT = ["sleep", "99999"]
 
 
 def slirp4netns(host: LabHost) -> list[str]:
@@ -35,12 +36,25 @@ def slirp4netns(host: LabHost) -> list[str]:
     return inside
 
 
+def pasta(host: LabHost) -> list[str]:
+    """As Podman 5 has it, the host's own address in the container: the command that enters its network."""
+    host.run("ip", "route", "replace", "default", "via", "10.7.0.254", "dev", "data")
+    host.start("pasta", "--config-net", "-f", "-i", "data", "--runas", "0", *WAIT, stderr=subprocess.DEVNULL)
+    pid = until(lambda: host.run("pgrep", "-f", f"^{' '.join(WAIT)}$", check=False).split()[:1])[0]
+    inside = ["nsenter", "-t", pid, "--user", "--preserve-credentials", "--net"]
+    until(lambda: "default" in host.run(*inside, "ip", "route"))
+    return inside
+
+
 @pytest.mark.parametrize("user", ["root", "nobody"])
-def test_what_a_program_relays_is_healthy_and_lost_when_the_server_is(user: str, two: Lab) -> None:
+@pytest.mark.parametrize("network", [slirp4netns, pasta])
+def test_what_a_program_relays_is_healthy_and_lost_when_the_server_is(
+    network: Callable[[LabHost], list[str]], user: str, two: Lab
+) -> None:
     web, db = two["web"], two["db"]
     if user == "nobody":
         as_nobody(two, "web")
-    enter = slirp4netns(web)
+    enter = network(web)
     client = Driver(web.start(*enter, *PROGRAM, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
     server = db.driver()
     listener = server.listen("0.0.0.0", PORT, 64)
