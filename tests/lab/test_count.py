@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,7 +89,7 @@ def test_every_socket_is_in_one_row_with_those_who_hold_it(bind: str, pair: Lab)
     assert one == row(found, "process", made.port, made.pid)
     assert one["states"] == {"ESTABLISHED": 3 + 3, "CLOSE_WAIT": 2 + 1, "LISTEN": 1}
     assert one["accept_queue"] == {"ESTABLISHED": 3, "CLOSE_WAIT": 1} and found["accept_queue"] == 4
-    assert one["holders"][0]["process"] == "python3" and "driver.py" in one["holders"][0]["command"]
+    assert one["holders"][0]["process"] == Path(sys.executable).name and "driver.py" in one["holders"][0]["command"]
     (listener,) = found["listeners"]
     assert (listener["queue"], listener["backlog"], listener["full"]) == (4, 64, False)
     assert [holder["pid"] for holder in listener["holders"]] == [made.pid]
@@ -213,7 +214,10 @@ def test_a_full_queue_says_so_and_a_client_that_was_left_out_is_not_there(pair: 
     assert done.returncode == 0, done.stderr
     first, *rest = done.stdout.splitlines()
     assert first == f"db: 4 TCP sockets on :{port}, 3 of them in an accept queue, where no lsof sees them"
-    assert any(f"10.7.0.2:{port}" in line and "3 of 2: full" in line and "python3 pid" in line for line in rest)
+    assert any(
+        f"10.7.0.2:{port}" in line and "3 of 2: full" in line and f"{Path(sys.executable).name} pid" in line
+        for line in rest
+    )
     assert f"lsof -nP -iTCP:{port} would have shown 1 of 4; not to be seen there: 3 in an accept queue" in rest
 
 
