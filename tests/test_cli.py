@@ -423,6 +423,29 @@ def test_what_needs_no_host_imports_no_ssh(argv: list[str]) -> None:
     assert done.stderr.splitlines()[-1] == "[]"
 
 
+UNUSED = {
+    "asyncio",
+    "email",
+    "importlib.metadata",
+    "importlib.resources",
+    "junitparser",
+    "paramiko",
+    "tempfile",
+    "zipfile",
+}
+
+
+def test_a_clean_check_imports_nothing_that_it_does_not_use() -> None:
+    """What this machine reads of itself, as text; SSH imports more."""
+    code = (
+        "import sys\nfrom halfopen.__main__ import main\nfrom halfopen.environment import here\n"
+        "done = main(['check', 'local', 'local', '--port', '9'], here())\n"
+        f"print(done, sorted(set(sys.modules) & {UNUSED!r}), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1] in ("0 []", "3 []"), done.stderr
+
+
 @pytest.mark.parametrize("command", ["check", "doctor"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_is_130_without_a_traceback(number: int, command: str, tmp_path: Path) -> None:

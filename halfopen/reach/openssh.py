@@ -10,7 +10,6 @@ import contextlib
 import os
 import re
 import shlex
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -52,6 +51,8 @@ class LoggedChannel(ProcessChannel):
     """
 
     def __init__(self, argv: Callable[[str], Sequence[str]], deadline: float, explain: ExplainBoth) -> None:
+        import tempfile  # 7 ms with random, which a check without the ssh program never needs
+
         log, self.path = tempfile.mkstemp(prefix="halfopen-ssh-")
         self.log = os.fdopen(log, "rb")
         environment = {**os.environ, **QUIET}
