@@ -11,13 +11,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.host import Lab, LabHost, lab
+from lab.host import Lab, LabHost, lab, plain
 from lab.tool import check
 from lab.waiting import until
 
@@ -181,45 +182,100 @@ def lose(made: Lab, port: int, percent: float) -> None:
             made[host].drop(f"tcp {field} {port} numgen random mod 1000 < {round(percent * 10)}")
 
 
-def states(made: Lab, finding: dict[str, Any]) -> tuple[str | None, str | None]:
-    """What `ss` shows of a finding's connection now: the states of the client's end and of the server's."""
-    ends = finding["connection"]["client"], finding["connection"]["server"]
-    return made["web"].ss().get(ends), made["db"].ss().get(ends[::-1])
-
-
 SHOWN = {"ESTABLISHED": "ESTAB", "FIN_WAIT1": "FIN-WAIT-1", "FIN_WAIT2": "FIN-WAIT-2"}
+End = tuple[str, str] | None
+"""The state of a socket and its cookie, as `ss` writes them; None where there is no such socket."""
 
 
-def as_shown(end: dict[str, Any] | None) -> str | None:
-    """The state of an end of a finding as `ss` writes it."""
-    return None if end is None else SHOWN.get(end["state"], end["state"].replace("_", "-"))
+def seen(host: LabHost) -> dict[tuple[str, str], End]:
+    """(local, peer) -> state and cookie of the sockets of a host, by its own `ss`."""
+    lines = (line.split() for line in host.run("ss", "-OHtane").splitlines())
+    return {
+        (plain(words[3]), plain(words[4])): (words[0], next((w[3:] for w in words if w.startswith("sk:")), ""))
+        for words in lines
+    }
 
 
-def looked(made: Lab, checks: int, later: float) -> tuple[int, list[dict[str, Any]], list[dict[str, Any]]]:
-    """So many checks: how many connections each compared at least, all findings, and those that are not so later on."""
-    compared, found = [], []
+def witnessed(made: Lab, finding: dict[str, Any]) -> tuple[End, End]:
+    """What `ss` shows of a finding's connection now: the client's end and the server's."""
+    ends = finding["connection"]["client"], finding["connection"]["server"]
+    return seen(made["web"]).get(ends), seen(made["db"]).get(ends[::-1])
+
+
+def said(finding: dict[str, Any]) -> tuple[End, End]:
+    """The same as a finding says it."""
+    ends = (finding["client"], finding["server"])
+    client, server = (end and (SHOWN.get(end["state"], end["state"].replace("_", "-")), end["cookie"]) for end in ends)
+    return client, server
+
+
+@dataclass
+class Checked:
+    """What so many checks said: the fewest connections that one compared, findings, those that `ss` did not confirm so
+    many seconds later, connections that were not judged, and how many runs had which outcome.
+    """
+
+    compared: int
+    findings: list[dict[str, Any]]
+    false: list[tuple[dict[str, Any], tuple[End, End]]]
+    unjudged: int
+    outcomes: Counter[str]
+
+
+def looked(made: Lab, checks: int, later: float) -> Checked:
+    """So many checks, and each of their findings again by `ss`, at least so many seconds after it was told."""
+    reports, told = [], []
     for _ in range(checks):
         _, report = check(made)
-        compared.append(report["connections"])
-        found += report["findings"]
-    if found:
-        time.sleep(later)
-    false = [one for one in found if states(made, one) != (as_shown(one["client"]), as_shown(one["server"]))]
-    return min(compared), found, false
+        assert report["connections"] > 0, report["headline"]
+        reports.append(report)
+        told += [(time.monotonic(), finding) for finding in report["findings"]]
+    false = []
+    for moment, finding in told:
+        time.sleep(max(0.0, moment + later - time.monotonic()))
+        now = witnessed(made, finding)
+        if now != said(finding):
+            false.append((finding, now))
+    return Checked(
+        min(report["connections"] for report in reports),
+        [finding for _, finding in told],
+        false,
+        sum(len(report["unjudged"]) for report in reports),
+        Counter(report["outcome"] for report in reports),
+    )
 
 
-def main(names: Sequence[str]) -> None:
-    """A line for each program and loss."""
-    for name in names or [name for name, program in PROGRAMS.items() if program.is_here]:
+def is_loaded(made: Lab, port: int) -> bool:
+    """Whether connections of the service still come and go: not all that are there now are there in a while."""
+    before = set(seen(made["web"]).items())
+    try:
+        until(lambda: any(str(port) in ends[1] for ends, _ in set(seen(made["web"]).items()) - before))
+    except AssertionError:
+        return False
+    return True
+
+
+def main(names: Sequence[str]) -> int:
+    """A line for each program and loss; how many findings were false, and loads that had ended."""
+    wrong = 0
+    for name in names or PROGRAMS:
+        if not PROGRAMS[name].is_here:
+            print(f"{name:10} is not on this machine: {', '.join(PROGRAMS[name].needs)}", flush=True)
+            continue
         with tempfile.TemporaryDirectory() as folder, under_load(Path(folder), name, 1800) as (made, port):
             for loss in LOSSES:
                 lose(made, port, loss)
-                compared, found, false = looked(made, CHECKS, LATER)
-                told = f"{CHECKS} checks of {compared} or more, {len(found)} findings, {len(false)} false"
-                print(f"{name:10} {loss:4} % lost: {told}", flush=True)
-                for one in false:
-                    print("   ", json.dumps(one), states(made, one), flush=True)
+                done = looked(made, CHECKS, LATER)
+                loaded = is_loaded(made, port)
+                wrong += len(done.false) + (not loaded)
+                outcomes = ", ".join(f"{count} {outcome}" for outcome, count in done.outcomes.items())
+                told = f"{len(done.findings)} findings, {len(done.false)} false, {done.unjudged} not judged"
+                more = "" if loaded else "; its load has ended"
+                print(f"{name:10} {loss:4} % lost: {outcomes}, {done.compared} or more: {told}{more}", flush=True)
+                for finding, now in done.false:
+                    print("   ", json.dumps(finding), now, flush=True)
+    return wrong
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(1 if main(sys.argv[1:]) else 0)

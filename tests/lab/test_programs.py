@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from lab.programs import looked, lose, under_load
+from lab.programs import is_loaded, looked, lose, under_load
 
 SHORT = ("redis", "nginx")  # what .ci/run installs
 
@@ -14,5 +14,6 @@ SHORT = ("redis", "nginx")  # what .ci/run installs
 def test_a_real_server_on_a_lossy_path_is_healthy(name: str, tmp_path: Path) -> None:
     with under_load(tmp_path, name, 200) as (made, port):
         lose(made, port, 2.0)
-        compared, _, false = looked(made, 3, 20.0)
-        assert compared >= 10 and false == []
+        done = looked(made, 3, 20.0)
+        assert done.compared >= 10 and done.false == []
+        assert is_loaded(made, port)
