@@ -55,6 +55,11 @@ def request(**fields: Any) -> Socket:
     return far(replace(made, **fields))
 
 
+def syn(**fields: Any) -> Socket:
+    """A client that has sent its SYN four times."""
+    return end(State.SYN_SENT, Timer.RETRANSMIT, retransmits=3, rto_us=1_000_000, **fields)
+
+
 @dataclass
 class Given:
     """What the two hosts show. Both have been up for a day unless told otherwise."""
@@ -126,7 +131,9 @@ COOKIE_LOST = Given(Verdict.MISSING_ON_SERVER, end(), None, LISTENER, {"Syncooki
 REPEATED = Given(Verdict.HANDSHAKE_STUCK, end(segs_in=3, segs_out=4, idle_ms=4000), request())
 STUCK_FULL = REPEATED.without(listener=FULL, counters={"ListenOverflows": 9}, deltas={"ListenOverflows": 2})
 DEFERRED = Given(Verdict.HANDSHAKE_STUCK, end(idle_ms=4000), request(retransmits=0), counters={"TCPDeferAcceptDrop": 1})
-SYN = Given(Verdict.CONNECT_UNANSWERED, end(State.SYN_SENT, Timer.RETRANSMIT, retransmits=3, rto_us=1_000_000))
+
+SYN = Given(Verdict.CONNECT_UNANSWERED, syn())
+LEFT_BEHIND = far(end(State.TIME_WAIT, Timer.TIMEWAIT, inode=0, info=None, timer_expires_s=40.0))
 GONE = Given(Verdict.MISSING_ON_SERVER, end(idle_ms=100_000, **TALKED))
 REBOOTED = GONE.without(uptimes=(86400.0, 60.0))
 RETRYING = end(timer=Timer.RETRANSMIT, retransmits=5, backoff=5, rto_us=6_528_000, idle_ms=13_000, **TALKED)
@@ -218,7 +225,15 @@ FIRES: dict[str, tuple[Given, set[CauseCode]]] = {
         {C.TUPLE_REUSED},
     ),
     "a new SYN meets what an old connection left behind": (
-        SYN.without(server=far(end(State.TIME_WAIT, Timer.TIMEWAIT, inode=0, info=None, timer_expires_s=40.0))),
+        SYN.without(client=syn(segs_in=4), server=LEFT_BEHIND),
+        {C.TUPLE_REUSED},
+    ),
+    "a new SYN does not reach what an old connection left behind": (
+        SYN.without(client=syn(segs_in=0), server=LEFT_BEHIND),
+        {C.CONNECTION_REFUSED_SILENTLY, C.PATH_DEAD},
+    ),
+    "a new SYN and what an old connection left behind, and no count of answers": (
+        SYN.without(client=syn(segs_in=None), server=LEFT_BEHIND),
         {C.TUPLE_REUSED},
     ),
     "a second life that waits in the accept queue": (

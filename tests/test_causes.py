@@ -76,6 +76,8 @@ def test_what_merely_fits_is_not_told_as_a_fact() -> None:
     assert fits == {
         "the queue was full once, and cookies were lost as well: both",
         "the port has room and the SYN is lost: both",
+        "a new SYN does not reach what an old connection left behind",
+        "a new SYN and what an old connection left behind, and no count of answers",
         "sockets were dropped without a RST",
         "its program was started anew",
         "a second life that waits in the accept queue",

@@ -143,7 +143,7 @@ ABOUT: dict[CauseCode, About] = {
         "One end never learned that its connection was over, and the other has begun a new one from the same "
         "port. Their states, or their byte counts, cannot both be true of one connection.",
         "The pair of states: an established end has sent no FIN and received none, and the other end says that it "
-        "has; or a SYN is sent to what an old connection left behind (TIME_WAIT).",
+        "has; or what an old connection left behind (TIME_WAIT) answers a SYN and does not take it.",
         "End the older one: the report has the command. Keepalive, so that it ends by itself. No fixed client ports.",
     ),
     CauseCode.UNKNOWN: About(

@@ -27,6 +27,7 @@ from halfopen.model import Socket
 from halfopen.tcp import State
 
 PORT = 5000
+BYTES = 200_000_000  # a first sequence number advances by 15.6 MB a second
 DEFERRED = 1.6  # seconds: longer than it takes until a SYN-ACK would be repeated
 SLACK = 2.0  # seconds that a kernel's timers may be late
 
@@ -248,6 +249,40 @@ def unread(place: Scene) -> None:
     until(lambda: len(place.client_host.tries(PORT, "persist")) == COUNT)
 
 
+def left_behind(place: Scene) -> list[tuple[str, int]]:
+    """Connections that the server closed first, so that it keeps them in TIME_WAIT; what the client's ends were.
+
+    They carried more bytes than a new connection's first sequence number is ahead by within seconds (RFC 6528), and no
+    timestamps: a new SYN from the same port is not taken for a new connection (RFC 9293, 3.10.7.4).
+    """
+    place.server_host.sysctl("ipv4/tcp_timestamps", 0)
+    place.server_host.sysctl("ipv4/tcp_rfc1337", 1)  # a RST does not end TIME_WAIT
+    clients, servers = place.connected()
+    places = [end.rpartition(":") for end in place.client.local(clients)]
+    for client, server in zip(clients, servers, strict=True):
+        place.client.pour_all([client], BYTES)
+        place.server.receive([server], BYTES)
+    place.server.close(servers)
+    place.client.close(clients)
+    until(lambda: place.server_host.run("ss", "-Htan", "state", "time-wait").count(f":{PORT} ") == COUNT)
+    return [(host, int(port)) for host, _, port in places]
+
+
+def dialled_over_it(place: Scene) -> None:
+    """What is left behind answers each SYN, and takes none."""
+    for source in left_behind(place):
+        place.client.connect(place.dial, PORT, 1, 0.0, source)
+
+
+def syn_lost_over_it(place: Scene) -> None:
+    """The SYN is lost: what is left behind has nothing to do with it."""
+    sources = left_behind(place)
+    place.to_server("tcp flags & (syn|ack) == syn")
+    for source in sources:
+        place.client.connect(place.dial, PORT, 1, 0.0, source)
+    until(lambda: min(place.client_host.tries(PORT), default=0) >= 3)
+
+
 MADE: dict[str, tuple[Callable[[Scene], object], str, list[str]]] = {
     "overflow by cookie": (overflow_by_cookie, "missing-on-server", ["accept-queue-overflow"]),
     "overflow by request": (overflow_by_request, "handshake-stuck", ["accept-queue-overflow"]),
@@ -273,6 +308,12 @@ MADE: dict[str, tuple[Callable[[Scene], object], str, list[str]]] = {
     "not closed": (FAULTS["half_closed"], "half-closed", ["application-not-closing"]),
     "not closed, and nobody left": (FAULTS["abandoned_close"], "abandoned-close", ["application-not-closing"]),
     "not read": (unread, "close-lost", ["application-not-reading"]),
+    "dialled over what is left": (dialled_over_it, "connect-unanswered", ["tuple-reused"]),
+    "SYN lost over what is left": (
+        syn_lost_over_it,
+        "connect-unanswered",
+        ["connection-refused-silently", "path-dead"],
+    ),
     "port used again": (FAULTS["tuple_reused"], "desynchronized", ["tuple-reused"]),
 }
 

@@ -198,6 +198,26 @@ def is_missing(case: Case) -> bool:
     return TRAITS[case.held.verdict].peer_missing
 
 
+def over_old(case: Case) -> Socket | None:
+    """The end that asks to connect where the other one is what an earlier connection left (TIME_WAIT); else None."""
+    client, server = case.held.client, case.held.server
+    if client is None or server is None or State.TIME_WAIT not in (client.state, server.state):
+        return None
+    return next((socket for socket in (client, server) if socket.state is State.SYN_SENT), None)
+
+
+def not_answered(case: Case) -> bool | None:
+    """Whether nothing came back to an end that asks to connect over an old one; None if that is not known, or no case.
+
+    What is left in TIME_WAIT answers a SYN that it does not take with an acknowledgement (net/ipv4/tcp_minisocks.c
+    tcp_timewait_state_process), which counts as a segment of the socket in SYN_SENT.
+    """
+    dialling = over_old(case)
+    if dialling is None or dialling.info is None or dialling.info.segs_in is None:
+        return None
+    return dialling.info.segs_in == 0
+
+
 CLOSING = (State.FIN_WAIT1, State.FIN_WAIT2, State.CLOSING, State.LAST_ACK)
 UNTIMED = (State.SYN_SENT, State.SYN_RECV, State.TIME_WAIT)
 MIN_RTO, MAX_RTO = 0.2, 120.0  # seconds; TCP_RTO_MIN and TCP_RTO_MAX of include/net/tcp.h

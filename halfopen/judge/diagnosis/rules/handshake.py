@@ -22,7 +22,7 @@ from halfopen.judge.diagnosis.rules.rule import (
 )
 from halfopen.judge.signs.case import Case, is_full
 from halfopen.judge.signs.phrase import Sentence, seconds, times
-from halfopen.judge.signs.tcp_signs import has_sent, heard_s, never_confirmed, nothing_listens, since_boot
+from halfopen.judge.signs.tcp_signs import has_sent, heard_s, never_confirmed, not_answered, nothing_listens, since_boot
 from halfopen.model import TcpInfo
 from halfopen.schema.report import CauseCode, Verdict
 from halfopen.tcp import State, Timer
@@ -130,8 +130,10 @@ def deferred_accept(case: Case) -> Reason | None:
 def connection_refused_silently(case: Case) -> Reason | None:
     """SYNs that nobody answers, though the host that they are for is alive."""
     client = case.held.client
-    if case.held.verdict is not Verdict.CONNECT_UNANSWERED or case.held.server is not None or client is None:
+    if case.held.verdict is not Verdict.CONNECT_UNANSWERED or client is None:
         return None
+    if case.held.server is not None and not not_answered(case):
+        return None  # it answers, or nobody knows: what an earlier connection left behind is no answer by itself
     if client.state is not State.SYN_SENT or not client.retransmits or refuses(case):
         return None
     facts = [
@@ -270,7 +272,7 @@ HANDSHAKE_RULES = (
         CauseCode.CONNECTION_REFUSED_SILENTLY,
         Needs(
             vital=(Source.TIMERS,),
-            useful=(Source.COUNTERS, Source.LISTENERS, Source.BACKLOGS, Source.PROCESSES),
+            useful=(Source.COUNTERS, Source.TCP_INFO, Source.LISTENERS, Source.BACKLOGS, Source.PROCESSES),
             counters=("ListenDrops",),
         ),
         connection_refused_silently,

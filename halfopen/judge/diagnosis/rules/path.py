@@ -23,7 +23,9 @@ from halfopen.judge.signs.tcp_signs import (
     is_missing,
     kept_in,
     never_confirmed,
+    not_answered,
     other_end,
+    over_old,
     rebooted_s,
     since_boot,
     tells_trying,
@@ -66,8 +68,10 @@ def handshake_lost(case: Case) -> Reason | None:
         if info is None or info.segs_in != 1 or not answers(case):
             return None
         summary = f"{distant} repeats its SYN-ACK, and none of them reaches {near} any more"
-    elif client is not None and server is not None and State.TIME_WAIT in (client.state, server.state):
-        return None  # the end that is there is of an earlier connection
+    elif over_old(case) is not None and not_answered(case) is not True:
+        return None  # the end that is there is of an earlier connection, and answers
+    elif over_old(case) is not None:
+        summary, decisive = f"packets from {near} to {distant}, or back, are lost between these addresses", False
     elif client is not None and server is not None:
         summary = f"{distant} answers the SYN, and its SYN-ACK does not reach {near}"
     else:
@@ -145,8 +149,8 @@ def tuple_reused(case: Case) -> Reason | None:
     client, server, verdict = case.held.client, case.held.server, case.held.verdict
     if client is None or server is None:
         return None
-    over_old = verdict is Verdict.CONNECT_UNANSWERED and State.TIME_WAIT in (client.state, server.state)
-    if verdict is not Verdict.DESYNCHRONIZED and not over_old:
+    dialling = over_old(case)
+    if (verdict is not Verdict.DESYNCHRONIZED and dialling is None) or not_answered(case):
         return None
     facts = []
     for end, host in ends(case):
@@ -164,11 +168,19 @@ def tuple_reused(case: Case) -> Reason | None:
                 facts.append(Fact(host.name, (*words, Amount(received))))
     summary = "the same addresses and ports have been used again: one end is of an earlier connection, which it never "
     summary += "saw end"
+    if dialling is not None:
+        asking, keeping = (case.client, case.server) if dialling is client else (case.server, case.client)
+        summary = f"the same addresses and ports have been used again: {keeping.name} still keeps the earlier "
+        summary += f"connection, closed, in TIME_WAIT, and takes no new one of {asking.name}"
+        if dialling.info is not None and dialling.info.segs_in:
+            words = ("has had ", Amount(dialling.info.segs_in), " answers, none of them to its SYN")
+            facts.append(Fact(asking.name, words))
     states = {client.state, server.state}
     forgeable = states <= {State.ESTABLISHED, State.CLOSE_WAIT}
     if forgeable:
         summary += "; or something between them (a proxy, an inspecting firewall) answers in the other's name"
-    return Reason(CauseCode.TUPLE_REUSED, summary, tuple(facts), decisive=not forgeable)
+    decisive = not forgeable and (dialling is None or not_answered(case) is False)
+    return Reason(CauseCode.TUPLE_REUSED, summary, tuple(facts), decisive)
 
 
 FIN_SENT = (State.FIN_WAIT1, State.CLOSING, State.LAST_ACK)
