@@ -339,6 +339,12 @@ def test_a_cause_is_found_as_it_was_made(name: str, fresh_pair: Lab) -> None:
     assert not [one for one in report["findings"] if "unknown" in one["cause"]["code"]]
 
 
+def test_what_a_closed_connection_left_behind_is_not_told_to_notice_anything(fresh_pair: Lab) -> None:
+    dialled_over_it(scene(fresh_pair))
+    told = " ".join(diagnosed(fresh_pair)["remedies"])
+    assert "net.ipv4.tcp_timestamps" in told and "keepalive" not in told
+
+
 def test_deferred_is_told_from_overflow_beside_it(fresh_pair: Lab) -> None:
     """Two listeners of one host, so that both have the same counters."""
     other = scene(fresh_pair, port=PORT + 1)

@@ -26,6 +26,7 @@ from halfopen.judge.signs.tcp_signs import (
     is_orphan,
     nothing_listens,
     other_end,
+    over_old,
     quiet_before_s,
     unanswered,
     window_closed,
@@ -119,11 +120,16 @@ def remedies_of_path(case: Case) -> Iterator[Step]:
             yield from sooner(end, host)
 
 
-def remedies_of_reuse(_: Case) -> Iterator[Step]:
+def remedies_of_reuse(case: Case) -> Iterator[Step]:
     """Remedies for TUPLE_REUSED: prevent another, once the older connection is ended."""
-    yield Remedy(
-        "let the end of the earlier connection notice that its peer is gone: keepalive, TCP_USER_TIMEOUT or a heartbeat"
-    )
+    if over_old(case) is not None:
+        # With a newer timestamp, TIME_WAIT gives way to a SYN (RFC 6191; tcp_timewait_state_process).
+        yield Remedy("leave net.ipv4.tcp_timestamps on at both hosts: by it TIME_WAIT gives way to a new connection")
+    else:
+        yield Remedy(
+            "let the end of the earlier connection notice that its peer is gone: keepalive, TCP_USER_TIMEOUT or a "
+            "heartbeat"
+        )
     yield Remedy(
         "let clients take their ports from the whole net.ipv4.ip_local_port_range, and do not bind them to fixed ones"
     )
