@@ -16,7 +16,7 @@ from halfopen import cli
 from halfopen.glossary import CONFIDENCES, MEANINGS, REASONS
 from halfopen.glossary.causes import ABOUT, OUTLOOKS
 from halfopen.judge.assembly.headline import meaning
-from halfopen.judge.verdict.table import ABSENT, NO_END, SEVERITY, THE_TABLE, Accord, Answer, Seen
+from halfopen.matching.verdict.table import ABSENT, NO_END, SEVERITY, THE_TABLE, Accord, Answer, Seen
 from halfopen.onehost.evidence_kinds import KINDS
 from halfopen.report import schema
 from halfopen.schema.report import CauseCode, Severity, Verdict
@@ -246,7 +246,7 @@ UNBROKEN: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False
 HEAD = """\
 # Verdicts
 
-<!-- Made by docs/make_docs.py from the tables that judge (halfopen/judge). Do not edit it here. -->
+<!-- Made by docs/make_docs.py from the tables that judge (halfopen/matching, halfopen/judge). Do not edit it here. -->
 
 A verdict is about one connection, seen from both ends. "none" means that the host was asked for exactly this socket \
 and has it not. A socket that could not be looked for gives no verdict: the check is then incomplete. How a verdict is \

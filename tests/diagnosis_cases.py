@@ -10,8 +10,8 @@ from evidence import info, key, sock
 from halfopen import address
 from halfopen.judge.advice.advised import Advised, advised
 from halfopen.judge.confirm.rounds import Confirmed
-from halfopen.judge.pairing.connection import EndQuery, Suspect
 from halfopen.judge.signs.case import Case, HostEvidence
+from halfopen.matching.pairing.connection import EndQuery, Suspect
 from halfopen.model import Collector, HostFacts, ListenSocket, NetnsRef, Process, Socket
 from halfopen.schema.report import CauseCode, Confidence, Verdict
 from halfopen.tcp import State, Timer

@@ -8,8 +8,8 @@ from typing import Any
 
 from halfopen import address
 from halfopen.judge.confirm.bracket import Bracket, Observations
-from halfopen.judge.missing.way import Network, queries_of
-from halfopen.judge.pairing.connection import Suspect
+from halfopen.matching.missing.way import Network, queries_of
+from halfopen.matching.pairing.connection import Suspect
 from halfopen.model import (
     Absence,
     Collector,

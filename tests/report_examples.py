@@ -15,9 +15,9 @@ from halfopen.errors import ErrorCode, HostError
 from halfopen.judge.assembly.check import analyse, report_of
 from halfopen.judge.assembly.policy import Policy
 from halfopen.judge.assembly.run_evidence import Evidence
-from halfopen.judge.pairing.match import match
-from halfopen.judge.places.addresses import survey
 from halfopen.judge.signs.case import HostEvidence
+from halfopen.matching.pairing.match import match
+from halfopen.matching.places.addresses import survey
 from halfopen.model import ListenSocket, Process, Snapshot, Socket
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Check, Report, Severity

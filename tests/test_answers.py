@@ -16,8 +16,8 @@ from halfopen.judge.assembly.run_evidence import Evidence
 from halfopen.judge.confirm.answers import is_answered
 from halfopen.judge.confirm.bracket import Bracket
 from halfopen.judge.confirm.rounds import held
-from halfopen.judge.pairing.match import match
-from halfopen.judge.places.addresses import survey
+from halfopen.matching.pairing.match import match
+from halfopen.matching.places.addresses import survey
 from halfopen.model import Absence, Snapshot, Socket
 from halfopen.plan import CheckPlan
 from halfopen.report.formats import FORMATS

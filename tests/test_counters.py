@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from halfopen import address
-from halfopen.judge.verdict.sequence import PATIENCE, stays_stuck, sticks, verdicts
+from halfopen.matching.verdict.sequence import PATIENCE, stays_stuck, sticks, verdicts
 from halfopen.model import Absence, Socket
 from halfopen.schema.report import Verdict
 from halfopen.tcp import State, Timer

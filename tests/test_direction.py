@@ -15,10 +15,10 @@ from halfopen import address
 from halfopen.judge.assembly.check import analyse, report_of
 from halfopen.judge.assembly.policy import Policy
 from halfopen.judge.assembly.run_evidence import Evidence
-from halfopen.judge.pairing.connection import Agreement
-from halfopen.judge.pairing.match import match
-from halfopen.judge.places.addresses import survey
 from halfopen.judge.signs.case import HostEvidence
+from halfopen.matching.pairing.connection import Agreement
+from halfopen.matching.pairing.match import match
+from halfopen.matching.places.addresses import survey
 from halfopen.model import ListenSocket, Process, Socket
 from halfopen.plan import CheckPlan
 from halfopen.report.formats import FORMATS

@@ -14,7 +14,7 @@ from halfopen.errors import ErrorCode, Exit
 from halfopen.glossary import CONFIDENCES, MEANINGS
 from halfopen.glossary.causes import ABOUT, OUTLOOKS
 from halfopen.inventory import CHECK_KEYS, HOST_KEYS, UNTRUSTED
-from halfopen.judge.verdict.table import THE_TABLE
+from halfopen.matching.verdict.table import THE_TABLE
 from halfopen.report.formats import FORMATS
 from halfopen.schema.report import CauseCode, Confidence, OutlookCode, Verdict
 

@@ -11,11 +11,11 @@ from msgspec import structs
 
 from halfopen import address
 from halfopen.judge.confirm.rounds import held
-from halfopen.judge.missing.candidates import could_be
-from halfopen.judge.missing.conclude import conclude
-from halfopen.judge.pairing.match import Matching
-from halfopen.judge.pairing.pair import join, prepare
-from halfopen.judge.places.addresses import shares_link
+from halfopen.matching.missing.candidates import could_be
+from halfopen.matching.missing.conclude import conclude
+from halfopen.matching.pairing.match import Matching
+from halfopen.matching.pairing.pair import join, prepare
+from halfopen.matching.places.addresses import shares_link
 from halfopen.model import Absence, InterfaceAddress, Rewrites, Snapshot, Socket, TcpInfo
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Confidence

@@ -299,10 +299,10 @@ socket = sys.modules["socket"] = types.ModuleType("socket")  # addresses are rea
 for name in ("AF_INET", "AF_INET6", "inet_pton", "inet_ntop"):
     setattr(socket, name, getattr(_socket, name))
 
-import halfopen.judge.missing.way
+import halfopen.matching.missing.way
 import halfopen.judge.inquiry
-import halfopen.judge.advice.advised, halfopen.judge.assembly.confidence, halfopen.judge.missing.doubt
-import halfopen.judge.missing.guess, halfopen.judge.pairing.nat
+import halfopen.judge.advice.advised, halfopen.judge.assembly.confidence, halfopen.matching.missing.doubt
+import halfopen.matching.missing.guess, halfopen.matching.pairing.nat
 from happenings import FAULTS, Scene
 from simulated_answers import SimulatedHosts, check
 from halfopen.inventory import CheckPlan

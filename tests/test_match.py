@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from strategies import KEYS, STATES
 
 from halfopen import address
-from halfopen.judge.pairing.match import Matching, match
-from halfopen.judge.places.addresses import survey
-from halfopen.judge.verdict.table import ABSENT, THE_TABLE, Accord
+from halfopen.matching.pairing.match import Matching, match
+from halfopen.matching.places.addresses import survey
+from halfopen.matching.verdict.table import ABSENT, THE_TABLE, Accord
 from halfopen.model import ListenSocket, NetnsRef, Snapshot, Socket
 from halfopen.table import Table
 from halfopen.tcp import State, number_of

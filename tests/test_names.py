@@ -12,7 +12,7 @@ from halfopen import address
 from halfopen.judge.assembly.check import analyse
 from halfopen.judge.assembly.policy import Policy
 from halfopen.judge.assembly.run_evidence import Evidence
-from halfopen.judge.pairing.pair import join, prepare
+from halfopen.matching.pairing.pair import join, prepare
 from halfopen.model import Collector, HostFacts, InterfaceAddress, Namespace, Snapshot, Socket
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Check, Outcome, Severity, Verdict

@@ -8,9 +8,9 @@ import pytest
 from evidence import CLIENT, SERVER, key, snapshot, sock
 
 from halfopen import address
-from halfopen.judge.pairing.match import match
-from halfopen.judge.places.addresses import AddressMap, survey
-from halfopen.judge.places.reach import believed, unentered_of, ways_to
+from halfopen.matching.pairing.match import match
+from halfopen.matching.places.addresses import AddressMap, survey
+from halfopen.matching.places.reach import believed, unentered_of, ways_to
 from halfopen.model import InterfaceAddress, Link, LocalRoute, Namespace, NetnsRef, Reach, Snapshot, Socket
 from halfopen.table import Table
 

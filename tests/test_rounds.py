@@ -10,9 +10,9 @@ from evidence import CLIENT, SERVER, bracket, counted, end, key, sights, snapsho
 from halfopen import address
 from halfopen.judge.confirm.bracket import Bracket, lasting, questions
 from halfopen.judge.confirm.rounds import Confirmed, held
-from halfopen.judge.pairing.connection import Suspect
-from halfopen.judge.pairing.match import match
-from halfopen.judge.places.addresses import survey
+from halfopen.matching.pairing.connection import Suspect
+from halfopen.matching.pairing.match import match
+from halfopen.matching.places.addresses import survey
 from halfopen.model import Absence, NetnsRef, Snapshot, Socket
 from halfopen.schema.report import Confidence, Reason, Verdict
 from halfopen.tcp import State, Timer

@@ -14,10 +14,10 @@ from halfopen.judge.diagnosis.diagnose import diagnose
 from halfopen.judge.diagnosis.outlook import prospect_of
 from halfopen.judge.diagnosis.rules.path import path_dead, tuple_reused
 from halfopen.judge.diagnosis.rules.rule import Reason
-from halfopen.judge.pairing.connection import EndQuery, Suspect
 from halfopen.judge.signs.case import Case, HostEvidence
 from halfopen.judge.signs.phrase import spoken
 from halfopen.judge.signs.tcp_signs import Alone, alone
+from halfopen.matching.pairing.connection import EndQuery, Suspect
 from halfopen.model import ListenSocket, NetnsRef, Socket
 from halfopen.schema.report import CauseCode, Confidence, Verdict
 from halfopen.tcp import State, Timer

@@ -1,29 +1,35 @@
-"""What can be read in a sitting: no room of the judgement, file or class grows beyond it."""
+"""What can be read in a sitting: no room of matching and judgement, file or class grows beyond it."""
 
 from __future__ import annotations
 
 import ast
 from pathlib import Path
 
+import pytest
+
 import halfopen
 
 HOME = Path(halfopen.__file__).parent
 FILES = {path: path.read_text().splitlines() for path in sorted(HOME.rglob("*.py"))}
-JUDGE = HOME / "judge"
 ROOM, FILE, CLASS = 1700, 400, 200  # lines
+ROOMS = 5  # in `matching` or `judge`
 
 
-def room_of(path: Path) -> str:
-    return path.relative_to(JUDGE).parts[0]
+def lines_of_rooms(package: str) -> dict[str, int]:
+    """Lines of each package directly within halfopen/PACKAGE."""
+    home = HOME / package
+    return {
+        room.name: sum(len(lines) for path, lines in FILES.items() if path.is_relative_to(room))
+        for room in sorted(home.iterdir())
+        if (room / "__init__.py").exists()
+    }
 
 
-def test_no_room_of_the_judgement_is_too_large() -> None:
-    rooms: dict[str, int] = {}
-    for path, lines in FILES.items():
-        if path.is_relative_to(JUDGE):
-            rooms[room_of(path)] = rooms.get(room_of(path), 0) + len(lines)
-    assert len(rooms) > 5
-    assert {room: lines for room, lines in rooms.items() if lines > ROOM} == {}
+@pytest.mark.parametrize("package", ["matching", "judge"])
+def test_matching_and_judgement_have_few_rooms_and_none_is_too_large(package: str) -> None:
+    rooms = lines_of_rooms(package)
+    assert 1 < len(rooms) <= ROOMS
+    assert {room: lines for room, lines in rooms.items() if not 0 < lines <= ROOM} == {}
 
 
 def test_no_file_is_too_long() -> None:

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from strategies import PORTS, V4, V6
 
 from halfopen import address
-from halfopen.judge.pairing.connection import Loss
-from halfopen.judge.pairing.match import Matching
-from halfopen.judge.pairing.nat import names_of, tables_of
-from halfopen.judge.pairing.pair import join, may_translate, prepare
-from halfopen.judge.places.addresses import survey
+from halfopen.matching.pairing.connection import Loss
+from halfopen.matching.pairing.match import Matching
+from halfopen.matching.pairing.nat import names_of, tables_of
+from halfopen.matching.pairing.pair import join, may_translate, prepare
+from halfopen.matching.places.addresses import survey
 from halfopen.model import Namespace, NetnsRef, Rewrites, Snapshot, Socket
 from halfopen.plan import CheckPlan
 from halfopen.tcp import State

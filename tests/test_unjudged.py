@@ -17,8 +17,8 @@ from halfopen.judge.assembly.check import analyse
 from halfopen.judge.assembly.policy import Policy
 from halfopen.judge.assembly.run_evidence import Evidence
 from halfopen.judge.confirm.bracket import Bracket
-from halfopen.judge.pairing.match import match
-from halfopen.judge.places.addresses import survey
+from halfopen.matching.pairing.match import match
+from halfopen.matching.places.addresses import survey
 from halfopen.model import Collector, Snapshot
 from halfopen.report import markdown, text
 from halfopen.report.view import View

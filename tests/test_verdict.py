@@ -7,8 +7,8 @@ from itertools import product
 import pytest
 
 from halfopen.glossary import MEANINGS
-from halfopen.judge.verdict import table as verdict
-from halfopen.judge.verdict.table import ABSENT, THE_TABLE, UNSEEN, Accord, Answer, Seen
+from halfopen.matching.verdict import table as verdict
+from halfopen.matching.verdict.table import ABSENT, THE_TABLE, UNSEEN, Accord, Answer, Seen
 from halfopen.schema.report import Verdict
 from halfopen.tcp import State
 

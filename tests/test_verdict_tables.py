@@ -11,8 +11,8 @@ from halfopen.glossary.causes import ABOUT, OUTLOOKS
 from halfopen.judge.advice import ADVICE
 from halfopen.judge.diagnosis.outlook import GRAVITY, LEADS
 from halfopen.judge.diagnosis.rules import RULES
-from halfopen.judge.verdict.table import SEVERITY
-from halfopen.judge.verdict.traits import TRAITS
+from halfopen.matching.verdict.table import SEVERITY
+from halfopen.matching.verdict.traits import TRAITS
 from halfopen.schema.report import CauseCode, Confidence, OutlookCode, Verdict
 
 OF_VERDICTS: Mapping[str, Collection[Verdict]] = {

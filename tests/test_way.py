@@ -9,7 +9,7 @@ from types import MappingProxyType
 import pytest
 
 from halfopen import address
-from halfopen.judge.missing.way import (
+from halfopen.matching.missing.way import (
     Network,
     Way,
     WayKind,
@@ -19,7 +19,7 @@ from halfopen.judge.missing.way import (
     way_of,
     why_unproven,
 )
-from halfopen.judge.pairing.connection import EndQuery, Suspect
+from halfopen.matching.pairing.connection import EndQuery, Suspect
 from halfopen.model import (
     InterfaceAddress,
     Link,

@@ -16,9 +16,9 @@ from halfopen import address
 from halfopen.errors import HostError
 from halfopen.evidence.probe import frames, tables
 from halfopen.judge.confirm.byte_counters import CountQuery, asks, counts_in, widened
-from halfopen.judge.pairing.connection import BOTH_ESTABLISHED, EndQuery, Suspect
-from halfopen.judge.pairing.match import Matching, match
-from halfopen.judge.places.addresses import AddressMap, survey
+from halfopen.matching.pairing.connection import BOTH_ESTABLISHED, EndQuery, Suspect
+from halfopen.matching.pairing.match import Matching, match
+from halfopen.matching.places.addresses import AddressMap, survey
 from halfopen.model import Absence, NetnsRef, Observation, Snapshot, Socket
 from halfopen.table import Count, CountBlock
 from halfopen.tcp import State

@@ -12,7 +12,7 @@ from halfopen.errors import UsageError
 from halfopen.glossary import CONFIDENCES, MEANINGS, REASONS
 from halfopen.glossary.causes import ABOUT, OUTLOOKS
 from halfopen.judge.assembly.headline import meaning
-from halfopen.judge.verdict.table import SEVERITY
+from halfopen.matching.verdict.table import SEVERITY
 from halfopen.schema.report import CauseCode, Confidence, OutlookCode, Reason, Verdict
 from halfopen.values import did_you_mean
 

@@ -28,10 +28,6 @@ from halfopen.judge.assembly.run_evidence import Evidence, involved, wanted_inod
 from halfopen.judge.confirm.bracket import Bracket, Observations, is_lone, lasting, merge, questions, through
 from halfopen.judge.confirm.byte_counters import Counts, asks, widened
 from halfopen.judge.looks import bracket, places_of, rounds
-from halfopen.judge.missing.conclude import conclude
-from halfopen.judge.pairing.connection import Suspect
-from halfopen.judge.pairing.match import Matching, within
-from halfopen.judge.pairing.pair import Extra, Prepared, join, may_translate, prepare, wider_ports
 from halfopen.judge.questions import (
     SIFT,
     Answerer,
@@ -52,6 +48,10 @@ from halfopen.judge.questions import (
     put,
 )
 from halfopen.judge.signs.case import HostEvidence, lifetimes_in
+from halfopen.matching.missing.conclude import conclude
+from halfopen.matching.pairing.connection import Suspect
+from halfopen.matching.pairing.match import Matching, within
+from halfopen.matching.pairing.pair import Extra, Prepared, join, may_translate, prepare, wider_ports
 from halfopen.model import Collector, NetnsRef, Process, RouteQuery, Routing
 from halfopen.plan import ASK_LEVELS, CheckPlan
 
@@ -263,7 +263,7 @@ def located(found: Matched, lone: Container[bytes]) -> Asking[tuple[Matched, Map
 
     lone: the keys of such suspects. A host that fails here keeps its snapshot, with the error.
     """
-    from halfopen.judge.missing.way import Network, queries_of
+    from halfopen.matching.missing.way import Network, queries_of
 
     wanted: dict[str, dict[RouteQuery, None]] = {}
     for check, matching in zip(found.checks, found.matchings, strict=True):

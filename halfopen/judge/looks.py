@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from halfopen.judge.confirm.bracket import Bracket, merge, questions, through
 from halfopen.judge.confirm.rounds import is_open, settle_for
 from halfopen.judge.confirm.timing import LEAST_EXTRA_S, LONGEST_S
-from halfopen.judge.pairing.connection import Suspect
-from halfopen.judge.pairing.match import Matching
 from halfopen.judge.questions import Asking, Baseline, KernelState, LookUp, Pause, Position, put
+from halfopen.matching.pairing.connection import Suspect
+from halfopen.matching.pairing.match import Matching
 from halfopen.model import NetnsRef
 from halfopen.plan import CheckPlan
 

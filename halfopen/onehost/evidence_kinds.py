@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from halfopen.evidence.probe.examination import Examination
 from halfopen.judge.diagnosis.rules import RULES
 from halfopen.judge.diagnosis.rules.rule import Source
-from halfopen.judge.places.reach import unentered
+from halfopen.matching.places.reach import unentered
 from halfopen.schema.doctor import Status
 from halfopen.schema.report import Confidence
 from halfopen.words import plural

@@ -27,11 +27,11 @@ from probe.conversation import PipeChannel
 from halfopen.inventory import read
 from halfopen.judge.confirm.byte_counters import WIDE_LIMIT
 from halfopen.judge.inquiry import drive, inquire
-from halfopen.judge.pairing.match import match
-from halfopen.judge.places.addresses import survey
 from halfopen.judge.questions import (
     LookUp,
 )
+from halfopen.matching.pairing.match import match
+from halfopen.matching.places.addresses import survey
 from halfopen.model import Look, Snapshot
 from halfopen.plan import CheckPlan
 from halfopen.reach.agent import Agent

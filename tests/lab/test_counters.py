@@ -19,7 +19,7 @@ from lab.tool import Truth, assert_exactly, check, truth
 from lab.waiting import PATIENCE, until
 
 from halfopen.evidence.saved import decode
-from halfopen.judge.verdict import sequence as counters
+from halfopen.matching.verdict import sequence as counters
 
 PORTS = itertools.count(8000)  # those of test_check begin at 5000
 FAMILIES = ("v4", "v6")

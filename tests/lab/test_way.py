@@ -15,7 +15,7 @@ from lab.waiting import until
 
 from halfopen.inventory import read
 from halfopen.judge.confirm.rounds import survivor_of
-from halfopen.judge.missing.way import Network, Way, WayKind, query_of, way_of, why_unproven
+from halfopen.matching.missing.way import Network, Way, WayKind, query_of, way_of, why_unproven
 from halfopen.plan import CheckPlan
 from halfopen.run.fleet import Fleet, Options
 from halfopen.run.live import run_checks

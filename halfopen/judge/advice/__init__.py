@@ -9,7 +9,7 @@ from halfopen.judge.advice import causes
 from halfopen.judge.advice.remedies import KEEPALIVE_SYSCTLS, Remedy, Step, end_it
 from halfopen.judge.diagnosis.rules.rule import Reason
 from halfopen.judge.signs.case import Case
-from halfopen.judge.verdict.traits import TRAITS
+from halfopen.matching.verdict.traits import TRAITS
 from halfopen.schema.report import CauseCode, Command
 
 

@@ -31,7 +31,7 @@ from halfopen.judge.signs.tcp_signs import (
     unanswered,
     window_closed,
 )
-from halfopen.judge.verdict.traits import CAPTURE
+from halfopen.matching.verdict.traits import CAPTURE
 from halfopen.model import Process
 
 

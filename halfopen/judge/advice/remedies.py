@@ -9,7 +9,7 @@ from halfopen.judge.advice.commands import end_now, set_now
 from halfopen.judge.diagnosis.outlook import notices_s
 from halfopen.judge.signs.case import Case, HostEvidence
 from halfopen.judge.signs.tcp_signs import ends, is_orphan, window_closed
-from halfopen.judge.verdict.traits import TRAITS
+from halfopen.matching.verdict.traits import TRAITS
 from halfopen.model import Socket
 from halfopen.schema.report import Command, Confidence, Verdict
 from halfopen.tcp import State, Timer

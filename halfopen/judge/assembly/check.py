@@ -39,10 +39,10 @@ from halfopen.judge.assembly.unjudged import unjudged_of, unjudged_rows
 from halfopen.judge.confirm.asked import judged
 from halfopen.judge.confirm.asked import notes as asked_notes
 from halfopen.judge.confirm.rounds import Confirmed, Held, Unjudged, held
-from halfopen.judge.pairing.connection import BOTH_ESTABLISHED, Suspect, agreement_of
-from halfopen.judge.pairing.match import Matching
-from halfopen.judge.pairing.pair import one_name_each, under_one_name
-from halfopen.judge.places.reach import gaps_of
+from halfopen.matching.pairing.connection import BOTH_ESTABLISHED, Suspect, agreement_of
+from halfopen.matching.pairing.match import Matching
+from halfopen.matching.pairing.pair import one_name_each, under_one_name
+from halfopen.matching.places.reach import gaps_of
 from halfopen.model import Snapshot
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import (
@@ -195,7 +195,7 @@ def weighed(
     if not found.confirmed:
         return *judged((), found.unjudged, evidence.asked), ()
     from halfopen.judge.assembly.confidence import capped, ways_in_doubt
-    from halfopen.judge.missing.way import Network
+    from halfopen.matching.missing.way import Network
 
     network = Network(plan, evidence.snapshots, evidence.routing)
     capped_by_ways = [capped(confirmed, evidence, network) for confirmed in found.confirmed]

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from halfopen.judge.assembly.run_evidence import Evidence, is_by_fallback
 from halfopen.judge.confirm.rounds import Confirmed
-from halfopen.judge.missing.way import Network, why_unproven
+from halfopen.matching.missing.way import Network, why_unproven
 from halfopen.schema.report import Confidence
 from halfopen.words import plural
 

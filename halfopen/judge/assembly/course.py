@@ -10,8 +10,8 @@ from halfopen.judge.confirm.asked import Asked, End, dead_paths, queries, silent
 from halfopen.judge.confirm.bracket import Bracket, Observations
 from halfopen.judge.confirm.byte_counters import suspects_of
 from halfopen.judge.confirm.rounds import Held, held
-from halfopen.judge.pairing.connection import EndQuery, Suspect
-from halfopen.judge.pairing.pair import Prepared
+from halfopen.matching.pairing.connection import EndQuery, Suspect
+from halfopen.matching.pairing.pair import Prepared
 from halfopen.model import AskQuery, Reply, Socket, Unasked
 from halfopen.plan import ASK_LEVELS
 

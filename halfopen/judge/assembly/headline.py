@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from halfopen import address
 from halfopen.glossary import MEANINGS
 from halfopen.judge.assembly.policy import SEVERITIES
-from halfopen.judge.verdict.table import SEVERITY
+from halfopen.matching.verdict.table import SEVERITY
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import Confidence, Finding, Group, HostReport, MatrixRow, Outcome, Severity, Verdict
 from halfopen.words import duration, plural, ranges

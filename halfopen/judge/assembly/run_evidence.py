@@ -12,9 +12,9 @@ from halfopen.judge.confirm.asked import Asked, judged
 from halfopen.judge.confirm.bracket import Bracket
 from halfopen.judge.confirm.byte_counters import Counts
 from halfopen.judge.confirm.rounds import Confirmed, Held, held
-from halfopen.judge.pairing.connection import Suspect
-from halfopen.judge.pairing.match import Matching
 from halfopen.judge.signs.case import Case, HostEvidence, listener_of
+from halfopen.matching.pairing.connection import Suspect
+from halfopen.matching.pairing.match import Matching
 from halfopen.model import Collector, NetnsRef, Routing, Snapshot
 from halfopen.schema.report import Confidence
 

@@ -16,10 +16,10 @@ from halfopen.judge.assembly.policy import SEVERITIES
 from halfopen.judge.assembly.questions import asked_words, questions_of
 from halfopen.judge.assembly.run_evidence import Evidence
 from halfopen.judge.confirm.rounds import Confirmed
-from halfopen.judge.pairing.match import Matching
-from halfopen.judge.places.reach import believed, gaps_of
 from halfopen.judge.signs.case import Case, HostEvidence, is_full
-from halfopen.judge.verdict.table import in_accept_queue
+from halfopen.matching.pairing.match import Matching
+from halfopen.matching.places.reach import believed, gaps_of
+from halfopen.matching.verdict.table import in_accept_queue
 from halfopen.model import Socket, show_connection
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import (

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from halfopen import address
 from halfopen.judge.confirm.bracket import ends
 from halfopen.judge.confirm.rounds import Unjudged
-from halfopen.judge.pairing.connection import Suspect
-from halfopen.judge.pairing.match import Matching
+from halfopen.matching.pairing.connection import Suspect
+from halfopen.matching.pairing.match import Matching
 from halfopen.model import NetnsRef, Snapshot
 from halfopen.schema.report import UnjudgedRow
 from halfopen.tcp import State, state_of

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from halfopen.judge.confirm.answers import heard_later, progressed
 from halfopen.judge.confirm.bracket import Bracket, Observations, ends, observed, result_of
 from halfopen.judge.confirm.rounds import Confirmed, Rounds, Survivor, Unjudged, answered, confirmed_as
-from halfopen.judge.pairing.connection import Suspect
-from halfopen.judge.verdict.table import judge_pair
+from halfopen.matching.pairing.connection import Suspect
+from halfopen.matching.verdict.table import judge_pair
 from halfopen.model import Absence, AskedEnd, AskQuery, NetnsRef, Reply, Socket, Unasked
 from halfopen.schema.report import Answer, Confidence, Reason, Verdict
 from halfopen.tcp import State

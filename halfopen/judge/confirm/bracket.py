@@ -14,9 +14,9 @@ from itertools import product
 
 from halfopen.errors import HostError
 from halfopen.judge.confirm.timing import is_trying
-from halfopen.judge.pairing.connection import EndQuery, Suspect
-from halfopen.judge.verdict import sequence
-from halfopen.judge.verdict.table import SEVERITY, Accord, judge_pair, state_seen
+from halfopen.matching.pairing.connection import EndQuery, Suspect
+from halfopen.matching.verdict import sequence
+from halfopen.matching.verdict.table import SEVERITY, Accord, judge_pair, state_seen
 from halfopen.model import Absence, Look, Lookup, NetnsRef, Observation, Socket
 from halfopen.schema.report import Severity, Verdict
 

@@ -12,9 +12,9 @@ from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from halfopen import address
-from halfopen.judge.pairing.connection import BOTH_ESTABLISHED, EndQuery, Suspect, resolve
-from halfopen.judge.pairing.match import Matching
-from halfopen.judge.places.addresses import AddressMap, Side
+from halfopen.matching.pairing.connection import BOTH_ESTABLISHED, EndQuery, Suspect, resolve
+from halfopen.matching.pairing.match import Matching
+from halfopen.matching.places.addresses import AddressMap, Side
 from halfopen.model import Absence, Lookup, Namespace, NetnsRef, Observation, Socket
 from halfopen.table import Count, CountBlock
 from halfopen.tcp import number_of

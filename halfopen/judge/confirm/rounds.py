@@ -15,10 +15,10 @@ from halfopen.judge.confirm.answers import is_answered, progressed
 from halfopen.judge.confirm.bracket import Bracket, RoundResult, ends, ends_in, observed, result_of, same_socket
 from halfopen.judge.confirm.queues import Taken, moves, taken_from
 from halfopen.judge.confirm.timing import is_due, is_trying, most_due, spans_timeouts
-from halfopen.judge.missing.candidates import Candidate, candidate_of
-from halfopen.judge.pairing.connection import Suspect
-from halfopen.judge.verdict import sequence
-from halfopen.judge.verdict.table import Accord, state_seen
+from halfopen.matching.missing.candidates import Candidate, candidate_of
+from halfopen.matching.pairing.connection import Suspect
+from halfopen.matching.verdict import sequence
+from halfopen.matching.verdict.table import Accord, state_seen
 from halfopen.model import Absence, AskedEnd, NetnsRef, Observation, Socket
 from halfopen.schema.report import Confidence, Reason, Verdict
 from halfopen.tcp import State

@@ -29,7 +29,7 @@ from halfopen.judge.signs.tcp_signs import (
     trying_s,
     unanswered,
 )
-from halfopen.judge.verdict.traits import TRAITS
+from halfopen.matching.verdict.traits import TRAITS
 from halfopen.model import Socket
 from halfopen.schema.report import CauseCode, OutlookCode, Verdict
 from halfopen.tcp import State, Timer

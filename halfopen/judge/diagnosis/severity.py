@@ -8,7 +8,7 @@ from dataclasses import replace
 from halfopen.judge.confirm.timing import PATIENCE
 from halfopen.judge.diagnosis.rules.rule import Reason
 from halfopen.judge.signs.case import Case, is_full
-from halfopen.judge.verdict.table import SEVERITY
+from halfopen.matching.verdict.table import SEVERITY
 from halfopen.model import ListenSocket, NetnsRef
 from halfopen.schema.report import CauseCode, Severity, Verdict
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from halfopen.judge.signs.case import Case, HostEvidence
-from halfopen.judge.verdict.traits import TRAITS
+from halfopen.matching.verdict.traits import TRAITS
 from halfopen.model import Collector, Process, Socket, TcpInfo
 from halfopen.tcp import State, Timer
 

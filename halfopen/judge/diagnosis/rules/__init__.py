@@ -15,7 +15,7 @@ from halfopen.judge.diagnosis.rules.path import PATH_RULES
 from halfopen.judge.diagnosis.rules.rule import Fact, Reason, Rule, idle_fact, queue_facts
 from halfopen.judge.signs.case import Case
 from halfopen.judge.signs.tcp_signs import ends, heard_s
-from halfopen.judge.verdict.traits import TRAITS
+from halfopen.matching.verdict.traits import TRAITS
 from halfopen.model import Collector
 from halfopen.schema.report import CauseCode
 

@@ -14,7 +14,6 @@ from halfopen.judge.diagnosis.rules.rule import (
     counted,
     idle_fact,
 )
-from halfopen.judge.pairing.connection import Loss
 from halfopen.judge.signs.case import Case
 from halfopen.judge.signs.phrase import seconds, times
 from halfopen.judge.signs.tcp_signs import (
@@ -30,6 +29,7 @@ from halfopen.judge.signs.tcp_signs import (
     since_boot,
     unanswered,
 )
+from halfopen.matching.pairing.connection import Loss
 from halfopen.model import Socket
 from halfopen.schema.report import Answer, CauseCode, Verdict
 from halfopen.tcp import State, Timer

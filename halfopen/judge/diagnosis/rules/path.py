@@ -32,7 +32,7 @@ from halfopen.judge.signs.tcp_signs import (
     trying_s,
     unanswered,
 )
-from halfopen.judge.verdict.traits import TRAITS
+from halfopen.matching.verdict.traits import TRAITS
 from halfopen.model import Socket
 from halfopen.schema.report import Answer, CauseCode, Verdict
 from halfopen.tcp import State, Timer

@@ -17,8 +17,8 @@ from functools import cache
 from operator import itemgetter
 
 from halfopen import address
-from halfopen.judge.pairing.connection import BOTH_ESTABLISHED, Agreement, States, Suspect, resolve
-from halfopen.judge.pairing.records import (
+from halfopen.matching.pairing.connection import BOTH_ESTABLISHED, Agreement, States, Suspect, resolve
+from halfopen.matching.pairing.records import (
     LOCAL_PORT,
     PEER_PORT,
     PLAIN,
@@ -27,9 +27,9 @@ from halfopen.judge.pairing.records import (
     records_of,
     seen_from_both_ends,
 )
-from halfopen.judge.pairing.server import PortAndState, server_is_first, server_ports
-from halfopen.judge.places.addresses import AddressMap
-from halfopen.judge.verdict.table import Accord
+from halfopen.matching.pairing.server import PortAndState, server_is_first, server_ports
+from halfopen.matching.places.addresses import AddressMap
+from halfopen.matching.verdict.table import Accord
 from halfopen.schema.report import Reason
 from halfopen.tcp import State, number_of, state_of
 from halfopen.words import plural

@@ -21,12 +21,12 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 from halfopen import address
-from halfopen.judge.missing.lone_end import Endpoint, EndpointRow, LoneEnd, RowIndex, index_rows, lone_ends
-from halfopen.judge.pairing.connection import Agreement, EndQuery, Suspect
-from halfopen.judge.pairing.match import Matching
-from halfopen.judge.pairing.records import external_peer
-from halfopen.judge.places.addresses import AddressMap
-from halfopen.judge.verdict.table import THE_TABLE, Accord
+from halfopen.matching.missing.lone_end import Endpoint, EndpointRow, LoneEnd, RowIndex, index_rows, lone_ends
+from halfopen.matching.pairing.connection import Agreement, EndQuery, Suspect
+from halfopen.matching.pairing.match import Matching
+from halfopen.matching.pairing.records import external_peer
+from halfopen.matching.places.addresses import AddressMap
+from halfopen.matching.verdict.table import THE_TABLE, Accord
 from halfopen.model import Namespace, NetnsRef, show_connection
 from halfopen.table import NO_INODE, RETRANSMITS
 from halfopen.words import plural

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import InitVar, dataclass, field, replace
 from itertools import islice
 
-from halfopen.judge.missing.lone_end import Endpoint, LoneEnd
-from halfopen.judge.missing.way import Network, has_no_route, is_relayed
-from halfopen.judge.pairing.connection import EndQuery, Loss, Suspect
+from halfopen.matching.missing.lone_end import Endpoint, LoneEnd
+from halfopen.matching.missing.way import Network, has_no_route, is_relayed
+from halfopen.matching.pairing.connection import EndQuery, Loss, Suspect
 from halfopen.schema.report import Reason
 
 STANDINS = 2000  # sockets that are looked at in place of one missing end

@@ -13,11 +13,11 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from halfopen import address
-from halfopen.judge.pairing.connection import EndQuery, Loss, Suspect
-from halfopen.judge.pairing.match import Matching
-from halfopen.judge.pairing.records import external_peer
-from halfopen.judge.pairing.server import PortAndState, is_asked, server_is_first
-from halfopen.judge.places.addresses import AddressMap
+from halfopen.matching.pairing.connection import EndQuery, Loss, Suspect
+from halfopen.matching.pairing.match import Matching
+from halfopen.matching.pairing.records import external_peer
+from halfopen.matching.pairing.server import PortAndState, is_asked, server_is_first
+from halfopen.matching.places.addresses import AddressMap
 from halfopen.model import Namespace, NetnsRef, Snapshot
 from halfopen.table import Block
 from halfopen.tcp import State, state_of

@@ -11,15 +11,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from halfopen import address
-from halfopen.judge.pairing.match import Matching, match
-from halfopen.judge.places.addresses import AddressMap, survey
-from halfopen.judge.places.kernels import Identity, Kernels
-from halfopen.judge.places.reach import believed
+from halfopen.matching.pairing.match import Matching, match
+from halfopen.matching.places.addresses import AddressMap, survey
+from halfopen.matching.places.kernels import Identity, Kernels
+from halfopen.matching.places.reach import believed
 from halfopen.model import Collector, NetnsRef, Snapshot
 from halfopen.plan import CheckPlan
 
 if TYPE_CHECKING:
-    from halfopen.judge.pairing.nat import Tables
+    from halfopen.matching.pairing.nat import Tables
 
 Extra = Mapping[str, Sequence[bytes]]
 """Host -> packed addresses that lead to it though none of its interfaces has them."""
@@ -79,7 +79,7 @@ def join(check: Prepared, limit: int | None = 0) -> Matching:
     """The matching of a check: what the evidence says by itself. `limit`: as in `match`."""
     explained: Mapping[NetnsRef, Mapping[bytes, bytes]] = {}
     if any(namespace.rewrites for host in hosts_of(check.plan, check.snapshots) for namespace in host.namespaces):
-        from halfopen.judge.pairing.nat import names_of, restore
+        from halfopen.matching.pairing.nat import names_of, restore
 
         compared = check.compared()
         keys = names_of(compared, translations(check), frozenset(roles_of(check.plan)))
@@ -90,7 +90,7 @@ def join(check: Prepared, limit: int | None = 0) -> Matching:
     routers = [check.snapshots[name] for name in check.plan.nat if name in check.snapshots]
     if not routers or not matching.external:
         return matching
-    from halfopen.judge.pairing.forgotten import with_forgotten
+    from halfopen.matching.pairing.forgotten import with_forgotten
 
     ground = check.survey(hosts_of(check.plan, check.snapshots), check.plan.ports)
     return with_forgotten(matching, ground, routers, explained)
@@ -98,7 +98,7 @@ def join(check: Prepared, limit: int | None = 0) -> Matching:
 
 def translations(check: Prepared) -> Tables:
     """What translates between the hosts of a check, by its hosts and by those that it names under `nat`."""
-    from halfopen.judge.pairing.nat import tables_of
+    from halfopen.matching.pairing.nat import tables_of
 
     hosts = hosts_of(check.plan, check.snapshots)
     return tables_of(hosts, check.survey(hosts, check.plan.ports))

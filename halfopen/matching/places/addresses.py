@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from halfopen import address
-from halfopen.judge.places.reach import is_led_to, is_linked, ways_to
+from halfopen.matching.places.reach import is_led_to, is_linked, ways_to
 from halfopen.model import Collector, InterfaceAddress, Namespace, NetnsRef, Snapshot
 from halfopen.schema.report import Reason
 

@@ -9,10 +9,10 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from halfopen import address
-from halfopen.judge.pairing.records import unanswered
-from halfopen.judge.pairing.server import PortAndState, server_is_first
-from halfopen.judge.places.addresses import AddressMap
-from halfopen.judge.verdict.table import THE_TABLE, Accord, Answer, Seen
+from halfopen.matching.pairing.records import unanswered
+from halfopen.matching.pairing.server import PortAndState, server_is_first
+from halfopen.matching.places.addresses import AddressMap
+from halfopen.matching.verdict.table import THE_TABLE, Accord, Answer, Seen
 from halfopen.model import Absence, NetnsRef
 from halfopen.schema.report import Reason
 from halfopen.table import NO_INODE

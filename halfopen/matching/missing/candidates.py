@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from halfopen.judge.pairing.connection import Suspect
-from halfopen.judge.verdict.table import THE_TABLE
+from halfopen.matching.pairing.connection import Suspect
+from halfopen.matching.verdict.table import THE_TABLE
 from halfopen.model import Absence, NetnsRef, Observation, Socket, TcpInfo
 from halfopen.schema.report import Reason, Verdict
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from halfopen import address
-from halfopen.judge.places.addresses import AddressMap
-from halfopen.judge.verdict.table import Seen
+from halfopen.matching.places.addresses import AddressMap
+from halfopen.matching.verdict.table import Seen
 from halfopen.model import NetnsRef
 from halfopen.tcp import State
 

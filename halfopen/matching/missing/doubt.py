@@ -10,13 +10,13 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 from halfopen import address
-from halfopen.judge.missing.forgotten import Forgetting
-from halfopen.judge.missing.guess import Inferred
-from halfopen.judge.missing.lone_end import Endpoint, EndpointRow, LoneEnd, RowIndex
-from halfopen.judge.missing.way import Network, is_read, is_relayed, why_unproven
-from halfopen.judge.pairing.connection import EndQuery, Suspect
-from halfopen.judge.pairing.match import Matching
-from halfopen.judge.places.reach import NOT_ENTERED, unentered_of
+from halfopen.matching.missing.forgotten import Forgetting
+from halfopen.matching.missing.guess import Inferred
+from halfopen.matching.missing.lone_end import Endpoint, EndpointRow, LoneEnd, RowIndex
+from halfopen.matching.missing.way import Network, is_read, is_relayed, why_unproven
+from halfopen.matching.pairing.connection import EndQuery, Suspect
+from halfopen.matching.pairing.match import Matching
+from halfopen.matching.places.reach import NOT_ENTERED, unentered_of
 from halfopen.model import Collector, NetnsRef, Snapshot
 from halfopen.schema.report import Reason
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from halfopen import address
-from halfopen.judge.pairing.connection import Suspect
-from halfopen.judge.places.addresses import AddressMap, shares_link
+from halfopen.matching.pairing.connection import Suspect
+from halfopen.matching.places.addresses import AddressMap, shares_link
 from halfopen.model import Namespace, NetnsRef
 from halfopen.tcp import State, state_of
 

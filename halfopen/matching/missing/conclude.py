@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from halfopen.judge.pairing.match import Matching
-from halfopen.judge.pairing.pair import Prepared
+from halfopen.matching.pairing.match import Matching
+from halfopen.matching.pairing.pair import Prepared
 from halfopen.model import NetnsRef, Routing
 
 
@@ -17,8 +17,8 @@ def conclude(check: Prepared, matching: Matching, routing: Mapping[NetnsRef, Rou
     """The matching with what no table explains inferred, or doubted. routing: the routes of lone ends."""
     if not matching.suspects:
         return matching
-    from halfopen.judge.missing.doubt import doubted
-    from halfopen.judge.missing.guess import infer
-    from halfopen.judge.missing.way import Network
+    from halfopen.matching.missing.doubt import doubted
+    from halfopen.matching.missing.guess import infer
+    from halfopen.matching.missing.way import Network
 
     return doubted(Network(check.plan, check.snapshots, routing), infer(check.address_map(), matching))

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 
 from halfopen import address
-from halfopen.judge.pairing.server import is_asked
-from halfopen.judge.places.addresses import AddressMap
+from halfopen.matching.pairing.server import is_asked
+from halfopen.matching.places.addresses import AddressMap
 from halfopen.model import Namespace, NetnsRef
 from halfopen.table import NO_INODE, RETRANSMITS, TIMER_MASK, Block
 from halfopen.tcp import State, number_of

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from halfopen import address
-from halfopen.judge.pairing.connection import EndQuery, Loss, Suspect
+from halfopen.matching.pairing.connection import EndQuery, Loss, Suspect
 from halfopen.model import Link, Namespace, NetnsRef, Route, RouteQuery, Routing, Snapshot
 from halfopen.plan import CheckPlan
 

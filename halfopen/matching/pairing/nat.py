@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from halfopen import address
-from halfopen.judge.pairing.connection import BOTH_ESTABLISHED, EndQuery, Loss, Suspect
-from halfopen.judge.pairing.match import Matching
-from halfopen.judge.places.addresses import AddressMap, shares_link
-from halfopen.judge.places.reach import NOT_ENTERED, unentered_of
+from halfopen.matching.pairing.connection import BOTH_ESTABLISHED, EndQuery, Loss, Suspect
+from halfopen.matching.pairing.match import Matching
+from halfopen.matching.places.addresses import AddressMap, shares_link
+from halfopen.matching.places.reach import NOT_ENTERED, unentered_of
 from halfopen.model import InterfaceAddress, Namespace, NetnsRef, Snapshot, show_connection
 from halfopen.schema.report import Reason
 from halfopen.table import Block, Table
