@@ -11,16 +11,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
+from msgspec import Struct
+
 from halfopen.errors import UsageError
 
 
-@dataclass
-class UnderWay:
+class UnderWay(Struct):
     """What the terminal shows as under way, since when (a time of time.monotonic()), and whether its clock runs."""
 
     text: str = ""
@@ -28,8 +28,7 @@ class UnderWay:
     ticking: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Environment:
+class Environment(Struct, frozen=True):
     """Variables, working directory and streams. `width` is in columns."""
 
     variables: Mapping[str, str]

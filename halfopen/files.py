@@ -15,14 +15,14 @@ import stat
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from halfopen.errors import UsageError
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """What a name leads to: `path` of a regular file that is there or is to be made, or an open `handle`.
 
     Two targets with one `identity` are one file.

@@ -11,10 +11,12 @@ import re
 import shlex
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from halfopen.errors import UsageError
 from halfopen.plan import ASK_LEVELS, SSH_TRANSPORTS, CheckPlan, Host, Inventory
@@ -46,8 +48,7 @@ class Origin(Enum):
     OWN = "it is in the user's config folder"
 
 
-@dataclass(frozen=True, slots=True)
-class Doubt:
+class Doubt(Struct, frozen=True):
     """Why a file may be another person's ("an inventory that ..."), and the only hosts that its `jump` may name."""
 
     why: str

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
 import msgspec
+from msgspec import Struct
 
 from halfopen import address
 from halfopen.errors import HostError
@@ -72,8 +72,7 @@ class TcpInfo(msgspec.Struct, frozen=True):
     rcv_wnd: Number | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Socket:
+class Socket(Struct, frozen=True):
     """One socket as its kernel described it. `key` is canonical; `family` is what the kernel said (2 or 10)."""
 
     key: bytes
@@ -91,8 +90,7 @@ class Socket:
     info: TcpInfo | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ListenSocket:
+class ListenSocket(Struct, frozen=True):
     """A LISTEN socket. `queue` is the length of its accept queue; it holds `backlog` + 1."""
 
     address: bytes
@@ -111,8 +109,7 @@ class ListenSocket:
         return self.queue is not None and self.backlog is not None and self.queue > self.backlog
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(Struct, frozen=True):
     """The process that holds a socket. `unit` is the container or systemd unit that its cgroup names.
 
     `name` is "" where a source gives the pid alone. `stopped`: by SIGSTOP or a debugger. `age_s`: since it began.
@@ -130,8 +127,7 @@ NAMESPACE_AGE = "namespace-age"
 """A name among the counters of a network namespace: for how many seconds, at least, it has been there."""
 
 
-@dataclass(frozen=True, slots=True)
-class InterfaceAddress:
+class InterfaceAddress(Struct, frozen=True):
     """An address of an interface; `links` are the indexes of the interfaces that have it.
 
     `prefix`: bits of it that all addresses on the same link share, None where it is not known.
@@ -145,8 +141,7 @@ class InterfaceAddress:
     route: Number | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LocalRoute:
+class LocalRoute(Struct, frozen=True):
     """A route of type local that is wider than one address: what is in it is the host's own (AnyIP).
 
     `prefix`: bits of `address` that all of its addresses share.
@@ -156,8 +151,7 @@ class LocalRoute:
     prefix: Number
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(Struct, frozen=True):
     """An interface. address: its link-layer address. kind: as `ip -details link` names it, "" for hardware.
 
     master: index of the bridge or bond that it belongs to, 0 for none. joined: index of the interface that it is joined
@@ -173,8 +167,7 @@ class Link:
     joined_netns: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
+class Reach(Struct, frozen=True):
     """What leads to a network namespace, and whose it is.
 
     owner: uid of the owner of its user namespace, None where the kernel does not say. links: its interfaces that are
@@ -185,8 +178,7 @@ class Reach:
     links: tuple[Link, ...] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Rewrites:
+class Rewrites(Struct, frozen=True):
     """Entries of a connection tracking table that translate, packed: evidence that a flow was translated, never that it
     still exists.
 
@@ -210,8 +202,7 @@ class Rewrites:
         return len(self.narrow) // (2 * address.V4_KEY) + len(self.wide) // (2 * address.V6_KEY)
 
 
-@dataclass(frozen=True, slots=True)
-class Namespace:
+class Namespace(Struct, frozen=True):
     """One network namespace of a host at one moment: its addresses and its sockets.
 
     `covered_ports` are the ports the dump was limited to (either side), empty for all; `other_listeners` those beside
@@ -242,8 +233,7 @@ class Namespace:
     damaged: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class HostFacts:
+class HostFacts(Struct, frozen=True):
     """Who answered."""
 
     hostname: str
@@ -259,8 +249,7 @@ class HostFacts:
     started_at: float | None = None  # when its kernel started, in seconds of the host's own clock
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     """All that one host said in one look: facts and namespaces, or the error that kept it from answering."""
 
     host: str
@@ -270,16 +259,14 @@ class Snapshot:
     transport: str = "paramiko"
 
 
-@dataclass(frozen=True, slots=True)
-class NetnsRef:
+class NetnsRef(Struct, frozen=True):
     """A network namespace: the host by its inventory name, and the namespace's inode (None: the only one known)."""
 
     host: str
     netns: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Lookup:
+class Lookup(Struct, frozen=True):
     """A request to look up one end exactly. `family` and `scope` are hints of where it was seen, or of its peer."""
 
     place: NetnsRef
@@ -287,8 +274,7 @@ class Lookup:
     scope: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class RouteQuery:
+class RouteQuery(Struct, frozen=True):
     """A request for the route of packets from a local address to a peer's, in one namespace.
 
     `scope`: index of the interface that their socket is bound to, 0 for none.
@@ -300,8 +286,7 @@ class RouteQuery:
     scope: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(Struct, frozen=True):
     """Where a namespace sends such packets. link: index of the interface that they leave by.
 
     gateway: None if the peer is on that link. neighbour: the link-layer address that they are sent to, the gateway's or
@@ -314,8 +299,7 @@ class Route:
     is_local: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Routing:
+class Routing(Struct, frozen=True):
     """What one namespace answered: its interfaces by index, and the route of each query; None where there is none."""
 
     routes: Mapping[RouteQuery, Route | None]
@@ -332,8 +316,7 @@ class Absence(StrEnum):
 Observation = Socket | Absence
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(Struct, frozen=True):
     """The answers of one host to exact look-ups, in one go. Looks are ordered by the laptop's monotonic clock alone."""
 
     host: str
@@ -341,8 +324,7 @@ class Look:
     error: HostError | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AskQuery:
+class AskQuery(Struct, frozen=True):
     """A request to ask through one socket whether anybody answers it. `cookie`: None where its collector has none."""
 
     place: NetnsRef
@@ -368,8 +350,7 @@ class Unasked(StrEnum):
     NO_PROBE = "no-probe"  # its host is read without the probe, or has failed
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """What became of asking one socket. `unasked`: None where it was asked to the end.
 
     errno: what the kernel refused with, 0 if nothing. tries: keepalive probes sent. elapsed_s: from the first one on.
@@ -385,8 +366,7 @@ class Reply:
     after: TcpInfo | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AskedEnd:
+class AskedEnd(Struct, frozen=True):
     """An end of a connection that was to be asked, and what became of it."""
 
     place: NetnsRef

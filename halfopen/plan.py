@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
-from msgspec import Meta
+from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from halfopen.schema.report import Severity
 
@@ -21,8 +21,7 @@ FAIL_ON = (*(severity.value for severity in Severity), "never")
 """The least severity that fails a run, or none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(Struct, frozen=True):
     """How to reach one host. `name` is what reports call it; `address` is where SSH goes.
 
     `local` runs on this machine without SSH. `addresses` (text) lead to the host though no interface has them.
@@ -43,8 +42,7 @@ class Host:
     tags: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class CheckPlan:
+class CheckPlan(Struct, frozen=True):
     """What to compare: names of hosts by role, the server's ports, and what is tolerated. `settle` in seconds.
 
     `direct`: its author vouches that nothing between the hosts translates, or answers for one of them. `ask`: one of
@@ -59,23 +57,22 @@ class CheckPlan:
     settle: float = 1.5
     rounds: Annotated[int, Meta(ge=1)] = 2
     allow: tuple[str, ...] = ()
-    max: dict[str, int] = field(default_factory=dict)
+    max: dict[str, int] = {}
     require_connections: int = 0
     direct: bool = False
     ask: str = "never"
     max_suspects: Annotated[int, Meta(ge=1)] = MAX_SUSPECTS
 
 
-@dataclass(frozen=True, slots=True)
-class Inventory:
+class Inventory(Struct, frozen=True):
     """All that a run may reach and check.
 
     `trusted` is False for a file that may be another person's. `given`: the names of hosts that only the
     command line gives.
     """
 
-    hosts: dict[str, Host] = field(default_factory=dict)
-    checks: dict[str, CheckPlan] = field(default_factory=dict)
+    hosts: dict[str, Host] = {}
+    checks: dict[str, CheckPlan] = {}
     source: Path | None = None
     trusted: bool = True
     given: frozenset[str] = frozenset()

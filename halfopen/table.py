@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Set
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 TIMER_MASK = 0x07
 RETRANSMITS = 0x08
@@ -20,8 +22,7 @@ Row = tuple[bytes, int, int]
 """(key, state number, marks)"""
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(Struct, frozen=True):
     """Rows of one family, key width and scope. Columns are byte strings of equal row count.
 
     local, peer: addresses, `width` bytes a row; local_ports, peer_ports: 2 bytes a row, big-endian.
@@ -173,8 +174,7 @@ def distinct(column: bytes, width: int) -> set[bytes]:
     return {struct.pack("=I", number) if isinstance(number, int) else struct.pack("=QQ", *number) for number in found}
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(Struct, frozen=True):
     """The connection sockets of one namespace at one moment; listeners are kept apart."""
 
     blocks: tuple[Block, ...] = ()
@@ -231,8 +231,7 @@ Count = tuple[int, int, int]
 """(bytes acknowledged, bytes received, bytes written and not acknowledged): tcp_info and send queue of one socket"""
 
 
-@dataclass(frozen=True, slots=True)
-class CountBlock:
+class CountBlock(Struct, frozen=True):
     """Byte counters of established sockets beside their rows: 8, 8 and 4 bytes a row, little-endian.
 
     acked and received as tcp_info has them (include/uapi/linux/tcp.h), queued as idiag_wqueue.

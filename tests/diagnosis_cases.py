@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from evidence import info, key, sock
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from halfopen import address
 from halfopen.judge.advice.advised import Advised, advised
@@ -38,7 +39,7 @@ TALKED: dict[str, Any] = {"bytes_received": 900, "bytes_acked": 401, "bytes_sent
 
 def end(state: State = State.ESTABLISHED, timer: Timer | None = Timer.OFF, **fields: Any) -> Socket:
     """The client's end; a field of TcpInfo goes there, another to the socket. It has been idle for ten minutes."""
-    own = {name: fields.pop(name) for name in list(fields) if name in Socket.__dataclass_fields__}
+    own = {name: fields.pop(name) for name in list(fields) if name in Socket.__struct_fields__}
     numbers = info(fields.pop("idle_ms", MINUTES_10), **fields)
     made = replace(sock(ONE, state), timer=timer, info=numbers, timer_expires_s=0.1 if timer is not Timer.OFF else None)
     return replace(made, **own)
@@ -60,8 +61,7 @@ def syn(**fields: Any) -> Socket:
     return end(State.SYN_SENT, Timer.RETRANSMIT, retransmits=3, rto_us=1_000_000, **fields)
 
 
-@dataclass
-class Given:
+class Given(Struct):
     """What the two hosts show. Both have been up for a day unless told otherwise."""
 
     verdict: Verdict

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 
 from evidence import CLIENT, SERVER, bracket, info, key, one_link, sights, snapshot, sock, untranslated
 from msgspec import structs
+from msgspec.structs import replace
 
 from halfopen import address
 from halfopen.errors import ErrorCode, HostError

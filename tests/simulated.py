@@ -11,10 +11,13 @@ which is less than a check waits between its rounds.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from heapq import heappop, heappush
 from itertools import count
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from halfopen import address
 from halfopen.evidence.text.parsed import marks_of
@@ -71,8 +74,7 @@ class Kind(Enum):
     RST = auto()
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(Struct, frozen=True):
     """One packet of a connection: all bytes that its sender has written so far, and all that it has received."""
 
     kind: Kind

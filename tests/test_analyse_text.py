@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 from evidence import SERVER as SERVER_ADDRESS
 from evidence import snapshot
+from msgspec.structs import replace
 
 from halfopen import cli
 from halfopen.environment import Environment

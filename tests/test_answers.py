@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from evidence import CLIENT, SERVER, bracket, info, key, sights, snapshot, sock
+from msgspec.structs import replace
 from report_examples import PLAN, report
 
 from halfopen import address

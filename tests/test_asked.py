@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import happenings
 import pytest
 from happenings import Scene
+from msgspec.structs import replace
 from simulated_answers import SimulatedHosts, check
 from test_inquiry import ALL, PLAIN, ROUND, scene_of, verdicts
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 from evidence import LONG_AGO, counted, end, key
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from halfopen import address
 from halfopen.matching.verdict.sequence import PATIENCE, stays_stuck, sticks, verdicts

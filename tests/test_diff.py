@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from evidence import key, sock
 from msgspec import structs
+from msgspec.structs import replace
 from report_examples import HOSTILE, PLAN, article, check, incomplete, report
 
 from halfopen import address

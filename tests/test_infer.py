@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from evidence import CLIENT, SERVER, bracket, key, sights, snapshot, sock
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
+from msgspec.structs import replace
 
 from halfopen import address
 from halfopen.judge.confirm.rounds import held
@@ -181,7 +180,7 @@ def hidden(one: Snapshot, **ground: object) -> Snapshot:
     """A host that was read without root."""
     assert one.facts is not None
     values = {"tracked": 5, "forwards": True} | ground
-    space = replace(one.namespaces[0], **values)  # type: ignore[arg-type]
+    space = replace(one.namespaces[0], **values)
     return replace(one, facts=replace(one.facts, sees_namespaces=False), namespaces=(space,))
 
 

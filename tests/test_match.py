@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from evidence import CLIENT, SERVER, key, snapshot, sock
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from strategies import KEYS, STATES
 
 from halfopen import address

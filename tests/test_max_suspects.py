@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 
 import happenings
 import pytest
 from happenings import Scene
+from msgspec.structs import replace
 from simulated_answers import SimulatedHosts, check
 
 from halfopen.judge.questions import LookUp

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 from evidence import CLIENT, SERVER, counted, facts, info, key, snapshot, sock
+from msgspec.structs import replace
 from report_examples import PLAN
 
 from halfopen import address

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import permutations
 
 import pytest
 from evidence import CLIENT, SERVER, bracket, facts, key, sights, snapshot, sock
+from msgspec.structs import replace
 
 from halfopen import address
 from halfopen.judge.assembly.check import analyse

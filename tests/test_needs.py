@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,6 +22,7 @@ from diagnosis_cases import (
     end,
     far,
 )
+from msgspec.structs import replace
 
 from halfopen.evidence.probe.wire import SYSCTLS, encode_evidence
 from halfopen.judge.advice import ADVICE

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-from dataclasses import is_dataclass, replace
 from enum import Enum
 from importlib import resources
 from ipaddress import ip_address
@@ -15,6 +14,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from halfopen import address
 from halfopen.__main__ import main
@@ -201,7 +201,7 @@ def leaves(hint: Any) -> set[Any]:
 
 def reachable(kind: Any, seen: set[Any]) -> set[Any]:
     """Every structure that a file may hold."""
-    if kind not in seen and isinstance(kind, type) and (is_dataclass(kind) or issubclass(kind, msgspec.Struct)):
+    if kind not in seen and isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         seen.add(kind)
         for hint in get_type_hints(kind).values():
             for one in parts(hint):

@@ -8,7 +8,6 @@ import re
 import shlex
 import unicodedata
 import xml.etree.ElementTree as ET
-from dataclasses import replace
 from pathlib import Path
 
 import make_golden
@@ -18,6 +17,7 @@ import pytest
 from evidence import key, sock
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from report_examples import (
     EXAMPLES,
     HOSTILE,

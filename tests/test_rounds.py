@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from evidence import CLIENT, SERVER, bracket, counted, end, key, sights, snapshot, sock
+from msgspec.structs import replace
 
 from halfopen import address
 from halfopen.judge.confirm.bracket import Bracket, lasting, questions

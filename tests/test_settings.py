@@ -6,11 +6,11 @@ import os
 import shlex
 import shutil
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from lab.waiting import PATIENCE
+from msgspec.structs import replace
 
 from halfopen.errors import ErrorCode, HostError, UsageError
 from halfopen.inventory import load

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from diagnosis_cases import DEFERRED, FULL, LISTENER, QUEUED, STUCK_FULL, SYN, Given
 from evidence import key, sock
+from msgspec.structs import replace
 from report_examples import check
 
 from halfopen import address

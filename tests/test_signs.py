@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from evidence import facts, info, key, sock
+from msgspec.structs import replace
 
 from halfopen import address
 from halfopen.judge.confirm.rounds import Confirmed
@@ -39,7 +39,7 @@ EST = State.ESTABLISHED
 
 def end(state: State = EST, timer: Timer = Timer.OFF, **fields: Any) -> Socket:
     """The client's end, silent for 100 s; a field of TcpInfo goes there, another to the socket."""
-    own = {name: fields.pop(name) for name in list(fields) if name in Socket.__dataclass_fields__}
+    own = {name: fields.pop(name) for name in list(fields) if name in Socket.__struct_fields__}
     numbers = info(fields.pop("idle_ms", 100_000), **fields)
     return replace(
         sock(ONE, state), timer=timer, info=numbers, timer_expires_s=None if timer is Timer.OFF else 3.0, **own

@@ -7,12 +7,12 @@ here, and says so.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from strategies import KEYS, PORTS, V4
 
 from halfopen import address

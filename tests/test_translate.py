@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 from evidence import CLIENT, SERVER, key, snapshot, sock
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from strategies import PORTS, V4, V6
 
 from halfopen import address

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from evidence import CLIENT, SERVER, key, sights, snapshot, sock
+from msgspec.structs import replace
 from report_examples import PLAN, report
 from test_analyse_text import HEAD, SSH, mirrored, pair, run
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import replace
 
 import pytest
 from evidence import CLIENT, SERVER, end, key, snapshot, sock
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from strategies import KEYS, U32
 
 from halfopen import address

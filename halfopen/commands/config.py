@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
+
+from msgspec import to_builtins
 
 from halfopen.environment import Environment
 from halfopen.inventory import read
@@ -26,8 +27,8 @@ def run(args: argparse.Namespace, environment: Environment) -> int:
         shown = {
             "source": str(inventory.source) if inventory.source else None,
             "trusted": inventory.trusted,
-            "hosts": {name: asdict(host) for name, host in inventory.hosts.items()},
-            "checks": {name: asdict(check) for name, check in inventory.checks.items()},
+            "hosts": {name: to_builtins(host) for name, host in inventory.hosts.items()},
+            "checks": {name: to_builtins(check) for name, check in inventory.checks.items()},
         }
         print(json.dumps(shown, indent=2), file=environment.stdout)
     elif inventory.source is None:

@@ -7,8 +7,10 @@ import os
 import stat
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from halfopen.environment import Environment
 from halfopen.errors import Exit, UsageError
@@ -22,8 +24,7 @@ CUT = b"\n```\n\nThe rest is too long for this page: write it with -o report.md.
 READER_WAIT = 5.0  # seconds for somebody to open the other end of a FIFO, or --timeout if that is less
 
 
-@dataclass(frozen=True, slots=True)
-class Outlets:
+class Outlets(Struct, frozen=True):
     """Where the report of a run goes. summary: a file of the CI service that gets the Markdown report as well."""
 
     args: argparse.Namespace

@@ -11,7 +11,8 @@ import socket
 import struct
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from halfopen.schema.report import Verdict
 
@@ -23,16 +24,15 @@ HALF_OPEN = (Verdict.MISSING_ON_SERVER, Verdict.HANDSHAKE_STUCK)
 ESTABLISHED, SYN_SENT = 1, 2
 
 
-@dataclass
-class Stage:
+class Stage(Struct):
     """Sockets that must stay open while somebody looks, and what they must be, given how they were made.
 
     made: "half-open" -> connections that the client has and the server does not; the others by verdict.
     """
 
-    sockets: list[socket.socket] = field(default_factory=list)
+    sockets: list[socket.socket] = []
     made: Counter[str] = field(default_factory=Counter)
-    ports: list[int] = field(default_factory=list)
+    ports: list[int] = []
 
     def listen(self, backlog: int) -> socket.socket:
         """A listener of the server, on a port of its own."""

@@ -13,13 +13,13 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from hashlib import blake2b
 from ipaddress import IPv4Network
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from halfopen import address
 from halfopen.evidence.saved import Saved
@@ -102,8 +102,6 @@ def walk(value: Any, cipher: Cipher) -> Any:
     if isinstance(value, msgspec.Struct):
         names = value.__struct_fields__
         return msgspec.structs.replace(value, **{name: treated(value, name, cipher) for name in names})
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{field.name: treated(value, field.name, cipher) for field in fields(value)})
     if isinstance(value, dict):
         return {walk(key, cipher): walk(item, cipher) for key, item in value.items()}
     if isinstance(value, tuple | list):

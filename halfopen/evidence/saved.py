@@ -16,7 +16,6 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import is_dataclass
 from typing import Any, TypeVar
 
 import msgspec
@@ -326,10 +325,10 @@ def parts_of(value: Any) -> Iterator[Any]:
     if isinstance(value, tuple):
         for one in value:
             yield from parts_of(one)
-    elif isinstance(value, msgspec.Struct) or is_dataclass(value):
+    elif isinstance(value, msgspec.Struct):
         yield value
         if not isinstance(value, LEAVES):
-            for field in value.__match_args__ if is_dataclass(value) else value.__struct_fields__:  # type: ignore[union-attr]
+            for field in value.__struct_fields__:
                 yield from parts_of(getattr(value, field))
 
 

@@ -20,8 +20,10 @@ only then are kernel counters and processes read:
 from __future__ import annotations
 
 from collections.abc import Container, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from halfopen.errors import HostError
 from halfopen.judge.assembly.run_evidence import Evidence, involved, wanted_inodes
@@ -56,8 +58,7 @@ from halfopen.model import Collector, NetnsRef, Process, RouteQuery, Routing
 from halfopen.plan import ASK_LEVELS, CheckPlan
 
 
-@dataclass(frozen=True, slots=True)
-class Inquired:
+class Inquired(Struct, frozen=True):
     """What the checks of a run rest on, in the order of the plans. `hosts`: all that was explained. `sift`: the look
     before the rounds, if no dump came after it. `quiet`: the look at pairs that agree, before some were asked; `dead`:
     the one at those of them that did not answer, afterwards.
@@ -66,7 +67,7 @@ class Inquired:
     evidence: tuple[Evidence, ...]
     hosts: Mapping[str, HostEvidence]
     sift: Bracket | None = None
-    quiet: Observations = field(default_factory=dict)
+    quiet: Observations = {}
     dead: Bracket | None = None
 
 
@@ -127,8 +128,7 @@ def inquire(
     return Inquired(told, hosts, found.sift, quiet, dead)
 
 
-@dataclass(frozen=True, slots=True)
-class Matched:
+class Matched(Struct, frozen=True):
     """The checks of a run after all dumps: prepared, and their matchings; the snapshots, and what each dump covers.
 
     `ports`: host -> what its last dump was limited to, on either side; empty for all. `sift`: as in `Inquired`.

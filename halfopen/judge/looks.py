@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from halfopen.judge.confirm.bracket import Bracket, merge, questions, through
 from halfopen.judge.confirm.rounds import is_open, settle_for
@@ -15,8 +17,7 @@ from halfopen.model import NetnsRef
 from halfopen.plan import CheckPlan
 
 
-@dataclass(frozen=True, slots=True)
-class Looked:
+class Looked(Struct, frozen=True):
     """The brackets of each plan, and kernel counters before them by host; empty if nothing was suspect."""
 
     brackets: Sequence[Sequence[Bracket]]

@@ -7,9 +7,10 @@ is an `Answerer`; a host that fails is a value in its answer.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Generic, Protocol, TypeVar
+
+from msgspec import Struct, field
 
 from halfopen.errors import HostError
 from halfopen.judge.confirm.byte_counters import CountQuery, Counts
@@ -19,21 +20,19 @@ T = TypeVar("T")
 Snapshots = Mapping[str, Snapshot]
 
 
-@dataclass(frozen=True, slots=True)
-class KernelState:
+class KernelState(Struct, frozen=True):
     """Counters of /proc/net/{netstat,snmp} and sysctls of one host at one moment, by name (see `HostEvidence`)."""
 
-    counters: Mapping[str, int] = field(default_factory=dict)
-    sysctls: Mapping[str, int] = field(default_factory=dict)
+    counters: Mapping[str, int] = {}
+    sysctls: Mapping[str, int] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(Struct, frozen=True):
     """One host after the looks. `holders` and `owners` as in `HostEvidence`."""
 
     kernel: KernelState | None = None
-    owners: Mapping[int, Process] = field(default_factory=dict)
-    holders: Mapping[bytes, Process] = field(default_factory=dict)
+    owners: Mapping[int, Process] = {}
+    holders: Mapping[bytes, Process] = {}
 
 
 class Answerer(Protocol):
@@ -50,18 +49,15 @@ class Answerer(Protocol):
     def explain(self, question: Explain) -> Mapping[str, Explanation]: ...
 
 
-class Question(Generic[T]):
+class Question(Struct, Generic[T], frozen=True):
     """A question whose answer is a T."""
-
-    __slots__ = ()
 
     def put(self, answerer: Answerer) -> T:
         """Calls the method of the answerer for this question, and returns its answer."""
         raise NotImplementedError
 
 
-@dataclass(frozen=True, slots=True)
-class Dump(Question[Snapshots]):
+class Dump(Question[Snapshots], frozen=True):
     """Every socket of these hosts. `ports`: host -> what its dump is limited to, on either side; empty for all.
 
     `known`: what was read of a host before, so that what translates there need not be read again.
@@ -74,8 +70,7 @@ class Dump(Question[Snapshots]):
         return answerer.dump(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Translations(Question[Snapshots]):
+class Translations(Question[Snapshots], frozen=True):
     """The same snapshots with what the connection tracking of each namespace translates (`Namespace.rewrites`)."""
 
     snapshots: Snapshots
@@ -84,8 +79,7 @@ class Translations(Question[Snapshots]):
         return answerer.translations(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Baseline(Question[Mapping[str, KernelState]]):
+class Baseline(Question[Mapping[str, KernelState]], frozen=True):
     """Kernel counters and sysctls of these hosts before the looks; `places`: the namespaces with a suspect end."""
 
     hosts: tuple[str, ...]
@@ -95,8 +89,7 @@ class Baseline(Question[Mapping[str, KernelState]]):
         return answerer.baseline(self)
 
 
-@dataclass(frozen=True, slots=True)
-class ByteCounts(Question[Mapping[str, tuple[Counts, HostError | None]]]):
+class ByteCounts(Question[Mapping[str, tuple[Counts, HostError | None]]], frozen=True):
     """Byte counters of established pairs, host by host. A host without counters is not in the answer.
 
     asks: host -> what it is asked for. ports: host -> what its dump is limited to; empty for all.
@@ -109,8 +102,7 @@ class ByteCounts(Question[Mapping[str, tuple[Counts, HostError | None]]]):
         return answerer.byte_counts(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Pause(Question[float | None]):
+class Pause(Question[float | None], frozen=True):
     """Seconds to wait before round `number` (from 0), with so many suspects left.
 
     The answer: seconds that have passed since the round before; None if there is no later moment.
@@ -132,8 +124,7 @@ class Position(IntEnum):
     AFTER = 2
 
 
-@dataclass(frozen=True, slots=True)
-class LookUp(Question[Sequence[Look]]):
+class LookUp(Question[Sequence[Look]], frozen=True):
     """Exact look-ups, host by host, all hosts at once. `number`: the round, from 0; SIFT before all of them."""
 
     number: int
@@ -144,8 +135,7 @@ class LookUp(Question[Sequence[Look]]):
         return answerer.look(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Routes(Question[Mapping[str, tuple[Mapping[NetnsRef, Routing], HostError | None]]]):
+class Routes(Question[Mapping[str, tuple[Mapping[NetnsRef, Routing], HostError | None]]], frozen=True):
     """Routes, neighbours and links, host by host. A host that cannot tell them is not in the answer."""
 
     wanted: Mapping[str, Sequence[RouteQuery]]
@@ -154,8 +144,7 @@ class Routes(Question[Mapping[str, tuple[Mapping[NetnsRef, Routing], HostError |
         return answerer.routes(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Ask(Question[Mapping[str, tuple[Sequence[Reply], Mapping[int, Process]]]]):
+class Ask(Question[Mapping[str, tuple[Sequence[Reply], Mapping[int, Process]]]], frozen=True):
     """Asking these sockets, host by host, by keepalive probes whether anybody answers: all that ever changes anything.
 
     The answer: host -> replies in the order asked, and the processes that hold them, by inode.
@@ -167,8 +156,7 @@ class Ask(Question[Mapping[str, tuple[Sequence[Reply], Mapping[int, Process]]]])
         return answerer.ask(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Explain(Question[Mapping[str, Explanation]]):
+class Explain(Question[Mapping[str, Explanation]], frozen=True):
     """Kernel counters after the looks, and the processes that hold these inodes, host by host.
 
     inodes: host -> socket inodes, empty if only its counters are wanted. places: as in `Baseline`.

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
+
+from msgspec import Struct, field
 
 from halfopen import __version__, address
 from halfopen.errors import ErrorCode, HostError, UsageError
@@ -25,8 +26,7 @@ from halfopen.words import plural, ranges
 MANY_PORTS, FEW_SOCKETS = 8, 3
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """What the user wanted to know, and of whom."""
 
     host: str
@@ -37,8 +37,7 @@ class Asked:
     note: str | None = None
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Held:
+class Held(Struct, frozen=True, order=True):
     """Who holds sockets: what rows are made by, beside direction and port."""
 
     holder_kind: HolderKind
@@ -46,8 +45,7 @@ class Held:
     uid: int | None = None
 
 
-@dataclass(slots=True)
-class Sum:
+class Sum(Struct):
     """A row that grows."""
 
     states: Counter[str] = field(default_factory=Counter)

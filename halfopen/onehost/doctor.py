@@ -6,8 +6,9 @@ The kinds of evidence stand in `evidence_kinds`; here are the steps to its first
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from halfopen import __version__
 from halfopen.errors import ErrorCode, Exit, HostError
@@ -19,8 +20,7 @@ from halfopen.schema.report import Failure, Tool
 from halfopen.words import plural
 
 
-@dataclass(frozen=True, slots=True)
-class Visited:
+class Visited(Struct, frozen=True):
     """One host that was tried: what it said, or the error that kept it from answering.
 
     `talking`: it was reached before the error came. `note`: why it was reached by this transport.
@@ -35,8 +35,7 @@ class Visited:
     note: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(Struct, frozen=True):
     """A step towards the first answer: whether a host has it, its errors, and what to say where it succeeded."""
 
     evidence: str

@@ -7,7 +7,8 @@ The documentation is made from both.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from halfopen.evidence.probe.examination import Examination
 from halfopen.judge.diagnosis.rules import RULES
@@ -27,8 +28,7 @@ CAPABILITIES = {
 BYTES_SENT = 216  # struct tcp_info up to bytes_retrans: Linux 4.19
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Struct, frozen=True):
     """A kind of evidence. In `how_to_get`, {root} stands for the way to be root there, {name} for the host.
 
     `sources`: what rules no longer have without it; `confidences`: those that no finding reaches without it.

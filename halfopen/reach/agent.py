@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from halfopen import probe
 from halfopen.evidence.probe import asked, frames, hello, lookups, proc, tables, wire
@@ -38,19 +39,18 @@ if TYPE_CHECKING:
     from halfopen.evidence.text.parsed import ParsedText
 
 
-@dataclass
 class Agent(Exchange):
     """A `Conversation` with the probe of one host; also the questions of `count` and `doctor`."""
 
     note: str | None = None
     connection: Connection | None = None
-    facts: HostFacts | None = field(init=False, default=None)
-    addresses: tuple[InterfaceAddress, ...] = field(init=False, default=())
-    netns: int | None = field(init=False, default=None)
-    tracked: int | None = field(init=False, default=None)
-    forwards: bool = field(init=False, default=False)
-    session: bytes | None = field(init=False, default=None)  # the key of the SSH connection that led here
-    involved: set[int] = field(init=False, default_factory=set)
+    facts: HostFacts | None = None
+    addresses: tuple[InterfaceAddress, ...] = ()
+    netns: int | None = None
+    tracked: int | None = None
+    forwards: bool = False
+    session: bytes | None = None  # the key of the SSH connection that led here
+    involved: frozenset[int] = frozenset()
 
     def start(self, ports: Sequence[int], wait: bool = False, asking: bool = False) -> None:
         """Sends the probe with the first questions of a check: HELLO and a dump. `asking`: it may be told to `ask`."""
@@ -98,7 +98,7 @@ class Agent(Exchange):
 
     def involve(self, netns: NetnsRef) -> None:
         """`evidence` is of this namespace too: there is something to explain in it."""
-        self.involved.add(self._inode(netns))
+        self.involved |= {self._inode(netns)}
 
     def translated(self, snapshot: Snapshot) -> Snapshot:
         """The snapshot with what the connection tracking of each of its namespaces translates, now."""

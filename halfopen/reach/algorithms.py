@@ -6,19 +6,19 @@ The settings of ssh only take away here. What they leave and we lack is for the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct
 
 from halfopen.errors import ErrorCode, HostError
 
 USE_OPENSSH = 'transport = "openssh" for this host, or --transport openssh'
 
 
-@dataclass(frozen=True, slots=True)
-class Allowed:
+class Allowed(Struct, frozen=True):
     """What the settings leave. `names`: option -> algorithms, all where it is absent. `rsa_bits`: the fewest."""
 
-    names: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    names: Mapping[str, frozenset[str]] = {}
     rsa_bits: int = 1024
 
     def has(self, option: str, name: str) -> bool:

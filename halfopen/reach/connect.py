@@ -5,7 +5,9 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from halfopen.errors import ErrorCode, HostError, UsageError
 from halfopen.plan import Host, Inventory
@@ -15,8 +17,7 @@ from halfopen.reach.openssh import OpensshConnection, Stop
 from halfopen.reach.settings import Lookup, Settings, beyond_us, check_identity, check_name, split_target
 
 
-@dataclass(frozen=True, slots=True)
-class ReachOptions:
+class ReachOptions(Struct, frozen=True):
     """How to reach hosts in one run. Seconds; `deadline` is a time of time.monotonic()."""
 
     connect_timeout: float
@@ -36,8 +37,7 @@ class ReachOptions:
         return lookup.settings(max(0.1, min(self.connect_timeout, self.deadline - time.monotonic())))
 
 
-@dataclass
-class Sudo:
+class Sudo(Struct):
     """A connection whose commands run as root, if sudo asks for no password."""
 
     inner: Connection

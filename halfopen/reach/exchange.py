@@ -12,7 +12,6 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from halfopen import probe
 from halfopen.errors import ErrorCode, HostError, UsageError
@@ -34,16 +33,16 @@ def remote_command(python: str | None) -> str:
     )
 
 
-@dataclass
 class Exchange:
     """Questions to the probe of one host, and what it sends back. deadline: a time of `time.monotonic()`."""
 
-    host: str
-    channel: Channel
-    transport: str
-    deadline: float = float("inf")
-    python: str | None = None
-    reader: frames.FrameReader = field(init=False)
+    reader: frames.FrameReader
+
+    def __init__(
+        self, host: str, channel: Channel, transport: str, deadline: float = float("inf"), python: str | None = None
+    ) -> None:
+        self.host, self.channel, self.transport, self.deadline = host, channel, transport, deadline
+        self.python = python
 
     def begin(self, questions: bytes, wait: bool = False, more: tuple[str, ...] = ()) -> None:
         """Sends the probe, HELLO and the first questions in one go, so that a slow network costs one round trip.

@@ -15,14 +15,14 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 from halfopen.words import plural
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One line: marker (`@revoked`, `@cert-authority` or None), host patterns, type, key, and where it stands."""
 
     marker: str | None
@@ -38,8 +38,7 @@ class Entry:
         return f"{self.file} line {self.line}"
 
 
-@dataclass(frozen=True, slots=True)
-class KnownHosts:
+class KnownHosts(Struct, frozen=True):
     """Entries of all files in order, and what was wrong with lines that were skipped."""
 
     entries: tuple[Entry, ...] = ()

@@ -7,8 +7,9 @@ import logging
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from halfopen.errors import ErrorCode, HostError
 from halfopen.reach.algorithms import USE_OPENSSH
@@ -36,8 +37,7 @@ def load_paramiko() -> Any:
     return paramiko
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+class Patience(Struct, frozen=True):
     """How long: `connect` seconds for each hop, and `deadline` (time.monotonic()) for all of it."""
 
     connect: float

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from halfopen.errors import ErrorCode, HostError
 from halfopen.reach.process import ProcessChannel
 
 
-@dataclass
-class LocalConnection:
+class LocalConnection(Struct):
     """Commands run by /bin/sh on this machine."""
 
     deadline: float
@@ -30,8 +30,7 @@ class LocalConnection:
         """Nothing is held open."""
 
 
-@dataclass
-class ExecConnection:
+class ExecConnection(Struct):
     """Commands typed into a shell that `argv` starts (docker exec, kubectl exec, nsenter, ip netns exec)."""
 
     argv: tuple[str, ...]

@@ -6,7 +6,6 @@ import os
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from halfopen import address
 from halfopen.errors import ErrorCode, HostError
@@ -16,14 +15,15 @@ from halfopen.model import HostFacts, InterfaceAddress, Process, Snapshot
 from halfopen.reach.conversation import KernelNumbers, TableReader
 
 
-@dataclass
 class MachineAgent(TableReader):
     """A `Conversation` with this machine."""
 
-    host: str
     deadline: float = float("inf")  # nothing is waited for: its tables come at once
     session: bytes | None = None
-    facts: HostFacts | None = field(init=False, default=None)
+    facts: HostFacts | None = None
+
+    def __init__(self, host: str) -> None:
+        self.host = host
 
     def first_look(self, ports: Sequence[int]) -> Snapshot:
         """Who this is, and its table."""

@@ -75,9 +75,8 @@ def open_agent(host: Host, inventory: Inventory, options: ReachOptions, opened: 
         connection.transport,
         options.deadline,
         python=host.python,
-        note=connection.note,
-        connection=connection,
     )
+    agent.note, agent.connection = connection.note, connection
     opened.keep(agent)
     return agent
 

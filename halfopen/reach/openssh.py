@@ -12,7 +12,8 @@ import re
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from halfopen.errors import ErrorCode, HostError
 from halfopen.reach import handshakes, known_hosts
@@ -24,8 +25,7 @@ from halfopen.reach.settings import SSH_FOLDER
 from halfopen.userfiles import anchored, read_regular
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Struct, frozen=True):
     """One host of the route, as it is named to ssh; what is None is left to the user's settings."""
 
     host: str
@@ -90,8 +90,7 @@ class LoggedChannel(ProcessChannel):
         self.log.close()
 
 
-@dataclass
-class OpensshConnection:
+class OpensshConnection(Struct):
     """The ssh program to the last of `stops` through the others; each command is a run of it."""
 
     stops: tuple[Stop, ...]
@@ -101,7 +100,7 @@ class OpensshConnection:
     config: str | None = None
     note: str | None = None
     transport: str = "openssh"
-    started: list[LoggedChannel] = field(default_factory=list)
+    started: list[LoggedChannel] = []
 
     def run(self, command: str) -> LoggedChannel:
         """Start `command` by the user's login shell there and wait for its first output. Retries if throttled."""

@@ -12,8 +12,9 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from halfopen import address
 from halfopen.errors import ErrorCode, HostError
@@ -50,8 +51,7 @@ class QuickSocket:
         return getattr(self.sock, name)
 
 
-@dataclass
-class SshConnection:
+class SshConnection(Struct):
     """An authenticated transport, and the hops that it runs through."""
 
     transports: list[paramiko.Transport]
@@ -93,13 +93,12 @@ class SshConnection:
                 transport.close()
 
 
-@dataclass
-class SshChannel:
+class SshChannel(Struct):
     """A running command on the other side."""
 
     channel: paramiko.Channel
     deadline: float
-    stderr: bytes = field(default=b"", init=False)
+    stderr: bytes = b""
 
     def send(self, data: bytes) -> None:
         """Write all of `data`, reading stderr meanwhile."""

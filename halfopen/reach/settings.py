@@ -13,8 +13,9 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from halfopen.errors import ErrorCode, HostError, UsageError
 from halfopen.reach import algorithms
@@ -22,8 +23,7 @@ from halfopen.reach.algorithms import ALL, Allowed
 from halfopen.userfiles import CONFIG_LIMIT, anchored, distrust, included, joined, read_regular, ssh_line
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """Everything that decides how one host is reached. `jump`: the hops before it, in order, as ssh writes them."""
 
     host: str

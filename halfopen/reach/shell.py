@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from halfopen import probe
 from halfopen.errors import ErrorCode, HostError
@@ -30,18 +29,15 @@ def script() -> bytes:
     return probe.script() + f"sysctls='{' '.join(wire.SYSCTLS)}'\n".encode()
 
 
-@dataclass
 class ShellAgent(TableReader):
     """A `Conversation` with the shell of one host."""
 
-    host: str
-    channel: Channel
-    transport: str
-    deadline: float = float("inf")
-    facts: HostFacts | None = field(init=False, default=None)
-    addresses: tuple[InterfaceAddress, ...] = field(init=False, default=())
-    netns: int | None = field(init=False, default=None)
-    session: bytes | None = field(init=False, default=None)
+    facts: HostFacts | None = None
+    addresses: tuple[InterfaceAddress, ...] = ()
+    session: bytes | None = None
+
+    def __init__(self, host: str, channel: Channel, transport: str, deadline: float = float("inf")) -> None:
+        self.host, self.channel, self.transport, self.deadline = host, channel, transport, deadline
 
     def start(self, wait: bool = False) -> None:
         """Sends the script. `wait`: nothing before the shell has said that it reads, for one that reads ahead."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from halfopen.errors import UsageError
 from halfopen.report.escape import Escaped
@@ -18,8 +19,7 @@ Document = Report | CountReport | DoctorReport | DiffReport
 """What a command writes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
+class Format(Struct, frozen=True):
     """A renderer by its module, and the suffixes of files that are written with it."""
 
     module: str

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from datetime import datetime
+
+from msgspec import Struct
 
 from halfopen.report.escape import Prometheus, metric_label
 from halfopen.report.view import View
 from halfopen.schema.report import CauseCode, Check, Listener, Outcome, Reason, Report, Severity, Verdict
 
 
-@dataclass
-class Metric:
+class Metric(Struct):
     """A gauge with its series: labels -> value."""
 
     name: str
     about: str
-    series: list[tuple[dict[str, str], float]] = field(default_factory=list)
+    series: list[tuple[dict[str, str], float]] = []
 
     def lines(self) -> Iterator[Prometheus]:
         """Its head, and a line for each of its series."""

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from halfopen.schema.report import (
@@ -31,8 +31,7 @@ NAMES = 4  # of hosts in one sentence
 CLIENT, SERVER = "client", "server"
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(Struct, frozen=True):
     """Columns, and whether to colour, to print every finding, only the headline, or everything that is known."""
 
     width: int = 100

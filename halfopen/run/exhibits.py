@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from halfopen.errors import UsageError
 from halfopen.evidence.saved import Saved, decode
@@ -19,8 +20,7 @@ ReadBytes = Callable[[str], bytes]
 """The bytes of a file by its name; OSError where it cannot be read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Contents:
+class Contents(Struct, frozen=True):
     """What one file holds, and the digest of its bytes."""
 
     evidence: Saved | ParsedText

@@ -8,9 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from halfopen import address
 from halfopen.environment import Progress
@@ -32,8 +34,7 @@ SHARE = 0.75
 """The part of the remaining time that one step may take, so that a host that hangs leaves time for later steps."""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Struct, frozen=True):
     """How a run reaches hosts and how long it takes. Durations in seconds."""
 
     connect_timeout: float = 10.0

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from halfopen import address
 from halfopen.errors import HostError
@@ -36,11 +38,11 @@ from halfopen.table import CountBlock
 from halfopen.words import plural
 
 
-@dataclass(frozen=True, slots=True)
 class LiveHosts:
     """Answers out of open conversations with the hosts of a run. Questions to several hosts are asked at once."""
 
-    fleet: Fleet
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
 
     def dump(self, question: Dump) -> Snapshots:
         """The dump that is under way already, or one more."""
@@ -109,8 +111,7 @@ def counts_of(link: HostLink, ask: CountQuery) -> tuple[Counts, HostError | None
     return {**found, **blocks}, error
 
 
-@dataclass
-class CheckRun:
+class CheckRun(Struct):
     """One run of checks. What its report rests on stays in `inquired`, to be saved."""
 
     fleet: Fleet

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from msgspec import structs
+from msgspec import Struct, structs
+from msgspec.structs import replace
 
 from halfopen import address
 from halfopen.errors import HostError
@@ -36,8 +36,7 @@ ODD = RETRANSMITS | SEND_QUEUE | RECV_QUEUE | NO_INODE
 ESTABLISHED, TIME_WAIT = number_of(State.ESTABLISHED), number_of(State.TIME_WAIT)
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(Struct, frozen=True):
     """One moment of all hosts. `snapshots`: their dumps, as they were for the look-ups. `looks`: host -> its answers.
 
     unlooked: host -> how many sockets of its dump were not looked up.

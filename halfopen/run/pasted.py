@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from halfopen import address
 from halfopen.evidence.saved import Saved, snapshot_of
@@ -27,8 +29,7 @@ from halfopen.words import plural
 PROBLEMS_SHOWN = 5
 
 
-@dataclass(frozen=True, eq=False)
-class Exhibit:
+class Exhibit(Struct, frozen=True, eq=False, dict=True):
     """One file: its name, its host, and what it holds; either `saved` or `parsed`.
 
     `same`: the name of an earlier text of this host that is the same byte for byte.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import combinations
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from halfopen import address
 from halfopen.errors import HostError, UsageError
@@ -51,8 +53,7 @@ from halfopen.plan import CheckPlan
 from halfopen.schema.report import Check, Confidence
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(Struct, frozen=True):
     """What files hold of each host, by its name. Where there are no `looks`, `moments` are read instead.
 
     `looks`: for each round, the observations of its first, second and third look; `sift`: the same of the look before
@@ -62,16 +63,16 @@ class Recorded:
 
     snapshots: Snapshots
     moments: Mapping[str, Sequence[Moment]]
-    looks: Mapping[str, Sequence[SavedRound]] = field(default_factory=dict)
-    sift: Mapping[str, SavedRound] = field(default_factory=dict)
+    looks: Mapping[str, Sequence[SavedRound]] = {}
+    sift: Mapping[str, SavedRound] = {}
     pauses: Sequence[float] = ()
-    counts: Mapping[str, Counts] = field(default_factory=dict)
-    before: Mapping[str, KernelState] = field(default_factory=dict)
-    after: Mapping[str, Explanation] = field(default_factory=dict)
-    latest: Snapshots = field(default_factory=dict)
-    routing: Mapping[str, Mapping[NetnsRef, Routing]] = field(default_factory=dict)
-    replies: Mapping[str, Mapping[tuple[NetnsRef, bytes], Reply]] = field(default_factory=dict)
-    quiet: Mapping[str, SavedRound] = field(default_factory=dict)
+    counts: Mapping[str, Counts] = {}
+    before: Mapping[str, KernelState] = {}
+    after: Mapping[str, Explanation] = {}
+    latest: Snapshots = {}
+    routing: Mapping[str, Mapping[NetnsRef, Routing]] = {}
+    replies: Mapping[str, Mapping[tuple[NetnsRef, bytes], Reply]] = {}
+    quiet: Mapping[str, SavedRound] = {}
 
     @property
     def has_looks(self) -> bool:

@@ -16,7 +16,6 @@ import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -218,11 +217,12 @@ def measure(made: Lab, count: int, walk: Path) -> None:
     )
 
 
-@dataclass(frozen=True)
 class Timed(LiveHosts):
     """Hosts whose looks are added up."""
 
-    looks_s: list[float] = field(default_factory=list)
+    def __init__(self, fleet: Fleet) -> None:
+        super().__init__(fleet)
+        self.looks_s: list[float] = []
 
     def look(self, question: LookUp) -> Sequence[Look]:
         began = time.perf_counter()

@@ -7,19 +7,18 @@ same lab go on undisturbed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from lab.host import LabHost
 from lab.tool import Truth, truth
 from lab.waiting import until
+from msgspec import Struct
 
 COUNT = 3
 FIN_WAIT2, CLOSE = 5, 7  # as the kernel numbers states (include/net/tcp_states.h)
 
 
-@dataclass
-class Scene:
+class Scene(Struct):
     """A client's and a server's program on two hosts (or one), and where the one dials the other."""
 
     client_host: LabHost

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -19,6 +18,8 @@ from lab.host import Lab, LabHost, lab, sh
 from lab.tool import assert_exactly, check
 from lab.tun import slow_link
 from lab.waiting import PATIENCE, until
+from msgspec import Struct
+from msgspec.structs import replace
 
 from halfopen import address
 from halfopen.judge.advice.commands import end_now
@@ -463,8 +464,7 @@ def test_ending_a_request_socket_makes_a_half_open_client(fresh_pair: Lab) -> No
     assert_exactly(report, {("missing-on-server", client, server) for _, client, server in expected})
 
 
-@dataclass
-class Ending:
+class Ending(Struct):
     """A connection that was diagnosed, and how it ended by itself. `gone` is at least, `there` at most the truth."""
 
     host: LabHost

@@ -12,10 +12,11 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 from lab.waiting import PATIENCE, until
+from msgspec.structs import replace
 from probe.conversation import PipeChannel, open_probe
 from probe.test_probe import key_of
 

@@ -6,9 +6,9 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 from probe.conversation import bind_apart, open_probe
 
 from halfopen.evidence.probe import census, examination, frames

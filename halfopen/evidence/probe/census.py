@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from halfopen import address
 from halfopen.evidence.probe.frames import (
@@ -26,8 +27,7 @@ from halfopen.tcp import State, number_of, state_of
 HOLDERS, PROCESSES = 20, 22
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(Struct, frozen=True):
     """Connection sockets that are alike in all these fields.
 
     `pids` is the exact set of processes that hold them, empty where none was found. `port` is the local one if
@@ -45,8 +45,7 @@ class Group:
     waiting: tuple[int, bytes] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Listening:
+class Listening(Struct, frozen=True):
     """A LISTEN socket, who holds it, and by how many descriptors."""
 
     socket: ListenSocket
@@ -54,8 +53,7 @@ class Listening:
     pids: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Census:
+class Census(Struct, frozen=True):
     """All that was counted. `closed` is the number of processes that could not be looked into, `elsewhere` that of the
     network namespaces beside the one that was counted, as far as they could be seen.
     """
@@ -137,8 +135,7 @@ def rows_of_text(parsed: ParsedText) -> Iterator[Row]:
         yield socket.family, socket.key, number_of(socket.state), socket.uid or 0, socket.inode or 0
 
 
-@dataclass(frozen=True, slots=True)
-class Direction:
+class Direction(Struct, frozen=True):
     """Whether a connection came in or went out: by its listener, and where that has gone, by the range of ports."""
 
     ports: frozenset[int]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from halfopen.evidence.probe.frames import number, text
 from halfopen.evidence.probe.reach import decode_link
@@ -13,15 +14,14 @@ from halfopen.model import HostFacts, InterfaceAddress, Link
 EXAMINE = 21
 
 
-@dataclass(frozen=True, slots=True)
-class Examination:
+class Examination(Struct, frozen=True):
     """What one host can be asked for. A name that is missing was not tried.
 
     links: those that lead out of its own network namespace; addresses: those of its own network namespace.
     """
 
     facts: HostFacts
-    numbers: Mapping[str, int] = field(default_factory=dict)
+    numbers: Mapping[str, int] = {}
     hidepid: str | None = None
     links: tuple[Link, ...] = ()
     addresses: tuple[InterfaceAddress, ...] = ()

@@ -9,7 +9,8 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from halfopen.errors import ErrorCode, HostError
 
@@ -24,8 +25,7 @@ ANSWER_LIMIT = 512 << 20
 RETRY = "run it again; if it fails again, check whether the login shell prints text, or something rewrites the stream"
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(Struct, frozen=True):
     """One frame whose checksum held."""
 
     type: int

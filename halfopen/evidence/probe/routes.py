@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from halfopen.evidence.probe.frames import broken, needed
 from halfopen.evidence.probe.reach import LINK_ADDRESS_LIMIT, decode_link
@@ -16,13 +17,12 @@ RTN_UNICAST, RTN_LOCAL = 1, 2  # include/uapi/linux/rtnetlink.h; the other types
 VALID = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80  # NUD_VALID: not INCOMPLETE, not FAILED
 
 
-@dataclass
-class NamespaceFields:
+class NamespaceFields(Struct):
     """The fields of one namespace as they come. A neighbour is named by interface index and address."""
 
-    routes: dict[RouteQuery, Route | None] = field(default_factory=dict)
-    neighbours: dict[tuple[int, bytes], bytes] = field(default_factory=dict)
-    links: dict[int, Link] = field(default_factory=dict)
+    routes: dict[RouteQuery, Route | None] = {}
+    neighbours: dict[tuple[int, bytes], bytes] = {}
+    links: dict[int, Link] = {}
 
     def routing(self) -> Routing:
         """Each route with the link-layer address of its next hop."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from halfopen.errors import ErrorCode, HostError
 from halfopen.evidence.probe.frames import (
@@ -36,19 +38,18 @@ ROW_LIMIT = 20_000_000
 CONNECTION_STATES = frozenset(range(1, 13)) - {10}
 
 
-@dataclass
-class Sockets:
+class Sockets(Struct):
     """The frames of one network namespace so far: columns and listeners of netlink, or text of /proc.
 
     `columns`: widths of the further columns of its blocks, in bytes a row; `more` has these columns, one list a block.
     """
 
     columns: tuple[int, ...] = ()
-    fields: list[tuple[str, bytes]] = field(default_factory=list)
-    blocks: list[Block] = field(default_factory=list)
-    more: list[list[bytes]] = field(default_factory=list)
-    listeners: list[ListenSocket] = field(default_factory=list)
-    texts: dict[int, list[bytes]] = field(default_factory=dict)
+    fields: list[tuple[str, bytes]] = []
+    blocks: list[Block] = []
+    more: list[list[bytes]] = []
+    listeners: list[ListenSocket] = []
+    texts: dict[int, list[bytes]] = {}
     size: int = 0  # bytes of text so far
 
     def add(self, frame: Frame) -> int:

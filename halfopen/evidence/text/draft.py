@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from halfopen.evidence.text.parsed import Problem, handle
 from halfopen.evidence.text.patterns import COMMAND, PIPE, SOCKET_LIKE, TIME_OF_DAY
@@ -20,23 +21,22 @@ Name: TypeAlias = "bytes | str | tuple[bytes, int, int, int, int | None]"
 """Of a row: what its form says, the key of a connection, or what a listener is kept by."""
 
 
-@dataclass
-class Draft:
+class Draft(Struct):
     """What has been read so far. `ends_open`: the text ends without a newline; `open`: the key of the socket there."""
 
-    sockets: dict[bytes, Socket] = field(default_factory=dict)
-    listeners: dict[Name, ListenSocket] = field(default_factory=dict)
-    holders: dict[bytes, Process] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
+    sockets: dict[bytes, Socket] = {}
+    listeners: dict[Name, ListenSocket] = {}
+    holders: dict[bytes, Process] = {}
+    problems: list[Problem] = []
     dropped: int = 0
     ends_open: bool = False
     open: bytes | None = None
     second: Problem | None = None
     pipe: str = ""  # what a command above rows is piped into
-    _rows: dict[Name, int] = field(default_factory=dict)  # name of a row -> its line
+    _rows: dict[Name, int] = {}  # name of a row -> its line
     _last: Name | None = None
-    _run: set[tuple[bytes, int, int, int, int | None]] = field(default_factory=set)  # listeners directly above
-    _marks: dict[str, tuple[int, int]] = field(default_factory=dict)  # heading or command -> line, rows before it
+    _run: set[tuple[bytes, int, int, int, int | None]] = set()  # listeners directly above
+    _marks: dict[str, tuple[int, int]] = {}  # heading or command -> line, rows before it
     _taken: int = 0
     _time: Problem | None = None  # a time of day below a row
     _pipe: str = ""  # as `pipe`, whether or not a row follows

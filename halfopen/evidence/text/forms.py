@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from halfopen.evidence.text.draft import Draft
 from halfopen.evidence.text.rows import Row
 from halfopen.model import Collector
 
 
-@dataclass(frozen=True, slots=True)
-class TextFormat:
+class TextFormat(Struct, frozen=True):
     """One format in which a program prints its sockets.
 
     `claims` finds what no other form's lines have. `begins` finds where a row begins, or the heading of a table of

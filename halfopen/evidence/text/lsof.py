@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from halfopen.evidence.text.draft import Draft
 from halfopen.evidence.text.forms import TextFormat

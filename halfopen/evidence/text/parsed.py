@@ -7,7 +7,8 @@ False). A text is one moment: `second` is where a second one begins, since a con
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from halfopen import address
 from halfopen.model import Collector, InterfaceAddress, ListenSocket, Namespace, Process, Socket
@@ -15,8 +16,7 @@ from halfopen.table import NO_INODE, RECV_QUEUE, RETRANSMITS, SEND_QUEUE, Table
 from halfopen.tcp import TIMER_NUMBERS, State, number_of
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """A line that was not understood. `hides`: it may have been a socket."""
 
     line: int
@@ -25,8 +25,7 @@ class Problem:
     hides: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedText:
+class ParsedText(Struct, frozen=True):
     """All that one text shows. `form`: its program, for messages. `holders`: socket (see `handle`) -> its process.
 
     `whole`: a socket that the text does not show did not exist. `damaged`: it is not whole because rows could not be

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import chain, pairwise
+
+from msgspec.structs import replace
 
 from halfopen.evidence.text.draft import LINE_LIMIT, Draft
 from halfopen.evidence.text.forms import TextFormat

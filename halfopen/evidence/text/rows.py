@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from halfopen import address
 from halfopen.model import ListenSocket, Process, Socket
@@ -11,8 +11,7 @@ from halfopen.tcp import State
 ANY4, ANY6 = bytes(4), bytes(16)
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """One line that is a socket; `end` None if it is neither a connection nor LISTEN (bound, other protocol).
 
     `name`: unique among the rows of one output; None where its key, or a listener's inode, is unique already.
@@ -23,8 +22,7 @@ class Row:
     name: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """One line with its continuation lines: its row, or `why` it was refused; neither where it is not a socket.
 
     `hides`: it is refused and known to be a row, or a part of one. `heading`: of a table of sockets. `open`: the text

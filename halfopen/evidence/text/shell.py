@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from halfopen import address
 from halfopen.errors import ErrorCode, HostError
@@ -27,8 +29,7 @@ SECTION_LIMIT = 256 << 20
 HEAD_LIMIT = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(Struct, frozen=True):
     """What one command printed, and its exit status."""
 
     name: str
@@ -36,13 +37,12 @@ class Section:
     text: str  # without the newlines at its end, which a shell takes off: that nothing is cut, the length proves
 
 
-@dataclass
-class SectionReader:
+class SectionReader(Struct):
     """Bytes as they arrive -> the sections of one answer. `done` once the last has come."""
 
     nonce: bytes
     buffer: bytearray = field(default_factory=bytearray)
-    sections: list[Section] = field(default_factory=list)
+    sections: list[Section] = []
     skipped: int = 0
     done: bool = False
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from functools import partial
+
+from msgspec.structs import replace
 
 from halfopen.evidence.text.draft import Draft
 from halfopen.evidence.text.forms import TextFormat

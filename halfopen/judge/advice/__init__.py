@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from halfopen.judge.advice import causes
 from halfopen.judge.advice.remedies import KEEPALIVE_SYSCTLS, Remedy, Step, end_it
@@ -13,8 +14,7 @@ from halfopen.matching.verdict.traits import TRAITS
 from halfopen.schema.report import CauseCode, Command
 
 
-@dataclass(frozen=True, slots=True)
-class Advice:
+class Advice(Struct, frozen=True):
     """What to do about one cause. `counters` and `sysctls`: which of them it reads, by the names of `HostEvidence`.
 
     Settings that the outlook reads are not among them: what notices sooner is compared with that.

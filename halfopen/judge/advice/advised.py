@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from halfopen.judge.advice import advice_for
 from halfopen.judge.advice.remedies import Remedy, Step
@@ -18,8 +17,7 @@ from halfopen.judge.signs.phrase import Sentence, number, shape, spoken, tell
 from halfopen.schema.report import Cause, Command, Evidence, Outlook, OutlookCode
 
 
-@dataclass(frozen=True, slots=True)
-class Advised:
+class Advised(Struct, frozen=True):
     """A case with its causes, its outlook and what to do."""
 
     case: Case

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from halfopen.judge.advice.commands import end_now, set_now
 from halfopen.judge.diagnosis.outlook import notices_s
@@ -16,8 +17,7 @@ from halfopen.tcp import State, Timer
 from halfopen.words import duration
 
 
-@dataclass(frozen=True, slots=True)
-class Remedy:
+class Remedy(Struct, frozen=True):
     """Something to do, in prose: what is to be typed is a Command.
 
     `topic`: what two causes may both advise; the one that says more, because it knows more, stands for both.

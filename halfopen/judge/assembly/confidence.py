@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from halfopen.judge.assembly.run_evidence import Evidence, is_by_fallback
 from halfopen.judge.confirm.rounds import Confirmed

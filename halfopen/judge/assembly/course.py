@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from halfopen.judge.assembly.run_evidence import Evidence
 from halfopen.judge.confirm.asked import Asked, End, dead_paths, queries, silent_ends, suspect_ends, unanswered
@@ -18,8 +20,7 @@ from halfopen.plan import ASK_LEVELS
 NEVER, _, IDLE = ASK_LEVELS
 
 
-@dataclass(frozen=True, slots=True)
-class Course:
+class Course(Struct, frozen=True):
     """Whom a run asks: `levels`, `ends` and `silent` for each check, in their order; `replies` of all that are known.
 
     levels: what each check says (ASK_LEVELS). queries: host -> what it is asked. ends: those of suspects. silent: those

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from halfopen.errors import Exit
 from halfopen.plan import CheckPlan
@@ -14,8 +15,7 @@ from halfopen.words import plural
 SEVERITIES = list(Severity)
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Struct, frozen=True):
     """What makes a run fail: findings at or above `fail_on` (None: nothing), beside a check's own allow and max.
 
     known: the `id` of findings that an earlier report has, which fail nothing.

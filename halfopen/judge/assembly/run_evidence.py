@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import cache
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from halfopen import address
 from halfopen.errors import HostError
@@ -19,8 +21,7 @@ from halfopen.model import Collector, NetnsRef, Routing, Snapshot
 from halfopen.schema.report import Confidence
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(Struct, frozen=True):
     """The collected evidence of one check: the dump of each host, the matching, and the brackets around its suspects.
 
     hosts: what was read after the looks, for each host with an end of a suspect. notes: what a reader should know about
@@ -36,13 +37,13 @@ class Evidence:
     snapshots: Mapping[str, Snapshot]
     matching: Matching
     brackets: Sequence[Bracket] = ()
-    hosts: Mapping[str, HostEvidence] = field(default_factory=dict)
+    hosts: Mapping[str, HostEvidence] = {}
     notes: Sequence[str] = ()
     elapsed_s: float | None = None
-    counts: Counts = field(default_factory=dict)
+    counts: Counts = {}
     missing: Sequence[str] = ()
     suspected: int = 0
-    routing: Mapping[NetnsRef, Routing] = field(default_factory=dict)
+    routing: Mapping[NetnsRef, Routing] = {}
     asked: Asked = field(default_factory=Asked)
     at_most: Confidence = Confidence.PROVEN
     apart: frozenset[tuple[str, str]] = frozenset()

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from halfopen.judge.confirm.answers import heard_later, progressed
 from halfopen.judge.confirm.bracket import Bracket, Observations, ends, observed, result_of
@@ -24,15 +26,14 @@ End = tuple[NetnsRef, bytes]
 """One end of a connection: its network namespace and its key."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """What asking brought for one check. replies: of each end that was to be asked, by its network namespace and key.
 
     silent: pairs that agree, were silent, and whose path turned out to be dead. unread: pairs that agree of which it is
     not known how long they were silent, because they are too many.
     """
 
-    replies: Mapping[End, Reply] = field(default_factory=dict)
+    replies: Mapping[End, Reply] = {}
     silent: tuple[Confirmed, ...] = ()
     unread: int = 0
 

@@ -9,8 +9,9 @@ verdict on the same sockets (kernel cookies), so that a port that is used again 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
+
+from msgspec import Struct
 
 from halfopen.errors import HostError
 from halfopen.judge.confirm.timing import is_trying
@@ -24,8 +25,7 @@ Observations = Mapping[tuple[NetnsRef, bytes], Observation]
 """(network namespace, key) -> what an exact look-up found there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bracket:
+class Bracket(Struct, frozen=True):
     """Three looks at all suspects: first ends, second ends, first ends again. errors: of hosts that could not look.
 
     paused_s: how long the inquiry waited before it, in seconds.
@@ -38,8 +38,7 @@ class Bracket:
     paused_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class RoundResult:
+class RoundResult(Struct, frozen=True):
     """The result of one bracket for one suspect. `also`: verdicts from counters, graver than that of the states.
 
     first, second: the ends in the order of the looks. `grave`: as in `Confirmed`.

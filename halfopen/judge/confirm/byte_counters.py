@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from halfopen import address
 from halfopen.matching.pairing.connection import BOTH_ESTABLISHED, EndQuery, Suspect, resolve
@@ -104,8 +106,7 @@ def suspects_of(addresses: AddressMap, keys: Collection[bytes]) -> list[Suspect]
     return [replace(found.suspect, agreed=BOTH_ESTABLISHED) for found in resolve(addresses, set(keys))]
 
 
-@dataclass(frozen=True, slots=True)
-class CountQuery:
+class CountQuery(Struct, frozen=True):
     """What one host is asked for: a dump with counters of its own network namespace, and look-ups beside or instead."""
 
     dump: bool

@@ -11,7 +11,9 @@ each step begins when every host has ended the one before. Files of several runs
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from halfopen import address
 from halfopen.model import (
@@ -30,8 +32,7 @@ from halfopen.table import NO_INODE, RETRANSMITS, TIMER_MASK
 from halfopen.tcp import TIMER_NUMBERS, state_of
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(Struct, frozen=True):
     """One host at one moment.
 
     observations: what is known of an end, by (namespace, key), beyond its row in the table. began, ended: of reading
@@ -40,7 +41,7 @@ class Moment:
     """
 
     snapshot: Snapshot
-    observations: Mapping[tuple[NetnsRef, bytes], Observation] = field(default_factory=dict)
+    observations: Mapping[tuple[NetnsRef, bytes], Observation] = {}
     began: float | None = None
     ended: float | None = None
     dumped: bool = True
@@ -134,8 +135,7 @@ def sockets_of(namespace: Namespace, keys: set[bytes]) -> Iterable[Socket]:
                 yield Socket(key, state, block.family, block.scope, timer, retransmits=retransmits, inode=inode)
 
 
-@dataclass(frozen=True, slots=True)
-class Dialled:
+class Dialled(Struct, frozen=True):
     """A packed address that a host is assumed to have: it listens on any address, and clients use this one only."""
 
     host: str

@@ -7,9 +7,10 @@ must have held in the last two. Nothing that a due timer may still undo is a fin
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from halfopen.judge.confirm.answers import is_answered, progressed
 from halfopen.judge.confirm.bracket import Bracket, RoundResult, ends, ends_in, observed, result_of, same_socket
@@ -24,8 +25,7 @@ from halfopen.schema.report import Confidence, Reason, Verdict
 from halfopen.tcp import State
 
 
-@dataclass(frozen=True, slots=True)
-class Confirmed:
+class Confirmed(Struct, frozen=True):
     """A suspect that held in every bracket, with its ends as the last bracket saw them; None for an absent end.
 
     `grave`: it is ambiguous, and one of the possible pairs of sockets would be critical. candidate: a socket that could
@@ -49,16 +49,14 @@ class Confirmed:
         return self.client_place, self.server_place
 
 
-@dataclass(frozen=True, slots=True)
-class Survivor:
+class Survivor(Struct, frozen=True):
     """The end of a suspect that exists while the other is absent: its namespace, and the socket in each look at it."""
 
     place: NetnsRef
     looks: tuple[Socket, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Unjudged:
+class Unjudged(Struct, frozen=True):
     """A suspect that cannot be judged. why: in words, None where a host could not look. reason: its code."""
 
     suspect: Suspect
@@ -77,8 +75,7 @@ class Held(NamedTuple):
     trying: list[Suspect]
 
 
-@dataclass(frozen=True, slots=True)
-class Rounds:
+class Rounds(Struct, frozen=True):
     """The rounds of one suspect that count, from its last change of verdict on.
 
     verdict: what all of them say; None if they have nothing in common. seconds: from the first of them to the last.

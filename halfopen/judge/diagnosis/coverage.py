@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import Counter as Tally
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from halfopen.judge.diagnosis.rules.rule import Claim, Fact, Reason
 from halfopen.judge.signs.phrase import Amount

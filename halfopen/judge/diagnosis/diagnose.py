@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from halfopen.judge.confirm.asked import answer_of
 from halfopen.judge.diagnosis.coverage import covered
@@ -16,8 +17,7 @@ from halfopen.judge.signs.tcp_signs import alone
 from halfopen.schema.report import Answer, CauseCode, OutlookCode, Severity
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
+class Diagnosis(Struct, frozen=True):
     """Causes that fit, the surest first; what becomes of it; how grave it is."""
 
     reasons: tuple[Reason, ...]

@@ -9,8 +9,9 @@ than is said here. Keepalive is computed from the host's settings, unless the ti
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+
+from msgspec import Struct
 
 from halfopen.judge.diagnosis.rules.handshake import by_cookie
 from halfopen.judge.signs.case import Case, HostEvidence
@@ -40,8 +41,7 @@ Causes = Mapping[CauseCode, bool]
 NO_CAUSES: Causes = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Prospect:
+class Prospect(Struct, frozen=True):
     """What becomes of one end, or of a finding. `words` is a clause; `within_s` only where a timer tells."""
 
     code: OutlookCode

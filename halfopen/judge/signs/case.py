@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from halfopen import address
 from halfopen.judge.confirm.rounds import Confirmed
 from halfopen.model import NAMESPACE_AGE, HostFacts, ListenSocket, NetnsRef, Process, Snapshot, Socket
 
 
-@dataclass(frozen=True, slots=True)
-class HostEvidence:
+class HostEvidence(Struct, frozen=True):
     """What is known of one host beside its connections. Counters: name -> value before and after the looks.
 
     `owners`: inode -> process, for reported sockets and their listeners only. `holders`: the same where a source tells
@@ -23,13 +24,13 @@ class HostEvidence:
 
     name: str
     facts: HostFacts | None = None
-    before: Mapping[str, int] = field(default_factory=dict)
-    after: Mapping[str, int] = field(default_factory=dict)
-    sysctls: Mapping[str, int] = field(default_factory=dict)
-    owners: Mapping[int, Process] = field(default_factory=dict)
-    holders: Mapping[bytes, Process] = field(default_factory=dict)
+    before: Mapping[str, int] = {}
+    after: Mapping[str, int] = {}
+    sysctls: Mapping[str, int] = {}
+    owners: Mapping[int, Process] = {}
+    holders: Mapping[bytes, Process] = {}
     netns: int | None = None
-    lifetimes: Mapping[int | None, int] = field(default_factory=dict)
+    lifetimes: Mapping[int | None, int] = {}
 
     @property
     def counts_for_s(self) -> float | None:
@@ -64,8 +65,7 @@ class HostEvidence:
         return (self.owners.get(socket.inode) if socket.inode else None) or self.holders.get(named)
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(Struct, frozen=True):
     """A finding, its two hosts, and the listener of the server's end with its process.
 
     `outage`: that listener takes nobody any more (see `severity.with_outages`). `former`: another host of the check

@@ -7,14 +7,14 @@ with the range of each amount: `idle 12 s to 5m 12s`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from halfopen.words import duration
 
 
-@dataclass(frozen=True, slots=True)
-class Amount:
+class Amount(Struct, frozen=True):
     """A number in a sentence: a count, seconds, or how many times."""
 
     value: float

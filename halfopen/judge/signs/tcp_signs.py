@@ -7,7 +7,7 @@ tcp_snd_una_update), so 1 means that no byte of data was.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from halfopen.judge.signs.case import Case, HostEvidence
 from halfopen.matching.verdict.traits import TRAITS
@@ -15,8 +15,7 @@ from halfopen.model import Collector, Process, Socket, TcpInfo
 from halfopen.tcp import State, Timer
 
 
-@dataclass(frozen=True, slots=True)
-class Alone:
+class Alone(Struct, frozen=True):
     """The one end of a connection whose other end is not there, its host, and the host that misses it."""
 
     end: Socket

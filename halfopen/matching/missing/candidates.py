@@ -9,7 +9,8 @@ tcp_create_openreq_child set lsndtime), which the two ends of a connection have 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from halfopen.matching.pairing.connection import Suspect
 from halfopen.matching.verdict.table import THE_TABLE
@@ -17,8 +18,7 @@ from halfopen.model import Absence, NetnsRef, Observation, Socket, TcpInfo
 from halfopen.schema.report import Reason, Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(Struct, frozen=True):
     """A socket that could be the missing end of a suspect, and where it is; None if it could not be read."""
 
     netns: NetnsRef

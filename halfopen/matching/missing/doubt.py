@@ -7,7 +7,9 @@ and what they have sent and received, and when, tells whether one fits (`candida
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from halfopen import address
 from halfopen.matching.missing.forgotten import Forgetting
@@ -35,8 +37,7 @@ def doubted(network: Network, inferred: Inferred) -> Matching:
     return replace(inferred.matching, suspects=suspects)
 
 
-@dataclass
-class Doubts:
+class Doubts(Struct):
     """What the doubts of one check rest on.
 
     used: (namespace, key) of rows that are an end of another connection already. alone: (whether it is a client's end,
@@ -46,7 +47,7 @@ class Doubts:
     network: Network
     index: RowIndex
     used: AbstractSet[tuple[NetnsRef, bytes]]
-    alone: dict[tuple[bool, Endpoint], list[EndpointRow]] = field(default_factory=dict)
+    alone: dict[tuple[bool, Endpoint], list[EndpointRow]] = {}
     compared: int = 0
 
     def doubted(self, lone: LoneEnd) -> Suspect:

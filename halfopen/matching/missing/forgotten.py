@@ -8,8 +8,10 @@ Where none fits, the end is missing, and the host that forgot is the cause.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import InitVar, dataclass, field, replace
 from itertools import islice
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from halfopen.matching.missing.lone_end import Endpoint, LoneEnd
 from halfopen.matching.missing.way import Network, has_no_route, is_relayed
@@ -19,8 +21,7 @@ from halfopen.schema.report import Reason
 STANDINS = 2000  # sockets that are looked at in place of one missing end
 
 
-@dataclass
-class Forgetting:
+class Forgetting(Struct):
     """The lone ends of a check.
 
     of_role: whether they are a client's -> all. of_server: (that, the server's endpoint) -> those of this server.
@@ -28,13 +29,13 @@ class Forgetting:
     """
 
     network: Network
-    lones: InitVar[Sequence[LoneEnd]]
-    of_role: dict[bool, list[LoneEnd]] = field(default_factory=dict)
-    of_server: dict[tuple[bool, Endpoint], list[LoneEnd]] = field(default_factory=dict)
-    gone: dict[bool, list[LoneEnd]] = field(default_factory=dict)
+    lones: Sequence[LoneEnd]
+    of_role: dict[bool, list[LoneEnd]] = {}
+    of_server: dict[tuple[bool, Endpoint], list[LoneEnd]] = {}
+    gone: dict[bool, list[LoneEnd]] = {}
 
-    def __post_init__(self, lones: Sequence[LoneEnd]) -> None:
-        for lone in lones:
+    def __post_init__(self) -> None:
+        for lone in self.lones:
             self.of_role.setdefault(lone.is_client, []).append(lone)
             self.of_server.setdefault((lone.is_client, lone.server), []).append(lone)
             if lone.suspect.loss is Loss.ENTRY_GONE:

@@ -18,7 +18,9 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from halfopen import address
 from halfopen.matching.missing.lone_end import Endpoint, EndpointRow, LoneEnd, RowIndex, index_rows, lone_ends
@@ -35,8 +37,7 @@ PORTS = 28_000  # ports that a host gives to its clients (default of ip_local_po
 CHANCE = 1e-4  # the probability beyond which equal ports prove nothing
 
 
-@dataclass(frozen=True, slots=True)
-class Inferred:
+class Inferred(Struct, frozen=True):
     """A matching with what can be inferred, and the ends of it that stay alone.
 
     index: the rows at the endpoints of its suspects. used: (namespace, key) of server's ends that were paired.
@@ -68,8 +69,7 @@ def is_loopback(suspect: Suspect) -> bool:
     return address.is_loopback(address.split_key(suspect.client.key)[0])
 
 
-@dataclass
-class Guesses:
+class Guesses(Struct):
     """What is inferred so far about the lone ends of one check.
 
     settled: suspect -> what it has become; None if its ends agree, or if it is part of another suspect.
@@ -81,11 +81,11 @@ class Guesses:
     namespaces: Mapping[NetnsRef, Namespace]
     index: RowIndex
     matching: Matching
-    settled: dict[Suspect, Suspect | None] = field(default_factory=dict)
+    settled: dict[Suspect, Suspect | None] = {}
     agreements: Counter[Agreement] = field(default_factory=Counter)
     inside: Counter[tuple[str, str]] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
-    used: set[tuple[NetnsRef, bytes]] = field(default_factory=set)
+    used: set[tuple[NetnsRef, bytes]] = set()
 
     def by_client(self, lones: Sequence[LoneEnd]) -> None:
         """Pairs two suspects with the client's port in common, one with each end, on two hosts that may translate.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from halfopen import address
 from halfopen.matching.pairing.connection import Suspect
@@ -15,8 +16,7 @@ Endpoint = tuple[bytes, int]
 """A packed address and a port."""
 
 
-@dataclass(frozen=True, slots=True)
-class EndpointRow:
+class EndpointRow(Struct, frozen=True):
     """A row of a dump. `outside`: no host of the check has its peer's address, and it is no end of a suspect itself."""
 
     place: NetnsRef
@@ -32,8 +32,7 @@ class EndpointRow:
         return address.split_key(self.key)[2:]
 
 
-@dataclass(frozen=True, slots=True)
-class LoneEnd:
+class LoneEnd(Struct, frozen=True):
     """A suspect of which the dumps showed one end: the client's or the server's."""
 
     suspect: Suspect
@@ -70,16 +69,15 @@ def has_link(namespaces: Mapping[NetnsRef, Namespace], netns: NetnsRef, packed: 
     return namespace is not None and any(shares_link(own.address, own.prefix, packed) for own in namespace.addresses)
 
 
-@dataclass
-class RowIndex:
+class RowIndex(Struct):
     """The rows at the endpoints of suspects.
 
     local: endpoint -> rows that have it as their local one. peered: client's endpoint -> rows that have it as their
     peer.
     """
 
-    local: dict[Endpoint, list[EndpointRow]] = field(default_factory=dict)
-    peered: dict[Endpoint, list[EndpointRow]] = field(default_factory=dict)
+    local: dict[Endpoint, list[EndpointRow]] = {}
+    peered: dict[Endpoint, list[EndpointRow]] = {}
 
 
 def index_rows(addresses: AddressMap, suspects: Sequence[Suspect]) -> RowIndex:

@@ -8,8 +8,9 @@ program behind a TAP device, may hold the other end, and connection tracking may
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct
 
 from halfopen import address
 from halfopen.matching.pairing.connection import EndQuery, Loss, Suspect
@@ -26,16 +27,14 @@ class WayKind(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(Struct, frozen=True):
     """The way between two ends, and what shows it, or why it is not known, in words."""
 
     kind: WayKind
     why: str
 
 
-@dataclass(eq=False, slots=True)
-class Network:
+class Network(Struct, eq=False):
     """What is known of the ways of a check: its hosts' snapshots, and the routes and links that were asked for.
 
     judged: what `why_unproven` has said of a way already, because many connections take the same.
@@ -43,8 +42,8 @@ class Network:
 
     plan: CheckPlan
     snapshots: Mapping[str, Snapshot]
-    routing: Mapping[NetnsRef, Routing] = field(default_factory=dict)
-    judged: dict[object, str | None] = field(default_factory=dict)
+    routing: Mapping[NetnsRef, Routing] = {}
+    judged: dict[object, str | None] = {}
 
     def namespace(self, place: NetnsRef) -> Namespace | None:
         """What was read in a namespace, None if it was not read."""
@@ -57,8 +56,7 @@ class Network:
         return tuple(dict.fromkeys((place, *(NetnsRef(place.host, space.netns) for space in spaces[:1]))))
 
 
-@dataclass(frozen=True, slots=True)
-class Hop:
+class Hop(Struct, frozen=True):
     """The first hop of packets from one end to the other. `link`: what they leave by; None if it is not known."""
 
     query: RouteQuery

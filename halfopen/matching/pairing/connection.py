@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from halfopen import address
 from halfopen.matching.pairing.records import unanswered
@@ -33,8 +34,7 @@ class Agreement(NamedTuple):
     server: State | None
 
 
-@dataclass(frozen=True, slots=True)
-class EndQuery:
+class EndQuery(Struct, frozen=True):
     """One end of a suspect: the namespaces where it is or would be, its key there, and its scope.
 
     `scope`: the index of the interface that the socket is bound to, 0 for none or unknown.
@@ -55,8 +55,7 @@ class Loss(Enum):
     ENTRY_GONE = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Suspect:
+class Suspect(Struct, frozen=True):
     """A connection whose two ends looked different, or odd, in the dumps.
 
     client_first: whether the client's end is looked up first: the end that was there.
@@ -89,8 +88,7 @@ class Suspect:
     loss: Loss | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SeenRow:
+class SeenRow(Struct, frozen=True):
     """A row of a dump with a given key: its namespace, interface index, state and marks (see `table`)."""
 
     place: NetnsRef
@@ -99,8 +97,7 @@ class SeenRow:
     marks: int
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
+class Connection(Struct, frozen=True):
     """One connection of which the rows did not simply agree. `odd`: its states alone do not say that it is healthy."""
 
     suspect: Suspect

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from functools import cache
 from operator import itemgetter
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from halfopen import address
 from halfopen.matching.pairing.connection import BOTH_ESTABLISHED, Agreement, States, Suspect, resolve
@@ -35,8 +37,7 @@ from halfopen.tcp import State, number_of, state_of
 from halfopen.words import plural
 
 
-@dataclass(frozen=True, slots=True)
-class Matching:
+class Matching(Struct, frozen=True):
     """What one dump of each host of a check shows.
 
     agreements: how many connections agree, by hosts and states. A suspect that `agreed` is among them, until it is a

@@ -14,7 +14,9 @@ not looked at, and whether a socket still exists is for the looks to say.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from halfopen import address
 from halfopen.matching.pairing.connection import BOTH_ESTABLISHED, EndQuery, Loss, Suspect
@@ -30,8 +32,7 @@ STEPS = 8  # boxes that one connection may pass
 SYNTHETIC = b"\x01" + bytes(7)  # 100::/64 (RFC 6666): the prefix of addresses that no socket has
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """One entry, and the namespace that has it. Keys are those of the first packet: source as local, target as peer."""
 
     place: NetnsRef
@@ -39,8 +40,7 @@ class Step:
     after: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
+class Flow(Struct, frozen=True):
     """A translated connection: its steps in the order in which the first packet took them, at least one.
 
     `ambiguous`: more than one sequence of steps fits.
@@ -64,8 +64,7 @@ class Flow:
         return "; ".join([show_connection(self.dialled), *steps])
 
 
-@dataclass(frozen=True, slots=True)
-class Tables:
+class Tables(Struct, frozen=True):
     """All steps of all hosts. onward: key before -> steps. back: key after -> steps."""
 
     addresses: AddressMap
@@ -126,8 +125,7 @@ def tables_of(snapshots: Iterable[Snapshot], addresses: AddressMap) -> Tables:
     return Tables(addresses, *tables)
 
 
-@dataclass
-class NatKeys:
+class NatKeys(Struct):
     """Maps the two tuples of a NATed connection to one synthetic key, and back.
 
     roles: the hosts whose sockets are compared; an end on any other leads elsewhere.
@@ -142,18 +140,18 @@ class NatKeys:
 
     tables: Tables
     roles: frozenset[str]
-    renamed: dict[NetnsRef, dict[bytes, bytes]] = field(default_factory=dict)
-    real: dict[bytes, tuple[bytes, Flow]] = field(default_factory=dict)
-    owners: dict[bytes, tuple[NetnsRef, ...]] = field(default_factory=dict)
-    listening: set[tuple[NetnsRef, int, int]] = field(default_factory=set)
-    synthetic: dict[tuple[object, ...], bytes] = field(default_factory=dict)
-    flows: set[Flow] = field(default_factory=set)
-    inner: Mapping[NetnsRef, tuple[InterfaceAddress, ...]] = field(default_factory=dict)
-    nowhere: Mapping[NetnsRef, frozenset[bytes]] = field(default_factory=dict)
-    gone: set[str] = field(default_factory=set)
-    hidden: Mapping[NetnsRef, tuple[InterfaceAddress, ...]] = field(default_factory=dict)
-    unseen: dict[bytes, str] = field(default_factory=dict)
-    left: set[bytes] = field(default_factory=set)
+    renamed: dict[NetnsRef, dict[bytes, bytes]] = {}
+    real: dict[bytes, tuple[bytes, Flow]] = {}
+    owners: dict[bytes, tuple[NetnsRef, ...]] = {}
+    listening: set[tuple[NetnsRef, int, int]] = set()
+    synthetic: dict[tuple[object, ...], bytes] = {}
+    flows: set[Flow] = set()
+    inner: Mapping[NetnsRef, tuple[InterfaceAddress, ...]] = {}
+    nowhere: Mapping[NetnsRef, frozenset[bytes]] = {}
+    gone: set[str] = set()
+    hidden: Mapping[NetnsRef, tuple[InterfaceAddress, ...]] = {}
+    unseen: dict[bytes, str] = {}
+    left: set[bytes] = set()
 
     def add(self, flow: Flow) -> None:
         """Gives the two ends of a flow their key for the join."""

@@ -7,8 +7,10 @@ would cost a clean pair a tenth of its time.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from halfopen import address
 from halfopen.matching.pairing.match import Matching, match
@@ -25,8 +27,7 @@ Extra = Mapping[str, Sequence[bytes]]
 """Host -> packed addresses that lead to it though none of its interfaces has them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(Struct, frozen=True):
     """A check and the snapshots of its hosts with each machine under one name, and each namespace with one host."""
 
     plan: CheckPlan

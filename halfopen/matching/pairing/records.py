@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from dataclasses import dataclass, field
 from operator import itemgetter
+
+from msgspec import Struct
 
 from halfopen import address
 from halfopen.matching.pairing.server import is_asked
@@ -19,18 +20,17 @@ from halfopen.table import NO_INODE, RETRANSMITS, TIMER_MASK, Block
 from halfopen.tcp import State, number_of
 
 
-@dataclass
-class Ends:
+class Ends(Struct):
     """The records of one role, all and by host. `repeated`: keys that two namespaces have, or of whose ends two hosts
     say that they have the address.
 
     `apart`: namespace -> those of connections that stay within it, and whose tuple another one may have as well.
     """
 
-    records: set[bytes] = field(default_factory=set)
-    repeated: set[bytes] = field(default_factory=set)
-    by_host: dict[str, set[bytes]] = field(default_factory=dict)
-    apart: dict[NetnsRef, set[bytes]] = field(default_factory=dict)
+    records: set[bytes] = set()
+    repeated: set[bytes] = set()
+    by_host: dict[str, set[bytes]] = {}
+    apart: dict[NetnsRef, set[bytes]] = {}
 
     def add(self, host: str, found: set[bytes], contested: set[bytes]) -> None:
         """Adds the records of one block of a host. contested: those whose peer's address several hosts claim."""

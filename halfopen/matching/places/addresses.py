@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from halfopen import address
 from halfopen.matching.places.reach import is_led_to, is_linked, ways_to
@@ -17,16 +18,14 @@ from halfopen.schema.report import Reason
 BY_PROBE = (Collector.NETLINK, Collector.PROCFS)
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
+class Side(Struct, frozen=True):
     """One role of a check: its hosts, and their network namespaces with what was read there."""
 
     hosts: frozenset[str]
     namespaces: tuple[tuple[NetnsRef, Namespace], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AddressMap:
+class AddressMap(Struct, frozen=True):
     """Who has which address, and who listens where: all that the matching needs beside the rows.
 
     owners: address -> namespaces that have it. shared: the part of `owners` that more than one host has.
@@ -48,11 +47,11 @@ class AddressMap:
     clients: Side
     servers: Side
     ports: frozenset[int]
-    partial: Mapping[NetnsRef, Reason] = field(default_factory=dict)
-    links: Mapping[NetnsRef, tuple[InterfaceAddress, ...]] = field(default_factory=dict)
+    partial: Mapping[NetnsRef, Reason] = {}
+    links: Mapping[NetnsRef, tuple[InterfaceAddress, ...]] = {}
     full: frozenset[tuple[NetnsRef, int]] = frozenset()
-    inner: Mapping[bytes, tuple[NetnsRef, ...]] = field(default_factory=dict)
-    left: Mapping[bytes, NetnsRef] = field(default_factory=dict)
+    inner: Mapping[bytes, tuple[NetnsRef, ...]] = {}
+    left: Mapping[bytes, NetnsRef] = {}
     left_ends: frozenset[bytes] = frozenset()
     contested: frozenset[bytes] = frozenset()
 

@@ -9,7 +9,8 @@ give away. What was not asked (pasted text) is taken to count.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from halfopen import address
 from halfopen.model import InterfaceAddress, Link, Namespace, Snapshot

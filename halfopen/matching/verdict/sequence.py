@@ -22,15 +22,15 @@ pass. That also excepts two connections that a proxy with the same addresses joi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from halfopen.model import Observation, Socket, TcpInfo
 from halfopen.schema.report import Verdict
 from halfopen.tcp import State, Timer
 
 
-@dataclass(frozen=True, slots=True)
-class Trio:
+class Trio(Struct, frozen=True):
     """Two established ends of one bracket: the first before and after the second."""
 
     before: Socket

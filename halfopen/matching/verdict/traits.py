@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from halfopen.schema.report import Verdict
 from halfopen.tcp import State
 
 
-@dataclass(frozen=True, slots=True)
-class Traits:
+class Traits(Struct, frozen=True):
     """One verdict.
 
     `peer_missing`: an end is left whose peer has gone or never was. `unheard`: an end gets no answer although the

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from halfopen.judge.signs.case import Case, HostEvidence, is_full
 from halfopen.judge.signs.phrase import Amount, Sentence, seconds
 from halfopen.schema.report import CauseCode
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(Struct, frozen=True):
     """Something that a host showed: a sentence whose first amount is its number."""
 
     host: str
     words: Sentence
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """That each finding with a cause is one of the events that a counter of a host has counted.
 
     `counter`: its name, or what was reckoned from several.
@@ -32,8 +31,7 @@ class Claim:
     events: int
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(Struct, frozen=True):
     """A cause that fits a finding. `summary` holds no number of one finding, so that it is true of a whole group.
 
     `decisive`: seen in the act, or nothing else explains it. `claims`: what must be enough for all such findings.
@@ -59,8 +57,7 @@ class Source(StrEnum):
     PROCESSES = "processes"  # that hold a socket or a listener
 
 
-@dataclass(frozen=True, slots=True)
-class Needs:
+class Needs(Struct, frozen=True):
     """What a rule reads. Without any one of the `vital` sources it never finds its cause;
     without one of the `useful` it finds it in fewer cases, or in more, or says less.
 
@@ -73,8 +70,7 @@ class Needs:
     sysctls: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """How one cause is recognised. `find` stays silent (None) where its evidence is missing."""
 
     code: CauseCode
