@@ -150,7 +150,7 @@ def test_the_two_halves_of_a_redirect_are_one() -> None:
     assert found.agreeing == {(EST, EST): 1} and not found.suspects
 
 
-def test_hosts_on_one_link_that_track_nothing_translate_nothing() -> None:
+def test_a_plan_that_vouches_for_the_way_says_that_nothing_translates() -> None:
     """Then two suspects with one port are two faults."""
     web = snapshot("web", [CLIENT], [sock(key(40000, 80))])
     db = snapshot("db", [SERVER], [sock(address.mirror(key(40000, 8080)))])

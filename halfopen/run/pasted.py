@@ -97,7 +97,10 @@ def judge_texts(
     if guessed:  # with a guessed address the result stays a guess, however many moments there are
         plan = replace(plan, rounds=1)
     (evidence,) = drive(inquire([plan], dict.fromkeys(snapshots, ()), extra, 0), answers).evidence
-    notes = [how_compared(answers.rounds), *notes]
+    timeless = (
+        [UNDATED] if answers.rounds > 1 and any(file.parsed for some in by_host.values() for file in some) else []
+    )
+    notes = [how_compared(answers.rounds), *timeless, *notes]
     evidence = replace(
         evidence,
         notes=notes,
@@ -178,5 +181,9 @@ def nothing_compared(evidence: Evidence, plan: CheckPlan) -> tuple[str, ...]:
 ONE_MOMENT = (
     "one moment of each host shows what may be stuck and not what lasts (take both again a few seconds later and give "
     "all four: --client A1 --client A2 --server B1 --server B2)"
+)
+UNDATED = (
+    "a text does not tell when it was taken: this is right if each host's first was taken before the other's last, "
+    "else what was closed in between looks half-open"
 )
 GUESSED = "an address was guessed (hosts.NAME.addresses in an inventory tells it)"

@@ -31,6 +31,7 @@ def doubted(network: Network, inferred: Inferred) -> Matching:
     doubts = Doubts(network, inferred.index, inferred.used)
     for lone in inferred.lones:
         doubts.alone.setdefault((lone.is_client, lone.server), []).append(lone.row)
+        doubts.of_client.setdefault((lone.is_client, lone.client), []).append(lone.row)
     forgetting = Forgetting(network, inferred.lones)
     seen = {lone.suspect: forgetting.told(lone, doubts.doubted(lone)) for lone in inferred.lones}
     suspects = tuple(seen.get(suspect, suspect) for suspect in inferred.matching.suspects)
@@ -41,13 +42,15 @@ class Doubts(Struct):
     """What the doubts of one check rest on.
 
     used: (namespace, key) of rows that are an end of another connection already. alone: (whether it is a client's end,
-    server's endpoint) -> rows of lone ends. compared: rows that were named as stand-ins so far.
+    server's endpoint) -> rows of lone ends; of_client: the same by the client's endpoint. compared: how many rows were
+    named as stand-ins so far.
     """
 
     network: Network
     index: RowIndex
     used: AbstractSet[tuple[NetnsRef, bytes]]
     alone: dict[tuple[bool, Endpoint], list[EndpointRow]] = {}
+    of_client: dict[tuple[bool, Endpoint], list[EndpointRow]] = {}
     compared: int = 0
 
     def doubted(self, lone: LoneEnd) -> Suspect:
@@ -85,7 +88,8 @@ class Doubts(Struct):
 
         Where they are too many to look up, the doubt names none.
         """
-        rows = self.standins(lone)
+        readdressed = self.readdressed(lone)
+        rows = list(dict.fromkeys([*readdressed, *self.standins(lone)]))
         if not rows:
             return lone.suspect
         peers = {address.split_key(row.key)[2] for row in rows}
@@ -100,12 +104,24 @@ class Doubts(Struct):
             lone.suspect,
             doubt=words.format(far=far, local=local, host=rows[0].place.host),
             standins=tuple(EndQuery((row.place,), row.key, row.scope) for row in rows) if few else (),
-            to_the_byte=self.is_direct(lone),
+            # Of many ends of one server some have the same bytes by chance; of one client's port there is one.
+            to_the_byte=self.is_direct(lone) and not readdressed,
         )
 
     def is_direct(self, lone: LoneEnd) -> bool:
         """Whether nothing on the way between the ends can translate or answer unseen."""
         return why_unproven(lone.suspect, lone.row.place, lone.is_client, self.network) is None
+
+    def readdressed(self, lone: LoneEnd) -> list[EndpointRow]:
+        """The rows that are as alone as it is, of the same client's endpoint: its server's may have been rewritten.
+
+        That takes no table: nft and eBPF rewrite without connection tracking, also on one link. None where the plan
+        vouches that nothing does.
+        """
+        rows = self.of_client.get((not lone.is_client, lone.client), ())
+        if self.network.plan.direct or not self.tells_bytes(lone.row):
+            return []
+        return [row for row in rows if self.tells_bytes(row) and (row.place, row.key) not in self.used]
 
     def unpaired_peers(self, lone: LoneEnd) -> list[EndpointRow]:
         """The rows whose peer is a client's endpoint, without those whose other end is there: a port serves several."""
