@@ -82,7 +82,7 @@ def test_a_text_cut_anywhere_invents_nothing_and_says_so(name: str) -> None:
     lines = TEXTS[name].split("\n")
     text = "\n".join([*lines[:2], *lines[-8:]] if name not in SEVERAL_LINES else lines)
     truth = recognise(text.encode(), "x")
-    for cut in range(len(text) - (200 if name in SEVERAL_LINES else 300), len(text)):
+    for cut in range(len(text) - (200 if name in SEVERAL_LINES else 500), len(text)):
         left, newline, line = text[:cut].rpartition("\n")
         if not line.strip():  # a text of fewer lines, which nothing tells from one that is whole
             continue

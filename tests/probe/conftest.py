@@ -25,7 +25,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Reading /proc, which is slow, is tried under the oldest and the newest Python; netlink under each."""
+    """Reading /proc, which is slow, is tried under the oldest and the newest Python; the kernel's answers under each."""
     paths = list(PYTHONS.values())
     ends = (paths[0], paths[-1])
     slow = [item for item in items if chosen(item, "way") == "procfs" and chosen(item, "python") not in (None, *ends)]
