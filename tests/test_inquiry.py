@@ -388,7 +388,7 @@ class AnythingHappens(RuleBasedStateMachine):
 
 
 AnythingHappens.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=25, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=60, stateful_step_count=25, suppress_health_check=[HealthCheck.too_slow]
 )
 TestAnythingHappens = AnythingHappens.TestCase
 

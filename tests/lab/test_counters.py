@@ -23,7 +23,7 @@ from halfopen.matching.verdict import sequence as counters
 
 PORTS = itertools.count(8000)  # those of test_check begin at 5000
 FAMILIES = ("v4", "v6")
-RUNS = 8
+RUNS = 20
 APART = 2.5  # seconds between two lives at least: data of both within a second would seem to be the same data
 
 

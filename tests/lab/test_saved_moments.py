@@ -17,7 +17,7 @@ from lab.test_counters import Pair, second_life, stall, until_stuck
 from lab.tool import Truth, check, found
 from lab.waiting import until
 
-RUNS = 5
+RUNS = 10
 CHURN = 200  # connections a second
 LIFETIMES = (0.2, 1.5)  # seconds: much shorter than the time between two moments, and the same as it
 ENDS_SOMETHING = ("-K", "kill", "reset", "restart")

@@ -15,8 +15,8 @@ from halfopen.plan import CheckPlan
 from halfopen.run.fleet import Fleet, Options
 from halfopen.run.live import report_of_run, run_checks
 
-RUNS = 8
-CHURN = 600  # connections a second
+RUNS = 20
+CHURN = 1000  # connections a second
 CHURNED = 5000  # connections that come and go during the looks of one test
 IDLE = 200
 

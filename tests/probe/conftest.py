@@ -24,21 +24,6 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(request.param)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Reading /proc, which is slow, is tried under the oldest and the newest Python; the kernel's answers under each."""
-    paths = list(PYTHONS.values())
-    ends = (paths[0], paths[-1])
-    slow = [item for item in items if chosen(item, "way") == "procfs" and chosen(item, "python") not in (None, *ends)]
-    items[:] = [item for item in items if item not in slow]
-    config.hook.pytest_deselected(items=slow)
-
-
-def chosen(item: pytest.Item, name: str) -> object:
-    """The value of one parameter of a test; None where it has none."""
-    callspec = getattr(item, "callspec", None)
-    return callspec.params.get(name) if callspec else None
-
-
 def refuse_netlink(monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on a probe is sent whose netlink sockets are refused."""
     whole = probe.source
