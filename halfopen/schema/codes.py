@@ -83,6 +83,54 @@ class CauseCode(StrEnum):
     UNKNOWN = "unknown"
 
 
+class StepCode(StrEnum):
+    """One step of how a connection came to be as it is, in the order of time. What is `unanswered` was lost itself, or
+    its answer was.
+    """
+
+    ESTABLISHED = "established"  # both ends were
+    SYN = "syn"
+    SYN_LOST = "syn-lost"
+    SYN_DROPPED = "syn-dropped"  # by the server, whose accept queue is full
+    SYN_UNANSWERED = "syn-unanswered"
+    SYN_ACK = "syn-ack"
+    COOKIE = "cookie"  # a SYN-ACK of which the server keeps nothing
+    SYN_ACK_AGAIN = "syn-ack-again"
+    SYN_ACK_LOST = "syn-ack-lost"
+    SYN_ACK_UNANSWERED = "syn-ack-unanswered"
+    ACK = "ack"
+    ACK_LOST = "ack-lost"
+    ACK_DROPPED = "ack-dropped"  # by the server, whose accept queue is full
+    ACK_IGNORED = "ack-ignored"  # by the server, whose listener waits for data
+    FORGOTTEN = "forgotten"  # the server gives the handshake up and tells nobody
+    QUEUED = "queued"  # in the accept queue, and there it stays
+    CLIENT_RESTARTED = "client-restarted"
+    SERVER_RESTARTED = "server-restarted"
+    CLIENT_VANISHED = "client-vanished"  # without FIN or RST
+    SERVER_VANISHED = "server-vanished"
+    CLIENT_MOVED = "client-moved"  # its address, to a host that never had the connection
+    SERVER_MOVED = "server-moved"
+    CLIENT_GAVE_UP = "client-gave-up"  # after tries without an answer
+    SERVER_GAVE_UP = "server-gave-up"
+    CLIENT_RST_LOST = "client-rst-lost"
+    SERVER_RST_LOST = "server-rst-lost"
+    BOX_FORGOT = "box-forgot"  # something between them, that keeps a table of connections
+    CLIENT_SENT = "client-sent"
+    SERVER_SENT = "server-sent"
+    CLIENT_UNANSWERED = "client-unanswered"
+    SERVER_UNANSWERED = "server-unanswered"
+    CLIENT_KEPT_IN = "client-kept-in"  # what it sends does not leave its host
+    SERVER_KEPT_IN = "server-kept-in"
+    CLIENT_FIN = "client-fin"
+    SERVER_FIN = "server-fin"
+    CLIENT_NOT_CLOSING = "client-not-closing"
+    SERVER_NOT_CLOSING = "server-not-closing"
+    CLIENT_NOT_READING = "client-not-reading"
+    SERVER_NOT_READING = "server-not-reading"
+    REUSED = "reused"  # the ports of an earlier connection, which one end still holds
+    SILENCE = "silence"  # nothing is sent, and nothing heard
+
+
 class OutlookCode(StrEnum):
     """What becomes of a connection if nobody acts."""
 

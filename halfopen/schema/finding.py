@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from halfopen.schema.codes import Answer, CauseCode, Confidence, OutlookCode, Severity, Verdict
+from halfopen.schema.codes import Answer, CauseCode, Confidence, OutlookCode, Severity, StepCode, Verdict
 from halfopen.schema.kinds import CauseName, Struct
 from halfopen.tcp import State, Timer
 
@@ -30,6 +30,7 @@ class End(Struct, frozen=True):
     retransmissions that nothing answered, or probes for keepalive and zero-window timers. `bytes_sent`,
     `bytes_received`: since the connection began. `bytes_acked`: of those sent, with the SYN of the end that connected.
     `idle_s`: seconds since data was last sent or received, whichever is later; None during the handshake.
+    `heard_s`: seconds since anything came from the peer, an acknowledgement too.
     """
 
     host: str
@@ -53,6 +54,7 @@ class End(Struct, frozen=True):
     bytes_acked: int | None = None
     bytes_received: int | None = None
     idle_s: float | None = None
+    heard_s: float | None = None
 
 
 class Evidence(Struct, frozen=True):
@@ -123,7 +125,9 @@ class Finding(Struct, frozen=True):
     it is named in `allow`, so it is shown but counts for nothing. `group`: its index in the `groups` of the check, None
     where it is in none. `candidate`: a socket that could be the absent end if something on the way translates or hands
     on, None where there is none. `asked`: those of its ends that were asked and answered, or not; none unless `--ask`
-    said so. `known`: the baseline of the run has it, so it does not count for the exit code.
+    said so. `known`: the baseline of the run has it, so it does not count for the exit code. `steps`: how it came
+    about by its cause, in the order of time; empty where the evidence does not tell, or several causes fit and none is
+    decisive.
     """
 
     id: str
@@ -144,6 +148,7 @@ class Finding(Struct, frozen=True):
     candidate: str | None = None
     asked: tuple[Question, ...] = ()
     known: bool = False
+    steps: tuple[StepCode, ...] = ()
 
 
 class Group(Struct, frozen=True):
@@ -155,7 +160,8 @@ class Group(Struct, frozen=True):
     that is not known or not the same for all of them. `count`: how many findings. A state is None where there is no
     socket at that end. `summary`: what the verdict means for these hosts. `examples`: the `id` of some findings.
     `outlook`: None where nothing tells. `commands`: where they differ from finding to finding, one of them as an
-    example. `allowed`: as of a finding.
+    example. `allowed`: as of a finding. `steps`: of its findings, empty where they differ. `client_first`: whether
+    the client's end was looked at before and after the server's, or the other way round; None where that differs.
     """
 
     verdict: Verdict
@@ -179,3 +185,5 @@ class Group(Struct, frozen=True):
     causes: tuple[CauseName, ...] = ()
     why: tuple[Cause, ...] = ()
     allowed: bool = False
+    steps: tuple[StepCode, ...] = ()
+    client_first: bool | None = None

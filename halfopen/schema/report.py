@@ -21,6 +21,7 @@ from halfopen.schema.codes import Outcome as Outcome
 from halfopen.schema.codes import OutlookCode as OutlookCode
 from halfopen.schema.codes import Reason as Reason
 from halfopen.schema.codes import Severity as Severity
+from halfopen.schema.codes import StepCode as StepCode
 from halfopen.schema.codes import Transport as Transport
 from halfopen.schema.codes import Verdict as Verdict
 from halfopen.schema.finding import Cause as Cause
@@ -65,6 +66,8 @@ class HostReport(Struct, frozen=True):
     were read from. `complete`: every socket was read, so that an absent one is absent. `privileged`: it was read as
     root, None where that is not known. `error`: None where it was read. `sockets`: how many it has, those in LISTEN
     among them, `states` the same by state. `gaps`: sentences about what could not be read, and what would grant it.
+    `booted_at`: when its kernel started, by its own clock. `counting_s`: for how many seconds its counters have
+    counted.
     """
 
     name: str
@@ -80,6 +83,8 @@ class HostReport(Struct, frozen=True):
     sockets: int | None
     states: dict[StateName, int]
     gaps: tuple[str, ...]
+    booted_at: Timestamp | None = None
+    counting_s: float | None = None
 
 
 class MatrixRow(Struct, frozen=True):
@@ -106,7 +111,8 @@ class Listener(Struct, frozen=True):
 
     `process` and `pid` are None where nobody may look or none was found. `queue`: how many connections wait to be
     accepted, `backlog`: the limit that its program set; the kernel lets `backlog` + 1 wait. `full`: no more fit. These
-    three are None where the source does not tell them.
+    three are None where the source does not tell them. `somaxconn`: the most that the kernel lets a program set there;
+    None where it was not read.
     """
 
     host: str
@@ -117,6 +123,7 @@ class Listener(Struct, frozen=True):
     queue: int | None
     backlog: int | None
     full: bool | None
+    somaxconn: int | None = None
 
 
 class Counter(Struct, frozen=True):
@@ -183,6 +190,8 @@ class Check(Struct, frozen=True):
     run. `pairs`: those with findings, the worst first, where there is more than one pair or more than two hosts; else
     empty. `exit_reason`: why the exit code is that, in one line.
     `direct`: the inventory vouches that nothing between the hosts translates, or answers for one of them.
+    `ports`: the server's ports that it is limited to, empty for all. `pauses_s`: how long was waited before each round
+    of looks, in seconds; empty where there was none.
     """
 
     name: str
@@ -209,6 +218,8 @@ class Check(Struct, frozen=True):
     nat: tuple[str, ...] = ()
     direct: bool = False
     exit_reason: str = ""
+    ports: tuple[int, ...] = ()
+    pauses_s: tuple[float, ...] = ()
 
 
 class Report(Struct, frozen=True, rename={"schema_": "schema"}):

@@ -146,6 +146,8 @@ def analyse(plan: CheckPlan, evidence: Evidence, policy: Policy) -> Check:
         nat=tuple(plan.nat),
         direct=plan.direct,
         exit_reason=reason_of(findings, plan, policy, missing, code),
+        ports=tuple(plan.ports),
+        pauses_s=tuple(look.paused_s for look in evidence.brackets),
     )
 
 

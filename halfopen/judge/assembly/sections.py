@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections import Counter as Tally
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -14,13 +15,14 @@ from halfopen.errors import HostError
 from halfopen.judge.assembly.headline import meaning
 from halfopen.judge.assembly.policy import SEVERITIES
 from halfopen.judge.assembly.questions import asked_words, questions_of
-from halfopen.judge.assembly.run_evidence import Evidence
+from halfopen.judge.assembly.run_evidence import Evidence, evidence_at
 from halfopen.judge.confirm.rounds import Confirmed
 from halfopen.judge.signs.case import Case, HostEvidence, is_full
+from halfopen.judge.signs.tcp_signs import heard_s
 from halfopen.matching.pairing.match import Matching
 from halfopen.matching.places.reach import believed, gaps_of
 from halfopen.matching.verdict.table import in_accept_queue
-from halfopen.model import Socket, show_connection
+from halfopen.model import NetnsRef, Socket, show_connection
 from halfopen.plan import CheckPlan
 from halfopen.schema.report import (
     Confidence,
@@ -43,7 +45,9 @@ from halfopen.tcp import State, state_of
 if TYPE_CHECKING:
     from halfopen.judge.advice.advised import Advised
 
+T = TypeVar("T")
 EXAMPLES = 3
+LAST_MOMENT = 1 << 36  # seconds since 1970, in the year 4147
 
 
 def finding_of(advised: Advised, group: int, plan: CheckPlan) -> Finding:
@@ -52,6 +56,8 @@ def finding_of(advised: Advised, group: int, plan: CheckPlan) -> Finding:
     key = confirmed.suspect.client.key
     local, local_port, peer, peer_port = address.split_key(key)
     cause, *others = advised.causes
+    from halfopen.judge.assembly.steps import steps_of  # imported here, because most runs have no finding
+
     return Finding(
         id=identity(case),
         verdict=confirmed.verdict,
@@ -74,6 +80,7 @@ def finding_of(advised: Advised, group: int, plan: CheckPlan) -> Finding:
         group=group,
         candidate=candidate_of(confirmed),
         asked=questions_of(confirmed),
+        steps=steps_of(case, advised.diagnosis.reasons),
     )
 
 
@@ -128,6 +135,7 @@ def end_of(host: HostEvidence, socket: Socket | None, netns: int | None) -> End 
         bytes_acked=info.bytes_acked if info else None,
         bytes_received=info.bytes_received if info else None,
         idle_s=idle,
+        heard_s=heard_s(socket),
     )
 
 
@@ -160,6 +168,8 @@ def host_report(name: str, evidence: Evidence, error: HostError | None) -> HostR
         sockets=sum(states.values()) if read else None,
         states={str(state): states[state] for state in sorted(states)},
         gaps=(*(facts.gaps if facts else ()), *gaps_of(snapshot)),
+        booted_at=moment(facts.started_at) if facts else None,
+        counting_s=evidence.hosts[name].counts_for_s if name in evidence.hosts else None,
     )
 
 
@@ -227,6 +237,7 @@ def listeners_of(
                         queue=listener.queue,
                         backlog=listener.backlog,
                         full=is_full(listener),
+                        somaxconn=evidence_at(NetnsRef(name, namespace.netns), evidence).sysctls.get("somaxconn"),
                     )
     return tuple(found[key] for key in sorted(found))
 
@@ -304,6 +315,7 @@ def group_of(members: Sequence[Advised], plan: CheckPlan) -> Group:
     confirmed, cases = case.held, [member.case for member in members]
     # Imported here, with the rules, because most runs have no finding.
     from halfopen.judge.advice.advised import causes_of_all, commands_of_all, outlook_of, remedies_of_all
+    from halfopen.judge.assembly.steps import steps_of
 
     why = causes_of_all(members)
     return Group(
@@ -329,6 +341,8 @@ def group_of(members: Sequence[Advised], plan: CheckPlan) -> Group:
         evidence=tuple(fact for cause in why for fact in cause.evidence),
         why=why,
         allowed=confirmed.verdict in plan.allow,
+        steps=common(steps_of(member.case, member.diagnosis.reasons) for member in members) or (),
+        client_first=common(member.held.suspect.client_first for member in cases),
     )
 
 
@@ -357,9 +371,17 @@ def server_process(case: Case) -> str | None:
     return (process.name or None) if process else None
 
 
-def common(names: Iterable[str | None]) -> str | None:
-    """The name, if all are the same; None if they differ."""
-    found = set(names)
+def moment(seconds: float | None) -> str | None:
+    """A time of a host's clock, in seconds since 1970; None where it tells none, or none that there can be."""
+    if seconds is None or not 0 < seconds < LAST_MOMENT:
+        return None
+    told = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return told.replace("+00:00", "Z")
+
+
+def common(found_of_each: Iterable[T]) -> T | None:
+    """What all have, if it is the same; None if it differs."""
+    found = set(found_of_each)
     return found.pop() if len(found) == 1 else None
 
 
