@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from report_examples import EXAMPLES
+from report_examples import EXAMPLES, article, report
 
 from halfopen.report.formats import FORMATS
 from halfopen.report.view import View
@@ -20,6 +20,7 @@ SUFFIX = {
     "text": "txt",
     "markdown": "md",
     "junit": "xml",
+    "html": "html",
     "github": "github.txt",
     "prometheus": "prom",
     "json": "json",
@@ -35,7 +36,9 @@ PAIRS = [(name, form) for name in EXAMPLES for form in SUFFIX if name not in LAR
 
 def golden(name: str, form: str) -> tuple[Path, str]:
     """An example of a report in a format: the file that holds it, and what it should hold."""
-    return GOLDEN / f"{name}.{SUFFIX[form]}", FORMATS[form].render(EXAMPLES[name](), View())
+    # A page lists every connection, so the article's is kept with fewer of them.
+    made = report(article(39, 11)) if (name, form) == ("article", "html") else EXAMPLES[name]()
+    return GOLDEN / f"{name}.{SUFFIX[form]}", FORMATS[form].render(made, View())
 
 
 def reports() -> Iterator[tuple[Path, str]]:

@@ -338,7 +338,7 @@ def test_only_an_escaper_makes_escaped_text() -> None:
             medium("text")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("path", sorted(RENDERERS.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(RENDERERS.rglob("*.py")), ids=lambda path: path.stem)
 def test_what_is_not_escaped_is_a_literal_in_the_source(path: Path) -> None:
     """`literal` and `joined` take words of our own, and what is written out in the call is ours."""
     calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]

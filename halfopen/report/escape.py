@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import shlex
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Never, Self
 
 from halfopen.report.view import View
@@ -55,6 +55,16 @@ class Xml(Escaped):
     """Only characters that XML 1.0 has (section 2.2); the XML writer escapes the markup."""
 
     __slots__ = ()
+
+
+class Html(Escaped):
+    """Part of an HTML page, or a whole one: no tag, attribute or reference but those of the renderer."""
+
+    __slots__ = ()
+
+    def __html__(self) -> str:
+        """What marks it for a template: it is escaped already."""
+        return str(self)
 
 
 class Workflow(Escaped):
@@ -176,6 +186,35 @@ def workflow_property(text: str) -> Workflow:
 def metric_label(text: str) -> Prometheus:
     """A name, or the value of a label (the text format's `label_value`)."""
     return str.__new__(Prometheus, visible(text).replace("\\", r"\\").replace('"', r"\""))
+
+
+def html(text: str) -> Html:
+    """A name or a sentence, for the text of an element or within a quoted attribute."""
+    import html as entities
+
+    return str.__new__(Html, entities.escape(visible(text)))
+
+
+def html_page(package: str, template: str, values: Mapping[str, object]) -> Html:
+    """A page from a Jinja template of a package: all that it prints is made visible and escaped, unless it is Html.
+
+    A name that the template does not know is an error.
+    """
+    import jinja2
+
+    def printed(value: object) -> object:
+        # A macro's result is Markup, which Jinja made of what was escaped here before. Undefined raises when printed.
+        return visible(value, COMMAND_LIMIT) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+    pages = jinja2.Environment(
+        loader=jinja2.PackageLoader(package, ""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=printed,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return str.__new__(Html, pages.get_template(template).render(values))
 
 
 def xml(text: str) -> Xml:
