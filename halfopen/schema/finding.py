@@ -126,8 +126,7 @@ class Finding(Struct, frozen=True):
     where it is in none. `candidate`: a socket that could be the absent end if something on the way translates or hands
     on, None where there is none. `asked`: those of its ends that were asked and answered, or not; none unless `--ask`
     said so. `known`: the baseline of the run has it, so it does not count for the exit code. `steps`: how it came
-    about by its cause, in the order of time; empty where the evidence does not tell, or several causes fit and none is
-    decisive.
+    about if its cause is right, in the order of time; empty where several fit and none is decisive, or nothing tells.
     """
 
     id: str

@@ -111,7 +111,7 @@ def ladder(group: Group, number: str) -> Html:
     )
     ends = Html.joined("", [box(LEFT, y + 8, states[0]), box(RIGHT, y + 8, states[1])])
     return Html.literal(
-        '<svg viewBox="0 0 {} {}" role="img" aria-labelledby="{} {}"><title id="{}">How it came about</title>'
+        '<svg viewBox="0 0 {} {}" role="img" aria-labelledby="{} {}"><title id="{}">Ladder of the connection</title>'
         '<desc id="{}">{}</desc>{}</svg>',
         *(WIDTH, y + 44, html(f"lt{number}"), html(f"ld{number}"), html(f"lt{number}"), html(f"ld{number}")),
         Html.joined(" ", [html(sentence) for sentence in sentences(group, hosts, states)]),
