@@ -72,7 +72,7 @@ def peer_vanished(case: Case) -> Reason | None:
         facts.append(Fact(left.other.name, ("translates to an address that nobody has any more",)))
         summary = f"the container that had this end on {left.other.name} is gone, without FIN or RST"
         return Reason(CauseCode.PEER_VANISHED, summary, tuple(facts), decisive=True)
-    resets, ended = left.other.value("OutRsts"), left.other.value("EstabResets")
+    resets, ended = resets_sent(case, left), left.other.value("EstabResets")
     if (begun := program_begun(case, left)) is not None:
         facts.append(begun)
         summary = f"the program that had this end on {left.other.name} is gone, and another one listens there since"
@@ -108,7 +108,7 @@ def reset_lost(case: Case) -> Reason | None:
     left = survivor(case)
     if left is None:
         return None
-    resets, ended = left.other.value("OutRsts"), left.other.value("EstabResets")
+    resets, ended = resets_sent(case, left), left.other.value("EstabResets")
     grown = left.other.delta("OutRsts")
     answered = bool(grown and unanswered(left.end))
     if not answered and (program_begun(case, left) is not None or not since_boot(heard_s(left.end), left.other)):
@@ -123,6 +123,13 @@ def reset_lost(case: Case) -> Reason | None:
         summary = f"{left.other.name} answers with RST, now as well, and none arrives"
     claimed = claims(left.other, *(("OutRsts",) if answered else ("OutRsts", "EstabResets")))
     return Reason(CauseCode.RESET_LOST, summary, tuple(facts), answered, claimed)
+
+
+def resets_sent(case: Case, left: Alone) -> int | None:
+    """RSTs that the other host has sent; where an end was asked and one came back, those before anybody was asked."""
+    sent = left.other.value("OutRsts")
+    drawn = any(answer_of(asked.reply) is Answer.RST for asked in case.held.asked)
+    return sent - (left.other.delta("OutRsts") or 0) if drawn and sent is not None else sent
 
 
 def program_begun(case: Case, left: Alone) -> Fact | None:
