@@ -301,7 +301,8 @@ for name in ("AF_INET", "AF_INET6", "inet_pton", "inet_ntop"):
 
 import halfopen.matching.missing.way
 import halfopen.judge.inquiry
-import halfopen.judge.advice.advised, halfopen.judge.assembly.confidence, halfopen.matching.missing.doubt
+import halfopen.judge.advice.advised, halfopen.judge.assembly.confidence, halfopen.judge.assembly.steps
+import halfopen.matching.missing.doubt
 import halfopen.matching.missing.guess, halfopen.matching.pairing.nat
 from happenings import FAULTS, Scene
 from simulated_answers import SimulatedHosts, check

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter as Tally
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -16,6 +15,7 @@ from halfopen.judge.assembly.headline import meaning
 from halfopen.judge.assembly.policy import SEVERITIES
 from halfopen.judge.assembly.questions import asked_words, questions_of
 from halfopen.judge.assembly.run_evidence import Evidence, evidence_at
+from halfopen.judge.assembly.times import moment
 from halfopen.judge.confirm.rounds import Confirmed
 from halfopen.judge.signs.case import Case, HostEvidence, is_full
 from halfopen.judge.signs.tcp_signs import heard_s
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 EXAMPLES = 3
-LAST_MOMENT = 1 << 36  # seconds since 1970, in the year 4147
 
 
 def finding_of(advised: Advised, group: int, plan: CheckPlan) -> Finding:
@@ -369,14 +368,6 @@ def server_process(case: Case) -> str | None:
     """The program that holds the server's end, or that listens there for it."""
     process = case.server.owner(case.held.server) or case.listener_process
     return (process.name or None) if process else None
-
-
-def moment(seconds: float | None) -> str | None:
-    """A time of a host's clock, in seconds since 1970; None where it tells none, or none that there can be."""
-    if seconds is None or not 0 < seconds < LAST_MOMENT:
-        return None
-    told = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-    return told.replace("+00:00", "Z")
 
 
 def common(found_of_each: Iterable[T]) -> T | None:
