@@ -152,7 +152,8 @@ def paragraph(check: Check, group: Group, number: int | None, view: View, stated
         lines += wrapped(group.outlook.summary, view, margin("Outlook"), margin())
     actions = steps(group, number, stated)
     for at, action in enumerate(actions):
-        lines += wrapped(action, view, margin("" if at else "Actions"), " " * (LABEL + 4))
+        hanging = LABEL + 4 if action[0].isdigit() else LABEL  # below the words, behind a number
+        lines += wrapped(action, view, margin("" if at else "Actions"), " " * hanging)
     lines += commands(group, mark, view, stated, "" if actions else "Actions")
     members = [finding for finding in check.findings if finding.group == index] if view.all else []
     few = EXAMPLES if number is None else 1

@@ -88,8 +88,8 @@ class Doubts(Struct):
 
         Where they are too many to look up, the doubt names none.
         """
-        readdressed = self.readdressed(lone)
-        rows = list(dict.fromkeys([*readdressed, *self.standins(lone)]))
+        direct, readdressed = self.is_direct(lone), self.readdressed(lone)
+        rows = readdressed if direct and readdressed else list(dict.fromkeys([*readdressed, *self.standins(lone)]))
         if not rows:
             return lone.suspect
         peers = {address.split_key(row.key)[2] for row in rows}
@@ -97,7 +97,7 @@ class Doubts(Struct):
         far = address.show(next(iter(peers))) if len(peers) == 1 else "other addresses"
         self.compared += len(rows)
         few = len(rows) <= CANDIDATES and self.compared <= COMPARISONS
-        if not few and self.is_direct(lone):
+        if not few and direct:
             return lone.suspect
         words = STAND_IN if lone.is_client else HANDED_ON
         return replace(
@@ -105,7 +105,7 @@ class Doubts(Struct):
             doubt=words.format(far=far, local=local, host=rows[0].place.host),
             standins=tuple(EndQuery((row.place,), row.key, row.scope) for row in rows) if few else (),
             # Of many ends of one server some have the same bytes by chance; of one client's port there is one.
-            to_the_byte=self.is_direct(lone) and not readdressed,
+            to_the_byte=direct and not readdressed,
         )
 
     def is_direct(self, lone: LoneEnd) -> bool:

@@ -36,7 +36,7 @@ from halfopen.report.view import (
     unjudged_count,
     unjudged_phrase,
 )
-from halfopen.schema.report import Check, Confidence, Finding, Group, HostReport, Listener, MatrixRow, Report
+from halfopen.schema.report import CauseCode, Check, Confidence, Finding, Group, HostReport, Listener, MatrixRow, Report
 from halfopen.words import duration, plural
 
 
@@ -155,7 +155,7 @@ def of_group(check: Check, group: Group, number: str, members: list[Finding], re
         "label": number.replace("-", "."),
         "programs": programs(group),
         "picture": ladder(group, number),
-        "perhaps": bool(group.steps) and not group.why[0].decisive,
+        "perhaps": bool(group.why) and not group.why[0].decisive and group.cause != CauseCode.UNKNOWN,
         "proof": pictures.looks(check, group) if check.pauses_s and group.client_first is not None else None,
         "proof_words": pictures.looked(group),
         "meaning": CONFIDENCES[Confidence(group.confidence)],

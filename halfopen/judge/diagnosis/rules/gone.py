@@ -86,7 +86,9 @@ def peer_vanished(case: Case) -> Reason | None:
     counts = since_boot(heard, left.other)
     if counts and resets == 0 and ended and not left.other.value("TCPAbortOnTimeout"):
         facts += counted(left.other, "EstabResets", "OutRsts")
-        summary = f"{left.other.name} dropped established connections and sent no RST, as after a failover or migration"
+        until = " until it was asked" if drew_rst(case) else ""
+        how = f"sent no RST{until}, as after a failover or migration"
+        summary = f"{left.other.name} dropped established connections and {how}"
         claimed = claims(left.other, "EstabResets")
         return Reason(CauseCode.PEER_VANISHED, summary, tuple(facts), claims=claimed)
     return None
@@ -128,8 +130,12 @@ def reset_lost(case: Case) -> Reason | None:
 def resets_sent(case: Case, left: Alone) -> int | None:
     """RSTs that the other host has sent; where an end was asked and one came back, those before anybody was asked."""
     sent = left.other.value("OutRsts")
-    drawn = any(answer_of(asked.reply) is Answer.RST for asked in case.held.asked)
-    return sent - (left.other.delta("OutRsts") or 0) if drawn and sent is not None else sent
+    return sent - (left.other.delta("OutRsts") or 0) if drew_rst(case) and sent is not None else sent
+
+
+def drew_rst(case: Case) -> bool:
+    """Whether an end was asked, and the answer was a RST."""
+    return any(answer_of(asked.reply) is Answer.RST for asked in case.held.asked)
 
 
 def program_begun(case: Case, left: Alone) -> Fact | None:
